@@ -1,0 +1,1 @@
+"""Calls a medserve server."""

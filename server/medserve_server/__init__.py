@@ -1,0 +1,1 @@
+"""ONNX in, gRPC out."""

@@ -1,0 +1,1 @@
+"""Data in, ONNX out."""
