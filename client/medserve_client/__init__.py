@@ -1,1 +1,80 @@
-"""Calls a medserve server."""
+"""The client of a medserve server: what a user's program imports.
+
+    from medserve_client import Client
+
+    with Client("127.0.0.1:8001") as client:
+        response = client.classify("xray.png", model="chest-xray")
+        print(response.results[0].decision.label)
+
+`AsyncClient` has the same methods for asyncio.
+"""
+
+from medserve_client.async_client import AsyncClient
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.client import Client
+from medserve_client.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    FieldViolation,
+    InferenceError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+from medserve_client.health import HealthStatus
+from medserve_client.messages import FeatureValue, Images, ImageSource, Patient, Patients
+from medserve_client.results import (
+    ClassificationResponse,
+    Decision,
+    HorizonRisk,
+    ImageResult,
+    ImageWarning,
+    ImageWarningKind,
+    LabelProbability,
+    ModelDescription,
+    ModelSummary,
+    PatientResult,
+    PatientWarning,
+    PatientWarningKind,
+    RiskResponse,
+    SurvivalCurve,
+    Task,
+)
+
+__all__ = [
+    "DEFAULT_MAX_MESSAGE_BYTES",
+    "DEFAULT_TARGET",
+    "DEFAULT_TIMEOUT",
+    "AsyncClient",
+    "ClassificationResponse",
+    "Client",
+    "DeadlineExceededError",
+    "Decision",
+    "FailedPreconditionError",
+    "FeatureValue",
+    "FieldViolation",
+    "HealthStatus",
+    "HorizonRisk",
+    "ImageResult",
+    "ImageSource",
+    "ImageWarning",
+    "ImageWarningKind",
+    "Images",
+    "InferenceError",
+    "InvalidArgumentError",
+    "LabelProbability",
+    "ModelDescription",
+    "ModelSummary",
+    "NotFoundError",
+    "Patient",
+    "PatientResult",
+    "PatientWarning",
+    "PatientWarningKind",
+    "Patients",
+    "ResourceExhaustedError",
+    "RiskResponse",
+    "SurvivalCurve",
+    "Task",
+    "UnavailableError",
+]

@@ -1,0 +1,157 @@
+"""The client for asyncio programs."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
+from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
+from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
+from medserve_proto.v1.patient_risk_pb2 import PredictRequest
+from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
+
+from medserve_client import health, messages
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
+
+_Item = TypeVar("_Item")
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+
+
+class AsyncClient:
+    """Calls a medserve server from asyncio: `Client`, with every method awaited.
+
+    Make it inside a running event loop. The methods take, return and raise what those of
+    `Client` do; leave a stream early through `contextlib.aclosing`.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Connects when the first call is made; the arguments are those of `Client`."""
+        self._timeout = timeout
+        self._channel = grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+        self._catalog = ModelCatalogStub(self._channel)
+        self._images = ImageClassificationStub(self._channel)
+        self._risk = PatientRiskStub(self._channel)
+        self._health = self._channel.unary_unary(
+            health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString
+        )
+
+    async def close(self) -> None:
+        """Ends the connection and every call on it."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def models(self) -> list[ModelSummary]:
+        """Lists every version of every model, by name and version."""
+        with rpc_errors_translated():
+            return messages.model_summaries(await self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout))
+
+    async def describe(self, model: str, version: str = "") -> ModelDescription:
+        """Fetches the manifest of a model; see `Client.describe`."""
+        request = GetManifestRequest(model_name=model, model_version=version)
+        with rpc_errors_translated():
+            return messages.model_description(await self._catalog.GetManifest(request, timeout=self._timeout))
+
+    async def classify(
+        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+    ) -> ClassificationResponse:
+        """Classifies one or many pictures; see `Client.classify`."""
+        # In a thread, since it may read files.
+        request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
+        with rpc_errors_translated():
+            return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
+
+    async def predict_risk(self, patients: messages.Patients, model: str, version: str = "") -> RiskResponse:
+        """Predicts the risk of one or many patients; see `Client.predict_risk`."""
+        request = messages.predict_request(patients, model, version)
+        with rpc_errors_translated():
+            return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
+
+    async def classify_stream(
+        self,
+        batches: Iterable[messages.Images] | AsyncIterable[messages.Images],
+        model: str,
+        version: str = "",
+        top_k: int = 0,
+    ) -> AsyncIterator[ClassificationResponse | InferenceError]:
+        """Classifies many batches on one connection; see `Client.classify_stream`."""
+
+        async def requests() -> AsyncIterator[ClassifyRequest]:
+            async for images in _each(batches):
+                yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
+
+        async for reply in _stream(self._images.ClassifyStream, requests()):
+            yield messages.classification_outcome(reply)
+
+    async def predict_risk_stream(
+        self,
+        batches: Iterable[messages.Patients] | AsyncIterable[messages.Patients],
+        model: str,
+        version: str = "",
+    ) -> AsyncIterator[RiskResponse | InferenceError]:
+        """Predicts the risk of many batches on one connection; see `Client.predict_risk_stream`."""
+
+        async def requests() -> AsyncIterator[PredictRequest]:
+            async for patients in _each(batches):
+                yield messages.predict_request(patients, model, version)
+
+        async for reply in _stream(self._risk.PredictStream, requests()):
+            yield messages.risk_outcome(reply)
+
+    async def health(self, service: str = "") -> health.HealthStatus:
+        """Asks whether the server, or one of its services, answers requests; see `Client.health`."""
+        request = health.HealthCheckRequest(value=service)
+        with rpc_errors_translated():
+            return health.HealthStatus((await self._health(request, timeout=self._timeout)).value)
+
+
+async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[_Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def _stream(
+    method: grpc.aio.StreamStreamMultiCallable[_Request, _Reply], requests: AsyncIterator[_Request]
+) -> AsyncIterator[_Reply]:
+    failures: list[Exception] = []
+
+    async def sent() -> AsyncIterator[_Request]:
+        # Runs in a task of gRPC, which would log the user's exception and lose it.
+        try:
+            async for request in requests:
+                yield request
+        except Exception as error:  # noqa: BLE001 - raised below, whatever it is
+            failures.append(error)
+
+    replies = method(sent())
+    try:
+        with rpc_errors_translated():
+            async for reply in replies:
+                yield reply
+    finally:
+        replies.cancel()
+    if failures:
+        raise failures[0]

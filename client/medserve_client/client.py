@@ -1,0 +1,185 @@
+"""The client for ordinary programs."""
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
+from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
+from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
+
+from medserve_client import health, messages
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
+
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+
+
+class Client:
+    """Calls a medserve server. Threads may share one.
+
+    Every method raises an InferenceError, or the subclass that fits the status. A call
+    that finds the server unavailable is tried again up to three times.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Connects when the first call is made.
+
+        Args:
+            target: host:port, or `dns:///name:port` to spread calls over every address of a name.
+            timeout: seconds that one call may take, retries included; a stream has no limit.
+            max_message_bytes: largest message sent or received.
+        """
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(target, options=channel_options(max_message_bytes))
+        self._catalog = ModelCatalogStub(self._channel)
+        self._images = ImageClassificationStub(self._channel)
+        self._risk = PatientRiskStub(self._channel)
+        self._health = self._channel.unary_unary(
+            health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString
+        )
+
+    def close(self) -> None:
+        """Ends the connection and every call on it."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def models(self) -> list[ModelSummary]:
+        """Lists every version of every model, by name and version."""
+        with rpc_errors_translated():
+            return messages.model_summaries(self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout))
+
+    def describe(self, model: str, version: str = "") -> ModelDescription:
+        """Fetches the manifest of a model.
+
+        Args:
+            model: its name.
+            version: by default the highest that is ready.
+
+        Raises:
+            NotFoundError: there is no such model or version.
+            FailedPreconditionError: the model has no manifest.
+        """
+        request = GetManifestRequest(model_name=model, model_version=version)
+        with rpc_errors_translated():
+            return messages.model_description(self._catalog.GetManifest(request, timeout=self._timeout))
+
+    def classify(
+        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+    ) -> ClassificationResponse:
+        """Classifies one or many pictures.
+
+        Args:
+            images: one or a list of: a path, the bytes of a PNG, JPEG or TIFF file, or pixels
+                as uint8 [height, width] or [height, width, channels].
+            model: its name.
+            version: by default the highest that is ready.
+            top_k: how many labels each result lists, most probable first; 0 for all.
+
+        Raises:
+            InvalidArgumentError: a picture is bad; `violations` names it, and no picture was classified.
+            OSError: a file can't be read.
+            TypeError: a picture is of a kind or an array of a dtype that can't be sent.
+            ValueError: an array has a wrong number of dimensions.
+        """
+        request = messages.classify_request(images, model, version, top_k)
+        with rpc_errors_translated():
+            return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
+
+    def predict_risk(self, patients: messages.Patients, model: str, version: str = "") -> RiskResponse:
+        """Predicts the risk of one or many patients.
+
+        Args:
+            patients: one or a list of mappings from feature to value, in the units of the
+                manifest; None, or leaving it out, says that a value is missing.
+            model: its name.
+            version: by default the highest that is ready.
+
+        Raises:
+            InvalidArgumentError: a value is bad; `violations` names each, and no risk was predicted.
+            TypeError: a value is neither a number nor a text nor None.
+        """
+        request = messages.predict_request(patients, model, version)
+        with rpc_errors_translated():
+            return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
+
+    def classify_stream(
+        self, batches: Iterable[messages.Images], model: str, version: str = "", top_k: int = 0
+    ) -> Iterator[ClassificationResponse | InferenceError]:
+        """Classifies many batches on one connection.
+
+        Yields, in the order of the batches, the response to each or the error that only this one
+        met. `batches` is read in another thread, as fast as the server takes it. What it raises is
+        raised here, after the answers to the batches before it.
+
+        Args:
+            batches: what `classify` takes as images, once for each request.
+            model: its name.
+            version: by default the highest that is ready.
+            top_k: how many labels each result lists; 0 for all.
+        """
+        requests = (messages.classify_request(images, model, version, top_k) for images in batches)
+        return map(messages.classification_outcome, _stream(self._images.ClassifyStream, requests))
+
+    def predict_risk_stream(
+        self, batches: Iterable[messages.Patients], model: str, version: str = ""
+    ) -> Iterator[RiskResponse | InferenceError]:
+        """Predicts the risk of many batches of patients on one connection, as `classify_stream` does.
+
+        Args:
+            batches: what `predict_risk` takes as patients, once for each request.
+            model: its name.
+            version: by default the highest that is ready.
+        """
+        requests = (messages.predict_request(patients, model, version) for patients in batches)
+        return map(messages.risk_outcome, _stream(self._risk.PredictStream, requests))
+
+    def health(self, service: str = "") -> health.HealthStatus:
+        """Asks whether the server, or one of its services, answers requests.
+
+        Args:
+            service: full name, e.g. "medserve.v1.PatientRisk"; empty for the server as a whole.
+
+        Raises:
+            NotFoundError: there is no such service.
+        """
+        request = health.HealthCheckRequest(value=service)
+        with rpc_errors_translated():
+            return health.HealthStatus(self._health(request, timeout=self._timeout).value)
+
+
+def _stream(method: grpc.StreamStreamMultiCallable[_Request, _Reply], requests: Iterator[_Request]) -> Iterator[_Reply]:
+    failures: list[Exception] = []
+
+    def sent() -> Iterator[_Request]:
+        # Runs in a thread of gRPC, which would log the user's exception and lose it.
+        try:
+            yield from requests
+        except Exception as error:  # noqa: BLE001 - raised below, whatever it is
+            failures.append(error)
+
+    replies = method(sent())
+    try:
+        with rpc_errors_translated():
+            yield from replies
+    finally:
+        replies.cancel()
+    if failures:
+        raise failures[0]

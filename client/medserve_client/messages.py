@@ -1,0 +1,169 @@
+"""Between a user's values and the messages of the contract: the part that both clients share."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from medserve_proto.v1 import image_classification_pb2 as image_pb
+from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
+from medserve_proto.v1 import patient_risk_pb2 as risk_pb
+from numpy.typing import NDArray
+
+from medserve_client import results
+from medserve_client.errors import InferenceError, from_status
+
+# A file's path, the bytes of a PNG, JPEG or TIFF file, or pixels: uint8 [H, W] or [H, W, C].
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
+Images: TypeAlias = ImageSource | Sequence[ImageSource]
+
+# A number in the manifest's unit, the name of a category, or None where it is not known.
+FeatureValue: TypeAlias = float | int | str | np.integer | np.floating | np.bool_ | None
+Patient: TypeAlias = Mapping[str, FeatureValue]
+Patients: TypeAlias = Patient | Sequence[Patient]
+
+
+def classify_request(images: Images, model: str, version: str, top_k: int) -> image_pb.ClassifyRequest:
+    """Builds the request for one or many pictures.
+
+    Raises:
+        OSError: a file can't be read.
+        TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
+        ValueError: an array has not two or three dimensions.
+    """
+    sources = [images] if isinstance(images, str | os.PathLike | bytes | np.ndarray) else images
+    return image_pb.ClassifyRequest(
+        model_name=model,
+        model_version=version,
+        images=[_image(source, f"images[{index}]") for index, source in enumerate(sources)],
+        top_k=top_k,
+    )
+
+
+def _image(source: ImageSource, field: str) -> image_pb.Image:
+    match source:
+        case bytes():
+            return image_pb.Image(encoded=source)
+        case str() | os.PathLike():
+            return image_pb.Image(encoded=Path(source).read_bytes())
+        case np.ndarray():
+            return image_pb.Image(raw=_raw_image(source, field))
+    raise TypeError(f"{field} is a {type(source).__name__}; expected a path, bytes or a numpy array")
+
+
+def _raw_image(pixels: NDArray[np.uint8], field: str) -> image_pb.RawImage:
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"{field} is an array of {pixels.dtype}; expected uint8, from 0 to 255")
+    if pixels.ndim not in (2, 3):
+        raise ValueError(
+            f"{field} is an array of shape {pixels.shape}; expected [height, width] or [height, width, channels]. "
+            "Pass several pictures as a list"
+        )
+    return image_pb.RawImage(pixels=pixels.tobytes(), shape=pixels.shape)
+
+
+def predict_request(patients: Patients, model: str, version: str) -> risk_pb.PredictRequest:
+    """Builds the request for one or many patients.
+
+    NaN goes out as it is, and the server refuses it: a missing value is None.
+
+    Raises:
+        TypeError: a value is neither a number nor a text nor None.
+    """
+    records = [patients] if isinstance(patients, Mapping) else patients
+    return risk_pb.PredictRequest(
+        model_name=model,
+        model_version=version,
+        patients=[_patient(record, f"patients[{index}]") for index, record in enumerate(records)],
+    )
+
+
+def _patient(record: Patient, field: str) -> risk_pb.Patient:
+    return risk_pb.Patient(
+        features=[
+            risk_pb.FeatureEntry(key=name, value=_feature_value(value, f"{field}.features[{name}]"))
+            for name, value in record.items()
+        ]
+    )
+
+
+def _feature_value(value: FeatureValue, field: str) -> risk_pb.FeatureValue | None:
+    match value:
+        case None:
+            return None
+        case str():
+            return risk_pb.FeatureValue(category=value)
+        case int() | float() | np.integer() | np.floating() | np.bool_():
+            return risk_pb.FeatureValue(number=float(value))
+    raise TypeError(f"{field} is a {type(value).__name__}; expected a number, the name of a category, or None")
+
+
+def classification_response(reply: image_pb.ClassifyResponse) -> results.ClassificationResponse:
+    """Reads the answer to a ClassifyRequest."""
+    return results.ClassificationResponse(
+        reply.model_name, reply.model_version, tuple(_image_result(one) for one in reply.results)
+    )
+
+
+def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
+    decision = one.decision
+    return results.ImageResult(
+        labels=tuple(results.LabelProbability(entry.label, entry.probability) for entry in one.labels),
+        decision=results.Decision(
+            label=decision.label,
+            operating_point=decision.operating_point,
+            positive_label=decision.positive_label,
+            threshold=decision.threshold if decision.operating_point else None,
+        ),
+        warnings=tuple(
+            results.ImageWarning(results.ImageWarningKind(warning.kind), warning.message) for warning in one.warnings
+        ),
+    )
+
+
+def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
+    """Reads the answer to a PredictRequest."""
+    return results.RiskResponse(
+        reply.model_name, reply.model_version, tuple(_patient_result(one) for one in reply.results)
+    )
+
+
+def _patient_result(one: risk_pb.PatientResult) -> results.PatientResult:
+    return results.PatientResult(
+        risks=tuple(results.HorizonRisk(entry.horizon, entry.time, entry.risk) for entry in one.risks),
+        survival=results.SurvivalCurve(
+            times=np.array(one.survival.times, dtype=np.float64),
+            probabilities=np.array(one.survival.probabilities, dtype=np.float32),
+        ),
+        risk_group=one.risk_group,
+        warnings=tuple(
+            results.PatientWarning(results.PatientWarningKind(warning.kind), warning.feature, warning.message)
+            for warning in one.warnings
+        ),
+    )
+
+
+def classification_outcome(reply: image_pb.ClassifyStreamResponse) -> results.ClassificationResponse | InferenceError:
+    """Reads one answer of ClassifyStream."""
+    return from_status(reply.error) if reply.HasField("error") else classification_response(reply.response)
+
+
+def risk_outcome(reply: risk_pb.PredictStreamResponse) -> results.RiskResponse | InferenceError:
+    """Reads one answer of PredictStream."""
+    return from_status(reply.error) if reply.HasField("error") else risk_response(reply.response)
+
+
+def model_summaries(reply: catalog_pb.ListModelsResponse) -> list[results.ModelSummary]:
+    """Reads the answer to a ListModelsRequest."""
+    return [
+        results.ModelSummary(
+            one.name, one.version, results.Task(one.task), one.title, ready=one.ready, provider=one.provider
+        )
+        for one in reply.models
+    ]
+
+
+def model_description(reply: catalog_pb.GetManifestResponse) -> results.ModelDescription:
+    """Reads the answer to a GetManifestRequest."""
+    return results.ModelDescription(reply.model_version, reply.sha256, reply.manifest)

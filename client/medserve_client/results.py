@@ -1,0 +1,187 @@
+"""What the server answers, as plain typed values."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
+
+import numpy as np
+from medserve_proto.v1.manifest_pb2 import Manifest
+from numpy.typing import NDArray
+
+
+class OpenEnum(IntEnum):
+    """An enum of the contract. A number of a newer server that this client does not know becomes 0."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 - the signature is the enum's
+        return cls(0)
+
+
+class Task(OpenEnum):
+    """What a model is asked to do."""
+
+    UNSPECIFIED = 0
+    IMAGE_CLASSIFICATION = 1
+    PATIENT_RISK = 2
+
+
+class ImageWarningKind(OpenEnum):
+    """What was done to a picture before the model saw it."""
+
+    UNSPECIFIED = 0
+    RESIZED = 1
+    CROPPED = 2
+    COLOR_CONVERTED = 3
+    DEPTH_REDUCED = 4
+
+
+class PatientWarningKind(OpenEnum):
+    """Why a patient's risk deserves a second look."""
+
+    UNSPECIFIED = 0
+    OUT_OF_TRAINING_RANGE = 1
+    IMPUTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """One version of a model that the server has.
+
+    Attributes:
+        name: as in the repository and in requests.
+        version: a number, as text.
+        task: unspecified for a model without a manifest.
+        title: one line from the manifest.
+        ready: whether it answers.
+        provider: the ONNX Runtime execution provider that runs it, e.g. "cpu".
+    """
+
+    name: str
+    version: str
+    task: Task
+    title: str
+    ready: bool
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """All about one version of a model.
+
+    Attributes:
+        version: the version that was described.
+        sha256: of the ONNX file, in hexadecimal.
+        manifest: the manifest as the contract has it (proto/medserve/v1/manifest.proto).
+    """
+
+    version: str
+    sha256: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbability:
+    """One label of a picture, with its probability from 0 to 1."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The label decided for.
+
+    Attributes:
+        label: the label.
+        operating_point: name of the operating point; empty: the most probable label was taken.
+        positive_label: the label whose probability is held against the threshold; empty without an operating point.
+        threshold: from 0 to 1; None without an operating point.
+    """
+
+    label: str
+    operating_point: str
+    positive_label: str
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWarning:
+    """What was done to a picture, for a program (kind) and for a reader (message)."""
+
+    kind: ImageWarningKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """The answer for one picture; `labels` has the most probable first."""
+
+    labels: tuple[LabelProbability, ...]
+    decision: Decision
+    warnings: tuple[ImageWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationResponse:
+    """The answer to one request: a result for each picture, in the same order."""
+
+    model_name: str
+    model_version: str
+    results: tuple[ImageResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HorizonRisk:
+    """The probability of the event by a horizon.
+
+    Attributes:
+        horizon: its label, e.g. "5 years".
+        time: the same in the manifest's time unit.
+        risk: from 0 to 1.
+    """
+
+    horizon: str
+    time: float
+    risk: float
+
+
+# Compared by identity: == of two arrays is an array.
+@dataclass(frozen=True, slots=True, eq=False)
+class SurvivalCurve:
+    """The probability of no event up to each time.
+
+    Attributes:
+        times: float64 [T], rising, in the manifest's time unit.
+        probabilities: float32 [T], never rising.
+    """
+
+    times: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientWarning:
+    """Why a patient's risk deserves a second look: for a program (kind, feature) and for a reader (message)."""
+
+    kind: PatientWarningKind
+    feature: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatientResult:
+    """The answer for one patient; `risks` has one entry for each horizon of the manifest."""
+
+    risks: tuple[HorizonRisk, ...]
+    survival: SurvivalCurve
+    risk_group: str
+    warnings: tuple[PatientWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RiskResponse:
+    """The answer to one request: a result for each patient, in the same order."""
+
+    model_name: str
+    model_version: str
+    results: tuple[PatientResult, ...]
