@@ -1,7 +1,7 @@
 """The client for asyncio programs."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -22,6 +22,7 @@ from medserve_client.results import ClassificationResponse, ModelDescription, Mo
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
+_Outcome = TypeVar("_Outcome")
 
 
 class AsyncClient:
@@ -69,7 +70,7 @@ class AsyncClient:
         """Fetches the manifest of a model; see `Client.describe`."""
         request = GetManifestRequest(model_name=model, model_version=version)
         with rpc_errors_translated():
-            return messages.model_description(await self._catalog.GetManifest(request, timeout=self._timeout))
+            return messages.model_description(model, await self._catalog.GetManifest(request, timeout=self._timeout))
 
     async def classify(
         self, images: messages.Images, model: str, version: str = "", top_k: int = 0
@@ -86,36 +87,34 @@ class AsyncClient:
         with rpc_errors_translated():
             return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
 
-    async def classify_stream(
+    def classify_stream(
         self,
         batches: Iterable[messages.Images] | AsyncIterable[messages.Images],
         model: str,
         version: str = "",
         top_k: int = 0,
-    ) -> AsyncIterator[ClassificationResponse | InferenceError]:
+    ) -> AsyncGenerator[ClassificationResponse | InferenceError, None]:
         """Classifies many batches on one connection; see `Client.classify_stream`."""
 
         async def requests() -> AsyncIterator[ClassifyRequest]:
             async for images in _each(batches):
                 yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
 
-        async for reply in _stream(self._images.ClassifyStream, requests()):
-            yield messages.classification_outcome(reply)
+        return _stream(self._images.ClassifyStream, requests(), messages.classification_outcome)
 
-    async def predict_risk_stream(
+    def predict_risk_stream(
         self,
         batches: Iterable[messages.Patients] | AsyncIterable[messages.Patients],
         model: str,
         version: str = "",
-    ) -> AsyncIterator[RiskResponse | InferenceError]:
+    ) -> AsyncGenerator[RiskResponse | InferenceError, None]:
         """Predicts the risk of many batches on one connection; see `Client.predict_risk_stream`."""
 
         async def requests() -> AsyncIterator[PredictRequest]:
             async for patients in _each(batches):
                 yield messages.predict_request(patients, model, version)
 
-        async for reply in _stream(self._risk.PredictStream, requests()):
-            yield messages.risk_outcome(reply)
+        return _stream(self._risk.PredictStream, requests(), messages.risk_outcome)
 
     async def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests; see `Client.health`."""
@@ -134,8 +133,10 @@ async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[
 
 
 async def _stream(
-    method: grpc.aio.StreamStreamMultiCallable[_Request, _Reply], requests: AsyncIterator[_Request]
-) -> AsyncIterator[_Reply]:
+    method: grpc.aio.StreamStreamMultiCallable[_Request, _Reply],
+    requests: AsyncIterator[_Request],
+    read: Callable[[_Reply], _Outcome],
+) -> AsyncGenerator[_Outcome, None]:
     failures: list[Exception] = []
 
     async def sent() -> AsyncIterator[_Request]:
@@ -150,7 +151,7 @@ async def _stream(
     try:
         with rpc_errors_translated():
             async for reply in replies:
-                yield reply
+                yield read(reply)
     finally:
         replies.cancel()
     if failures:

@@ -1,6 +1,6 @@
 """The client for ordinary programs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,6 +17,7 @@ from medserve_client.results import ClassificationResponse, ModelDescription, Mo
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
+_Outcome = TypeVar("_Outcome")
 
 
 class Client:
@@ -79,7 +80,7 @@ class Client:
         """
         request = GetManifestRequest(model_name=model, model_version=version)
         with rpc_errors_translated():
-            return messages.model_description(self._catalog.GetManifest(request, timeout=self._timeout))
+            return messages.model_description(model, self._catalog.GetManifest(request, timeout=self._timeout))
 
     def classify(
         self, images: messages.Images, model: str, version: str = "", top_k: int = 0
@@ -122,7 +123,7 @@ class Client:
 
     def classify_stream(
         self, batches: Iterable[messages.Images], model: str, version: str = "", top_k: int = 0
-    ) -> Iterator[ClassificationResponse | InferenceError]:
+    ) -> Generator[ClassificationResponse | InferenceError, None, None]:
         """Classifies many batches on one connection.
 
         Yields, in the order of the batches, the response to each or the error that only this one
@@ -136,11 +137,11 @@ class Client:
             top_k: how many labels each result lists; 0 for all.
         """
         requests = (messages.classify_request(images, model, version, top_k) for images in batches)
-        return map(messages.classification_outcome, _stream(self._images.ClassifyStream, requests))
+        return _stream(self._images.ClassifyStream, requests, messages.classification_outcome)
 
     def predict_risk_stream(
         self, batches: Iterable[messages.Patients], model: str, version: str = ""
-    ) -> Iterator[RiskResponse | InferenceError]:
+    ) -> Generator[RiskResponse | InferenceError, None, None]:
         """Predicts the risk of many batches of patients on one connection, as `classify_stream` does.
 
         Args:
@@ -149,7 +150,7 @@ class Client:
             version: by default the highest that is ready.
         """
         requests = (messages.predict_request(patients, model, version) for patients in batches)
-        return map(messages.risk_outcome, _stream(self._risk.PredictStream, requests))
+        return _stream(self._risk.PredictStream, requests, messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests.
@@ -165,7 +166,11 @@ class Client:
             return health.HealthStatus(self._health(request, timeout=self._timeout).value)
 
 
-def _stream(method: grpc.StreamStreamMultiCallable[_Request, _Reply], requests: Iterator[_Request]) -> Iterator[_Reply]:
+def _stream(
+    method: grpc.StreamStreamMultiCallable[_Request, _Reply],
+    requests: Iterator[_Request],
+    read: Callable[[_Reply], _Outcome],
+) -> Generator[_Outcome, None, None]:
     failures: list[Exception] = []
 
     def sent() -> Iterator[_Request]:
@@ -178,7 +183,8 @@ def _stream(method: grpc.StreamStreamMultiCallable[_Request, _Reply], requests: 
     replies = method(sent())
     try:
         with rpc_errors_translated():
-            yield from replies
+            for reply in replies:
+                yield read(reply)
     finally:
         replies.cancel()
     if failures:

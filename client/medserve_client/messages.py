@@ -164,6 +164,6 @@ def model_summaries(reply: catalog_pb.ListModelsResponse) -> list[results.ModelS
     ]
 
 
-def model_description(reply: catalog_pb.GetManifestResponse) -> results.ModelDescription:
-    """Reads the answer to a GetManifestRequest."""
-    return results.ModelDescription(reply.model_version, reply.sha256, reply.manifest)
+def model_description(model: str, reply: catalog_pb.GetManifestResponse) -> results.ModelDescription:
+    """Reads the answer to a GetManifestRequest about `model`."""
+    return results.ModelDescription(model, reply.model_version, reply.sha256, reply.manifest)

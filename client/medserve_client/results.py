@@ -69,11 +69,13 @@ class ModelDescription:
     """All about one version of a model.
 
     Attributes:
+        name: as it was asked for.
         version: the version that was described.
         sha256: of the ONNX file, in hexadecimal.
         manifest: the manifest as the contract has it (proto/medserve/v1/manifest.proto).
     """
 
+    name: str
     version: str
     sha256: str
     manifest: Manifest

@@ -1,0 +1,5 @@
+"""The command `medserve`."""
+
+from medserve_client.cli.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,134 @@
+"""`medserve classify`: picture files in, a table or JSON lines out."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import ExitCode
+from medserve_client.cli.resend import send_without_refused
+from medserve_client.client import Client
+from medserve_client.errors import ResourceExhaustedError
+from medserve_client.results import ImageResult, ModelDescription
+
+# Together below 4 MiB, gRPC's default limit of a message; a larger file goes alone.
+_CHUNK_BYTES = 3 * 1024 * 1024
+_CHUNK_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A file's content, or why it can't be read."""
+
+    file: str
+    content: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a file: its result, or an error."""
+
+    file: str
+    result: ImageResult | None = None
+    error: str = ""
+
+
+def classify(client: Client, model: ModelDescription, files: Sequence[str], top_k: int, *, as_json: bool) -> ExitCode:
+    """Classifies files, "-" being standard input, and shows a table.
+
+    A file that can't be read or is refused is named on standard error; the others are done.
+
+    With `as_json` one line for each file, in the order of the files, is either
+    `{"file", "model", "version", "decision": {"label", "operating_point", "positive_label", "threshold"},
+    "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}]}` or `{"file", "error"}`.
+    """
+    outcomes = []
+    for chunk in _chunks(_read(file) for file in files):
+        for outcome in _send(client, model, chunk, top_k):
+            outcomes.append(outcome)
+            if outcome.error:
+                terminal.complain(f"{outcome.file}: {outcome.error}")
+            if as_json:
+                print(_json(outcome, model), flush=True)  # noqa: T201 - as it is, whatever the width
+    if not as_json:
+        _show(outcomes, f"{model.name}, version {model.version}")
+    return ExitCode.SOME_FAILED if any(outcome.error for outcome in outcomes) else ExitCode.OK
+
+
+def _read(file: str) -> _Picture:
+    try:
+        return _Picture(file, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except OSError as error:
+        return _Picture(file, error=f"can't be read: {error.strerror}")
+
+
+def _chunks(pictures: Iterable[_Picture]) -> Iterator[list[_Picture]]:
+    chunk: list[_Picture] = []
+    size = 0
+    for picture in pictures:
+        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(picture)
+        size += len(picture.content)
+    if chunk:
+        yield chunk
+
+
+def _send(client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int) -> Iterator[_Outcome]:
+    readable = [picture for picture in chunk if not picture.error]
+
+    def send(pictures: list[_Picture]) -> Sequence[ImageResult]:
+        return client.classify([picture.content for picture in pictures], model.name, model.version, top_k).results
+
+    try:
+        answers = iter(send_without_refused(send, readable))
+    except ResourceExhaustedError as error:
+        if len(readable) > 1:
+            raise
+        # Most likely this file is larger than a message may be: the others still have their turn.
+        yield from (_Outcome(picture.file, error=picture.error or error.message) for picture in chunk)
+        return
+    for picture in chunk:
+        answer = None if picture.error else next(answers)
+        if isinstance(answer, list):
+            yield _Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+        else:
+            yield _Outcome(picture.file, answer, picture.error)
+
+
+def _json(outcome: _Outcome, model: ModelDescription) -> str:
+    if outcome.result is None:
+        return json.dumps({"file": outcome.file, "error": outcome.error})
+    return json.dumps(
+        {
+            "file": outcome.file,
+            "model": model.name,
+            "version": model.version,
+            "decision": asdict(outcome.result.decision),
+            "labels": [asdict(label) for label in outcome.result.labels],
+            "warnings": [{"kind": one.kind.name.lower(), "message": one.message} for one in outcome.result.warnings],
+        }
+    )
+
+
+def _show(outcomes: list[_Outcome], title: str) -> None:
+    table = terminal.table(title, "File", "Decision", "Labels", "Notes")
+    for outcome in outcomes:
+        if outcome.result is None:
+            continue
+        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in outcome.result.labels)
+        notes = "; ".join(warning.message for warning in outcome.result.warnings)
+        table.add_row(*map(terminal.cell, (outcome.file, _decision(outcome.result), labels, notes)))
+    if table.row_count:
+        terminal.output().print(table)
+
+
+def _decision(result: ImageResult) -> str:
+    decision = result.decision
+    if decision.threshold is None:
+        return decision.label
+    return f"{decision.label} ({decision.operating_point}: {decision.positive_label} from {decision.threshold:.1%})"

@@ -1,0 +1,160 @@
+"""The command line: its arguments, and how every error ends it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.cli import exit_codes, terminal
+from medserve_client.cli.classify import classify
+from medserve_client.cli.describe import describe
+from medserve_client.cli.exit_codes import ExitCode, UsageError
+from medserve_client.cli.health import show_health
+from medserve_client.cli.models import choose_model, list_models
+from medserve_client.cli.risk import score
+from medserve_client.client import Client
+from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
+from medserve_client.results import Task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command `medserve`.
+
+    Args:
+        arguments: those of the command line, by default the process's own.
+
+    Returns:
+        The exit status; `medserve --help` lists them.
+
+    Raises:
+        SystemExit: after `--help`, or with 2 where the arguments are wrong.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with Client(options.server, timeout=options.timeout) as client:
+            return _run(client, options)
+    except UsageError as error:
+        terminal.complain(f"medserve: {error}")
+        return ExitCode.USAGE
+    except InferenceError as error:
+        terminal.complain(f"medserve: {_explain(error, options)}")
+        return exit_codes.of(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left, `| head` for one. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.SOME_FAILED
+
+
+def _run(client: Client, options: argparse.Namespace) -> ExitCode:
+    match options.command:
+        case "models":
+            return list_models(client)
+        case "describe":
+            return describe(client, options.model, options.version, as_json=options.json)
+        case "classify":
+            model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
+            return classify(client, model, options.files, options.top_k, as_json=options.json)
+        case "risk":
+            model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
+            return score(client, model, options.file, options.output)
+        case "health":
+            return show_health(client, options.service)
+    raise AssertionError(f"no such command: {options.command}")  # argparse has refused it
+
+
+def _explain(error: InferenceError, options: argparse.Namespace) -> str:
+    match error:
+        case UnavailableError():
+            return f"no server answers at {options.server} (--server names another): {error.message}"
+        case DeadlineExceededError():
+            return f"{options.server} did not answer within {options.timeout:g} seconds (--timeout gives it more)"
+    return error.message or error.code.name
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medserve",
+        description="Asks a medserve server.",
+        epilog=exit_codes.SUMMARY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
+    # The same flags behind the subcommand; there they have no default that would undo one given before it.
+    connection = argparse.ArgumentParser(add_help=False)
+    _add_connection(connection, argparse.SUPPRESS, argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[connection], help=text, description=text)
+
+    add("models", "List the models that the server has.")
+
+    command = add("describe", "Show all about a model: what it takes, what it tells, how good it is.")
+    command.add_argument("model", metavar="MODEL")
+    _add_version(command)
+    command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
+
+    command = add("classify", "Classify pictures.")
+    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG or TIFF; - is standard input")
+    _add_model(command)
+    command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
+    command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+
+    command = add(
+        "risk",
+        "Predict the risk of the patients in a CSV file. Its columns are named as the model's features (medserve "
+        "describe MODEL); an empty cell is a missing value; other columns are carried through. Comma, semicolon or "
+        "tab may separate them; numbers have a decimal point.",
+    )
+    command.add_argument("file", type=Path, metavar="FILE.csv")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
+    )
+    _add_model(command)
+
+    command = add("health", "Tell whether the server is serving.")
+    command.add_argument("service", nargs="?", default="", metavar="SERVICE", help="e.g. medserve.v1.PatientRisk")
+    return parser
+
+
+def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float | str) -> None:
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        default=server,
+        help=f"by default MEDSERVE_SERVER from the environment, or {DEFAULT_TARGET}",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=timeout,
+        help=f"for one call, by default {DEFAULT_TIMEOUT:g}",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="by default the only one for this task")
+    _add_version(parser)
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", default="", help="by default the highest that is ready")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return count

@@ -1,0 +1,141 @@
+"""`medserve describe`: a manifest for a reader, or as JSON."""
+
+import json
+from collections.abc import Iterator
+
+from google.protobuf.json_format import MessageToDict
+from medserve_proto.v1 import manifest_pb2
+from rich.table import Table
+
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import ExitCode
+from medserve_client.client import Client
+from medserve_client.results import ModelDescription
+
+
+def describe(client: Client, model: str, version: str, *, as_json: bool) -> ExitCode:
+    """Shows all about a model.
+
+    With `as_json` one document: `{"name", "version", "sha256", "manifest"}`, the manifest with the
+    field names of proto/medserve/v1/manifest.proto.
+    """
+    description = client.describe(model, version)
+    console = terminal.output()
+    if as_json:
+        print(_json(description))  # noqa: T201 - as it is, whatever the width
+        return ExitCode.OK
+    for name, text in _paragraphs(description):
+        if text:
+            console.print(terminal.cell(f"{name}: ", "bold") + terminal.cell(text))
+    for table in _tables(description.manifest):
+        if table.row_count:
+            console.print()
+            console.print(table)
+    return ExitCode.OK
+
+
+def _json(description: ModelDescription) -> str:
+    manifest = MessageToDict(
+        description.manifest, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    whole = {"name": description.name, "version": description.version, "sha256": description.sha256}
+    return json.dumps(whole | {"manifest": manifest}, indent=2)
+
+
+def _paragraphs(description: ModelDescription) -> Iterator[tuple[str, str]]:
+    manifest = description.manifest
+    yield "Model", f"{manifest.name}, version {description.version}"
+    yield "Title", manifest.title
+    yield "Description", manifest.description
+    yield "Intended use", manifest.intended_use
+    if manifest.HasField("image_classification"):
+        yield from _image_paragraphs(manifest.image_classification)
+    if manifest.HasField("patient_risk"):
+        yield "Event", manifest.patient_risk.event
+    training = manifest.training
+    yield "Trained", ", ".join(part for part in (training.recipe, training.data, training.date) if part)
+    yield "Licence", manifest.license
+    yield "SHA-256", description.sha256
+
+
+def _image_paragraphs(task: manifest_pb2.ImageClassificationTask) -> Iterator[tuple[str, str]]:
+    colour = manifest_pb2.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").lower()
+    crop = "the largest centred part is taken" if task.input.crop == manifest_pb2.CROP_CENTER else "stretched"
+    yield "Input", f"{task.input.height} x {task.input.width} pixels, {colour}; other shapes: {crop}"
+    yield "Labels", ", ".join(task.labels)
+    yield "Decided by", task.default_operating_point or "the most probable label"
+
+
+def _tables(manifest: manifest_pb2.Manifest) -> Iterator[Table]:
+    if manifest.HasField("image_classification"):
+        yield _operating_points(manifest.image_classification)
+    if manifest.HasField("patient_risk"):
+        yield _features(manifest.patient_risk)
+        yield _horizons(manifest.patient_risk)
+        yield _risk_groups(manifest.patient_risk)
+    yield _quality(manifest)
+
+
+def _operating_points(task: manifest_pb2.ImageClassificationTask) -> Table:
+    table = terminal.table("Operating points", "Name", "Decides for", "From", "Sensitivity", "Specificity", "Chosen on")
+    for point in task.operating_points:
+        numbers = (f"{value:.4g}" for value in (point.threshold, point.sensitivity, point.specificity))
+        table.add_row(*map(terminal.cell, (point.name, point.positive_label, *numbers, point.chosen_on)))
+    return table
+
+
+def _features(task: manifest_pb2.PatientRiskTask) -> Table:
+    table = terminal.table("Features", "Name", "Values", "In training", "A missing one", "Meaning")
+    for feature in task.features:
+        values = (feature.name, _values(feature), _training_values(feature), _missing(feature), feature.description)
+        table.add_row(*map(terminal.cell, values))
+    return table
+
+
+def _values(feature: manifest_pb2.Feature) -> str:
+    if feature.HasField("categorical"):
+        return ", ".join(feature.categorical.names)
+    valid = feature.numeric
+    whole = ", whole" if valid.integer else ""
+    return f"{valid.valid_min:g} to {valid.valid_max:g} {feature.unit}".rstrip() + whole
+
+
+def _training_values(feature: manifest_pb2.Feature) -> str:
+    if feature.HasField("categorical"):
+        return ""
+    return f"{feature.numeric.training_min:g} to {feature.numeric.training_max:g}"
+
+
+def _missing(feature: manifest_pb2.Feature) -> str:
+    if not feature.HasField("imputed_as"):
+        return "is refused"
+    if feature.HasField("categorical"):
+        return f"becomes {feature.categorical.names[int(feature.imputed_as)]}"
+    return f"becomes {feature.imputed_as:g}"
+
+
+def _horizons(task: manifest_pb2.PatientRiskTask) -> Table:
+    table = terminal.table("Horizons", "Risk by", task.time_unit.capitalize() or "Time")
+    for horizon in task.horizons:
+        table.add_row(terminal.cell(horizon.label), f"{horizon.time:g}")
+    return table
+
+
+def _risk_groups(task: manifest_pb2.PatientRiskTask) -> Table:
+    table = terminal.table("Risk groups", "Group", f"Risk by {task.reference_horizon}")
+    low = 0.0
+    for group in task.risk_groups:
+        bounds = f"{low:.3g} to {group.risk_below:.3g}" if group.risk_below < 1 else f"{low:.3g} and above"
+        table.add_row(terminal.cell(group.label), bounds)
+        low = group.risk_below
+    return table
+
+
+def _quality(manifest: manifest_pb2.Manifest) -> Table:
+    table = terminal.table("Quality", "Data", "Split", "Size", "Figure", "Value", "95 % interval", "By")
+    for evaluation in manifest.evaluations:
+        for metric in evaluation.metrics:
+            interval = f"{metric.interval.low:.4f} to {metric.interval.high:.4f}" if metric.HasField("interval") else ""
+            values = (evaluation.data, evaluation.split, str(evaluation.size), metric.name, f"{metric.value:.4f}")
+            table.add_row(*map(terminal.cell, (*values, interval, metric.interval.method)))
+    return table

@@ -1,0 +1,47 @@
+"""`medserve models`, and the choice of a model where the user named none."""
+
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import ExitCode, UsageError
+from medserve_client.client import Client
+from medserve_client.results import ModelDescription, Task
+
+
+def list_models(client: Client) -> ExitCode:
+    """Shows a table of every version of every model."""
+    table = terminal.table("Models", "Name", "Version", "Task", "Title", "Ready", "Provider")
+    for model in client.models():
+        values = (model.name, model.version, task_name(model.task), model.title, _yes_no(model.ready), model.provider)
+        table.add_row(*map(terminal.cell, values))
+    terminal.output().print(table)
+    return ExitCode.OK
+
+
+def choose_model(client: Client, task: Task, model: str | None, version: str) -> ModelDescription:
+    """Describes the model that is to do a task: the one named, or the only one there is.
+
+    Raises:
+        UsageError: it is for another task; or none was named, and there is none or more than one.
+    """
+    name = model or _only_model(client, task)
+    description = client.describe(name, version)
+    if description.manifest.WhichOneof("task") != task.name.lower():
+        raise UsageError(f"{name} is not a model for {task_name(task)}")
+    return description
+
+
+def _only_model(client: Client, task: Task) -> str:
+    names = sorted({model.name for model in client.models() if model.task == task and model.ready})
+    if not names:
+        raise UsageError(f"the server has no model for {task_name(task)} that is ready")
+    if len(names) > 1:
+        raise UsageError(f"the server has several models for {task_name(task)}: {', '.join(names)}; name one, --model")
+    return names[0]
+
+
+def task_name(task: Task) -> str:
+    """A task in words; empty for a model without a manifest."""
+    return "" if task == Task.UNSPECIFIED else task.name.lower().replace("_", " ")
+
+
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"

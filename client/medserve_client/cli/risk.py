@@ -1,0 +1,160 @@
+"""`medserve risk`: a CSV file of patients in, the same with their risks out."""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from medserve_proto.v1.manifest_pb2 import Feature
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import ExitCode, UsageError
+from medserve_client.cli.feature_columns import feature_columns, feature_value
+from medserve_client.cli.patient_file import PatientFile, Row, read_patient_file
+from medserve_client.cli.resend import send_without_refused
+from medserve_client.client import Client
+from medserve_client.messages import FeatureValue
+from medserve_client.results import ModelDescription, PatientResult
+
+_CHUNK_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A row with its result, or with what is wrong with it."""
+
+    row: Row
+    result: PatientResult | None
+    errors: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A row with its values, or with what is wrong with it."""
+
+    row: Row
+    values: dict[str, FeatureValue]
+    errors: list[str]
+
+
+def score(client: Client, model: ModelDescription, path: Path, output: Path | None) -> ExitCode:
+    """Predicts the risk of every patient of a CSV file.
+
+    Every row comes out, with its columns as they were and behind them the risk by each horizon,
+    the risk group, the warnings, and the error for a row that is wrong; the rest is done all the
+    same. Without an output file a terminal gets a table and a pipe the CSV.
+
+    Raises:
+        UsageError: the file is not a table of patients for this model, or the output can't be written.
+    """
+    task = model.manifest.patient_risk
+    file = read_patient_file(path)
+    try:
+        columns = feature_columns(file.columns, task.features, model.name)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    new = [*(f"risk_{horizon.label.replace(' ', '_')}" for horizon in task.horizons), "risk_group", "warnings", "error"]
+    if clash := [column for column in file.columns if column in new]:
+        raise UsageError(f"{path}: column {clash[0]} would be there twice in the result; rename it")
+    _remark(file, columns, [feature.name for feature in task.features], model.name)
+
+    scored = list(_scored(client, model, file, columns))
+    if output is not None:
+        try:
+            with output.open("w", encoding="utf-8", newline="") as stream:
+                _write_csv(stream, file, new, scored)
+        except OSError as error:
+            raise UsageError(f"{output}: can't be written: {error.strerror}") from error
+    elif sys.stdout.isatty():
+        _show(file, columns, new, scored, f"{model.name}, version {model.version}: {task.event}")
+    else:
+        _write_csv(sys.stdout, file, new, scored)
+    return ExitCode.SOME_FAILED if any(one.errors for one in scored) else ExitCode.OK
+
+
+def _remark(file: PatientFile, columns: dict[int, Feature], features: Sequence[str], model: str) -> None:
+    """Says once which columns are not used and which features are missing for all."""
+    if carried := [column for index, column in enumerate(file.columns) if index not in columns]:
+        terminal.complain(f"{file.path}: carried through, not features of {model}: {', '.join(carried)}")
+    found = {feature.name for feature in columns.values()}
+    if absent := [name for name in features if name not in found]:
+        terminal.complain(f"{file.path}: no column, so missing for everyone: {', '.join(absent)}")
+
+
+def _scored(
+    client: Client, model: ModelDescription, file: PatientFile, columns: dict[int, Feature]
+) -> Iterator[_Scored]:
+    """Every row's outcome, in order, with a progress bar and a line for each error on standard error."""
+    look = (TextColumn("Patients"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*look, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+        bar = progress.add_task("", total=len(file.rows))
+        for start in range(0, len(file.rows), _CHUNK_ROWS):
+            chunk = [_parse(row, file, columns) for row in file.rows[start : start + _CHUNK_ROWS]]
+            for scored in _send(client, model, chunk):
+                for error in scored.errors:
+                    terminal.complain(f"{file.path}:{scored.row.line}: {error}")
+                yield scored
+            progress.advance(bar, len(chunk))
+
+
+def _parse(row: Row, file: PatientFile, columns: dict[int, Feature]) -> _Parsed:
+    if len(row.cells) != len(file.columns):
+        return _Parsed(row, {}, [f"{len(row.cells)} cells, but the header has {len(file.columns)}"])
+    values: dict[str, FeatureValue] = {}
+    errors = []
+    for index, feature in columns.items():
+        try:
+            values[feature.name] = feature_value(row.cells[index], feature)
+        except ValueError as error:
+            errors.append(f"column {feature.name}: {error}")
+    return _Parsed(row, values, errors)
+
+
+def _send(client: Client, model: ModelDescription, chunk: list[_Parsed]) -> Iterator[_Scored]:
+    def send(rows: list[_Parsed]) -> Sequence[PatientResult]:
+        return client.predict_risk([row.values for row in rows], model.name, model.version).results
+
+    answers = iter(send_without_refused(send, [parsed for parsed in chunk if not parsed.errors]))
+    for parsed in chunk:
+        answer = None if parsed.errors else next(answers)
+        if isinstance(answer, list):
+            errors = [
+                f"column {violation.feature}: {violation.description}" if violation.feature else violation.description
+                for violation in answer
+            ]
+            yield _Scored(parsed.row, None, errors)
+        else:
+            yield _Scored(parsed.row, answer, parsed.errors)
+
+
+def _write_csv(stream: TextIO, file: PatientFile, new: list[str], scored: list[_Scored]) -> None:
+    writer = csv.writer(stream, delimiter=file.delimiter, lineterminator="\n")
+    writer.writerow(file.columns + new)
+    width = len(file.columns)
+    for one in scored:
+        # A row of another width than the header's: the error says so, the new columns stay in their place.
+        cells = (one.row.cells + [""] * width)[:width]
+        writer.writerow(cells + _new_cells(one, len(new), "{:.6f}"))
+
+
+def _new_cells(one: _Scored, count: int, risk_format: str) -> list[str]:
+    errors = terminal.printable("; ".join(one.errors))
+    if one.result is None:
+        return [""] * (count - 1) + [errors]
+    risks = [risk_format.format(risk.risk) for risk in one.result.risks]
+    warnings = terminal.printable("; ".join(warning.message for warning in one.result.warnings))
+    return [*risks, terminal.printable(one.result.risk_group), warnings, errors]
+
+
+def _show(file: PatientFile, columns: dict[int, Feature], new: list[str], scored: list[_Scored], title: str) -> None:
+    """A table of the columns that are not features, by which a reader knows the patients, and the new ones."""
+    carried = [index for index in range(len(file.columns)) if index not in columns]
+    table = terminal.table(title, "line", *(file.columns[index] for index in carried), *new)
+    for one in scored:
+        known = (one.row.cells[index] if index < len(one.row.cells) else "" for index in carried)
+        table.add_row(*map(terminal.cell, (str(one.row.line), *known, *_new_cells(one, len(new), "{:.1%}"))))
+    terminal.output().print(table)
