@@ -133,7 +133,7 @@ async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[
 
 
 async def _stream(
-    method: grpc.aio.StreamStreamMultiCallable[_Request, _Reply],
+    method: "grpc.aio.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: AsyncIterator[_Request],
     read: Callable[[_Reply], _Outcome],
 ) -> AsyncGenerator[_Outcome, None]:

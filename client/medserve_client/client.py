@@ -167,7 +167,7 @@ class Client:
 
 
 def _stream(
-    method: grpc.StreamStreamMultiCallable[_Request, _Reply],
+    method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: Iterator[_Request],
     read: Callable[[_Reply], _Outcome],
 ) -> Generator[_Outcome, None, None]:

@@ -1,0 +1,126 @@
+"""What the client makes of servers that fail, are slow, are gone, or are many."""
+
+import time
+from collections.abc import Callable
+
+import grpc
+import pytest
+from medserve_client import Client, DeadlineExceededError, InferenceError, UnavailableError
+from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
+from medserve_proto.v1 import patient_risk_pb2 as risk_pb
+
+Serve = Callable[[Callable[[grpc.Server], None]], str]
+Answer = Callable[[risk_pb.PredictRequest, grpc.ServicerContext], risk_pb.PredictResponse]
+
+
+def predicting(answer: Answer) -> Callable[[grpc.Server], None]:
+    """A server's PatientRisk/Predict, done by `answer`."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, risk_pb.PredictRequest.FromString, risk_pb.PredictResponse.SerializeToString
+    )
+    return lambda server: server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("medserve.v1.PatientRisk", {"Predict": handler})]
+    )
+
+
+def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
+    """Fails that many times before it answers; notes the size of every request."""
+
+    def answer(request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+        calls.append(request.ByteSize())
+        if len(calls) <= times:
+            context.abort(code, "on purpose")
+        return risk_pb.PredictResponse(model_name="relapse")
+
+    return answer
+
+
+@pytest.mark.parametrize("patients", [1, 100_000], ids=["small", "above gRPC's own retry buffer"])
+def test_unavailable_is_tried_again(serve: Serve, patients: int) -> None:
+    calls: list[int] = []
+    with Client(serve(predicting(failing(grpc.StatusCode.UNAVAILABLE, 2, calls)))) as client:
+        assert client.predict_risk([{"age": 40}] * patients, "relapse").model_name == "relapse"
+    assert len(calls) == 3
+
+
+def test_unavailable_for_long_is_an_error(serve: Serve) -> None:
+    calls: list[int] = []
+    target = serve(predicting(failing(grpc.StatusCode.UNAVAILABLE, 100, calls)))
+    with Client(target) as client, pytest.raises(UnavailableError, match="on purpose"):
+        client.predict_risk({"age": 40}, "relapse")
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_nothing_else_is_tried_again(serve: Serve, code: grpc.StatusCode) -> None:
+    calls: list[int] = []
+    with Client(serve(predicting(failing(code, 1, calls)))) as client, pytest.raises(InferenceError) as caught:
+        client.predict_risk({"age": 40}, "relapse")
+    assert caught.value.code is code
+    assert len(calls) == 1
+
+
+def test_a_slow_server_meets_the_deadline(serve: Serve) -> None:
+    def slow(_request: risk_pb.PredictRequest, _context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+        time.sleep(1)
+        return risk_pb.PredictResponse()
+
+    with Client(serve(predicting(slow)), timeout=0.2) as client:
+        start = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            client.predict_risk({"age": 40}, "relapse")
+        assert time.monotonic() - start < 0.9
+
+
+def test_no_server_is_unavailable() -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(UnavailableError):
+        client.models()
+
+
+def test_details_that_are_not_ours_leave_the_plain_error(serve: Serve) -> None:
+    def odd(_request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+        context.set_trailing_metadata((("grpc-status-details-bin", b"\xff\xff"),))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the plain message")
+
+    with Client(serve(predicting(odd))) as client, pytest.raises(InferenceError) as caught:
+        client.predict_risk({"age": 40}, "relapse")
+    assert (caught.value.message, caught.value.violations) == ("the plain message", ())
+
+
+def test_calls_go_round_all_addresses(serve: Serve) -> None:
+    served: list[str] = []
+
+    def add_services(name: str) -> Callable[[grpc.Server], None]:
+        def answer(
+            _request: catalog_pb.ListModelsRequest, _context: grpc.ServicerContext
+        ) -> catalog_pb.ListModelsResponse:
+            served.append(name)
+            return catalog_pb.ListModelsResponse()
+
+        handler = grpc.unary_unary_rpc_method_handler(
+            answer, catalog_pb.ListModelsRequest.FromString, catalog_pb.ListModelsResponse.SerializeToString
+        )
+        return lambda server: server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("medserve.v1.ModelCatalog", {"ListModels": handler})]
+        )
+
+    first, second = serve(add_services("first")), serve(add_services("second"))
+    with Client(f"ipv4:{first},{second}") as client:
+        # A call goes to whoever is connected; in a moment both are.
+        deadline = time.monotonic() + 10
+        while len(set(served)) < 2 and time.monotonic() < deadline:
+            client.models()
+        served.clear()
+        for _ in range(10):
+            client.models()
+    assert served.count("first") == served.count("second") == 5
+
+
+def test_a_newer_servers_enum_becomes_unspecified(serve: Serve) -> None:
+    def newer(_request: risk_pb.PredictRequest, _context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+        warning = risk_pb.PatientWarning(kind=77, message="from the future")  # type: ignore[arg-type]
+        return risk_pb.PredictResponse(results=[risk_pb.PatientResult(warnings=[warning])])
+
+    with Client(serve(predicting(newer))) as client:
+        warning = client.predict_risk({}, "relapse").results[0].warnings[0]
+    assert (warning.kind.name, warning.message) == ("UNSPECIFIED", "from the future")
