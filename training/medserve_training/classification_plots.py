@@ -1,0 +1,114 @@
+"""Pictures of a classifier's quality: ROC curve, confusion matrix, calibration."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import auc, confusion_matrix, roc_curve
+
+from medserve_training.classification_metrics import classification_metrics
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+# Of each split: probabilities [n, classes] and labels [n].
+Predicted = Mapping[str, tuple[Floats, Labels]]
+
+
+def plot_classification(
+    predicted: Predicted, names: Sequence[str], points: Mapping[str, float], folder: Path
+) -> list[Path]:
+    """Writes roc.png, confusion.png and calibration.png.
+
+    Args:
+        predicted: For each split, probabilities and labels; the confusion matrix is that of the last split.
+        names: Of the classes.
+        points: Thresholds on the second class to mark, by name; the first one decides in the confusion matrix.
+        folder: Where to.
+
+    Returns:
+        The files written.
+    """
+    figures = {
+        "roc": _roc(predicted, names, points),
+        "confusion": _confusion(predicted, names, points),
+        "calibration": _calibration(predicted, names),
+    }
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=120)
+        paths.append(path)
+    return paths
+
+
+def _roc(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]) -> Figure:
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="chance")
+    if len(names) == 2:
+        for split, (probabilities, labels) in predicted.items():
+            false, true, thresholds = roc_curve(labels, probabilities[:, 1], drop_intermediate=False)
+            area = classification_metrics(probabilities, labels, None)[0]
+            interval = f"[{area.interval.low:.3f}, {area.interval.high:.3f}]"
+            (line,) = axes.plot(false, true, label=f"{split}, n = {len(labels)}: AUC {area.value:.3f} {interval}")
+            for (name, threshold), marker in zip(points.items(), "osD^", strict=False):
+                at = np.flatnonzero(thresholds >= threshold)[-1]
+                text = f"{split}, {name} (p ≥ {threshold:.3f})"
+                axes.plot(false[at], true[at], marker, color=line.get_color(), label=text)
+        axes.set_title(f"ROC curve of {names[1]}; 95 % intervals by bootstrap")
+    else:
+        split, (probabilities, labels) = list(predicted.items())[-1]
+        for index, name in enumerate(names):
+            false, true, _ = roc_curve(labels == index, probabilities[:, index])
+            axes.plot(false, true, label=f"{name}: AUC {auc(false, true):.3f}")
+        axes.set_title(f"ROC curve of each class against the rest, {split}, n = {len(labels)}")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.legend(loc="lower right", fontsize="small")
+    return figure
+
+
+def _confusion(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]) -> Figure:
+    split, (probabilities, labels) = list(predicted.items())[-1]
+    decision, rule = probabilities.argmax(axis=1), "most probable class"
+    if points:
+        name, threshold = next(iter(points.items()))
+        decision, rule = (probabilities[:, 1] >= threshold).astype(np.int64), f"{name}, p ≥ {threshold:.3f}"
+    counts = confusion_matrix(labels, decision, labels=range(len(names)))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 3 + 0.6 * max(len(names), 3)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{counts[row, column]}" + (f"\n{shares[row, column]:.1%}" if len(names) == 2 else "")
+        axes.text(column, row, text, ha="center", va="center", color=color)
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=0 if len(names) == 2 else 45, ha="center" if len(names) == 2 else "right")
+    axes.set_yticks(ticks, names)
+    axes.set(xlabel="decision", ylabel="truth")
+    axes.set_title(f"{split}, n = {len(labels)}\n{rule}", fontsize="medium")
+    return figure
+
+
+def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(6, 7), layout="constrained")
+    upper, lower = figure.subplots(2, height_ratios=[3, 1], sharex=True)
+    upper.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="perfect")
+    for split, (probabilities, labels) in predicted.items():
+        if len(names) == 2:
+            score, hit = probabilities[:, 1], labels == 1
+        else:
+            score, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+        observed, mean = calibration_curve(hit, score, n_bins=10)
+        upper.plot(mean, observed, marker="o", label=f"{split}, n = {len(labels)}")
+        lower.hist(score, bins=np.linspace(0, 1, 11), histtype="step", linewidth=1.5)
+    what = f"probability of {names[1]}" if len(names) == 2 else "probability of the most probable class"
+    share = f"share of {names[1]}" if len(names) == 2 else "share of right decisions"
+    upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins of equal width")
+    upper.legend(loc="upper left")
+    lower.set(xlabel=f"predicted {what}", ylabel="number", yscale="log")
+    return figure

@@ -1,0 +1,121 @@
+"""The command `medserve-train`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from medserve_training.errors import UserError
+from medserve_training.recipe import load_recipe, recipe_names
+
+# Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: Of the command line; by default the process's own.
+
+    Returns:
+        0, or 1 where a figure could not be confirmed or the user has to put something right.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        Console(stderr=True).print(f"medserve-train: {error}", style="red", highlight=False, markup=False)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="medserve-train", description="Data in, one self-contained ONNX file out.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(os.environ.get("MEDSERVE_DATA", "data")),
+        help="folder of MedMNIST's .npz files (default: $MEDSERVE_DATA, else ./data)",
+    )
+    spec = "medmnist:NAME, idx:FOLDER, digits, folder:PATH, gbsg or csv:FILE (its schema beside it, as FILE.toml)"
+
+    fit = commands.add_parser("fit", parents=[data], help="train a recipe and write its ONNX file")
+    fit.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
+    fit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
+    fit.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {spec}")
+    fit.add_argument("--output", type=Path, help="folder of the ONNX file (default: models/NAME/1)")
+    fit.add_argument("--runs", type=Path, default=Path("runs"), help="folder for metrics and plots (default: runs)")
+    fit.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    fit.add_argument("--devices", type=int, default=1, help="processes on each node (default: 1)")
+    fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
+    fit.set_defaults(run=_fit)
+
+    verify = commands.add_parser("verify", parents=[data], help="recompute a model's figures from its ONNX file")
+    verify.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
+    verify.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
+    verify.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    verify.set_defaults(run=_verify)
+
+    article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
+    article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
+    article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    article.set_defaults(run=_article_risk)
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    from medserve_training.fit import Places, fit  # noqa: PLC0415
+
+    recipe = load_recipe(options.recipe, options.set, options.data)
+    output = options.output or Path("models") / recipe.name / "1"
+    places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
+    fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
+    fabric.launch()
+    console = Console()
+    figures = fit(recipe, places, fabric, console)
+    if figures:
+        table = Table("figure", "value", title=recipe.manifest.title)
+        for name, value in figures.items():
+            table.add_row(name, f"{value:.4f}")
+        console.print(table)
+        console.print(f"Metrics and plots are in {places.report}/.")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from medserve_training.verify import TOLERANCE, verify  # noqa: PLC0415
+
+    comparisons = verify(options.model, options.data, options.recipe, options.data_dir)
+    table = Table("figure", "manifest", "recomputed", "", title=str(options.model))
+    for entry in comparisons:
+        stated, recomputed = (
+            "absent" if value is None else f"{value:.7g}" for value in (entry.stated, entry.recomputed)
+        )
+        table.add_row(entry.name, stated, recomputed, "[green]same" if entry.agrees else "[red]differs")
+    console = Console()
+    console.print(table)
+    wrong = [entry.name for entry in comparisons if not entry.agrees]
+    if wrong:
+        console.print(f"[red]{len(wrong)} of {len(comparisons)} figures differ by more than {TOLERANCE:g}.")
+        return 1
+    console.print(f"All {len(comparisons)} figures are the same to within {TOLERANCE:g}.")
+    return 0
+
+
+def _article_risk(options: argparse.Namespace) -> int:
+    from medserve_training.article_risk import article_risk  # noqa: PLC0415
+
+    article_risk(options.splits, options.output, Console())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

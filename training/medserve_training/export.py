@@ -1,0 +1,111 @@
+"""PyTorch to one self-contained ONNX file: clean, checked, and compared with PyTorch row by row."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from medserve_proto.v1 import manifest_pb2 as pb
+from numpy.typing import NDArray
+from torch import nn
+
+from medserve_training.errors import UserError
+from medserve_training.manifest import embed
+
+OPSET = 18
+# Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
+LARGEST_DEVIATION = 1e-5
+
+
+def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelProto:
+    """Exports a model with one input, named as its argument, and one output, with a free batch axis.
+
+    Args:
+        model: In evaluation mode on the CPU.
+        example: Two rows of input.
+        output: Name of the output.
+
+    Returns:
+        The checked graph, without anything of the exporter's or of this machine in it.
+    """
+    model.eval()
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            output_names=[output],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 - always there with dynamo=True
+    graph = _strip(program.model_proto)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keeps out what the exporter says about itself: a missing torchvision, and its own use of an old call."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Removes stack traces and source paths, which the exporter leaves in metadata and doc strings."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    graph.ClearField("value_info")
+    graph.name = "medserve"
+    return model
+
+
+def deviation(model: nn.Module, exported: NDArray[np.float32], rows: NDArray[np.uint8] | NDArray[np.float32]) -> float:
+    """Largest absolute difference between PyTorch's output for the rows and ONNX Runtime's.
+
+    Args:
+        model: As it was exported.
+        exported: ONNX Runtime's output.
+        rows: The input.
+    """
+    model.eval()
+    with torch.no_grad():
+        batches = torch.from_numpy(rows).split(256)
+        expected = torch.cat([model(batch) for batch in batches]).numpy()
+    return float(np.abs(expected - exported).max())
+
+
+def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
+    """Writes the model with its manifest, whole or not at all.
+
+    Raises:
+        UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
+    """
+    if not manifest.training.export_deviation <= LARGEST_DEVIATION:
+        raise UserError(
+            f"PyTorch and ONNX Runtime differ by {manifest.training.export_deviation:.2g} on the validation split, "
+            f"more than {LARGEST_DEVIATION:g}: {path} was not written",
+        )
+    embed(model, manifest)
+    onnx.checker.check_model(model, full_check=True)
+    temporary = path.with_name(f"{path.name}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error}") from error

@@ -1,0 +1,174 @@
+"""From a recipe to an ONNX file, a metrics file and plots."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from torch.utils.data import TensorDataset
+
+from medserve_training import losses
+from medserve_training.classification_metrics import classification_metrics
+from medserve_training.classification_plots import plot_classification
+from medserve_training.covariates import Covariates, describe
+from medserve_training.export import deviation, to_onnx, write
+from medserve_training.image_data import load_images
+from medserve_training.inference import open_session, predict
+from medserve_training.loss_plot import plot_loss
+from medserve_training.manifest import figures, image_manifest, risk_manifest
+from medserve_training.measure import measure_images, measure_patients
+from medserve_training.networks import (
+    ImageClassifier,
+    ImageProbabilities,
+    RiskModel,
+    SurvivalCurve,
+    baseline_cnn,
+    baseline_risk_cnn,
+)
+from medserve_training.patient_data import load_patients
+from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.risk_plots import plot_risk
+from medserve_training.splits import Patients
+from medserve_training.train import Epoch, seed_everything, train
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data lies, and where the model file and the report folder go."""
+
+    data_dir: Path
+    model: Path
+    report: Path
+
+
+def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+    """Trains a recipe and writes model (unless the task is a mere reproduction), metrics and plots.
+
+    Args:
+        recipe: What to train.
+        places: Where from and where to.
+        fabric: Already launched; only its first process writes.
+        console: For progress.
+
+    Returns:
+        The figures, by name; empty in every process but the first.
+
+    Raises:
+        UserError: Data does not fit, or PyTorch and ONNX Runtime disagree; no model file is written then.
+    """
+    match recipe.task:
+        case ImageTask() as task:
+            return _fit_images(recipe, task, places, fabric, console)
+        case SurvivalTask() as task:
+            return _fit_survival(recipe, task, places, fabric, console)
+        case StatusTask():
+            return _fit_status(recipe, places, fabric, console)
+
+
+def _fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+    data = load_images(recipe, task, places.data_dir)
+    seed_everything(recipe.seed)
+    classifier = ImageClassifier(baseline_cnn(task.height, task.width, task.channels, len(task.labels)))
+    tensors = data.map(lambda rows: _tensors(rows.pixels, rows.labels))
+    history = train(classifier, losses.cross_entropy, tensors, recipe.training, fabric, console)
+    if not fabric.is_global_zero:
+        return {}
+    model = ImageProbabilities(classifier.cpu())
+    graph = to_onnx(model, torch.from_numpy(data.train.pixels[:2]), "probabilities")
+    session = open_session(graph.SerializeToString())
+    output = data.map(lambda rows: predict(session, rows.pixels))
+    manifest = image_manifest(recipe, task, data.train)
+    manifest.training.export_deviation = deviation(model, output.validation, data.validation.pixels)
+    measure_images(manifest, output, data)
+    write(graph, manifest, places.model)
+    points = {point.name: point.threshold for point in manifest.image_classification.operating_points}
+    held_out = {
+        "validation": (output.validation.astype(np.float64), data.validation.labels),
+        "test": (output.test.astype(np.float64), data.test.labels),
+    }
+    _report(recipe, history, figures(manifest), places.report)
+    plot_classification(held_out, task.labels, points, places.report)
+    return figures(manifest)
+
+
+def _fit_survival(
+    recipe: Recipe, task: SurvivalTask, places: Places, fabric: Fabric, console: Console
+) -> dict[str, float]:
+    data, schema = load_patients(recipe)
+    covariates = describe(data.train, schema)
+    seed_everything(recipe.seed)
+    risk_model = _risk_model(covariates, task.intervals)
+    tensors = data.map(
+        lambda rows: _tensors(
+            rows.features, *losses.hazard_targets(rows.times, rows.events, task.interval, task.intervals)
+        ),
+    )
+    history = train(risk_model, losses.logistic_hazard, tensors, recipe.training, fabric, console)
+    if not fabric.is_global_zero:
+        return {}
+    model = SurvivalCurve(risk_model.cpu())
+    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), "survival")
+    session = open_session(graph.SerializeToString())
+    output = data.map(lambda rows: predict(session, rows.features))
+    manifest = risk_manifest(recipe, task, schema, covariates, data.train)
+    manifest.training.export_deviation = deviation(model, output.validation, data.validation.features)
+    measure_patients(manifest, output, data)
+    write(graph, manifest, places.model)
+    _report(recipe, history, figures(manifest), places.report)
+    plot_risk(output.test.astype(np.float64), data.test, "test", manifest.patient_risk, places.report)
+    return figures(manifest)
+
+
+def _fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+    data, schema = load_patients(recipe)
+    seed_everything(recipe.seed)
+    model = _risk_model(describe(data.train, schema), outputs=1)
+    tensors = data.map(lambda rows: _tensors(rows.features, rows.events.astype(np.float32)))
+    history = train(model, losses.binary_cross_entropy, tensors, recipe.training, fabric, console)
+    if not fabric.is_global_zero:
+        return {}
+    held_out = {
+        split: (status_probabilities(model.cpu(), rows), rows.events.astype(np.int64))
+        for split, rows in (("validation", data.validation), ("test", data.test))
+    }
+    found = {
+        f"{split}: {metric.name}": metric.value
+        for split, (probabilities, labels) in held_out.items()
+        for metric in classification_metrics(probabilities, labels, None)
+    }
+    _report(recipe, history, found, places.report)
+    plot_classification(held_out, ("censored", "event seen"), {}, places.report)
+    console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")
+    return found
+
+
+def _risk_model(covariates: Covariates, outputs: int) -> RiskModel:
+    network = baseline_risk_cnn(len(covariates.mean), outputs)
+    return RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
+
+
+@torch.no_grad()
+def status_probabilities(model: RiskModel, rows: Patients) -> NDArray[np.float64]:
+    """Probabilities of no event and of an event, [n, 2], by a model with one output."""
+    event = torch.sigmoid(model.eval()(torch.from_numpy(rows.features))[:, 0]).double().numpy()
+    return np.stack([1 - event, event], axis=1)
+
+
+def _tensors(*arrays: NDArray[np.generic] | torch.Tensor) -> TensorDataset:
+    return TensorDataset(*(torch.as_tensor(array) for array in arrays))
+
+
+def _report(recipe: Recipe, history: list[Epoch], found: dict[str, float], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "recipe": dataclasses.asdict(recipe),
+        "epochs": [dataclasses.asdict(epoch) for epoch in history],
+        "figures": found,
+    }
+    (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    plot_loss(history, folder / "loss.png")

@@ -1,0 +1,191 @@
+"""Readers of image data: MedMNIST, IDX files, scikit-learn's digits, folders of classes."""
+
+import gzip
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from sklearn.datasets import load_digits
+
+from medserve_training.errors import UserError
+from medserve_training.recipe import ImageTask, Recipe
+from medserve_training.splits import Images, Splits, cut, drop_shared
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_MODES = {"gray": "L", "rgb": "RGB"}
+
+
+def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Images]:
+    """Loads and splits the pictures that a recipe's data spec names.
+
+    Args:
+        recipe: Gives the spec, the fractions of the split and the seed.
+        task: Gives the size and colour that pictures are brought to, and the classes.
+        data_dir: Where MedMNIST's files lie.
+
+    Raises:
+        UserError: The data is missing, broken or does not fit the task.
+    """
+    kind, _, place = recipe.data.spec.partition(":")
+    readers: dict[str, Callable[[], dict[str, Images]]] = {
+        "medmnist": lambda: read_medmnist(place, data_dir),
+        "idx": lambda: read_idx_folder(Path(place)),
+        "digits": read_digits,
+        "folder": lambda: read_class_folders(Path(place), task),
+    }
+    if kind not in readers:
+        raise UserError(
+            f"data spec {recipe.data.spec!r}: expected medmnist:NAME, idx:FOLDER, digits or folder:PATH "
+            f"for the task {task.kind!r}",
+        )
+    parts = {name: _bring_to_task(images, task, recipe.data.spec) for name, images in readers[kind]().items()}
+    return drop_shared(cut(parts, recipe.split, recipe.seed))
+
+
+def read_medmnist(name: str, data_dir: Path) -> dict[str, Images]:
+    """Reads a data set of MedMNIST from NAME.npz, downloading it first where the medmnist package is installed.
+
+    Raises:
+        UserError: The file is missing and can't be had, or its arrays are not those of MedMNIST.
+    """
+    path = data_dir / f"{name}.npz"
+    if not path.is_file():
+        _download_medmnist(name, data_dir)
+    parts = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for part, key in (("train", "train"), ("validation", "val"), ("test", "test")):
+                parts[part] = _medmnist_part(path, key, file[f"{key}_images"], file[f"{key}_labels"])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise UserError(f"{path} is not a MedMNIST file: {error}. Delete it and fetch it again.") from error
+    return parts
+
+
+def _medmnist_part(path: Path, key: str, pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> Images:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
+        raise UserError(f"{path}: {key}_images is {pixels.dtype} {list(pixels.shape)}, expected uint8 [n, h, w(, 3)]")
+    if labels.shape != (len(pixels), 1):
+        raise UserError(
+            f"{path}: {key}_labels has the shape {list(labels.shape)}, expected [{len(pixels)}, 1]: "
+            "one class for each picture (data sets with several labels a picture are not supported)",
+        )
+    return Images(pixels.reshape(*pixels.shape[:3], -1), labels[:, 0].astype(np.int64))
+
+
+def _download_medmnist(name: str, data_dir: Path) -> None:
+    if find_spec("medmnist") is None:
+        raise UserError(
+            f"{data_dir / name}.npz is missing. Either download {name}.npz (https://medmnist.com) into that folder, "
+            "or say with --data-dir or MEDSERVE_DATA where it lies, or have it downloaded: pip install medmnist",
+        )
+    import medmnist  # noqa: PLC0415 - optional, and slow to import
+
+    if name not in medmnist.INFO:
+        raise UserError(f"data spec medmnist:{name}: no such data set; there are {', '.join(sorted(medmnist.INFO))}")
+    data_dir.mkdir(parents=True, exist_ok=True)
+    getattr(medmnist, medmnist.INFO[name]["python_class"])(split="train", download=True, root=str(data_dir))
+
+
+def read_idx_folder(folder: Path) -> dict[str, Images]:
+    """Reads the four files of MNIST or Fashion-MNIST, gzipped or not.
+
+    Raises:
+        UserError: A file is missing or broken, or pictures and labels are not of one number.
+    """
+    parts = {}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        pixels = read_idx(_find_idx(folder, f"{prefix}-images-idx3-ubyte"), dimensions=3)
+        labels = read_idx(_find_idx(folder, f"{prefix}-labels-idx1-ubyte"), dimensions=1)
+        if len(pixels) != len(labels):
+            raise UserError(f"{folder}: {prefix} has {len(pixels)} pictures but {len(labels)} labels")
+        parts[part] = Images(pixels[..., np.newaxis], labels.astype(np.int64))
+    return parts
+
+
+def _find_idx(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{folder / name} is missing, with and without .gz; --data idx:FOLDER names the folder of the four files "
+        "(Debian's package dataset-fashion-mnist puts them in /usr/share/datasets/fashion-mnist)",
+    )
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Reads one IDX file of unsigned bytes (http://yann.lecun.com/exdb/mnist).
+
+    Raises:
+        UserError: The magic number, the number of dimensions or the length is wrong.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}") from error
+    magic = bytes([0, 0, 8, dimensions])
+    if content[:4] != magic:
+        raise UserError(f"{path}: starts with {content[:4].hex()}, expected {magic.hex()} (IDX, {dimensions}-d bytes)")
+    start = 4 + 4 * dimensions
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start], dtype=">u4"))
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(shape) != dimensions or len(content) != expected:
+        raise UserError(f"{path}: has {len(content)} bytes, but its header {list(shape)} asks for {expected}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def read_digits() -> dict[str, Images]:
+    """The 1,797 digits of scikit-learn, 8 x 8, their 17 grey levels spread over 0 to 255."""
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    return {"train": Images(pixels[..., np.newaxis], digits.target.astype(np.int64))}
+
+
+def read_class_folders(folder: Path, task: ImageTask) -> dict[str, Images]:
+    """Reads a folder that holds one folder of pictures for each label.
+
+    Raises:
+        UserError: The folders are not the labels, or a file is not a picture.
+    """
+    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    if set(found) != set(task.labels):
+        raise UserError(f"{folder}: holds the folders {found}, expected one for each label: {list(task.labels)}")
+    pixels, labels = [], []
+    for index, label in enumerate(task.labels):
+        for path in sorted((folder / label).iterdir()):
+            pixels.append(_read_picture(path, task))
+            labels.append(index)
+    if not pixels:
+        raise UserError(f"{folder}: its class folders are empty")
+    return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
+
+
+def _read_picture(path: Path, task: ImageTask) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return _fit(image.convert(_MODES[task.color]), task)
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} can't be read as a picture: {error}") from error
+
+
+def _fit(image: Image.Image, task: ImageTask) -> NDArray[np.uint8]:
+    """Brings a picture to the task's size, as the manifest tells a server to."""
+    size = (task.width, task.height)
+    method = _RESAMPLING[task.resampling]
+    fitted = ImageOps.fit(image, size, method) if task.crop == "center" else image.resize(size, method)
+    return np.asarray(fitted, dtype=np.uint8).reshape(task.height, task.width, task.channels)
+
+
+def _bring_to_task(images: Images, task: ImageTask, spec: str) -> Images:
+    pixels, labels = images
+    if len(pixels) == 0 or labels.min() < 0 or labels.max() >= len(task.labels):
+        raise UserError(f"{spec}: expected the classes 0 to {len(task.labels) - 1}, as task.labels says")
+    if pixels.shape[3] != task.channels:
+        raise UserError(f"{spec}: has {pixels.shape[3]} channels, but task.color is {task.color!r}")
+    if pixels.shape[1:3] != (task.height, task.width):
+        pictures = (Image.fromarray(picture.squeeze()) for picture in pixels)
+        pixels = np.stack([_fit(picture, task) for picture in pictures])
+    return Images(pixels, labels)

@@ -1,0 +1,35 @@
+"""Runs an ONNX file through ONNX Runtime, without PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from medserve_training.errors import UserError
+
+
+def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
+    """Opens a model on the CPU.
+
+    Raises:
+        UserError: There is no such file, or it is not an ONNX model.
+    """
+    if isinstance(model, Path) and not model.is_file():
+        raise UserError(f"{model} is missing; expected an ONNX file such as models/chest-xray/1/model.onnx")
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"ONNX Runtime can't load the model: {error}") from error
+
+
+def predict(
+    session: onnxruntime.InferenceSession,
+    rows: NDArray[np.uint8] | NDArray[np.float32],
+    batch_size: int = 256,
+) -> NDArray[np.float32]:
+    """The only output of a model with one input, for all rows, batch by batch."""
+    name = session.get_inputs()[0].name
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])

@@ -1,0 +1,168 @@
+"""The manifest: written from recipe and data, put into the ONNX file, read from there."""
+
+import datetime
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from medserve_proto.v1 import manifest_pb2 as pb
+
+from medserve_training.covariates import Covariates
+from medserve_training.errors import UserError
+from medserve_training.recipe import ImageTask, Recipe, SurvivalTask
+from medserve_training.schema import Category, Number, Schema
+from medserve_training.splits import Images, Patients, fingerprint
+
+KEY = "medserve.manifest"
+SCHEMA_VERSION = 1
+
+_COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
+_CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
+_RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
+
+
+def image_manifest(recipe: Recipe, task: ImageTask, train: Images) -> pb.Manifest:
+    """The manifest of an image classifier, before its quality is measured."""
+    manifest = _common(recipe, train)
+    manifest.image_classification.CopyFrom(
+        pb.ImageClassificationTask(
+            input=pb.ImageInput(
+                height=task.height,
+                width=task.width,
+                color_space=_COLORS[task.color],
+                crop=_CROPS[task.crop],
+                resampling=_RESAMPLINGS[task.resampling],
+            ),
+            labels=task.labels,
+        ),
+    )
+    return manifest
+
+
+def risk_manifest(
+    recipe: Recipe, task: SurvivalTask, schema: Schema, covariates: Covariates, train: Patients
+) -> pb.Manifest:
+    """The manifest of a survival model, before its quality is measured and its risk groups are cut."""
+    manifest = _common(recipe, train)
+    manifest.patient_risk.CopyFrom(
+        pb.PatientRiskTask(
+            features=[_feature(spec) for spec in schema.features],
+            event=schema.outcome.description,
+            time_unit=schema.outcome.time_unit,
+            curve_times=task.curve_times,
+            horizons=[pb.Horizon(label=horizon.label, time=horizon.time) for horizon in task.horizons],
+            risk_groups=[pb.RiskGroup(label=label) for label in task.risk_groups],
+            reference_horizon=task.reference_horizon,
+        ),
+    )
+    set_covariates(manifest.patient_risk, covariates)
+    return manifest
+
+
+def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
+    texts = recipe.manifest
+    packages = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn", "scikit-survival")
+    return pb.Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=recipe.name,
+        title=texts.title,
+        description=texts.description,
+        intended_use=texts.intended_use,
+        license=texts.license,
+        training=pb.Training(
+            recipe=recipe.name,
+            data=recipe.data.description,
+            data_sha256=fingerprint(train),
+            date=_today(),
+            seed=recipe.seed,
+            packages={name: version(name).partition("+")[0] for name in packages},
+        ),
+    )
+
+
+def _today() -> str:
+    """The day in UTC, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.datetime.now(datetime.UTC)
+    return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now).date().isoformat()
+
+
+def _feature(spec: Number | Category) -> pb.Feature:
+    feature = pb.Feature(name=spec.name, description=spec.description)
+    match spec:
+        case Number():
+            feature.unit = spec.unit
+            feature.numeric.valid_min, feature.numeric.valid_max = spec.minimum, spec.maximum
+            feature.numeric.integer = spec.integer
+        case Category():
+            feature.categorical.names.extend(spec.categories)
+    if spec.required:
+        feature.required = True
+    return feature
+
+
+def set_covariates(task: pb.PatientRiskTask, covariates: Covariates) -> None:
+    """Puts in what training saw of each covariate: its range, and what a missing one becomes."""
+    for index, feature in enumerate(task.features):
+        if feature.WhichOneof("kind") == "numeric":
+            feature.numeric.training_min = covariates.minimum[index]
+            feature.numeric.training_max = covariates.maximum[index]
+        if not feature.required:
+            feature.imputed_as = covariates.replacements[index]
+
+
+def embed(model: onnx.ModelProto, manifest: pb.Manifest) -> None:
+    """Puts the manifest into the model's metadata, in place of any that is there."""
+    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, indent=None, sort_keys=True)
+    onnx.helper.set_model_props(model, {KEY: text})
+
+
+def read_manifest(path: Path) -> pb.Manifest:
+    """Reads the manifest out of an ONNX file.
+
+    Raises:
+        UserError: The file is missing, not ONNX, or has no manifest of a version known here.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; expected a file such as models/chest-xray/1/model.onnx") from error
+    except DecodeError as error:
+        raise UserError(f"{path} is not an ONNX file") from error
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in texts:
+        raise UserError(f"{path} has no {KEY} in its metadata; only files that medserve-train wrote have one")
+    try:
+        manifest = json_format.Parse(texts[KEY], pb.Manifest())
+    except json_format.ParseError as error:
+        raise UserError(f"{path}: its manifest does not fit the schema: {error}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise UserError(f"{path}: manifest schema version {manifest.schema_version}, expected {SCHEMA_VERSION}")
+    return manifest
+
+
+def figures(manifest: pb.Manifest) -> dict[str, float]:
+    """Every measured number of a manifest, by a readable name."""
+    found: dict[str, float] = {}
+    for point in manifest.image_classification.operating_points:
+        for name in ("threshold", "sensitivity", "specificity"):
+            found[f"operating point {point.name}: {name}"] = getattr(point, name)
+    for feature in manifest.patient_risk.features:
+        if feature.WhichOneof("missing") == "imputed_as":
+            found[f"{feature.name}: imputed as"] = feature.imputed_as
+        if feature.WhichOneof("kind") == "numeric":
+            found[f"{feature.name}: training minimum"] = feature.numeric.training_min
+            found[f"{feature.name}: training maximum"] = feature.numeric.training_max
+    for group in manifest.patient_risk.risk_groups:
+        found[f"risk group {group.label}: risk below"] = group.risk_below
+    for evaluation in manifest.evaluations:
+        found[f"{evaluation.split}: size"] = evaluation.size
+        for metric in evaluation.metrics:
+            found[f"{evaluation.split}: {metric.name}"] = metric.value
+            if metric.HasField("interval"):
+                found[f"{evaluation.split}: {metric.name}, low"] = metric.interval.low
+                found[f"{evaluation.split}: {metric.name}, high"] = metric.interval.high
+    return found

@@ -1,0 +1,202 @@
+"""Recipes: what to train, on what, how, and what the manifest says about it."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from medserve_training.errors import UserError
+from medserve_training.strict_toml import STRICT, Several, build, parse_toml
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Data:
+    """Where the examples come from: a data spec, and its name, version and licence in words."""
+
+    spec: str
+    description: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class Split:
+    """Fractions of the whole that are cut off for validation and test where the data has no such split of its own."""
+
+    validation: Fraction = 0.15
+    test: Fraction = 0.15
+
+
+@dataclass(frozen=True, config=STRICT)
+class Training:
+    """How the weights are found. `patience` is a number of epochs without a better validation loss, or absent."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    loss: Literal["cross-entropy", "binary-cross-entropy", "logistic-hazard"]
+    patience: Count | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Texts:
+    """What the manifest says in words; `license` is an SPDX identifier."""
+
+    title: str
+    description: str
+    intended_use: str
+    license: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class ImageTask:
+    """Pictures to classes. With two labels, the second is the one that is looked for."""
+
+    kind: Literal["image-classification"]
+    height: Count
+    width: Count
+    color: Literal["gray", "rgb"]
+    crop: Literal["none", "center"]
+    resampling: Literal["bilinear", "bicubic"]
+    labels: Several[str]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of a picture."""
+        return 1 if self.color == "gray" else 3
+
+
+@dataclass(frozen=True, config=STRICT)
+class Horizon:
+    """A time at which a risk is reported, in the data's unit of time."""
+
+    label: str
+    time: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class SurvivalTask:
+    """Covariates to a survival curve over `intervals` intervals of length `interval`, in the data's unit of time.
+
+    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon.
+    """
+
+    kind: Literal["survival"]
+    interval: Positive
+    intervals: Count
+    horizons: Several[Horizon]
+    reference_horizon: str
+    risk_groups: Several[str]
+
+    @property
+    def curve_times(self) -> tuple[float, ...]:
+        """The times of the curve, from 0 on."""
+        return tuple(self.interval * index for index in range(self.intervals + 1))
+
+    def __post_init__(self) -> None:
+        """Holds the horizons to the curve."""
+        for horizon in self.horizons:
+            if horizon.time not in self.curve_times:
+                raise ValueError(
+                    f"horizon {horizon.label!r} at {horizon.time:g} is not a multiple of the interval {self.interval:g} "
+                    f"within {self.intervals} intervals",
+                )
+        if self.reference_horizon not in [horizon.label for horizon in self.horizons]:
+            raise ValueError(f"reference_horizon {self.reference_horizon!r} is not the label of a horizon")
+
+
+@dataclass(frozen=True, config=STRICT)
+class StatusTask:
+    """Covariates to whether the event was seen at all: the articles' task, reproduced and never exported."""
+
+    kind: Literal["status"]
+
+
+_FITTING = {
+    "image-classification": ("baseline-cnn", "cross-entropy"),
+    "survival": ("baseline-risk-cnn", "logistic-hazard"),
+    "status": ("baseline-risk-cnn", "binary-cross-entropy"),
+}
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """A recipe. The seed decides the split, the first weights and the order of the batches."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    network: Literal["baseline-cnn", "baseline-risk-cnn"]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Data
+    training: Training
+    manifest: Texts
+    task: Annotated[ImageTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
+    split: Split = Split()
+
+    def __post_init__(self) -> None:
+        """Holds network and loss to the task."""
+        network, loss = _FITTING[self.task.kind]
+        if (self.network, self.training.loss) != (network, loss):
+            raise ValueError(
+                f"the task {self.task.kind!r} goes with network {network!r} and training.loss {loss!r}, "
+                f"not with {self.network!r} and {self.training.loss!r}",
+            )
+
+
+def recipe_names() -> list[str]:
+    """Names of the packaged recipes."""
+    folder = files("medserve_training") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = (), data: str | None = None) -> Recipe:
+    """Loads a recipe.
+
+    Args:
+        name_or_path: A packaged recipe's name or the path of a TOML file.
+        overrides: Changes as "key=value", the key dotted ("training.epochs=3"), the value in TOML; a value that is
+            not TOML is text, so that quotes may be left out.
+        data: A data spec in place of the recipe's own.
+
+    Raises:
+        UserError: There is no such recipe, or a key in it or in an override is wrong.
+    """
+    values = parse_toml(_read(name_or_path), f"recipe {name_or_path}")
+    for override in overrides:
+        _override(values, override)
+    if data is not None:
+        values["data"] = {"spec": data, "description": data}
+    return build(Recipe, values, f"recipe {name_or_path}")
+
+
+def _read(name_or_path: str) -> str:
+    if name_or_path in recipe_names():
+        return (files("medserve_training") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UserError(
+            f"recipe {name_or_path!r} is neither a file nor one of the packaged recipes: {', '.join(recipe_names())}",
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _override(values: dict[str, object], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: expected key=value, e.g. --set training.epochs=3")
+    *tables, last = key.strip().split(".")
+    table = values
+    for name in tables:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {override}: {name!r} is not a table of the recipe")
+        table = inner
+    try:
+        table[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = text

@@ -1,0 +1,61 @@
+"""TOML files read into frozen dataclasses, with errors that name the key."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from medserve_training.errors import UserError
+
+# No text where a number belongs, and no key that nobody reads.
+STRICT = ConfigDict(strict=True, extra="forbid")
+
+T = TypeVar("T")
+# At least one; TOML has arrays only, but what is frozen holds tuples.
+Several = Annotated[tuple[T, ...], Field(min_length=1)]
+
+
+def parse_toml(text: str, source: str) -> dict[str, object]:
+    """Parses TOML.
+
+    Args:
+        text: The file's content.
+        source: What to call the file in an error.
+
+    Raises:
+        UserError: The text is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source} is not a TOML file: {error}") from error
+
+
+def build(cls: type[T], values: Mapping[str, object], source: str) -> T:
+    """Builds a dataclass tree from the tables of a TOML file.
+
+    Args:
+        cls: A pydantic dataclass configured with `STRICT`.
+        values: The parsed file.
+        source: What to call the file in an error.
+
+    Raises:
+        UserError: A key is unknown, missing or has a wrong value; all such keys are named.
+    """
+    try:
+        # Strictly by JSON's rules: there, tables may become dataclasses and arrays tuples, and no text a number.
+        return TypeAdapter(cls).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        lines = [_describe(detail["loc"], detail["msg"], detail["input"]) for detail in error.errors()]
+        raise UserError("\n".join([f"{source}:", *lines])) from error
+
+
+def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:
+    key = ".".join(str(part) for part in location) or "the file as a whole"
+    if message == "Unexpected keyword argument":
+        return f"  {key}: no such key; remove it or correct its spelling"
+    if isinstance(value, (str, int, float)):
+        return f"  {key}: was {value!r}. {message}"
+    return f"  {key}: {message}"
