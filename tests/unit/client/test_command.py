@@ -1,0 +1,197 @@
+"""The command medserve, run as a user runs it, against a real server."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from medserve_client.cli import main
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_models(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "models"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("lungs", "image classification", "Relapse in test patients", "yes", "cpu"):
+        assert word in shown
+
+
+def test_the_server_may_be_named_behind_the_subcommand_and_in_the_environment(
+    clinic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["models", "--server", clinic]) == 0
+    monkeypatch.setenv("MEDSERVE_SERVER", clinic)
+    assert main(["models"]) == 0
+
+
+def test_describe_a_risk_model(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "describe", "relapse"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("0 to 120 years", "21 to 80", "I, II, III", "becomes II", "becomes 25", "is refused", "1826"):
+        assert words in shown
+    assert "concordance_index" in shown
+    assert "0.6250" in shown
+
+
+def test_describe_an_image_model(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "describe", "lungs", "--version", "1"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("28 x 28 pixels, gray", "normal, pneumonia", "sensitive", "0.25"):
+        assert words in shown
+
+
+def test_describe_as_json(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "describe", "relapse", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["name"], document["version"], document["sha256"]) == ("relapse", "1", "5ca1ab1e")
+    assert document["manifest"]["patient_risk"]["features"][0]["name"] == "age"
+
+
+def test_an_unknown_model_is_refused(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "describe", "liver"]) == 4
+    assert capsys.readouterr().err == "medserve: no model liver here; there are lungs, relapse\n"
+
+
+def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "xray.png"
+    path.write_bytes(b"four")
+    assert main(["--server", clinic, "classify", str(path)]) == 0
+    captured = capsys.readouterr()
+    for words in (
+        str(path),
+        "pneumonia (sensitive: pneumonia from 25.0%)",
+        "normal 75.0%, pneumonia 25.0%",
+        "encoded 4",
+    ):
+        assert words in captured.out
+    assert captured.err == ""
+
+
+def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    files = []
+    for index in range(150):
+        files.append(tmp_path / f"{index}.png")
+        files[-1].write_bytes(b"bad" if index % 50 == 7 else bytes(index + 1))
+    files[100].unlink()
+    assert main(["--server", clinic, "classify", "--json", *map(str, files)]) == 1
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in captured.out.splitlines()]
+    assert [line["file"] for line in lines] == [str(file) for file in files]
+    assert [index for index, line in enumerate(lines) if "error" in line] == [7, 57, 100, 107]
+    # Each picture got its own answer, not its neighbour's.
+    assert lines[8]["warnings"] == [{"kind": "resized", "message": "encoded 9"}]
+    assert lines[149]["warnings"] == [{"kind": "resized", "message": "encoded 150"}]
+    assert f"{files[57]}: not a PNG, JPEG or TIFF file\n" in captured.err
+    assert f"{files[100]}: can't be read: No such file or directory\n" in captured.err
+
+
+def test_a_file_above_the_limit_fails_alone(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    large, small = tmp_path / "large.tiff", tmp_path / "small.png"
+    large.write_bytes(bytes(5 * 1024 * 1024))  # the test server takes gRPC's 4 MiB
+    small.write_bytes(b"four")
+    assert main(["--server", clinic, "classify", "--json", str(large), str(small)]) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "larger than max" in first["error"]
+    assert second["decision"]["label"] == "pneumonia"
+
+
+def test_classify_standard_input(clinic: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"seven b")))
+    assert main(["--server", clinic, "classify", "--json", "--top-k", "1", "-"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["file"], line["model"], line["version"]) == ("-", "lungs", "1")
+    assert line["labels"] == [{"label": "normal", "probability": 0.75}]
+    assert line["decision"] == {
+        "label": "pneumonia",
+        "operating_point": "sensitive",
+        "positive_label": "pneumonia",
+        "threshold": 0.25,
+    }
+    assert line["warnings"][0]["message"] == "encoded 7"
+
+
+def test_classify_with_a_model_for_something_else(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["--server", clinic, "classify", "--model", "relapse", str(tmp_path / "xray.png")]) == 2
+    assert capsys.readouterr().err == "medserve: relapse is not a model for image classification\n"
+
+
+def test_a_file_name_cannot_act_on_the_terminal(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "\x1b[31m[bold]xray\n.png"
+    path.write_bytes(b"four")
+    bad = tmp_path / "\x1b]0;title\x07.png"
+    assert main(["--server", clinic, "classify", str(path), str(bad)]) == 1
+    captured = capsys.readouterr()
+    assert r"\x1b[31m[bold]xray\n.png" in captured.out
+    assert r"\x1b]0;title\x07.png: can't be read" in captured.err
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_health(clinic: str, capsys: Captured) -> None:
+    assert main(["--server", clinic, "health"]) == 0
+    assert capsys.readouterr().out == "SERVING\n"
+    assert main(["--server", clinic, "health", "medserve.v1.PatientRisk"]) == 3
+    assert capsys.readouterr().out == "NOT_SERVING\n"
+    assert main(["--server", clinic, "health", "medserve.v1.Nothing"]) == 4
+
+
+def test_no_server(capsys: Captured) -> None:
+    assert main(["--server", "127.0.0.1:1", "models"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("medserve: no server answers at 127.0.0.1:1 (--server names another): ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["operate"], ["--timeout", "0", "models"], ["--timeout", "soon", "models"], ["classify"]],
+)
+def test_a_wrong_command_line(arguments: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: medserve" in capsys.readouterr().err
+
+
+def test_help_tells_the_exit_status(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "3    no answer" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(clinic: str, tmp_path: Path) -> None:
+    path = tmp_path / "xray.png"
+    path.write_bytes(b"four")
+    script = '"$0" -m medserve_client.cli --server "$1" classify --json $(yes "$2" | head -n 5000) | head -n 1'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, clinic, path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_on_a_terminal_risks_are_a_table(clinic: str, tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("id,age,tumor_size,grade\nA-1,40,20,I\nA-2,400,20,I\n")
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "medserve_client.cli", "--server", clinic, "risk", str(path)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command, stdout=terminal, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(terminal)
+    shown = b""
+    try:
+        while part := os.read(controller, 4096):
+            shown += part
+    except OSError:
+        pass  # how Linux tells that the other end of a terminal is closed
+    os.close(controller)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    for words in ("A-1", "12.5%", "50.0%", "high", "column age: 400"):
+        assert words in shown.decode()
+    assert f"{path}:3: column age: 400 is not from 0 to 120\n" in errors

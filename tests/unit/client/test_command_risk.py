@@ -1,0 +1,158 @@
+"""medserve risk: CSV in, CSV out, every row accounted for."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from medserve_client.cli import main
+
+Captured = pytest.CaptureFixture[str]
+Run = Callable[[str | bytes], tuple[int, list[list[str]], list[str]]]
+
+
+@pytest.fixture
+def run(clinic: str, tmp_path: Path, capsys: Captured) -> Run:
+    """Runs the command on a file of that text; returns the exit status, the rows out and the lines on stderr."""
+    path = tmp_path / "patients.csv"
+
+    def run(text: str | bytes) -> tuple[int, list[list[str]], list[str]]:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        status = main(["--server", clinic, "risk", str(path)])
+        captured = capsys.readouterr()
+        errors = captured.err.replace(f"{path}", "FILE").splitlines()
+        return status, list(csv.reader(captured.out.splitlines())), errors
+
+    return run
+
+
+def test_columns_are_kept_and_risks_added(run: Run) -> None:
+    status, rows, errors = run("id,age,tumor_size,grade\n007,40,,II\n")
+    assert status == 0
+    assert rows == [
+        ["id", "age", "tumor_size", "grade", "risk_1_year", "risk_5_years", "risk_group", "warnings", "error"],
+        [
+            *("007", "40", "", "II", "0.125000", "0.500000", "high"),
+            "age number 40; tumor_size missing; grade category II",
+            "",
+        ],
+    ]
+    assert errors == ["FILE: carried through, not features of relapse: id"]
+
+
+def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
+    status, rows, errors = run(
+        "age,tumor_size,grade\n"  # line 1
+        "40,20,I\n"
+        "130,500,I\n"
+        "old,20,I\n"
+        "\n"
+        '41,20,"I\nI"\n'  # lines 6 and 7
+        "42,20\n"
+        "43,20,I,more\n"
+        '"44","20","I"\n'
+    )
+    assert status == 1
+    assert [(row[0], row[3], row[-1] != "") for row in rows[1:]] == [
+        ("40", "0.125000", False),
+        ("130", "", True),
+        ("old", "", True),
+        ("41", "0.125000", False),
+        ("42", "", True),
+        ("43", "", True),
+        ("44", "0.125000", False),
+    ]
+    assert errors == [
+        "FILE:3: column age: 130 is not from 0 to 120",
+        "FILE:3: column tumor_size: 500 is not from 0 to 120",
+        "FILE:4: column age: 'old' is not a number",
+        "FILE:8: 2 cells, but the header has 3",
+        "FILE:9: 4 cells, but the header has 3",
+    ]
+
+
+def test_one_row_out_for_each_row_in(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    path, output = tmp_path / "patients.csv", tmp_path / "risks.csv"
+    ages = [130 if index % 100 == 50 else index % 90 for index in range(1000)]
+    path.write_text("id,age,tumor_size,grade\n" + "".join(f"{index},{age},20,I\n" for index, age in enumerate(ages)))
+    assert main(["--server", clinic, "risk", str(path), "-o", str(output)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(index) for index in range(1000)]
+    for row, age in zip(rows, ages, strict=True):
+        if age == 130:
+            assert (row["error"], row["risk_1_year"]) == ("column age: 130 is not from 0 to 120", "")
+        else:
+            assert row["error"] == ""
+            assert row["warnings"].startswith(f"age number {age};")
+    assert captured.err.count("column age: 130") == 10
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_delimiters_and_a_byte_order_mark(clinic: str, tmp_path: Path, capsys: Captured, delimiter: str) -> None:
+    path = tmp_path / "patients.csv"
+    lines = [["age", "tumor_size", "grade", "notes, in; words"], ["40", "20.5", "I", "a, b; c, d; e"]]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(lines)
+    assert main(["--server", clinic, "risk", str(path)]) == 0
+    header, row = csv.reader(capsys.readouterr().out.splitlines(), delimiter=delimiter)
+    assert (header[:4], row[:4]) == (lines[0], lines[1])
+    assert row[-2] == "age number 40; tumor_size number 20.5; grade category I"
+
+
+def test_a_decimal_comma_is_explained(run: Run) -> None:
+    status, _, errors = run("age;tumor_size;grade\n40;20,5;I\n")
+    assert status == 1
+    assert errors == ["FILE:2: column tumor_size: '20,5' is not a number; write it with a decimal point"]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1_000", "NA"])
+def test_what_is_not_a_number(run: Run, text: str) -> None:
+    status, _, errors = run(f"age,tumor_size,grade\n40,{text},I\n")
+    assert status == 1
+    assert errors == [f"FILE:2: column tumor_size: '{text}' is not a number"]
+
+
+def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
+    status, rows, errors = run("age,grade\n40,I\n41,I\n")
+    assert (status, len(rows)) == (0, 3)
+    assert errors == ["FILE: no column, so missing for everyone: tumor_size"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "age,tumour_size\n40,20\n",
+            "column tumour_size is not a feature of relapse; is it tumor_size? Then rename it",
+        ),
+        ("Age,tumor_size\n40,20\n", "column Age is not a feature of relapse; is it age? Then rename it"),
+        ("age,age\n40,20\n", "column age is there 2 times; keep one"),
+        ("tumor_size,grade\n20,I\n", "relapse needs a column for age"),
+        ("a,b\n20,I\n", "no column is a feature of relapse; its features are age, tumor_size, grade"),
+        ("age,risk_group\n20,I\n", "column risk_group would be there twice in the result; rename it"),
+        ("age,tumor_size\n", "expected a header line and at least one row below it"),
+        ("", "expected a header line and at least one row below it"),
+        (b"age,grade\n40,\xff\n", "byte 13 is not UTF-8 text; save the file as CSV in UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_a_table_of_patients(run: Run, text: str | bytes, error: str) -> None:
+    status, rows, errors = run(text)
+    assert (status, rows, errors) == (2, [], [f"medserve: FILE: {error}"])
+
+
+def test_a_quote_that_is_never_closed(run: Run) -> None:
+    status, _, errors = run('age,grade\n40,I\n41,"I\n42,I\n')
+    assert status == 2
+    assert errors == ["medserve: FILE:3: not well-formed CSV: unexpected end of data"]
+
+
+def test_files_that_cannot_be_read_or_written(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "patients.csv"
+    assert main(["--server", clinic, "risk", str(path)]) == 2
+    assert capsys.readouterr().err == f"medserve: {path}: can't be read: No such file or directory\n"
+    path.write_text("age,tumor_size,grade\n40,20,I\n")
+    assert main(["--server", clinic, "risk", str(path), "-o", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"medserve: {tmp_path}: can't be written: Is a directory\n"
