@@ -25,7 +25,8 @@ FOLDERS = {"medserve/v1": "v1", "inference": "inference"}
 
 def generate(output: Path) -> None:
     """Writes the stubs of every contract into the folders below `output`."""
-    contracts = sorted(str(path.relative_to(PROTO)) for package in FOLDERS for path in (PROTO / package).glob("*.proto"))
+    paths = [path for package in FOLDERS for path in (PROTO / package).glob("*.proto")]
+    contracts = sorted(str(path.relative_to(PROTO)) for path in paths)
     google = Path(str(distribution("googleapis-common-protos").locate_file("")))
     with tempfile.TemporaryDirectory() as build:
         kinds = ("python", "grpc_python", "mypy", "mypy_grpc")

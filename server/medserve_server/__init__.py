@@ -1,1 +1,1 @@
-"""ONNX in, gRPC out."""
+"""Serves ONNX models over gRPC: image classification, patient risk, and the Open Inference Protocol."""

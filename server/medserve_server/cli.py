@@ -1,0 +1,49 @@
+"""The command `medserve-server`."""
+
+import asyncio
+import logging
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from medserve_server.config import Settings
+from medserve_server.errors import ModelLoadError
+from medserve_server.lifecycle import Server
+
+
+def main() -> None:
+    """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
+    settings = Settings.read(sys.argv[1:])
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        asyncio.run(_serve(settings))
+    except (ModelLoadError, OSError) as error:
+        raise SystemExit(f"medserve-server: {error}") from None
+
+
+async def _serve(settings: Settings) -> None:
+    await Server(settings).run(_print_table)
+
+
+def _print_table(server: Server) -> None:
+    """Says what is served and where."""
+    table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
+    for model in server.models:
+        session = model.session
+        threads = f", {session.threads} threads" if session.provider == "cpu" else ""
+        table.add_row(
+            model.name,
+            model.version,
+            model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
+            f"{session.provider}{threads}",
+            f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
+        )
+    host = server.settings.host
+    console = Console()
+    console.print(table)
+    console.print(f"gRPC     {host}:{server.port}", highlight=False)
+    console.print(f"metrics  http://{host}:{server.metrics_port}/metrics", highlight=False)
+    console.print("Ctrl-C stops it after the last answer.", highlight=False)

@@ -1,0 +1,259 @@
+"""The Open Inference Protocol's tensors to and from NumPy arrays, checked against the graph."""
+
+import itertools
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from medserve_proto.inference import grpc_service_pb2 as pb
+from numpy.typing import NDArray
+
+from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
+from medserve_server.session import Tensors, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """How a datatype of the protocol is held in memory and in typed contents."""
+
+    dtype: np.dtype[np.generic]
+    contents: str | None
+    """Field of InferTensorContents; None: raw only."""
+
+
+DATATYPES = {
+    "BOOL": Datatype(np.dtype(np.bool_), "bool_contents"),
+    "UINT8": Datatype(np.dtype(np.uint8), "uint_contents"),
+    "UINT16": Datatype(np.dtype(np.uint16), "uint_contents"),
+    "UINT32": Datatype(np.dtype(np.uint32), "uint_contents"),
+    "UINT64": Datatype(np.dtype(np.uint64), "uint64_contents"),
+    "INT8": Datatype(np.dtype(np.int8), "int_contents"),
+    "INT16": Datatype(np.dtype(np.int16), "int_contents"),
+    "INT32": Datatype(np.dtype(np.int32), "int_contents"),
+    "INT64": Datatype(np.dtype(np.int64), "int64_contents"),
+    "FP16": Datatype(np.dtype(np.float16), None),
+    "BF16": Datatype(np.dtype(np.uint16), None),  # its bits: NumPy has no bfloat16
+    "FP32": Datatype(np.dtype(np.float32), "fp32_contents"),
+    "FP64": Datatype(np.dtype(np.float64), "fp64_contents"),
+    "BYTES": Datatype(np.dtype(object), "bytes_contents"),
+}
+Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
+CONTENTS_FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """A checked request."""
+
+    inputs: Tensors
+    outputs: tuple[str, ...] | None
+    """None: all."""
+    rows: int
+    """Size of the first axis; 1 where the inputs have none in common."""
+    raw: bool
+    """The request used raw_input_contents, and so does its answer."""
+
+
+def decode(
+    request: pb.ModelInferRequest,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    batched: bool,
+    max_rows: int,
+) -> InferRequest:
+    """Reads the tensors of a request for a graph with these inputs and outputs.
+
+    Args:
+        request: the message.
+        inputs: what the graph takes.
+        outputs: what it gives.
+        batched: whether the first axis of all tensors counts the same rows.
+        max_rows: the most of them.
+
+    Raises:
+        InvalidInput: names, counts, shapes, datatypes or contents do not fit; all that is wrong is listed.
+        Unsupported: the request asks for an extension that this server does not have.
+    """
+    _refuse_extensions(request)
+    raw = bool(request.raw_input_contents)
+    violations = list(_name_violations(request, inputs, outputs))
+    if raw and len(request.raw_input_contents) != len(request.inputs):
+        count = len(request.raw_input_contents)
+        violations.append(FieldViolation("raw_input_contents", f"has {count} entries for {len(request.inputs)} inputs"))
+    if violations:
+        raise InvalidInput(violations)
+
+    specs = {spec.name: spec for spec in inputs}
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for index, tensor in enumerate(request.inputs):
+        try:
+            _check_shape(tensor, specs[tensor.name])
+            payload = request.raw_input_contents[index] if raw else None
+            arrays[tensor.name] = _read_tensor(tensor, payload, f"raw_input_contents[{index}]")
+        except _WrongTensor as wrong:
+            violations.append(FieldViolation(wrong.field or f"inputs[{tensor.name}].{wrong.part}", wrong.description))
+    if violations:
+        raise InvalidInput(violations)
+    rows = _rows(arrays, max_rows) if batched else 1
+    wanted = tuple(output.name for output in request.outputs) or None
+    return InferRequest(arrays, wanted, rows, raw)
+
+
+def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInferResponse, *, raw: bool) -> None:
+    """Writes output arrays into a response, raw where the request was or where a datatype has no other way."""
+    datatypes = {spec.name: spec.datatype for spec in specs}
+    raw = raw or any(DATATYPES[datatypes[name]].contents is None for name in outputs)
+    for name, array in outputs.items():
+        datatype = datatypes[name]
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if datatype == "BYTES":
+            elements = [str(text).encode() for text in array.ravel()]
+            if raw:
+                response.raw_output_contents.append(
+                    b"".join(struct.pack("<I", len(element)) + element for element in elements)
+                )
+            else:
+                tensor.contents.bytes_contents.extend(elements)
+        elif raw:
+            response.raw_output_contents.append(array.tobytes())
+        elif contents := DATATYPES[datatype].contents:
+            getattr(tensor.contents, contents).extend(array.ravel().tolist())
+
+
+class _WrongTensor(Exception):
+    """What is wrong with one tensor."""
+
+    def __init__(self, part: str, description: str, field: str | None = None) -> None:
+        self.part = part
+        self.description = description
+        self.field = field
+
+
+def _refuse_extensions(request: pb.ModelInferRequest) -> None:
+    """Refuses what would change the meaning of a request if it were ignored."""
+    asked = [f"parameters[{name}]" for name in request.parameters if name.startswith("sequence_")]
+    for tensor in itertools.chain[Tensor](request.inputs, request.outputs):
+        asked += [
+            f"{tensor.name}.parameters[{name}]"
+            for name in tensor.parameters
+            if name.startswith("shared_memory_") or name == "classification"
+        ]
+    if asked:
+        raise Unsupported(
+            f"{asked[0]} asks for an extension that this server does not have",
+            [FieldViolation(field, "is not supported") for field in asked],
+        )
+
+
+def _name_violations(
+    request: pb.ModelInferRequest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Iterator[FieldViolation]:
+    for kind, given, known in (
+        ("inputs", [tensor.name for tensor in request.inputs], [spec.name for spec in inputs]),
+        ("outputs", [tensor.name for tensor in request.outputs], [spec.name for spec in outputs]),
+    ):
+        for index, name in enumerate(given):
+            if name not in known:
+                text = f"is {name[:128]!r}, the model's {kind} are {', '.join(known)}"
+                yield FieldViolation(f"{kind}[{index}].name", text)
+            elif name in given[:index]:
+                yield FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time")
+    missing = [spec for spec in inputs if all(tensor.name != spec.name for tensor in request.inputs)]
+    for spec in missing:
+        yield FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
+
+
+def _check_shape(tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec) -> None:
+    if tensor.datatype != spec.datatype:
+        raise _WrongTensor("datatype", f"is {tensor.datatype[:32]!r}, expected {spec.datatype}")
+    shape = list(tensor.shape)
+    fits = len(shape) == len(spec.shape) and all(
+        size >= 0 if free == -1 else size == free for size, free in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise _WrongTensor("shape", f"is {shape[:16]}, expected {list(spec.shape)} with any size for -1")
+    if shape and shape[0] == 0:
+        raise _WrongTensor("shape", f"is {shape}: the batch is empty; expected at least 1 row")
+
+
+def _read_tensor(
+    tensor: pb.ModelInferRequest.InferInputTensor, payload: bytes | None, payload_field: str
+) -> NDArray[np.generic]:
+    datatype = DATATYPES[tensor.datatype]
+    count = math.prod(tensor.shape)
+    if payload is None:
+        return _read_contents(tensor, datatype, count)
+    if tensor.HasField("contents"):
+        raise _WrongTensor("contents", "is set beside raw_input_contents; use one of them")
+    if tensor.datatype == "BYTES":
+        return _as_strings(list(_split(payload, count, payload_field)), tensor, payload_field)
+    size = count * datatype.dtype.itemsize
+    if len(payload) != size:
+        raise _WrongTensor(
+            "", f"has {len(payload)} bytes, expected {size} for {tensor.datatype} {list(tensor.shape)}", payload_field
+        )
+    if tensor.datatype == "BOOL" and payload.strip(b"\x00\x01"):
+        raise _WrongTensor("", "holds a byte that is neither 0 nor 1, expected BOOL", payload_field)
+    return np.frombuffer(payload, datatype.dtype).reshape(tensor.shape)
+
+
+def _read_contents(
+    tensor: pb.ModelInferRequest.InferInputTensor, datatype: Datatype, count: int
+) -> NDArray[np.generic]:
+    if datatype.contents is None:
+        raise _WrongTensor("contents", f"can't hold {tensor.datatype}; send it in raw_input_contents")
+    used = [field for field in CONTENTS_FIELDS if len(getattr(tensor.contents, field))]
+    if used not in ([], [datatype.contents]):
+        raise _WrongTensor("contents", f"uses {', '.join(used)}, expected {datatype.contents} for {tensor.datatype}")
+    values = getattr(tensor.contents, datatype.contents)
+    if len(values) != count:
+        raise _WrongTensor(
+            f"contents.{datatype.contents}", f"has {len(values)} elements, expected {count} for {list(tensor.shape)}"
+        )
+    if tensor.datatype == "BYTES":
+        return _as_strings(list(values), tensor, None)
+    try:
+        return np.array(values, datatype.dtype).reshape(tensor.shape)
+    except OverflowError:
+        raise _WrongTensor(f"contents.{datatype.contents}", f"holds a number that is no {tensor.datatype}") from None
+
+
+def _split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
+    """Cuts raw BYTES into elements, each behind its length in 4 little-endian bytes."""
+    position = 0
+    for index in range(count):
+        head = payload[position : position + 4]
+        end = position + 4 + int.from_bytes(head, "little")
+        if len(head) < 4 or end > len(payload):
+            raise _WrongTensor("", f"ends inside element {index} of {count}", field)
+        yield payload[position + 4 : end]
+        position = end
+    if position != len(payload):
+        raise _WrongTensor("", f"has {len(payload) - position} bytes behind its {count} elements", field)
+
+
+def _as_strings(
+    elements: list[bytes], tensor: pb.ModelInferRequest.InferInputTensor, field: str | None
+) -> NDArray[np.generic]:
+    array = np.empty(len(elements), object)
+    try:
+        array[:] = [element.decode() for element in elements]
+    except UnicodeDecodeError:
+        raise _WrongTensor("contents.bytes_contents", "holds an element that is not UTF-8", field) from None
+    return array.reshape(tensor.shape)
+
+
+def _rows(arrays: Tensors, max_rows: int) -> int:
+    """The number of rows that all inputs share."""
+    sizes = {name: array.shape[0] for name, array in arrays.items()}
+    rows = int(next(iter(sizes.values())))
+    for name, size in sizes.items():
+        if size != rows:
+            raise InvalidInput.of(f"inputs[{name}].shape", f"has {size} rows where another input has {rows}")
+    if rows > max_rows:
+        name = next(iter(sizes))
+        raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted")
+    return rows

@@ -1,0 +1,109 @@
+"""The settings: values only, from flags, environment and file, in that order."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
+MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
+that over the file."""
+
+
+class Settings(BaseSettings):
+    """Everything a server can be told. Each field is a flag and an environment variable MEDSERVE_*."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDSERVE_", frozen=True, extra="forbid", cli_kebab_case=True, cli_hide_none_type=True
+    )
+
+    config: Path | None = Field(default=None, description="TOML file with settings.")
+
+    models: Path = Field(
+        default=Path("models"), description="Model repository: a folder of <name>/<version>/model.onnx."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int = Field(
+        default=8002, ge=0, le=65535, description="Port of the Prometheus page /metrics; 0 takes a free one."
+    )
+
+    provider: Literal["cpu", "cuda"] = Field(default="cpu", description="ONNX Runtime execution provider.")
+    allow_fallback: bool = Field(
+        default=False, description="Serve on the CPU, with a warning, where the provider can't be had."
+    )
+    threads: PositiveInt | None = Field(
+        default=None, description="Threads of one inference; by default the processors this process may use."
+    )
+    cuda_device: int = Field(default=0, ge=0, description="Which GPU.")
+    cuda_memory_limit_mib: PositiveInt | None = Field(
+        default=None, description="Most GPU memory that a model's arena may take, in MiB; by default no limit."
+    )
+
+    max_batch_rows: PositiveInt = Field(default=64, description="Rows of different requests joined into one execution.")
+    max_pending_requests: PositiveInt = Field(
+        default=1024, description="Requests waiting for a model; one more is refused with RESOURCE_EXHAUSTED."
+    )
+    max_request_rows: PositiveInt = Field(default=4096, description="Images, patients or rows of one request.")
+    max_message_mib: PositiveInt = Field(default=64, description="Size of a gRPC message, either way, in MiB.")
+    max_image_megapixels: PositiveFloat = Field(
+        default=40.0, description="Pixels of an encoded image, in millions, checked before it is decoded."
+    )
+
+    drain_delay: float = Field(
+        default=0.0, ge=0, description="Seconds between NOT_SERVING and the end of accepting work, after SIGTERM."
+    )
+    grace: float = Field(default=30.0, ge=0, description="Seconds that accepted work gets to finish, after that.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order after the flags, which pydantic puts first."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def read(cls, arguments: Sequence[str]) -> Self:
+        """Reads the settings of a process from its flags, MEDSERVE_* and the file that `--config` names.
+
+        Raises:
+            SystemExit: after `--help`, or with a line about each setting that is wrong.
+        """
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config", default=os.environ.get("MEDSERVE_CONFIG"))
+        file = first.parse_known_args(arguments)[0].config
+        if file is not None and not Path(file).is_file():
+            raise SystemExit(f"medserve-server: --config {file}: no such file")
+
+        class FromFile(cls):  # type: ignore[valid-type, misc]  # pydantic takes the file's path from the class alone
+            model_config = SettingsConfigDict(toml_file=file)
+
+        parser = argparse.ArgumentParser(prog="medserve-server", description=DESCRIPTION, allow_abbrev=False)
+        flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+            FromFile, cli_parse_args=list(arguments), root_parser=parser
+        )
+        try:
+            return cls.model_validate(FromFile(_cli_settings_source=flags).model_dump())
+        except ValidationError as error:
+            lines = [
+                f"medserve-server: {'.'.join(str(part) for part in problem['loc'])}: "
+                f"{problem['msg']}, but it is {problem['input']!r}"
+                for problem in error.errors()
+            ]
+            raise SystemExit("\n".join(lines)) from None

@@ -1,0 +1,85 @@
+"""What can go wrong while serving, and the one table that turns it into a gRPC status."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One bad field of a request: its path, and what it was, what was expected and what to do."""
+
+    field: str
+    description: str
+
+
+class ServingError(Exception):
+    """A request that can't be answered, for a reason its sender should read."""
+
+    def __init__(self, message: str, violations: Sequence[FieldViolation] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = tuple(violations)
+
+
+class InvalidInput(ServingError):
+    """The request itself is wrong."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        first, more = violations[0], len(violations) - 1
+        tail = f" (and {more} more: see the error's details)" if more else ""
+        super().__init__(f"{first.field}: {first.description}{tail}", violations)
+
+    @classmethod
+    def of(cls, field: str, description: str) -> "InvalidInput":
+        """An error about a single field."""
+        return cls([FieldViolation(field, description)])
+
+
+class NotFound(ServingError):
+    """The request names a model or a version that is not served."""
+
+
+class WrongModel(ServingError):
+    """The model is served, but not for this kind of request."""
+
+
+class Overloaded(ServingError):
+    """The queue is full."""
+
+
+class DeadlineExceeded(ServingError):
+    """The request's deadline passed while it waited."""
+
+
+class Unavailable(ServingError):
+    """The server is starting or stopping."""
+
+
+class InferenceFailed(ServingError):
+    """The model failed on a valid request."""
+
+
+class Unsupported(ServingError):
+    """A part of the protocol that this server does not have."""
+
+
+class ModelLoadError(Exception):
+    """A model file that can't be served; the message names the file and the reason."""
+
+
+class ProviderUnavailable(ModelLoadError):
+    """The execution provider that was asked for can't be had on this machine."""
+
+
+STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    WrongModel: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    InferenceFailed: grpc.StatusCode.INTERNAL,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
+}

@@ -1,0 +1,165 @@
+"""What every call passes: its counters, and the step from an exception to a gRPC status with details."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from medserve_server.errors import STATUS, ServingError
+from medserve_server.metrics import Metrics, status_of
+
+log = logging.getLogger(__name__)
+
+DETAILS_KEY = "grpc-status-details-bin"  # where grpc's clients look for a google.rpc.Status
+KINDS = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+CODES: dict[object, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+CODES |= {code: code for code in grpc.StatusCode}
+
+if TYPE_CHECKING:  # generic for the type checker alone
+    Context = aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context = aio.ServicerContext
+    Handler = grpc.RpcMethodHandler
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """Counts each call of a known method and turns a ServingError into its status."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_until_idle(self) -> None:
+        """Waits until no call is being answered."""
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Gives a method's handler, wrapped when it is first called."""
+        method = handler_call_details.method
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None:  # no such method: grpc answers UNIMPLEMENTED
+                return None
+            self._wrapped[method] = self._wrap(method, handler)
+        return self._wrapped[method]
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        codec = (handler.request_deserializer, handler.response_serializer)
+        kind = KINDS[handler.request_streaming, handler.response_streaming]
+        _, service, name = method.split("/")
+
+        def call(context: Context) -> _Call:
+            return _Call(self, context, (kind, service, name))
+
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call), *codec)
+        if handler.stream_stream is not None:
+            behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
+            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call), *codec)
+        # Health.Watch alone: a watcher stays as long as it likes, and is no work that a stopping server waits for.
+        return handler
+
+    def started(self, labels: tuple[str, str, str]) -> None:
+        """Notes that a call began."""
+        self._calls += 1
+        self._idle.clear()
+        self._metrics.grpc_started.labels(*labels).inc()
+
+    def ended(self, labels: tuple[str, str, str], code: grpc.StatusCode, seconds: float) -> None:
+        """Notes that a call ended."""
+        self._calls -= 1
+        if self._calls == 0:
+            self._idle.set()
+        self._metrics.grpc_handled.labels(*labels, code.name).inc()
+        self._metrics.grpc_seconds.labels(*labels).observe(seconds)
+
+
+class _Call:
+    """Times one call, counts its outcome, and answers a ServingError with its status."""
+
+    def __init__(self, interceptor: CallInterceptor, context: Context, labels: tuple[str, str, str]) -> None:
+        self._interceptor = interceptor
+        self._context = context
+        self._labels = labels
+
+    async def __aenter__(self) -> None:
+        self._began = time.monotonic()
+        self._interceptor.started(self._labels)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._interceptor.ended(self._labels, self._code(error), time.monotonic() - self._began)
+        if isinstance(error, ServingError):
+            await self._context.abort(
+                STATUS[type(error)], error.message, ((DETAILS_KEY, to_status(error).SerializeToString()),)
+            )
+        if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
+            log.error("a call of %s failed; this is a bug", "/".join(self._labels[1:]), exc_info=error)
+            await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+
+    def _code(self, error: BaseException | None) -> grpc.StatusCode:
+        if isinstance(error, aio.AbortError):  # the handler ended the call itself
+            return CODES[self._context.code()]
+        return status_of(error)
+
+
+def _unary(
+    behaviour: Callable[..., Awaitable[object]], call: Callable[[Context], _Call]
+) -> Callable[..., Awaitable[object]]:
+    async def answer(request: object, context: Context) -> object:
+        async with call(context):
+            return await behaviour(request, context)
+
+    return answer
+
+
+def _stream(
+    behaviour: Callable[..., AsyncIterator[Any]], call: Callable[[Context], _Call]
+) -> Callable[..., AsyncIterator[Any]]:
+    async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async with call(context):
+            async for response in behaviour(requests, context):
+                yield response
+
+    return answer
+
+
+def to_status(error: ServingError) -> status_pb2.Status:
+    """The error as clients read it: code, message, and a google.rpc.BadRequest that names the fields."""
+    status = status_pb2.Status(code=STATUS[type(error)].value[0], message=error.message)
+    if error.violations:
+        detail = AnyMessage()
+        detail.Pack(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=violation.field, description=violation.description
+                    )
+                    for violation in error.violations
+                ]
+            )
+        )
+        status.details.append(detail)
+    return status

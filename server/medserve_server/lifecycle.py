@@ -1,0 +1,126 @@
+"""From start to stop: listen, load, serve, and on SIGTERM drain without dropping a request."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from medserve_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
+from medserve_proto.v1 import (
+    image_classification_pb2,
+    image_classification_pb2_grpc,
+    model_catalog_pb2,
+    model_catalog_pb2_grpc,
+    patient_risk_pb2,
+    patient_risk_pb2_grpc,
+)
+
+from medserve_server.config import Settings
+from medserve_server.cpus import available_cpus
+from medserve_server.health import Health
+from medserve_server.interceptors import CallInterceptor
+from medserve_server.metrics import Metrics
+from medserve_server.repository import ModelRepository
+from medserve_server.services.image_classification import ImageClassification
+from medserve_server.services.inference import Inference
+from medserve_server.services.model_catalog import ModelCatalog
+from medserve_server.services.patient_risk import PatientRisk
+from medserve_server.transport import listen, make_server
+
+log = logging.getLogger(__name__)
+
+CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
+SERVICES = [service.full_name for contract in CONTRACTS for service in contract.DESCRIPTOR.services_by_name.values()]
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.models = ModelRepository()
+        self.metrics = Metrics()
+        self.port = 0
+        self.metrics_port = 0
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._calls = CallInterceptor(self.metrics)
+        self._health = Health(SERVICES)
+        self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
+        self._grpc = make_server(settings, [self._calls])
+
+    async def run(self, started: Callable[["Server"], None]) -> None:
+        """Serves until SIGTERM or SIGINT; a second one ends it at once.
+
+        Args:
+            started: called once all models are ready.
+
+        Raises:
+            OSError: a port is taken.
+            ModelLoadError: a model can't be served.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        await self._health.set_serving(False)
+        self._add_services()
+        self.port = listen(self._grpc, self.settings)
+        self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+        try:
+            await self._grpc.start()
+            await asyncio.to_thread(self.models.load, self.settings, self.metrics)
+            self._ready.set()
+            await self._health.set_serving(True)
+            started(self)
+            await self._stop_asked.wait()
+            await self._drain()
+        finally:
+            await self._grpc.stop(None)
+            for model in self.models:
+                model.close()
+            self._decoders.shutdown()
+            stop_metrics()
+
+    def _add_services(self) -> None:
+        rows = self.settings.max_request_rows
+        grpc_server = self._grpc
+        image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(
+            ImageClassification(self.models, self._decoders, rows, self._stopping), grpc_server
+        )
+        patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(
+            PatientRisk(self.models, rows, self._stopping), grpc_server
+        )
+        model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), grpc_server)
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            Inference(self.models, rows, self._ready, self._stopping), grpc_server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, grpc_server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection([*SERVICES, health_name, reflection.SERVICE_NAME], grpc_server)
+
+    def _on_signal(self) -> None:
+        if self._stop_asked.is_set():
+            log.warning("asked to stop a second time: calls that are being answered are dropped")
+            raise SystemExit(1)
+        self._stop_asked.set()
+
+    async def _drain(self) -> None:
+        """Tells everyone, stops taking work, and waits for what was taken."""
+        log.info("stopping: health says NOT_SERVING")
+        await self._health.set_serving(False)
+        await asyncio.sleep(self.settings.drain_delay)
+        self._stopping.set()
+        stop = asyncio.create_task(self._grpc.stop(self.settings.grace))
+        try:
+            await asyncio.wait_for(self._calls.wait_until_idle(), self.settings.grace)
+            log.info("stopped: every call was answered")
+        except TimeoutError:
+            log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)
+        stop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stop

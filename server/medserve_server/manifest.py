@@ -1,0 +1,113 @@
+"""Reads a model's manifest out of its ONNX file and holds it against the graph."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf import json_format
+from medserve_proto.v1.manifest_pb2 import (
+    COLOR_SPACE_RGB,
+    CROP_UNSPECIFIED,
+    RESAMPLING_UNSPECIFIED,
+    ImageClassificationTask,
+    Manifest,
+    PatientRiskTask,
+)
+
+from medserve_server.errors import ModelLoadError
+from medserve_server.session import TensorSpec
+
+KEY = "medserve.manifest"
+SCHEMA_VERSION = 1
+
+
+def read_manifest(
+    path: Path, metadata: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Manifest | None:
+    """Parses and checks the manifest; None where the file has none.
+
+    Raises:
+        ModelLoadError: it is not a manifest of a known schema, contradicts itself, or does not fit the graph.
+    """
+    if KEY not in metadata:
+        return None
+    try:
+        manifest = json_format.Parse(metadata[KEY], Manifest())
+    except json_format.ParseError as error:
+        raise ModelLoadError(f"{path}: {KEY} is not a manifest: {error}") from error
+    if problems := list(_problems(manifest, inputs, outputs)):
+        raise ModelLoadError(f"{path}: the manifest is wrong: {'; '.join(problems)}")
+    return manifest
+
+
+def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Iterator[str]:
+    if manifest.schema_version != SCHEMA_VERSION:
+        yield f"schema_version is {manifest.schema_version}, this server reads {SCHEMA_VERSION}"
+        return
+    match manifest.WhichOneof("task"):
+        case "image_classification":
+            task = manifest.image_classification
+            channels = 3 if task.input.color_space == COLOR_SPACE_RGB else 1
+            shape = (-1, task.input.height, task.input.width, channels)
+            yield from _tensor_problems("input", inputs, "image", "UINT8", shape)
+            yield from _tensor_problems("output", outputs, "probabilities", "FP32", (-1, len(task.labels)))
+            yield from _image_problems(task)
+        case "patient_risk":
+            risk = manifest.patient_risk
+            yield from _tensor_problems("input", inputs, "features", "FP32", (-1, len(risk.features)))
+            yield from _tensor_problems("output", outputs, "survival", "FP32", (-1, len(risk.curve_times)))
+            yield from _risk_problems(risk)
+        case _:
+            yield "it names no task"
+
+
+def _tensor_problems(
+    kind: str, specs: Sequence[TensorSpec], name: str, datatype: str, shape: tuple[int, ...]
+) -> Iterator[str]:
+    found = {spec.name: spec for spec in specs}
+    if name not in found:
+        yield f"the graph has no {kind} {name}, but {', '.join(found)}"
+    elif (found[name].datatype, found[name].shape) != (datatype, shape):
+        yield (
+            f"{kind} {name} is {found[name].datatype} {list(found[name].shape)} in the graph "
+            f"and {datatype} {list(shape)} by the manifest"
+        )
+
+
+def _image_problems(task: ImageClassificationTask) -> Iterator[str]:
+    if len(set(task.labels)) != len(task.labels):
+        yield "a label occurs twice"
+    if task.input.crop == CROP_UNSPECIFIED:
+        yield "image_classification.input.crop is missing"
+    if task.input.resampling == RESAMPLING_UNSPECIFIED:
+        yield "image_classification.input.resampling is missing"
+    points = {point.name: point for point in task.operating_points}
+    if task.default_operating_point not in (points or {""}):
+        yield f"default_operating_point {task.default_operating_point!r} is not one of {list(points)}"
+    for point in points.values():
+        if point.positive_label not in task.labels:
+            yield f"operating point {point.name}: positive_label {point.positive_label!r} is not a label"
+        if not 0 <= point.threshold <= 1:
+            yield f"operating point {point.name}: threshold {point.threshold} is not a probability"
+
+
+def _risk_problems(task: PatientRiskTask) -> Iterator[str]:
+    names = [feature.name for feature in task.features]
+    if len(set(names)) != len(names):
+        yield "a feature occurs twice"
+    for feature in task.features:
+        if feature.WhichOneof("kind") is None:
+            yield f"feature {feature.name} is neither numeric nor categorical"
+        if feature.WhichOneof("missing") is None:
+            yield f"feature {feature.name} does not say what a missing value becomes"
+    times = list(task.curve_times)
+    if not times or times[0] != 0 or any(later <= earlier for earlier, later in itertools.pairwise(times)):
+        yield "curve_times do not rise from 0"
+    for horizon in task.horizons:
+        if horizon.time not in times:
+            yield f"horizon {horizon.label} at {horizon.time} is not one of curve_times"
+    if task.reference_horizon not in {horizon.label for horizon in task.horizons}:
+        yield f"reference_horizon {task.reference_horizon!r} is not a horizon"
+    bounds = [group.risk_below for group in task.risk_groups]
+    if not bounds or bounds[-1] <= 1 or bounds != sorted(bounds):
+        yield "risk_groups do not rise to a last one above 1"

@@ -1,0 +1,193 @@
+"""What Prometheus sees. Series are made from models that are loaded and methods that exist, never from requests."""
+
+import platform
+import time
+from collections import Counter as Tally
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import TracebackType
+
+import grpc
+import onnxruntime
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from medserve_server.errors import STATUS, ServingError
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+APIS = ("image_classification", "patient_risk", "inference")
+
+
+class Metrics:
+    """All metric families of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        model = ("model", "version")
+        self.requests = self._counter("medserve_inference_requests_total", "Requests answered.", *model, "api", "code")
+        self.rows = self._counter("medserve_inferences_total", "Rows (images, patients) computed.", *model)
+        self.executions = self._counter("medserve_executions_total", "Runs of a model, of one batch each.", *model)
+        self.request_seconds = self._histogram(
+            "medserve_request_duration_seconds", "Time from a request's arrival to its answer.", SECONDS, *model, "api"
+        )
+        self.queue_seconds = self._histogram(
+            "medserve_queue_duration_seconds", "Time that a request waited for its model.", SECONDS, *model
+        )
+        self.compute_seconds = self._histogram(
+            "medserve_compute_duration_seconds", "Time that a run of a model took.", SECONDS, *model
+        )
+        self.batch_rows = self._histogram("medserve_batch_size", "Rows of a run of a model.", ROWS, *model)
+        self.pending = self._gauge("medserve_pending_requests", "Requests waiting for a model.", *model)
+        self.inflight = self._gauge("medserve_inflight_requests", "Requests being answered.", *model)
+        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests.", *model)
+        self.load_seconds = self._gauge(
+            "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
+        )
+        self.session_info = self._gauge(
+            "medserve_session_info", "How a model is run; always 1.", *model, "provider", "threads", "precision"
+        )
+        self.grpc_started = self._counter(
+            "grpc_server_started_total", "Calls that started.", "grpc_type", "grpc_service", "grpc_method"
+        )
+        self.grpc_handled = self._counter(
+            "grpc_server_handled_total", "Calls that ended.", "grpc_type", "grpc_service", "grpc_method", "grpc_code"
+        )
+        self.grpc_seconds = self._histogram(
+            "grpc_server_handling_seconds",
+            "Time that a call took.",
+            SECONDS,
+            "grpc_type",
+            "grpc_service",
+            "grpc_method",
+        )
+        build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
+        build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
+
+    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serves /metrics from a thread of its own; returns the port and a function that ends it."""
+        server, thread = start_http_server(port, host, self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return server.server_port, stop
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+@dataclass(slots=True)
+class Duration:
+    """A number of occurrences and the time they took together."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Counts `count` occurrences that took `seconds` together."""
+        self.count += count
+        self.seconds += seconds
+
+
+@dataclass(slots=True)
+class Statistics:
+    """The sums that the Open Inference Protocol's ModelStatistics reports."""
+
+    rows: int = 0
+    executions: int = 0
+    last_inference: float = 0.0
+    """Seconds since 1970."""
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute: Duration = field(default_factory=Duration)
+    by_batch_rows: dict[int, Duration] = field(default_factory=dict)
+
+
+class ModelMetrics:
+    """The series of one loaded model, looked up once."""
+
+    def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+        self._labels = (name, version)
+        self._metrics = metrics
+        self.statistics = Statistics()
+        self.inflight: Tally[str] = Tally()
+        self._rows = metrics.rows.labels(*self._labels)
+        self._executions = metrics.executions.labels(*self._labels)
+        self._queue_seconds = metrics.queue_seconds.labels(*self._labels)
+        self._compute_seconds = metrics.compute_seconds.labels(*self._labels)
+        self._batch_rows = metrics.batch_rows.labels(*self._labels)
+        self._request_seconds = {api: metrics.request_seconds.labels(*self._labels, api) for api in APIS}
+        metrics.inflight.labels(*self._labels).set_function(self.inflight.total)
+
+    def loaded(self, provider: str, threads: int, precision: str, seconds: float, pending: Callable[[], int]) -> None:
+        """Notes that the model is ready, how it runs, and where to ask for its queue's length."""
+        self._metrics.session_info.labels(*self._labels, provider, str(threads), precision).set(1)
+        self._metrics.load_seconds.labels(*self._labels).set(seconds)
+        self._metrics.pending.labels(*self._labels).set_function(pending)
+        self._metrics.ready.labels(*self._labels).set(1)
+
+    def executed(self, rows: int, waits: list[float], seconds: float) -> None:
+        """Notes a run of the model: its rows, how long each of its requests had waited, how long it took."""
+        self._rows.inc(rows)
+        self._executions.inc()
+        self._batch_rows.observe(rows)
+        self._compute_seconds.observe(seconds)
+        for wait in waits:
+            self._queue_seconds.observe(wait)
+        statistics = self.statistics
+        statistics.rows += rows
+        statistics.executions += 1
+        statistics.last_inference = time.time()
+        statistics.queue.add(sum(waits), len(waits))
+        statistics.compute.add(seconds * len(waits), len(waits))
+        statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
+
+    def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Notes the end of a request."""
+        self._metrics.requests.labels(*self._labels, api, code.name).inc()
+        self._request_seconds[api].observe(seconds)
+        (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+
+    def request(self, api: str) -> "RequestTimer":
+        """A context for one request: in flight inside, counted by its outcome at the end."""
+        return RequestTimer(self, api)
+
+
+class RequestTimer:
+    """Times one request and notes how it ended."""
+
+    __slots__ = ("_api", "_metrics", "_started")
+
+    def __init__(self, metrics: ModelMetrics, api: str) -> None:
+        self._metrics = metrics
+        self._api = api
+
+    def __enter__(self) -> None:
+        self._metrics.inflight[self._api] += 1
+        self._started = time.monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._metrics.inflight[self._api] -= 1
+        self._metrics.answered(self._api, status_of(error), time.monotonic() - self._started)
+
+
+def status_of(error: BaseException | None) -> grpc.StatusCode:
+    """The status with which a call ends that raised this."""
+    if error is None:
+        return grpc.StatusCode.OK
+    if isinstance(error, ServingError):
+        return STATUS[type(error)]
+    # asyncio's CancelledError and GeneratorExit: the client left; anything else is a bug.
+    return grpc.StatusCode.UNKNOWN if isinstance(error, Exception) else grpc.StatusCode.CANCELLED

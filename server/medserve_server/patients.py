@@ -1,0 +1,167 @@
+"""Patients in, rows out: checks each value against the manifest and says what was odd but accepted."""
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
+from numpy.typing import NDArray
+
+from medserve_server.errors import FieldViolation, InvalidInput
+
+MAX_VIOLATIONS = 100
+
+Value = float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PatientWarning:
+    """Something about a patient's values that the reader of the result should know."""
+
+    kind: str
+    """A value of medserve.v1.PatientWarning.Kind, without its prefix."""
+    feature: str
+    message: str
+
+
+class PatientReader:
+    """Turns patients into the rows of one model's input."""
+
+    def __init__(self, task: PatientRiskTask) -> None:
+        self.columns = {feature.name: _Column(position, feature) for position, feature in enumerate(task.features)}
+
+    def read(
+        self, patients: Sequence[Sequence[tuple[str, Value]]]
+    ) -> tuple[NDArray[np.float32], list[list[PatientWarning]]]:
+        """Reads patients, each a list of feature names and values, None for a missing one.
+
+        Returns:
+            The rows, float32 [patients, features] with NaN for missing, and each patient's warnings.
+
+        Raises:
+            InvalidInput: with every bad value of every patient, up to 100.
+        """
+        rows = np.full((len(patients), len(self.columns)), np.nan, np.float32)
+        warnings: list[list[PatientWarning]] = []
+        violations: list[FieldViolation] = []
+        for index, patient in enumerate(patients):
+            warnings.append([])
+            self._read_patient(patient, rows[index], warnings[index], violations, f"patients[{index}].features")
+            if len(violations) >= MAX_VIOLATIONS:
+                break
+        if violations:
+            raise InvalidInput(violations[:MAX_VIOLATIONS])
+        return rows, warnings
+
+    def _read_patient(
+        self,
+        patient: Sequence[tuple[str, Value]],
+        row: NDArray[np.float32],
+        warnings: list[PatientWarning],
+        violations: list[FieldViolation],
+        path: str,
+    ) -> None:
+        """Fills one row and appends what is odd and what is wrong about it."""
+        refused: set[str] = set()
+        seen: set[str] = set()
+        for name, value in patient:
+            try:
+                if name not in self.columns:
+                    raise ValueError(self._unknown(name))
+                if name in seen:
+                    raise ValueError("is given twice")
+                seen.add(name)
+                if value is not None:
+                    column = self.columns[name]
+                    number = row[column.position] = column.number(value)
+                    if warning := column.training_warning(number):
+                        warnings.append(warning)
+            except ValueError as error:
+                refused.add(name)
+                violations.append(FieldViolation(f"{path}[{name[:64]}]", str(error)))
+        for column in self.columns.values():
+            if not math.isnan(row[column.position]) or column.name in refused:
+                continue
+            if column.required:
+                violations.append(FieldViolation(f"{path}[{column.name}]", f"is missing; expected {column.expected}"))
+            else:
+                warnings.append(column.imputation_warning())
+
+    def check(self, rows: NDArray[np.float32]) -> Iterator[str]:
+        """Finds what `read` would refuse in rows that came as a raw tensor, float32 [batch, features]."""
+        if rows.ndim != 2 or rows.shape[1] != len(self.columns):
+            return  # the tensor's shape is refused elsewhere
+        for column in self.columns.values():
+            values = rows[:, column.position]
+            missing = np.isnan(values)
+            bad = missing if column.required else np.zeros_like(missing)
+            bad = bad | (~missing & ~((values >= column.valid_min) & (values <= column.valid_max)))
+            if column.whole:
+                bad |= ~missing & np.isfinite(values) & (values != np.round(values))
+            if bad.any():
+                row = int(np.argmax(bad))
+                place = f"row {row}, column {column.position} ({column.name})"
+                yield f"{place} is {values[row]:g}, expected {column.expected}"
+
+    def _unknown(self, name: str) -> str:
+        close = difflib.get_close_matches(name[:64], self.columns, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"is not a feature of the model{hint}; it has {', '.join(self.columns)}"
+
+
+class _Column:
+    """One feature of the manifest, ready for checking."""
+
+    def __init__(self, position: int, feature: Feature) -> None:
+        self.position = position
+        self.name = feature.name
+        self.required = feature.required
+        self.imputed_as = feature.imputed_as
+        self.unit = f" {feature.unit}" if feature.unit else ""
+        self.categories = {name: index for index, name in enumerate(feature.categorical.names)}
+        if self.categories:
+            self.valid_min, self.valid_max, self.whole = 0.0, float(len(self.categories) - 1), True
+            self.training_min, self.training_max = self.valid_min, self.valid_max
+            self.expected = f"one of {', '.join(self.categories)}"
+        else:
+            numeric = feature.numeric
+            self.valid_min, self.valid_max, self.whole = numeric.valid_min, numeric.valid_max, numeric.integer
+            self.training_min, self.training_max = numeric.training_min, numeric.training_max
+            kind = "a whole number" if self.whole else "a number"
+            self.expected = f"{kind} from {self.valid_min:g} to {self.valid_max:g}{self.unit}"
+
+    def number(self, value: float | str) -> float:
+        """The number that the tensor takes.
+
+        Raises:
+            ValueError: the value can't be true; the message says what was expected.
+        """
+        if isinstance(value, str):
+            if value in self.categories:
+                return float(self.categories[value])
+        elif self._plausible(value) and not self.categories:
+            return value
+        shown = repr(value[:64]) if isinstance(value, str) else f"{value:g}"
+        raise ValueError(f"is {shown}, expected {self.expected}")
+
+    def _plausible(self, number: float) -> bool:
+        return self.valid_min <= number <= self.valid_max and (float(number).is_integer() or not self.whole)
+
+    def training_warning(self, number: float) -> PatientWarning | None:
+        """The warning about a value that training never saw; None where it did."""
+        if self.training_min <= number <= self.training_max:
+            return None
+        return PatientWarning(
+            "OUT_OF_TRAINING_RANGE",
+            self.name,
+            f"{self.name} {number:g}{self.unit} lies outside the training data's "
+            f"{self.training_min:g} to {self.training_max:g}",
+        )
+
+    def imputation_warning(self) -> PatientWarning:
+        """The warning about a missing value."""
+        names = list(self.categories)
+        used = names[round(self.imputed_as)] if names else f"{self.imputed_as:g}{self.unit}"
+        return PatientWarning("IMPUTED", self.name, f"{self.name} is missing; the model assumed {used}")

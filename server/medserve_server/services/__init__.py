@@ -1,0 +1,1 @@
+"""The APIs, a file each: from a message to a model and back."""

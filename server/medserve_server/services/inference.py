@@ -1,0 +1,210 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import numpy as np
+from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_proto.inference import model_config_pb2 as config_pb
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
+
+from medserve_server import codec
+from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unsupported
+from medserve_server.interceptors import Context
+from medserve_server.metrics import Duration
+from medserve_server.model import Model
+from medserve_server.patients import PatientReader
+from medserve_server.repository import ModelRepository
+from medserve_server.services.deadline import deadline_of
+from medserve_server.services.streaming import answer_in_order
+
+API = "inference"
+PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
+EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
+MODEL_CONTROL = "models are loaded when the server starts; put the file into the repository and restart it"
+
+
+class Inference(GRPCInferenceServiceServicer):
+    """Tensors in, tensors out, for every model; with a manifest or without."""
+
+    def __init__(self, models: ModelRepository, max_rows: int, ready: asyncio.Event, stopping: asyncio.Event) -> None:
+        self._models = models
+        self._max_rows = max_rows
+        self._ready = ready
+        self._stopping = stopping
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+        """The process answers."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+        """Every model is loaded, and the server is not stopping."""
+        return pb.ServerReadyResponse(ready=self._ready.is_set() and not self._stopping.is_set())
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+        """Whether a model takes requests; one that is not here does not."""
+        try:
+            self._get(request)
+        except NotFound:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return pb.ServerMetadataResponse(name="medserve", version=version("medserve"), extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+        """The tensors of a model."""
+        model = self._get(request)
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        session = model.session
+        return pb.ModelMetadataResponse(
+            name=model.name,
+            versions=self._models.versions(model.name),
+            platform=PLATFORM,
+            inputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in session.inputs],
+            outputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in session.outputs],
+        )
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """Answers one request."""
+        return await self._infer(request, deadline_of(context))
+
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answers many requests in their order, errors in their place."""
+        deadline = deadline_of(context)
+
+        async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+            try:
+                return pb.ModelStreamInferResponse(infer_response=await self._infer(request, deadline))
+            except ServingError as error:
+                failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
+                return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
+
+        async for response in answer_in_order(request_iterator, answer, self._stopping):
+            yield response
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+        """The configuration that Triton would need to serve this model in the same way."""
+        return pb.ModelConfigResponse(config=_config(self._get(request)))
+
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
+        """Counts and sums of time, for one model or for all."""
+        if not request.name:
+            models = list(self._models)
+        elif request.version:
+            models = [self._get(request)]
+        else:
+            name = self._get(request).name
+            models = [model for model in self._models if model.name == name]
+        return pb.ModelStatisticsResponse(model_stats=[_statistics(model) for model in models])
+
+    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+        """Every version of every model; all that are listed are ready."""
+        index = pb.RepositoryIndexResponse.ModelIndex
+        return pb.RepositoryIndexResponse(
+            models=[index(name=model.name, version=model.version, state="READY") for model in self._models]
+        )
+
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Not here: UNIMPLEMENTED."""
+        raise Unsupported(MODEL_CONTROL)
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Not here: UNIMPLEMENTED."""
+        raise Unsupported(MODEL_CONTROL)
+
+    def _get(
+        self,
+        request: pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest | pb.ModelStatisticsRequest,
+    ) -> Model:
+        return self._models.get(request.name, request.version, "name", "version")
+
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float | None) -> pb.ModelInferResponse:
+        model = self._models.get(request.model_name, request.model_version)
+        with model.metrics.request(API):
+            session = model.session
+            decoded = codec.decode(
+                request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
+            )
+            if isinstance(model.reader, PatientReader):
+                _check_patients(model.reader, decoded)
+            outputs = await model.infer(decoded.inputs, decoded.rows, decoded.outputs, deadline)
+            response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+            codec.encode(outputs, session.outputs, response, raw=decoded.raw)
+            return response
+
+
+def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:
+    """Holds raw rows to the same ranges as named features: this door is no way around them."""
+    features = request.inputs["features"].astype(np.float32, copy=False)
+    if problems := list(reader.check(features)):
+        raise InvalidInput([FieldViolation("inputs[features]", problem) for problem in problems])
+
+
+def _config(model: Model) -> config_pb.ModelConfig:
+    session = model.session
+    first = 1 if model.max_batch_rows else 0  # Triton leaves the batch axis out
+    config = config_pb.ModelConfig(
+        name=model.name,
+        platform=PLATFORM,
+        backend="onnxruntime",
+        max_batch_size=model.max_batch_rows,
+        default_model_filename="model.onnx",
+        instance_group=[
+            config_pb.ModelInstanceGroup(
+                name=model.name,
+                count=1,
+                kind=config_pb.ModelInstanceGroup.KIND_GPU
+                if session.provider == "cuda"
+                else config_pb.ModelInstanceGroup.KIND_CPU,
+            )
+        ],
+        parameters={
+            "execution_provider": config_pb.ModelParameter(string_value=session.provider),
+            "threads": config_pb.ModelParameter(string_value=str(session.threads)),
+        },
+    )
+    for spec in session.inputs:
+        config.input.add(name=spec.name, data_type=_data_type(spec.datatype), dims=spec.shape[first:])
+    for spec in session.outputs:
+        config.output.add(name=spec.name, data_type=_data_type(spec.datatype), dims=spec.shape[first:])
+    if model.max_batch_rows:
+        config.dynamic_batching.max_queue_delay_microseconds = 0
+    return config
+
+
+def _data_type(datatype: str) -> config_pb.DataType.ValueType:
+    return config_pb.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")
+
+
+def _statistics(model: Model) -> pb.ModelStatistics:
+    statistics = model.metrics.statistics
+    return pb.ModelStatistics(
+        name=model.name,
+        version=model.version,
+        last_inference=int(statistics.last_inference * 1000),
+        inference_count=statistics.rows,
+        execution_count=statistics.executions,
+        inference_stats=pb.InferStatistics(
+            success=_duration(statistics.success),
+            fail=_duration(statistics.fail),
+            queue=_duration(statistics.queue),
+            compute_infer=_duration(statistics.compute),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(batch_size=rows, compute_infer=_duration(duration))
+            for rows, duration in sorted(statistics.by_batch_rows.items())
+        ],
+    )
+
+
+def _duration(duration: Duration) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=duration.count, ns=int(duration.seconds * 1e9))

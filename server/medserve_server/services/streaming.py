@@ -1,0 +1,59 @@
+"""Bidirectional streams: many requests in flight, answers in their order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from medserve_server.errors import Unavailable
+
+# Requests of one stream that may be under way at once: enough to fill a batch.
+WINDOW = 64
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+async def answer_in_order(
+    requests: AsyncIterator[Request],
+    answer: Callable[[Request], Coroutine[Any, Any, Response]],
+    stopping: asyncio.Event,
+) -> AsyncIterator[Response]:
+    """Answers a stream's requests concurrently and gives the answers in the order of the requests.
+
+    Args:
+        requests: the client's side of the stream.
+        answer: answers one request; it puts a ServingError into its answer and never raises one.
+        stopping: once set, no further request is read; those that were read are still answered.
+
+    Raises:
+        Unavailable: the server is stopping, after the last answer.
+    """
+    answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
+    free = asyncio.Semaphore(WINDOW)
+
+    async def read() -> None:
+        # Cancelled here, it has no request in its hands: each is queued as soon as it is read.
+        try:
+            async for request in requests:
+                answers.put_nowait(asyncio.create_task(answer(request)))
+                await free.acquire()
+        finally:
+            answers.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    stopper = asyncio.create_task(stopping.wait())
+    stopper.add_done_callback(lambda _: reader.cancel())
+    task: asyncio.Task[Response] | None = None
+    try:
+        while (task := await answers.get()) is not None:
+            yield await task
+            free.release()
+        if stopping.is_set():
+            raise Unavailable("the server is stopping; send the rest to another one")
+        await reader  # raises what reading raised
+    finally:
+        stopper.cancel()
+        reader.cancel()
+        for left in (task, *(answers.get_nowait() for _ in range(answers.qsize()))):
+            if left is not None:
+                left.cancel()
