@@ -54,7 +54,7 @@ def classify(client: Client, model: ModelDescription, files: Sequence[str], top_
             if as_json:
                 print(_json(outcome, model), flush=True)  # noqa: T201 - as it is, whatever the width
     if not as_json:
-        _show(outcomes, f"{model.name}, version {model.version}")
+        _show(outcomes, model)
     return ExitCode.SOME_FAILED if any(outcome.error for outcome in outcomes) else ExitCode.OK
 
 
@@ -115,20 +115,17 @@ def _json(outcome: _Outcome, model: ModelDescription) -> str:
     )
 
 
-def _show(outcomes: list[_Outcome], title: str) -> None:
+def _show(outcomes: list[_Outcome], model: ModelDescription) -> None:
+    results = [(outcome.file, outcome.result) for outcome in outcomes if outcome.result is not None]
+    if not results:
+        return
+    title = f"{model.name}, version {model.version}"
+    decision = results[0][1].decision  # the operating point is the same for all
+    if decision.threshold is not None:
+        title += f": {decision.positive_label} from {decision.threshold:.1%} on ({decision.operating_point})"
     table = terminal.table(title, "File", "Decision", "Labels", "Notes")
-    for outcome in outcomes:
-        if outcome.result is None:
-            continue
-        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in outcome.result.labels)
-        notes = "; ".join(warning.message for warning in outcome.result.warnings)
-        table.add_row(*map(terminal.cell, (outcome.file, _decision(outcome.result), labels, notes)))
-    if table.row_count:
-        terminal.output().print(table)
-
-
-def _decision(result: ImageResult) -> str:
-    decision = result.decision
-    if decision.threshold is None:
-        return decision.label
-    return f"{decision.label} ({decision.operating_point}: {decision.positive_label} from {decision.threshold:.1%})"
+    for file, result in results:
+        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in result.labels)
+        notes = "; ".join(warning.message for warning in result.warnings)
+        table.add_row(*map(terminal.cell, (file, result.decision.label, labels, notes)))
+    terminal.output().print(table)

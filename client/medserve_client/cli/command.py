@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_connection(connection, argparse.SUPPRESS, argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, parents=[connection], help=text, description=text)
+    def add(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[connection], help=text, description=f"{text} {more}")
 
     add("models", "List the models that the server has.")
 
@@ -106,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add(
         "risk",
-        "Predict the risk of the patients in a CSV file. Its columns are named as the model's features (medserve "
-        "describe MODEL); an empty cell is a missing value; other columns are carried through. Comma, semicolon or "
-        "tab may separate them; numbers have a decimal point.",
+        "Predict the risk of the patients in a CSV file.",
+        "Its columns are named as the model's features (medserve describe MODEL); an empty cell is a missing value; "
+        "other columns are carried through. Comma, semicolon or tab may separate them; numbers have a decimal point.",
     )
     command.add_argument("file", type=Path, metavar="FILE.csv")
     command.add_argument(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from google.protobuf.json_format import MessageToDict
 from medserve_proto.v1 import manifest_pb2
 from rich.table import Table
+from rich.text import Text
 
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode
@@ -26,7 +27,7 @@ def describe(client: Client, model: str, version: str, *, as_json: bool) -> Exit
         return ExitCode.OK
     for name, text in _paragraphs(description):
         if text:
-            console.print(terminal.cell(f"{name}: ", "bold") + terminal.cell(text))
+            console.print(Text.assemble((f"{name}: ", "bold"), terminal.printable(text)))
     for table in _tables(description.manifest):
         if table.row_count:
             console.print()
@@ -73,11 +74,13 @@ def _tables(manifest: manifest_pb2.Manifest) -> Iterator[Table]:
         yield _features(manifest.patient_risk)
         yield _horizons(manifest.patient_risk)
         yield _risk_groups(manifest.patient_risk)
-    yield _quality(manifest)
+    yield from map(_quality, manifest.evaluations)
 
 
 def _operating_points(task: manifest_pb2.ImageClassificationTask) -> Table:
-    table = terminal.table("Operating points", "Name", "Decides for", "From", "Sensitivity", "Specificity", "Chosen on")
+    table = terminal.table(
+        "Operating points", "Name", "Decides for", "From", "Sensitivity", "Specificity", "Chosen on", whole=["Name"]
+    )
     for point in task.operating_points:
         numbers = (f"{value:.4g}" for value in (point.threshold, point.sensitivity, point.specificity))
         table.add_row(*map(terminal.cell, (point.name, point.positive_label, *numbers, point.chosen_on)))
@@ -85,7 +88,7 @@ def _operating_points(task: manifest_pb2.ImageClassificationTask) -> Table:
 
 
 def _features(task: manifest_pb2.PatientRiskTask) -> Table:
-    table = terminal.table("Features", "Name", "Values", "In training", "A missing one", "Meaning")
+    table = terminal.table("Features", "Name", "Values", "In training", "If missing", "Meaning", whole=["Name"])
     for feature in task.features:
         values = (feature.name, _values(feature), _training_values(feature), _missing(feature), feature.description)
         table.add_row(*map(terminal.cell, values))
@@ -108,10 +111,10 @@ def _training_values(feature: manifest_pb2.Feature) -> str:
 
 def _missing(feature: manifest_pb2.Feature) -> str:
     if not feature.HasField("imputed_as"):
-        return "is refused"
+        return "refused"
     if feature.HasField("categorical"):
-        return f"becomes {feature.categorical.names[int(feature.imputed_as)]}"
-    return f"becomes {feature.imputed_as:g}"
+        return feature.categorical.names[int(feature.imputed_as)]
+    return f"{feature.imputed_as:g}"
 
 
 def _horizons(task: manifest_pb2.PatientRiskTask) -> Table:
@@ -131,11 +134,12 @@ def _risk_groups(task: manifest_pb2.PatientRiskTask) -> Table:
     return table
 
 
-def _quality(manifest: manifest_pb2.Manifest) -> Table:
-    table = terminal.table("Quality", "Data", "Split", "Size", "Figure", "Value", "95 % interval", "By")
-    for evaluation in manifest.evaluations:
-        for metric in evaluation.metrics:
-            interval = f"{metric.interval.low:.4f} to {metric.interval.high:.4f}" if metric.HasField("interval") else ""
-            values = (evaluation.data, evaluation.split, str(evaluation.size), metric.name, f"{metric.value:.4f}")
-            table.add_row(*map(terminal.cell, (*values, interval, metric.interval.method)))
+def _quality(evaluation: manifest_pb2.Evaluation) -> Table:
+    table = terminal.table(f"Quality, {evaluation.split} ({evaluation.size})", "Figure", "Value", "95 % interval")
+    for metric in evaluation.metrics:
+        interval = f"{metric.interval.low:.4f} to {metric.interval.high:.4f}" if metric.HasField("interval") else ""
+        table.add_row(*map(terminal.cell, (metric.name, f"{metric.value:.4f}", interval)))
+    methods = sorted({metric.interval.method for metric in evaluation.metrics if metric.interval.method})
+    table.caption = terminal.cell("; intervals: ".join([evaluation.data, *methods]))
+    table.caption_justify = "left"
     return table

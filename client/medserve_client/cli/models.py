@@ -8,9 +8,10 @@ from medserve_client.results import ModelDescription, Task
 
 def list_models(client: Client) -> ExitCode:
     """Shows a table of every version of every model."""
-    table = terminal.table("Models", "Name", "Version", "Task", "Title", "Ready", "Provider")
+    table = terminal.table("Models", "Name", "Version", "Task", "Title", "Runs on", whole=["Name"])
     for model in client.models():
-        values = (model.name, model.version, task_name(model.task), model.title, _yes_no(model.ready), model.provider)
+        runs_on = model.provider if model.ready else "not ready"
+        values = (model.name, model.version, task_name(model.task), model.title, runs_on)
         table.add_row(*map(terminal.cell, values))
     terminal.output().print(table)
     return ExitCode.OK
@@ -41,7 +42,3 @@ def _only_model(client: Client, task: Task) -> str:
 def task_name(task: Task) -> str:
     """A task in words; empty for a model without a manifest."""
     return "" if task == Task.UNSPECIFIED else task.name.lower().replace("_", " ")
-
-
-def _yes_no(value: bool) -> str:
-    return "yes" if value else "no"

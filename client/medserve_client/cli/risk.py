@@ -70,7 +70,7 @@ def score(client: Client, model: ModelDescription, path: Path, output: Path | No
         except OSError as error:
             raise UsageError(f"{output}: can't be written: {error.strerror}") from error
     elif sys.stdout.isatty():
-        _show(file, columns, new, scored, f"{model.name}, version {model.version}: {task.event}")
+        _show(file, columns, scored, model)
     else:
         _write_csv(sys.stdout, file, new, scored)
     return ExitCode.SOME_FAILED if any(one.errors for one in scored) else ExitCode.OK
@@ -138,23 +138,33 @@ def _write_csv(stream: TextIO, file: PatientFile, new: list[str], scored: list[_
     for one in scored:
         # A row of another width than the header's: the error says so, the new columns stay in their place.
         cells = (one.row.cells + [""] * width)[:width]
-        writer.writerow(cells + _new_cells(one, len(new), "{:.6f}"))
+        writer.writerow(cells + _new_cells(one, len(new)))
 
 
-def _new_cells(one: _Scored, count: int, risk_format: str) -> list[str]:
-    errors = terminal.printable("; ".join(one.errors))
+def _new_cells(one: _Scored, count: int) -> list[str]:
     if one.result is None:
-        return [""] * (count - 1) + [errors]
-    risks = [risk_format.format(risk.risk) for risk in one.result.risks]
-    warnings = terminal.printable("; ".join(warning.message for warning in one.result.warnings))
-    return [*risks, terminal.printable(one.result.risk_group), warnings, errors]
+        return [""] * (count - 1) + [terminal.printable("; ".join(one.errors))]
+    risks = [f"{risk.risk:.6f}" for risk in one.result.risks]
+    return [*risks, terminal.printable(one.result.risk_group), terminal.printable(_warnings(one.result)), ""]
 
 
-def _show(file: PatientFile, columns: dict[int, Feature], new: list[str], scored: list[_Scored], title: str) -> None:
-    """A table of the columns that are not features, by which a reader knows the patients, and the new ones."""
+def _warnings(result: PatientResult) -> str:
+    return "; ".join(warning.message for warning in result.warnings)
+
+
+def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored], model: ModelDescription) -> None:
+    """A table of the risks, with the columns that are not features, by which a reader knows the patients."""
+    task = model.manifest.patient_risk
     carried = [index for index in range(len(file.columns)) if index not in columns]
-    table = terminal.table(title, "line", *(file.columns[index] for index in carried), *new)
+    horizons = [horizon.label for horizon in task.horizons]
+    names = ["Line", *(file.columns[index] for index in carried), *horizons, "Group", "Notes"]
+    title = f"Risk of {task.event} ({model.name}, version {model.version})"
+    table = terminal.table(title, *names, whole=[*horizons, "Group"])
     for one in scored:
-        known = (one.row.cells[index] if index < len(one.row.cells) else "" for index in carried)
-        table.add_row(*map(terminal.cell, (str(one.row.line), *known, *_new_cells(one, len(new), "{:.1%}"))))
+        row = [str(one.row.line), *(one.row.cells[index] if index < len(one.row.cells) else "" for index in carried)]
+        if one.result is None:
+            row += [*([""] * len(horizons)), "", "not scored: see above"]
+        else:
+            row += [*(f"{risk.risk:.1%}" for risk in one.result.risks), one.result.risk_group, _warnings(one.result)]
+        table.add_row(*map(terminal.cell, row))
     terminal.output().print(table)

@@ -1,6 +1,7 @@
 """What the command writes, and that nothing in it can act on the terminal."""
 
 import sys
+from collections.abc import Collection
 
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +27,11 @@ def cell(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style, overflow="fold")
 
 
-def table(title: str, *columns: str) -> Table:
-    """An empty table."""
+def table(title: str, *columns: str, whole: Collection[str] = ()) -> Table:
+    """An empty table; the columns in `whole` never break a line."""
     made = Table(title=cell(title, "bold"), title_justify="left")
     for column in columns:
-        made.add_column(cell(column))
+        made.add_column(cell(column), no_wrap=column in whole)
     return made
 
 

@@ -1,0 +1,188 @@
+"""Client, AsyncClient and the command against the real server and the two real models."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from medserve_client import (
+    AsyncClient,
+    ClassificationResponse,
+    Client,
+    FeatureValue,
+    HealthStatus,
+    ImageWarningKind,
+    InvalidArgumentError,
+    NotFoundError,
+    PatientWarningKind,
+    RiskResponse,
+)
+from PIL import Image
+
+PATIENT: dict[str, FeatureValue] = {
+    "age": 55,
+    "menopause": "post",
+    "tumor_size": 22,
+    "grade": "II",
+    "positive_nodes": 3,
+    "progesterone_receptor": 120,
+    "estrogen_receptor": 80,
+    "hormone_therapy": "yes",
+}
+
+
+def pixels(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """A picture of the model's size."""
+    return np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8)
+
+
+def png(image: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def medserve(target: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "medserve_client.cli", "--server", target, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_lists_and_describes_the_models(target: str) -> None:
+    with Client(target) as client:
+        assert {"breast-cancer-risk", "chest-xray"} <= {model.name for model in client.models() if model.ready}
+        description = client.describe("breast-cancer-risk")
+        assert set(PATIENT) == {feature.name for feature in description.manifest.patient_risk.features}
+        assert len(description.sha256) == 64
+        assert client.health() is HealthStatus.SERVING
+        assert client.health("medserve.v1.PatientRisk") is HealthStatus.SERVING
+        with pytest.raises(NotFoundError):
+            client.describe("chest-xray", version="999")
+
+
+def test_a_file_and_its_pixels_get_the_same_answer(target: str, tmp_path: Path) -> None:
+    image = pixels(0)
+    path = tmp_path / "xray.png"
+    path.write_bytes(png(image))
+    with Client(target) as client:
+        from_path, from_bytes, from_pixels = client.classify([path, png(image), image], "chest-xray").results
+    assert from_path == from_bytes == from_pixels
+    assert sum(label.probability for label in from_path.labels) == pytest.approx(1)
+
+
+def test_a_resized_picture_carries_a_warning(target: str) -> None:
+    with Client(target) as client:
+        result = client.classify(png(np.zeros((56, 56), dtype=np.uint8)), "chest-xray", top_k=1).results[0]
+    assert [warning.kind for warning in result.warnings] == [ImageWarningKind.RESIZED]
+    assert len(result.labels) == 1
+
+
+def test_a_patients_answer_does_not_depend_on_its_neighbours(target: str) -> None:
+    patients = [PATIENT | {"age": age} for age in range(30, 60)]
+    with Client(target) as client:
+        together = client.predict_risk(patients, "breast-cancer-risk").results
+        alone = [client.predict_risk(patient, "breast-cancer-risk").results[0] for patient in patients]
+    for one, other in zip(together, alone, strict=True):
+        assert [risk.horizon for risk in one.risks] == ["1 year", "3 years", "5 years"]
+        assert [risk.risk for risk in one.risks] == pytest.approx([risk.risk for risk in other.risks], abs=1e-6)
+        assert one.survival.probabilities.shape == one.survival.times.shape
+        assert (np.diff(one.survival.probabilities) <= 0).all()
+        assert one.warnings == ()
+
+
+def test_imputed_and_unusual_values_carry_warnings(target: str) -> None:
+    with Client(target) as client:
+        result = client.predict_risk(PATIENT | {"grade": None, "age": 95}, "breast-cancer-risk").results[0]
+    assert {(warning.feature, warning.kind) for warning in result.warnings} == {
+        ("grade", PatientWarningKind.IMPUTED),
+        ("age", PatientWarningKind.OUT_OF_TRAINING_RANGE),
+    }
+
+
+def test_every_bad_field_is_named(target: str) -> None:
+    patients = [PATIENT, PATIENT | {"age": float("nan"), "grade": "IV"}, PATIENT | {"shoe_size": 42}]
+    with Client(target) as client:
+        with pytest.raises(InvalidArgumentError) as caught:
+            client.predict_risk(patients, "breast-cancer-risk")
+        assert {(violation.item, violation.feature) for violation in caught.value.violations} == {
+            (1, "age"),
+            (1, "grade"),
+            (2, "shoe_size"),
+        }
+        with pytest.raises(InvalidArgumentError) as caught:
+            client.classify([pixels(0), b"no picture"], "chest-xray")
+        assert [violation.item for violation in caught.value.violations] == [1]
+
+
+def test_streams_answer_in_order(target: str) -> None:
+    batches = [[PATIENT | {"age": age}] * 2 for age in (30, 40, -1, 50)]
+    with Client(target) as client:
+        outcomes = list(client.predict_risk_stream(batches, "breast-cancer-risk"))
+        assert [type(outcome) for outcome in outcomes] == [
+            RiskResponse,
+            RiskResponse,
+            InvalidArgumentError,
+            RiskResponse,
+        ]
+        pictures = [pixels(seed) for seed in range(20)]
+        alone = [client.classify(picture, "chest-xray").results[0].labels[0] for picture in pictures]
+        for outcome, label in zip(client.classify_stream(pictures, "chest-xray"), alone, strict=True):
+            assert isinstance(outcome, ClassificationResponse)
+            assert outcome.results[0].labels[0].label == label.label
+            assert outcome.results[0].labels[0].probability == pytest.approx(label.probability, abs=1e-5)
+
+
+async def test_the_asynchronous_client(target: str) -> None:
+    async with AsyncClient(target) as client:
+        response = await client.predict_risk(PATIENT, "breast-cancer-risk")
+        assert response.results[0].risk_group in {"low", "intermediate", "high"}
+        outcomes = [outcome async for outcome in client.classify_stream([pixels(0), b"no picture"], "chest-xray")]
+    assert [type(outcome) for outcome in outcomes] == [ClassificationResponse, InvalidArgumentError]
+
+
+def test_commands_that_look(target: str) -> None:
+    assert "chest-xray" in medserve(target, "models").stdout
+    assert medserve(target, "health").stdout == "SERVING\n"
+    described = medserve(target, "describe", "breast-cancer-risk")
+    assert described.returncode == 0
+    assert "fmol/l" in described.stdout
+    manifest = json.loads(medserve(target, "describe", "chest-xray", "--json").stdout)["manifest"]
+    assert manifest["name"] == "chest-xray"
+    assert medserve(target, "describe", "liver").returncode == 4
+
+
+def test_command_classify(target: str, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    good.write_bytes(png(pixels(0)))
+    bad.write_text("no picture")
+    done = medserve(target, "classify", "--json", bad, good)
+    assert done.returncode == 1
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (first["file"], second["file"]) == (str(bad), str(good))
+    assert "not a PNG, JPEG or TIFF file" in first["error"]
+    assert {label["label"] for label in second["labels"]} == {"normal", "pneumonia"}
+
+
+def test_command_risk(target: str, tmp_path: Path) -> None:
+    path, output = tmp_path / "patients.csv", tmp_path / "risks.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", *PATIENT])
+        writer.writeheader()
+        for index in range(600):
+            writer.writerow({"id": index} | PATIENT | {"age": 30 + index % 40})
+        writer.writerow({"id": 600} | PATIENT | {"age": 300})
+        writer.writerow({"id": 601} | PATIENT | {"grade": ""})
+    done = medserve(target, "risk", path, "-o", output)
+    assert done.returncode == 1
+    assert f"{path}:602: column age: " in done.stderr
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(index) for index in range(602)]
+    assert rows[600]["risk_5_years"] == ""
+    assert "grade is missing" in rows[601]["warnings"]
+    with Client(target) as client:
+        expected = client.predict_risk(PATIENT | {"age": 33}, "breast-cancer-risk").results[0]
+    assert float(rows[3]["risk_5_years"]) == pytest.approx(expected.risks[2].risk, abs=2e-6)
