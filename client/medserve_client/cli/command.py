@@ -125,6 +125,7 @@ def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
+        type=_server,
         default=server,
         help=f"by default MEDSERVE_SERVER from the environment, or {DEFAULT_TARGET}",
     )
@@ -144,6 +145,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="", help="by default the highest that is ready")
+
+
+def _server(text: str) -> str:
+    if ":" not in text:  # gRPC would take port 443
+        raise argparse.ArgumentTypeError(f"{text!r} has no port; write HOST:PORT, e.g. {DEFAULT_TARGET}")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -137,6 +137,7 @@ def test_health(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "health", "medserve.v1.PatientRisk"]) == 3
     assert capsys.readouterr().out == "NOT_SERVING\n"
     assert main(["--server", clinic, "health", "medserve.v1.Nothing"]) == 4
+    assert capsys.readouterr().err == "medserve: the server has no service medserve.v1.Nothing\n"
 
 
 def test_no_server(capsys: Captured) -> None:
@@ -148,7 +149,14 @@ def test_no_server(capsys: Captured) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["operate"], ["--timeout", "0", "models"], ["--timeout", "soon", "models"], ["classify"]],
+    [
+        [],
+        ["operate"],
+        ["--timeout", "0", "models"],
+        ["--timeout", "soon", "models"],
+        ["--server", "localhost", "models"],
+        ["classify"],
+    ],
 )
 def test_a_wrong_command_line(arguments: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
