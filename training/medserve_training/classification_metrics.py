@@ -86,7 +86,8 @@ def classification_metrics(probabilities: Floats, labels: Labels, threshold: flo
     figures = {
         "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
         "expected_calibration_error": calibration_error(probabilities, labels),
-        "brier_score": brier_score_loss(labels, probabilities, labels=classes),
+        # Single precision leaves sums that are 1 to seven digits; scikit-learn wants more.
+        "brier_score": brier_score_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes),
     }
     if threshold is not None:
         scores = probabilities[:, 1]

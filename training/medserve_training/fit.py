@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from medserve_training import losses
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
-from medserve_training.covariates import Covariates, describe
+from medserve_training.covariates import describe
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
@@ -29,11 +29,13 @@ from medserve_training.networks import (
     SurvivalCurve,
     baseline_cnn,
     baseline_risk_cnn,
+    start_at_hazard,
 )
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
 from medserve_training.risk_plots import plot_risk
-from medserve_training.splits import Patients
+from medserve_training.schema import Schema
+from medserve_training.splits import Patients, Splits
 from medserve_training.train import Epoch, seed_everything, train
 
 
@@ -73,7 +75,9 @@ def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dic
 def _fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     data = load_images(recipe, task, places.data_dir)
     seed_everything(recipe.seed)
-    classifier = ImageClassifier(baseline_cnn(task.height, task.width, task.channels, len(task.labels)))
+    network = baseline_cnn(task.height, task.width, task.channels, len(task.labels))
+    pixels = data.train.pixels
+    classifier = ImageClassifier(network, pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2)))
     tensors = data.map(lambda rows: _tensors(rows.pixels, rows.labels))
     history = train(classifier, losses.cross_entropy, tensors, recipe.training, fabric, console)
     if not fabric.is_global_zero:
@@ -102,11 +106,15 @@ def _fit_survival(
     data, schema = load_patients(recipe)
     covariates = describe(data.train, schema)
     seed_everything(recipe.seed)
-    risk_model = _risk_model(covariates, task.intervals)
-    tensors = data.map(
-        lambda rows: _tensors(
-            rows.features, *losses.hazard_targets(rows.times, rows.events, task.interval, task.intervals)
-        ),
+    network = baseline_risk_cnn(len(schema.features), task.intervals)
+    targets = data.map(lambda rows: losses.hazard_targets(rows.times, rows.events, task.interval, task.intervals))
+    events, at_risk = targets.train
+    start_at_hazard(network, events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1))
+    risk_model = RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
+    tensors = Splits(
+        _tensors(data.train.features, *targets.train),
+        _tensors(data.validation.features, *targets.validation),
+        _tensors(data.test.features, *targets.test),
     )
     history = train(risk_model, losses.logistic_hazard, tensors, recipe.training, fabric, console)
     if not fabric.is_global_zero:
@@ -126,14 +134,11 @@ def _fit_survival(
 
 def _fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     data, schema = load_patients(recipe)
-    seed_everything(recipe.seed)
-    model = _risk_model(describe(data.train, schema), outputs=1)
-    tensors = data.map(lambda rows: _tensors(rows.features, rows.events.astype(np.float32)))
-    history = train(model, losses.binary_cross_entropy, tensors, recipe.training, fabric, console)
+    model, history = train_status(recipe, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
     held_out = {
-        split: (status_probabilities(model.cpu(), rows), rows.events.astype(np.int64))
+        split: (status_probabilities(model, rows), rows.events.astype(np.int64))
         for split, rows in (("validation", data.validation), ("test", data.test))
     }
     found = {
@@ -147,9 +152,17 @@ def _fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console
     return found
 
 
-def _risk_model(covariates: Covariates, outputs: int) -> RiskModel:
-    network = baseline_risk_cnn(len(covariates.mean), outputs)
-    return RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
+def train_status(
+    recipe: Recipe, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
+) -> tuple[RiskModel, list[Epoch]]:
+    """Trains the articles' model of whether the event was seen; it ends on the CPU."""
+    covariates = describe(data.train, schema)
+    seed_everything(recipe.seed)
+    network = baseline_risk_cnn(len(schema.features), outputs=1)
+    model = RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
+    tensors = data.map(lambda rows: _tensors(rows.features, rows.events.astype(np.float32)))
+    history = train(model, losses.binary_cross_entropy, tensors, recipe.training, fabric, console)
+    return model.cpu(), history
 
 
 @torch.no_grad()

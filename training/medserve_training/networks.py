@@ -70,16 +70,39 @@ def _keras_weights(network: nn.Sequential) -> nn.Sequential:
     return network
 
 
-class ImageClassifier(nn.Module):
-    """Pixels, uint8 [n, height, width, channels], to logits, float32 [n, classes]."""
+def start_at_hazard(network: nn.Sequential, hazard: Tensor) -> None:
+    """Sets the last layer's biases so that an untrained network starts near the cohort's hazards.
 
-    def __init__(self, network: nn.Module) -> None:
+    Otherwise it starts at a hazard of one half and spends its epochs on the mean instead of on differences.
+
+    Args:
+        network: Ends with a linear layer with one output for each interval.
+        hazard: Of the cohort in each interval, [intervals].
+    """
+    with torch.no_grad():
+        network[-1].bias.copy_(torch.logit(hazard, eps=1e-4))
+
+
+class ImageClassifier(nn.Module):
+    """Pixels, uint8 [n, height, width, channels], to logits, float32 [n, classes].
+
+    Args:
+        network: Takes standardised pictures, [n, channels, height, width].
+        mean: Of each channel, in units of a pixel, float [channels].
+        deviation: Standard deviation of each channel, float [channels], above 0.
+    """
+
+    def __init__(self, network: nn.Module, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
         super().__init__()
         self.network = network
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scales to 0..1, moves the channels to the front, runs the network."""
-        logits: Tensor = self.network(image.permute(0, 3, 1, 2).float() / 255)
+        """Standardises each channel, moves the channels to the front, runs the network."""
+        logits: Tensor = self.network(((image.float() - self.mean) / self.deviation).permute(0, 3, 1, 2))
         return logits
 
 

@@ -27,7 +27,7 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
 
     Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
     at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the risk that is ranked is the one
-    at the reference horizon; censoring weights come from the training split.
+    at the reference horizon (a figure that a split can't give, for want of an event, is left out); censoring weights come from the training split.
 
     Args:
         survival: Predicted, [n, curve times].
@@ -55,6 +55,7 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
     return [
         pb.Metric(name=name, value=value, interval=pb.ConfidenceInterval(low=low, high=high, method=_METHOD))
         for (name, value), low, high in zip(figures.items(), lows, highs, strict=True)
+        if not np.isnan(value)
     ]
 
 
@@ -83,7 +84,9 @@ def _figures(survival: Floats, train: Patients, rows: Patients, task: pb.Patient
     }
     for horizon in task.horizons:
         risk = risk_at(survival, task, horizon.time)
-        areas, _ = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])
+        # Without an event so far there is nobody to rank: some resamples have none by the first horizon.
+        defined = (rows.events & (rows.times <= horizon.time)).any()
+        areas = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])[0] if defined else [np.nan]
         figures[f"auroc_{horizon.label.replace(' ', '_')}"] = areas[0]
     return {name: float(value) for name, value in figures.items()}
 
