@@ -22,6 +22,7 @@ from medserve_client import (
     RiskResponse,
 )
 from PIL import Image
+from server_process import ServerProcess
 
 PATIENT: dict[str, FeatureValue] = {
     "age": 55,
@@ -33,6 +34,11 @@ PATIENT: dict[str, FeatureValue] = {
     "estrogen_receptor": 80,
     "hormone_therapy": "yes",
 }
+
+
+@pytest.fixture
+def target(server: ServerProcess) -> str:
+    return server.target
 
 
 def pixels(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

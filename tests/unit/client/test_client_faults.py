@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -75,6 +76,25 @@ def test_a_slow_server_meets_the_deadline(serve: Serve) -> None:
 def test_no_server_is_unavailable() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(UnavailableError):
         client.models()
+
+
+def test_a_server_that_restarts_is_waited_for() -> None:
+    def start(address: str) -> tuple[grpc.Server, int]:
+        server = grpc.server(ThreadPoolExecutor(max_workers=1))
+        predicting(lambda _request, _context: risk_pb.PredictResponse(model_name="relapse"))(server)
+        port = server.add_insecure_port(address)
+        server.start()
+        return server, port
+
+    server, port = start("127.0.0.1:0")
+    with Client(f"127.0.0.1:{port}") as client, ThreadPoolExecutor() as meanwhile:
+        assert client.predict_risk({}, "relapse").model_name == "relapse"
+        server.stop(grace=None).wait()
+        waiting = meanwhile.submit(client.predict_risk, {}, "relapse")
+        time.sleep(0.3)
+        server, _ = start(f"127.0.0.1:{port}")
+        assert waiting.result().model_name == "relapse"
+        server.stop(grace=None).wait()
 
 
 def test_details_that_are_not_ours_leave_the_plain_error(serve: Serve) -> None:
