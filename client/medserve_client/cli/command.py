@@ -162,6 +162,6 @@ def _seconds(text: str) -> float:
 
 def _count(text: str) -> int:
     count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    if not 0 <= count < 2**32:  # as the contract has it
+        raise argparse.ArgumentTypeError(f"{text} is not a count of labels")
     return count
