@@ -1,0 +1,83 @@
+# The server in an image.   docker build -t medserve .   (podman build does the same)
+# With CUDA:                docker build --target cuda -t medserve:cuda .
+
+# Any base with Python 3.11 or newer and a Debian-like layout.
+ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+
+FROM ${BASE_IMAGE} AS installer
+# Byte code is compiled once, when all that is not needed is gone.
+ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /source
+RUN python3 -m venv /opt/medserve
+# Enough to install the dependencies: their layer stays in the cache while only the code changes.
+COPY pyproject.toml constraints.txt ./
+RUN touch README.md LICENSE
+
+
+FROM installer AS environment-cuda
+RUN /opt/medserve/bin/pip install -c constraints.txt ".[cuda]"
+COPY README.md LICENSE ./
+COPY proto proto
+COPY server server
+COPY client client
+COPY deploy/prune-environment.sh deploy/
+RUN /opt/medserve/bin/pip install --no-deps --force-reinstall . && sh deploy/prune-environment.sh /opt/medserve
+
+
+FROM installer AS environment-cpu
+RUN /opt/medserve/bin/pip install -c constraints.txt ".[server]"
+COPY README.md LICENSE ./
+COPY proto proto
+COPY server server
+COPY client client
+COPY deploy/prune-environment.sh deploy/
+RUN /opt/medserve/bin/pip install --no-deps --force-reinstall . && sh deploy/prune-environment.sh /opt/medserve
+
+
+FROM ${BASE_IMAGE} AS models
+COPY models /models
+# A checkout may be for its owner's eyes only; the image's user is another.
+RUN chmod -R a+rX /models
+
+
+FROM ${BASE_IMAGE} AS runtime
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="medserve" \
+      org.opencontainers.image.description="Serves CNN diagnosis models over gRPC" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# What can install packages, wherever the base keeps it.
+RUN rm -rf /usr/local/lib/python3.*/site-packages/* /usr/local/lib/python3.*/ensurepip \
+           /usr/lib/python3.*/ensurepip /usr/lib/python3/dist-packages/* /usr/share/python-wheels \
+           /usr/local/bin/pip* /usr/bin/pip*
+# MEDSERVE_SERVER is where the command medserve asks: whoever changes the port changes both.
+# ONNX Runtime would report its use to its maker.
+ENV PATH=/opt/medserve/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MEDSERVE_HOST=0.0.0.0 \
+    MEDSERVE_PORT=8001 \
+    MEDSERVE_METRICS_PORT=8002 \
+    MEDSERVE_MODELS=/models \
+    MEDSERVE_SERVER=127.0.0.1:8001 \
+    ORT_DISABLE_TELEMETRY=1
+EXPOSE 8001 8002
+WORKDIR /
+# nobody in /etc/passwd: a number that Kubernetes can check with runAsNonRoot.
+USER 65532:65532
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["medserve", "health"]
+ENTRYPOINT ["medserve-server"]
+
+
+FROM runtime AS cuda
+ENV MEDSERVE_PROVIDER=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=environment-cuda /opt/medserve /opt/medserve
+COPY --from=models /models /models
+
+
+FROM runtime AS cpu
+COPY --from=environment-cpu /opt/medserve /opt/medserve
+COPY --from=models /models /models
