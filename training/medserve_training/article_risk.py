@@ -49,7 +49,10 @@ def article_risk(splits: int, folder: Path, console: Console) -> None:
     """
     fabric = Fabric(accelerator="cpu", devices=1)
     results = np.array(
-        [_one_split(seed, fabric) for seed in track(range(splits), "splits", console=console, disable=not console.is_terminal)],
+        [
+            _one_split(seed, fabric)
+            for seed in track(range(splits), "splits", console=console, disable=not console.is_terminal)
+        ],
     )
     aucs, accuracies, follow_up = results.T
     spreads = {
@@ -105,9 +108,11 @@ def _histogram(aucs: Floats, follow_up: Floats) -> Figure:
     figure = Figure(figsize=(6.5, 3.6), layout="constrained")
     axes = figure.subplots()
     low, high = min(aucs.min(), follow_up.min()), max(aucs.max(), follow_up.max())
-    bins = np.arange(np.floor(low * 50) / 50, high + 0.02, 0.02)
+    bins = np.arange(np.floor(low * 50) / 50, high + 0.02, 0.02).tolist()
     axes.hist(aucs, bins, alpha=0.7, label=f"the articles' CNN, mean {aucs.mean():.3f}")
-    axes.hist(follow_up, bins, histtype="step", color="0.3", label=f"− follow-up time alone, mean {follow_up.mean():.3f}")
+    axes.hist(
+        follow_up, bins, histtype="step", color="0.3", label=f"minus follow-up time alone, mean {follow_up.mean():.3f}"
+    )
     axes.axvline(ARTICLE_AUC, color="tab:red", linestyle="--", label=f"the articles' one split, {ARTICLE_AUC}")
     axes.set(xlabel="test AUC (103 patients)", ylabel="splits", title=f"“Event seen” over {len(aucs)} random splits")
     # Room above the bars.

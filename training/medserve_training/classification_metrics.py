@@ -1,10 +1,11 @@
 """Figures of classifiers: discrimination, calibration, operating points."""
 
 import numpy as np
-from medserve_proto.v1 import manifest_pb2 as pb
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score
+
+from medserve_proto.v1 import manifest_pb2 as pb
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -87,7 +88,9 @@ def classification_metrics(probabilities: Floats, labels: Labels, threshold: flo
         "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
         "expected_calibration_error": calibration_error(probabilities, labels),
         # Single precision leaves sums that are 1 to seven digits; scikit-learn wants more.
-        "brier_score": brier_score_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes),
+        "brier_score": brier_score_loss(
+            labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes
+        ),
     }
     if threshold is not None:
         scores = probabilities[:, 1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
+from scipy.stats import binomtest
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
 from medserve_training.classification_metrics import classification_metrics
@@ -65,7 +65,7 @@ def _roc(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]
             false, true, _ = roc_curve(labels == index, probabilities[:, index])
             axes.plot(false, true, label=f"{name}: AUC {auc(false, true):.3f}")
         axes.set_title(f"ROC curve of each class against the rest, {split}, n = {len(labels)}")
-    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.legend(loc="lower right", fontsize="small")
     return figure
 
@@ -103,12 +103,26 @@ def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
             score, hit = probabilities[:, 1], labels == 1
         else:
             score, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-        observed, mean = calibration_curve(hit, score, n_bins=10)
-        upper.plot(mean, observed, marker="o", label=f"{split}, n = {len(labels)}")
+        mean, observed, low, high = np.array(_bins(score, hit)).T
+        upper.errorbar(
+            mean, observed, [observed - low, high - observed], fmt="o-", capsize=3, label=f"{split}, n = {len(labels)}"
+        )
         lower.hist(score, bins=np.linspace(0, 1, 11), histtype="step", linewidth=1.5)
     what = f"probability of {names[1]}" if len(names) == 2 else "probability of the most probable class"
     share = f"share of {names[1]}" if len(names) == 2 else "share of right decisions"
-    upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins of equal width")
+    upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins, 95 % intervals (Wilson)")
     upper.legend(loc="upper left")
     lower.set(xlabel=f"predicted {what}", ylabel="number", yscale="log")
     return figure
+
+
+def _bins(score: Floats, hit: NDArray[np.bool_]) -> list[tuple[float, ...]]:
+    """Mean score, share of hits and the bounds of its interval, for each tenth of the range that holds any."""
+    bins = np.minimum((score * 10).astype(int), 9)
+    points: list[tuple[float, ...]] = []
+    for index in np.unique(bins):
+        members = bins == index
+        hits, number = int(hit[members].sum()), int(members.sum())
+        interval = binomtest(hits, number).proportion_ci(method="wilson")
+        points.append((float(score[members].mean()), hits / number, interval.low, interval.high))
+    return points

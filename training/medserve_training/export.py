@@ -5,14 +5,15 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import torch
-from medserve_proto.v1 import manifest_pb2 as pb
 from numpy.typing import NDArray
 from torch import nn
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
 from medserve_training.manifest import embed
 
@@ -34,7 +35,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelP
     """
     model.eval()
     with _quiet_exporter():
-        program = torch.onnx.export(
+        exported = torch.onnx.export(
             model,
             (example,),
             dynamo=True,
@@ -43,8 +44,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelP
             opset_version=OPSET,
             verbose=False,
         )
-    assert program is not None  # noqa: S101 - always there with dynamo=True
-    graph = _strip(program.model_proto)
+    graph = _strip(cast("torch.onnx.ONNXProgram", exported).model_proto)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
@@ -84,7 +84,7 @@ def deviation(model: nn.Module, exported: NDArray[np.float32], rows: NDArray[np.
     """
     model.eval()
     with torch.no_grad():
-        batches = torch.from_numpy(rows).split(256)
+        batches = torch.split(torch.from_numpy(rows), 256)
         expected = torch.cat([model(batch) for batch in batches]).numpy()
     return float(np.abs(expected - exported).max())
 

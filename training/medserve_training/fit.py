@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch.utils.data import TensorDataset
 
-from medserve_training import losses
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
@@ -20,6 +19,7 @@ from medserve_training.export import deviation, to_onnx, write
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
 from medserve_training.loss_plot import plot_loss
+from medserve_training.losses import hazard_targets
 from medserve_training.manifest import figures, image_manifest, risk_manifest
 from medserve_training.measure import measure_images, measure_patients
 from medserve_training.networks import (
@@ -79,7 +79,7 @@ def _fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric,
     pixels = data.train.pixels
     classifier = ImageClassifier(network, pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2)))
     tensors = data.map(lambda rows: _tensors(rows.pixels, rows.labels))
-    history = train(classifier, losses.cross_entropy, tensors, recipe.training, fabric, console)
+    history = train(classifier, tensors, recipe.training, fabric, console)
     if not fabric.is_global_zero:
         return {}
     model = ImageProbabilities(classifier.cpu())
@@ -107,7 +107,7 @@ def _fit_survival(
     covariates = describe(data.train, schema)
     seed_everything(recipe.seed)
     network = baseline_risk_cnn(len(schema.features), task.intervals)
-    targets = data.map(lambda rows: losses.hazard_targets(rows.times, rows.events, task.interval, task.intervals))
+    targets = data.map(lambda rows: hazard_targets(rows.times, rows.events, task.interval, task.intervals))
     events, at_risk = targets.train
     start_at_hazard(network, events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1))
     risk_model = RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
@@ -116,7 +116,7 @@ def _fit_survival(
         _tensors(data.validation.features, *targets.validation),
         _tensors(data.test.features, *targets.test),
     )
-    history = train(risk_model, losses.logistic_hazard, tensors, recipe.training, fabric, console)
+    history = train(risk_model, tensors, recipe.training, fabric, console)
     if not fabric.is_global_zero:
         return {}
     model = SurvivalCurve(risk_model.cpu())
@@ -161,7 +161,7 @@ def train_status(
     network = baseline_risk_cnn(len(schema.features), outputs=1)
     model = RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
     tensors = data.map(lambda rows: _tensors(rows.features, rows.events.astype(np.float32)))
-    history = train(model, losses.binary_cross_entropy, tensors, recipe.training, fabric, console)
+    history = train(model, tensors, recipe.training, fabric, console)
     return model.cpu(), history
 
 

@@ -36,6 +36,13 @@ def logistic_hazard(logits: Tensor, events: Tensor, at_risk: Tensor) -> Tensor:
     return (terms * at_risk).sum(dim=1).mean()
 
 
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "binary-cross-entropy": binary_cross_entropy,
+    "logistic-hazard": logistic_hazard,
+}
+
+
 def hazard_targets(
     times: NDArray[np.float64],
     events: NDArray[np.bool_],

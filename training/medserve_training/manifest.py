@@ -1,6 +1,6 @@
 """The manifest: written from recipe and data, put into the ONNX file, read from there."""
 
-import datetime
+import datetime as dt
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
-from medserve_proto.v1 import manifest_pb2 as pb
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.covariates import Covariates
 from medserve_training.errors import UserError
 from medserve_training.recipe import ImageTask, Recipe, SurvivalTask
@@ -86,8 +86,8 @@ def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
 def _today() -> str:
     """The day in UTC, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.datetime.now(datetime.UTC)
-    return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now).date().isoformat()
+    now = dt.datetime.now(dt.UTC)
+    return (dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else now).date().isoformat()
 
 
 def _feature(spec: Number | Category) -> pb.Feature:

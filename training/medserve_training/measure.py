@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-from medserve_proto.v1 import manifest_pb2 as pb
 from numpy.typing import NDArray
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.classification_metrics import classification_metrics, operating_points
 from medserve_training.risk_metrics import reference_risk, risk_metrics
 from medserve_training.splits import Images, Patients, Splits

@@ -3,6 +3,8 @@
 Everything between raw units and probabilities is a module here, so that what is trained is what is exported.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -65,8 +67,8 @@ def _keras_weights(network: nn.Sequential) -> nn.Sequential:
     for layer in network:
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight)
-            assert layer.bias is not None  # noqa: S101 - for the type checker
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return network
 
 
@@ -80,7 +82,7 @@ def start_at_hazard(network: nn.Sequential, hazard: Tensor) -> None:
         hazard: Of the cohort in each interval, [intervals].
     """
     with torch.no_grad():
-        network[-1].bias.copy_(torch.logit(hazard, eps=1e-4))
+        cast("nn.Linear", network[-1]).bias.copy_(torch.logit(hazard, eps=1e-4))
 
 
 class ImageClassifier(nn.Module):

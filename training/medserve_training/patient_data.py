@@ -76,7 +76,7 @@ def _read_feature(table: pd.DataFrame, feature: Number | Category, source: str) 
         numbers = numbers.where(numbers.between(feature.minimum, feature.maximum))
     wrong = numbers.isna() & (column.notna() | feature.required)
     _refuse(wrong, column, f"{source}: {feature.column}", expected)
-    return numbers.to_numpy(dtype=np.float64)
+    return np.asarray(numbers, dtype=np.float64)
 
 
 def _read_outcome(
@@ -88,7 +88,7 @@ def _read_outcome(
     known = status.isin([outcome.event_value, outcome.censored_value])
     expected = f"{outcome.event_value!r} (event) or {outcome.censored_value!r} (censored)"
     _refuse(~known, status, f"{source}: {outcome.event_column}", expected)
-    return times.to_numpy(dtype=np.float64), (status == outcome.event_value).to_numpy(dtype=np.bool_)
+    return np.asarray(times, dtype=np.float64), np.asarray(status == outcome.event_value, dtype=np.bool_)
 
 
 def _refuse(wrong: "pd.Series[bool]", column: "pd.Series[float]", where: str, expected: str) -> None:

@@ -104,8 +104,8 @@ class SurvivalTask:
         for horizon in self.horizons:
             if horizon.time not in self.curve_times:
                 raise ValueError(
-                    f"horizon {horizon.label!r} at {horizon.time:g} is not a multiple of the interval {self.interval:g} "
-                    f"within {self.intervals} intervals",
+                    f"{horizon.label!r} at {horizon.time:g} is not a multiple of the interval {self.interval:g} "
+                    f"up to {self.intervals} times it",
                 )
         if self.reference_horizon not in [horizon.label for horizon in self.horizons]:
             raise ValueError(f"reference_horizon {self.reference_horizon!r} is not the label of a horizon")

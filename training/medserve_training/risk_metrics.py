@@ -1,7 +1,6 @@
 """Figures of survival models, by scikit-survival, with bootstrap intervals."""
 
 import numpy as np
-from medserve_proto.v1 import manifest_pb2 as pb
 from numpy.typing import NDArray
 from sksurv.metrics import (
     concordance_index_censored,
@@ -11,6 +10,7 @@ from sksurv.metrics import (
 )
 from sksurv.util import Surv
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
 from medserve_training.splits import Patients, take
 
@@ -26,8 +26,9 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
     """All figures of one split.
 
     Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
-    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the risk that is ranked is the one
-    at the reference horizon (a figure that a split can't give, for want of an event, is left out); censoring weights come from the training split.
+    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the concordances rank the risk at the
+    reference horizon; censoring weights come from the training split. A figure that a split can't give, for want of an
+    event, is left out.
 
     Args:
         survival: Predicted, [n, curve times].

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from medserve_proto.v1 import manifest_pb2 as pb
 from numpy.typing import NDArray
 from sksurv.nonparametric import kaplan_meier_estimator
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.risk_metrics import reference_risk, risk_at
 from medserve_training.splits import Patients, take
 
@@ -80,7 +80,7 @@ def _at_risk(axes: Axes, ticks: list[float], task: pb.PatientRiskTask) -> None:
     axes.set_xticks(ticks, labels)
     axes.set_xlabel(f"time in {task.time_unit}")
     axes.spines[:].set_visible(False)
-    axes.tick_params(left=False)
+    axes.tick_params(axis="y", left=False, pad=12)
 
 
 def _calibration(survival: Floats, rows: Patients, split: str, task: pb.PatientRiskTask) -> Figure:
@@ -94,7 +94,7 @@ def _calibration(survival: Floats, rows: Patients, split: str, task: pb.PatientR
         axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
         axes.errorbar(predicted, observed, yerr=[observed - low, high - observed], fmt="o-", capsize=3)
         axes.set(xlabel="predicted risk", xlim=(0, 1), ylim=(0, 1), aspect="equal", title=f"by {horizon.label}")
-    panels[0].set_ylabel("observed risk (1 − Kaplan-Meier)")
+    panels[0].set_ylabel("observed risk (1 - Kaplan-Meier)")
     figure.suptitle(f"Calibration, {split}, n = {len(rows.times)}, quarters by predicted risk, 95 % intervals")
     return figure
 

@@ -21,7 +21,7 @@ class Images(NamedTuple):
 
 
 class Patients(NamedTuple):
-    """Covariates, float32 [n, features], NaN where missing; times, float64 [n]; whether the event was seen, bool [n]."""
+    """Covariates, float32 [n, features], NaN where missing; times, float64 [n]; whether the event came, bool [n]."""
 
     features: NDArray[np.float32]
     times: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Splits(Generic[Part]):
 
 def take(rows: Rows, index: NDArray[np.intp]) -> Rows:
     """The rows at `index`, int [m]."""
-    return type(rows)(*(array[index] for array in rows))
+    return type(rows)._make(array[index] for array in rows)
 
 
 def cut(parts: Mapping[str, Rows], split: Split, seed: int) -> Splits[Rows]:

@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from medserve_training.losses import Loss
+from medserve_training.losses import LOSSES, Loss
 from medserve_training.recipe import Training
 from medserve_training.splits import Splits
 
@@ -37,7 +38,6 @@ def seed_everything(seed: int) -> None:
 
 def train(
     model: nn.Module,
-    loss: Loss,
     data: Splits[TensorDataset],
     settings: Training,
     fabric: Fabric,
@@ -49,15 +49,15 @@ def train(
 
     Args:
         model: On any device; takes the first tensor of a batch.
-        loss: Takes the model's output and the batch's other tensors.
-        data: Rows to train on and to validate on; the test split is not looked at.
-        settings: Epochs, batch size, learning rate, patience.
+        data: Rows of the model's input and of what the loss takes beside its output; the test split is not looked at.
+        settings: Loss, epochs, batch size, learning rate, patience.
         fabric: Already launched.
         console: For the progress bar; a console that is no terminal shows none.
 
     Returns:
         The losses of each epoch.
     """
+    loss = LOSSES[settings.loss]
     # Keras's epsilon; PyTorch's is 1e-8.
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, eps=1e-7)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -112,8 +112,7 @@ def _validate(model: _FabricModule, loss: Loss, batches: Iterable[list[Tensor]],
 
 
 def _mean(losses: Tensor, fabric: Fabric) -> float:
-    mean = fabric.all_reduce(losses.mean(), reduce_op="mean")
-    return float(mean)
+    return float(cast("Tensor", fabric.all_reduce(losses.mean(), reduce_op="mean")))
 
 
 def _progress(console: Console, fabric: Fabric) -> Progress:

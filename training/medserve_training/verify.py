@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_proto.v1 import manifest_pb2 as pb
-
 from medserve_training.covariates import describe
 from medserve_training.errors import UserError
 from medserve_training.image_data import load_images
