@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from medserve_proto.inference import grpc_service_pb2 as pb
 from numpy.typing import NDArray
 
+from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
 from medserve_server.session import Tensors, TensorSpec
 
@@ -215,10 +215,11 @@ def _read_contents(
         )
     if tensor.datatype == "BYTES":
         return _as_strings(list(values), tensor, None)
-    try:
-        return np.array(values, datatype.dtype).reshape(tensor.shape)
-    except OverflowError:
-        raise _WrongTensor(f"contents.{datatype.contents}", f"holds a number that is no {tensor.datatype}") from None
+    wide = np.array(values)  # typed contents hold small integers in fields of 32 bits
+    array = wide.astype(datatype.dtype)
+    if array.dtype.kind in "iu" and not np.array_equal(array, wide):
+        raise _WrongTensor(f"contents.{datatype.contents}", f"holds a number that is no {tensor.datatype}")
+    return array.reshape(tensor.shape)
 
 
 def _split(payload: bytes, count: int, field: str) -> Iterator[bytes]:

@@ -24,7 +24,12 @@ class Settings(BaseSettings):
     """Everything a server can be told. Each field is a flag and an environment variable MEDSERVE_*."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MEDSERVE_", frozen=True, extra="forbid", cli_kebab_case=True, cli_hide_none_type=True
+        env_prefix="MEDSERVE_",
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
     )
 
     config: Path | None = Field(default=None, description="TOML file with settings.")
@@ -65,6 +70,11 @@ class Settings(BaseSettings):
     )
     grace: float = Field(default=30.0, ge=0, description="Seconds that accepted work gets to finish, after that.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @property
+    def stream_window(self) -> int:
+        """Requests of one stream under way at once: enough to fill a batch, not so many as to fill the queue."""
+        return min(self.max_batch_rows, self.max_pending_requests)
 
     @classmethod
     def settings_customise_sources(

@@ -1,20 +1,34 @@
 """grpc.health.v1: overall and for each service."""
 
+import asyncio
 from collections.abc import Iterable
 
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
+from medserve_server.interceptors import Context
 
-class Health:
+
+class Health(health_aio.HealthServicer):
     """What health checks are told. Nothing is SERVING until `set_serving`."""
 
-    def __init__(self, services: Iterable[str]) -> None:
-        self.servicer = health_aio.HealthServicer()
+    def __init__(self, services: Iterable[str], stopping: asyncio.Event) -> None:
+        super().__init__()
         self._services = ("", *services)
+        self._stopping = stopping
 
     async def set_serving(self, serving: bool) -> None:
         """Tells the state of the server and of each of its services."""
         states = health_pb2.HealthCheckResponse
         for service in self._services:
-            await self.servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
+            await self.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+        """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            stopping.cancel()

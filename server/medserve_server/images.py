@@ -6,10 +6,10 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from medserve_proto.v1 import manifest_pb2 as manifest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medserve_proto.v1 import manifest_pb2 as manifest
 from medserve_server.errors import InvalidInput
 
 # The server has a limit of its own, checked before any pixel is decoded.

@@ -12,7 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from medserve_server.errors import STATUS, ServingError
+from medserve_server.errors import STATUS, ServingError, Unavailable
 from medserve_server.metrics import Metrics, status_of
 
 log = logging.getLogger(__name__)
@@ -37,18 +37,23 @@ else:
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Counts each call of a known method and turns a ServingError into its status."""
+    """Counts each call of a known method and turns a ServingError into its status.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: where calls are counted.
+        stopping: once set, new calls are refused.
+    """
+
+    def __init__(self, metrics: Metrics, stopping: asyncio.Event) -> None:
         self._metrics = metrics
+        self._stopping = stopping
         self._wrapped: dict[str, Handler] = {}
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._last_start = time.monotonic()
 
-    async def wait_until_idle(self) -> None:
-        """Waits until no call is being answered."""
-        await self._idle.wait()
+    @property
+    def quiet_seconds(self) -> float:
+        """Time since a call last came in."""
+        return time.monotonic() - self._last_start
 
     async def intercept_service(
         self,
@@ -72,25 +77,22 @@ class CallInterceptor(aio.ServerInterceptor):
         def call(context: Context) -> _Call:
             return _Call(self, context, (kind, service, name))
 
+        # A stopping server still has to say that it is.
+        stopping = None if service.startswith("grpc.") else self._stopping
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call), *codec)
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, stopping), *codec)
         if handler.stream_stream is not None:
             behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
-            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call), *codec)
-        # Health.Watch alone: a watcher stays as long as it likes, and is no work that a stopping server waits for.
-        return handler
+            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, stopping), *codec)
+        return handler  # Health.Watch alone, which lasts as long as its client likes
 
     def started(self, labels: tuple[str, str, str]) -> None:
         """Notes that a call began."""
-        self._calls += 1
-        self._idle.clear()
         self._metrics.grpc_started.labels(*labels).inc()
+        self._last_start = time.monotonic()
 
     def ended(self, labels: tuple[str, str, str], code: grpc.StatusCode, seconds: float) -> None:
         """Notes that a call ended."""
-        self._calls -= 1
-        if self._calls == 0:
-            self._idle.set()
         self._metrics.grpc_handled.labels(*labels, code.name).inc()
         self._metrics.grpc_seconds.labels(*labels).observe(seconds)
 
@@ -126,24 +128,35 @@ class _Call:
 
 
 def _unary(
-    behaviour: Callable[..., Awaitable[object]], call: Callable[[Context], _Call]
+    behaviour: Callable[..., Awaitable[object]], call: Callable[[Context], _Call], stopping: asyncio.Event | None
 ) -> Callable[..., Awaitable[object]]:
     async def answer(request: object, context: Context) -> object:
         async with call(context):
+            _refuse_if(stopping)
             return await behaviour(request, context)
 
     return answer
 
 
 def _stream(
-    behaviour: Callable[..., AsyncIterator[Any]], call: Callable[[Context], _Call]
+    behaviour: Callable[..., AsyncIterator[Any]], call: Callable[[Context], _Call], stopping: asyncio.Event | None
 ) -> Callable[..., AsyncIterator[Any]]:
     async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         async with call(context):
+            _refuse_if(stopping)
             async for response in behaviour(requests, context):
                 yield response
 
     return answer
+
+
+def _refuse_if(stopping: asyncio.Event | None) -> None:
+    """Ends a call that comes too late with a status that clients retry elsewhere.
+
+    Left to grpc, a call that arrives in the moment of its shutdown is CANCELLED, which no client retries.
+    """
+    if stopping is not None and stopping.is_set():
+        raise Unavailable("the server is stopping; another one may answer")
 
 
 def to_status(error: ServingError) -> status_pb2.Status:

@@ -1,14 +1,15 @@
 """From start to stop: listen, load, serve, and on SIGTERM drain without dropping a request."""
 
 import asyncio
-import contextlib
 import logging
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from medserve_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from medserve_proto.v1 import (
     image_classification_pb2,
@@ -18,7 +19,6 @@ from medserve_proto.v1 import (
     patient_risk_pb2,
     patient_risk_pb2_grpc,
 )
-
 from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
 from medserve_server.health import Health
@@ -49,8 +49,8 @@ class Server:
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._calls = CallInterceptor(self.metrics)
-        self._health = Health(SERVICES)
+        self._calls = CallInterceptor(self.metrics, self._stopping)
+        self._health = Health(SERVICES, self._stopping)
         self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
         self._grpc = make_server(settings, [self._calls])
 
@@ -87,19 +87,17 @@ class Server:
             stop_metrics()
 
     def _add_services(self) -> None:
-        rows = self.settings.max_request_rows
+        models, settings, stopping = self.models, self.settings, self._stopping
         grpc_server = self._grpc
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(
-            ImageClassification(self.models, self._decoders, rows, self._stopping), grpc_server
+            ImageClassification(models, settings, stopping, self._decoders), grpc_server
         )
-        patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(
-            PatientRisk(self.models, rows, self._stopping), grpc_server
-        )
-        model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), grpc_server)
+        patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(PatientRisk(models, settings, stopping), grpc_server)
+        model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(models), grpc_server)
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            Inference(self.models, rows, self._ready, self._stopping), grpc_server
+            Inference(models, settings, stopping, self._ready), grpc_server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, grpc_server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, grpc_server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection([*SERVICES, health_name, reflection.SERVICE_NAME], grpc_server)
 
@@ -115,12 +113,21 @@ class Server:
         await self._health.set_serving(False)
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
-        stop = asyncio.create_task(self._grpc.stop(self.settings.grace))
-        try:
-            await asyncio.wait_for(self._calls.wait_until_idle(), self.settings.grace)
+        await self._refuse_late_calls()
+        started = time.monotonic()
+        await self._grpc.stop(self.settings.grace)
+        if time.monotonic() - started < self.settings.grace:
             log.info("stopped: every call was answered")
-        except TimeoutError:
+        else:
             log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)
-        stop.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await stop
+
+    async def _refuse_late_calls(self) -> None:
+        """Refuses new calls as UNAVAILABLE, which clients retry, until none comes any more or a second is over.
+
+        A call that arrives in the moment of grpc's own shutdown is CANCELLED, which no client retries; and only
+        that shutdown sends clients to another server, so it can't be put off for long.
+        """
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            if self._calls.quiet_seconds > 0.2:
+                return

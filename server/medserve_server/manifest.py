@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import json_format
+
 from medserve_proto.v1.manifest_pb2 import (
     COLOR_SPACE_RGB,
     CROP_UNSPECIFIED,
@@ -13,7 +14,6 @@ from medserve_proto.v1.manifest_pb2 import (
     Manifest,
     PatientRiskTask,
 )
-
 from medserve_server.errors import ModelLoadError
 from medserve_server.session import TensorSpec
 

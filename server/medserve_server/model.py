@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from medserve_proto.v1.manifest_pb2 import Manifest
 
+from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher
 from medserve_server.codec import DATATYPES
 from medserve_server.config import Settings

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
 from numpy.typing import NDArray
 
+from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
 from medserve_server.errors import FieldViolation, InvalidInput
 
 MAX_VIOLATIONS = 100

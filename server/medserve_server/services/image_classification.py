@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
+
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask
-from numpy.typing import NDArray
-
+from medserve_server.config import Settings
 from medserve_server.errors import FieldViolation, InferenceFailed, InvalidInput, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
@@ -25,12 +26,13 @@ class ImageClassification(ImageClassificationServicer):
     """Reads pictures, asks the model, and names what it found."""
 
     def __init__(
-        self, models: ModelRepository, decoders: ThreadPoolExecutor, max_images: int, stopping: asyncio.Event
+        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, decoders: ThreadPoolExecutor
     ) -> None:
         self._models = models
-        self._decoders = decoders
-        self._max_images = max_images
+        self._max_images = settings.max_request_rows
+        self._window = settings.stream_window
         self._stopping = stopping
+        self._decoders = decoders
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Answers one request."""
@@ -49,7 +51,7 @@ class ImageClassification(ImageClassificationServicer):
                 return pb.ClassifyStreamResponse(error=to_status(error), request_id=request.request_id)
             return pb.ClassifyStreamResponse(response=response, request_id=request.request_id)
 
-        async for response in answer_in_order(request_iterator, answer, self._stopping):
+        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
             yield response
 
     async def _classify(self, request: pb.ClassifyRequest, deadline: float | None) -> pb.ClassifyResponse:

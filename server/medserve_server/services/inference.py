@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import numpy as np
+
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-
 from medserve_server import codec
+from medserve_server.config import Settings
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unsupported
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
@@ -28,11 +29,14 @@ MODEL_CONTROL = "models are loaded when the server starts; put the file into the
 class Inference(GRPCInferenceServiceServicer):
     """Tensors in, tensors out, for every model; with a manifest or without."""
 
-    def __init__(self, models: ModelRepository, max_rows: int, ready: asyncio.Event, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, ready: asyncio.Event
+    ) -> None:
         self._models = models
-        self._max_rows = max_rows
-        self._ready = ready
+        self._max_rows = settings.max_request_rows
+        self._window = settings.stream_window
         self._stopping = stopping
+        self._ready = ready
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """The process answers."""
@@ -84,7 +88,7 @@ class Inference(GRPCInferenceServiceServicer):
                 failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
                 return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
 
-        async for response in answer_in_order(request_iterator, answer, self._stopping):
+        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
             yield response
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import numpy as np
+from numpy.typing import NDArray
+
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from numpy.typing import NDArray
-
+from medserve_server.config import Settings
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
@@ -23,9 +24,10 @@ API = "patient_risk"
 class PatientRisk(PatientRiskServicer):
     """Reads patients, asks the model, and reads risks and groups off the survival curve."""
 
-    def __init__(self, models: ModelRepository, max_patients: int, stopping: asyncio.Event) -> None:
+    def __init__(self, models: ModelRepository, settings: Settings, stopping: asyncio.Event) -> None:
         self._models = models
-        self._max_patients = max_patients
+        self._max_patients = settings.max_request_rows
+        self._window = settings.stream_window
         self._stopping = stopping
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
@@ -45,7 +47,7 @@ class PatientRisk(PatientRiskServicer):
                 return pb.PredictStreamResponse(error=to_status(error), request_id=request.request_id)
             return pb.PredictStreamResponse(response=response, request_id=request.request_id)
 
-        async for response in answer_in_order(request_iterator, answer, self._stopping):
+        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
             yield response
 
     async def _predict(self, request: pb.PredictRequest, deadline: float | None) -> pb.PredictResponse:

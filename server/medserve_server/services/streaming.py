@@ -6,9 +6,6 @@ from typing import Any, TypeVar
 
 from medserve_server.errors import Unavailable
 
-# Requests of one stream that may be under way at once: enough to fill a batch.
-WINDOW = 64
-
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -17,6 +14,7 @@ async def answer_in_order(
     requests: AsyncIterator[Request],
     answer: Callable[[Request], Coroutine[Any, Any, Response]],
     stopping: asyncio.Event,
+    window: int,
 ) -> AsyncIterator[Response]:
     """Answers a stream's requests concurrently and gives the answers in the order of the requests.
 
@@ -24,12 +22,13 @@ async def answer_in_order(
         requests: the client's side of the stream.
         answer: answers one request; it puts a ServingError into its answer and never raises one.
         stopping: once set, no further request is read; those that were read are still answered.
+        window: requests under way at once; the client's next ones wait on the wire.
 
     Raises:
         Unavailable: the server is stopping, after the last answer.
     """
     answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
-    free = asyncio.Semaphore(WINDOW)
+    free = asyncio.Semaphore(window)
 
     async def read() -> None:
         # Cancelled here, it has no request in its hands: each is queued as soon as it is read.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medserve_client import (
     AsyncClient,
     ClassificationResponse,
@@ -21,7 +23,6 @@ from medserve_client import (
     PatientWarningKind,
     RiskResponse,
 )
-from PIL import Image
 from server_process import ServerProcess
 
 PATIENT: dict[str, FeatureValue] = {

@@ -1,0 +1,21 @@
+"""Reads what an error says about the fields of a request."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+def violations(error: grpc.RpcError) -> dict[str, str]:
+    """Field and description of each entry of the error's google.rpc.BadRequest."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an error of a call is a call
+    assert status is not None, f"{error} has no details"
+    (detail,) = status.details
+    bad_request = error_details_pb2.BadRequest()
+    assert detail.Unpack(bad_request)
+    return {violation.field: violation.description for violation in bad_request.field_violations}
+
+
+def code_of(caught: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
+    code: grpc.StatusCode = caught.value.code()
+    return code

@@ -1,0 +1,63 @@
+"""The real server: with the models of the repository, and with small ones made for the tests."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+import onnx_models
+from server_process import REPOSITORY, ServerProcess, running_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ServerProcess]:
+    """Serves models/."""
+    with running_server() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/ in two versions, and models without a manifest."""
+    folder = tmp_path_factory.mktemp("models")
+    for version in (1, 2):
+        shutil.copytree(REPOSITORY / "models/chest-xray/1", folder / f"chest-xray/{version}")
+    shutil.copytree(REPOSITORY / "models/breast-cancer-risk", folder / "breast-cancer-risk")
+    for datatype in onnx_models.DATATYPES:
+        onnx_models.save(folder, f"identity-{datatype.lower()}", onnx_models.identity(datatype, ["batch", 3]))
+    onnx_models.save(folder, "sequence", onnx_models.identity("FP32", ["time", "channels"]))
+    onnx_models.save(folder, "two-inputs", onnx_models.two_inputs())
+    onnx_models.save(folder, "lookup", onnx_models.lookup())
+    onnx_models.save(folder, "slow", onnx_models.slow())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zoo(repository: Path) -> Iterator[ServerProcess]:
+    """Serves the models made for the tests, with small limits."""
+    with running_server(
+        "--models",
+        str(repository),
+        "--max-message-mib",
+        "4",
+        "--max-request-rows",
+        "1000",
+        "--max-pending-requests",
+        "8",
+    ) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.target) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def zoo_channel(zoo: ServerProcess) -> Iterator[grpc.Channel]:
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(zoo.target, options) as opened:
+        yield opened

@@ -1,0 +1,100 @@
+"""tritonclient, unmodified, against the real server; and its protocol, number by number, against ours."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+from google.protobuf.json_format import ParseDict
+
+from medserve_proto.inference import grpc_service_pb2, model_config_pb2
+from server_process import REPOSITORY, ServerProcess
+
+PYTHON = REPOSITORY / ".venv-triton/bin/python"
+Field = tuple[int, int, int, str]
+DESCRIPTORS = """
+import json
+from google.protobuf import descriptor_pb2, json_format
+from tritonclient.grpc import model_config_pb2, service_pb2
+files = descriptor_pb2.FileDescriptorSet()
+for module in (service_pb2, model_config_pb2):
+    module.DESCRIPTOR.CopyToProto(files.file.add())
+print(json.dumps(json_format.MessageToDict(files)))
+"""
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` makes it"
+    ended = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(zoo: ServerProcess) -> dict[str, Any]:
+    return run(str(Path(__file__).with_name("triton_calls.py")), zoo.target)
+
+
+def test_server_and_model_state(answers: dict[str, Any]) -> None:
+    assert [answers[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
+    assert answers["metadata"]["name"] == "medserve"
+    assert answers["model_metadata"]["versions"] == ["1", "2"]
+    assert answers["config"]["config"]["max_batch_size"] == 64
+    assert {"name": "chest-xray", "version": "2", "state": "READY"} in answers["index"]["models"]
+
+
+def test_inference(answers: dict[str, Any]) -> None:
+    assert answers["infer"] == [[0, 1, 2], [3, 4, 5]]
+    assert answers["strings"] == ["a", "ä", ""]
+    assert answers["bfloat16"] == [[1.5, -2, 3]]
+    assert answers["float16"] == [[0, 1, 2], [3, 4, 5]]
+    assert answers["asynchronous"] == "async"
+
+
+def test_stream(answers: dict[str, Any]) -> None:
+    assert [answer[0] for index, answer in enumerate(answers["stream"]) if index != 2] == ["0", "1", "3", "4"]
+    assert "is 'nothing'" in answers["stream"][2][0]
+
+
+def test_statistics(answers: dict[str, Any]) -> None:
+    (statistics,) = answers["statistics"]["model_stats"]
+    assert int(statistics["inference_stats"]["success"]["count"]) >= 6
+
+
+def test_errors(answers: dict[str, Any]) -> None:
+    assert answers["load"] == answers["unload"] == "StatusCode.UNIMPLEMENTED"
+    assert answers["wrong_name"] == "StatusCode.NOT_FOUND"
+    assert answers["wrong_datatype"] == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_our_client_lives_in_the_same_process(answers: dict[str, Any]) -> None:
+    assert "chest-xray" in answers["ours"]
+
+
+def fields(message: DescriptorProto, prefix: str = "") -> dict[str, Field]:
+    """Number, type, label and message type of every field, nested ones too."""
+    found: dict[str, Field] = {
+        f"{prefix}{message.name}.{field.name}": (field.number, field.type, field.label, field.type_name)
+        for field in message.field
+    }
+    for nested in message.nested_type:
+        found |= fields(nested, f"{prefix}{message.name}.")
+    return found
+
+
+def test_every_field_has_tritons_number_and_type() -> None:
+    theirs: dict[str, Field] = {}
+    for file in ParseDict(run("-c", DESCRIPTORS), FileDescriptorSet()).file:
+        for message in file.message_type:
+            theirs |= fields(message)
+    ours: dict[str, Field] = {}
+    for module in (grpc_service_pb2, model_config_pb2):
+        for descriptor in module.DESCRIPTOR.message_types_by_name.values():
+            message = DescriptorProto()
+            descriptor.CopyToProto(message)
+            ours |= fields(message)
+    assert len(ours) > 100
+    assert {name: theirs.get(name) for name in ours} == ours

@@ -1,0 +1,87 @@
+"""Small ONNX models made on the spot."""
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+DATATYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+Shape = list[str | int]
+
+
+def save(folder: Path, name: str, model: onnx.ModelProto, version: int = 1) -> Path:
+    path = folder / name / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+    return path
+
+
+def make(
+    nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, Shape]], outputs: dict[str, tuple[int, Shape]]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def identity(datatype: str, shape: Shape) -> onnx.ModelProto:
+    """y = x."""
+    kind = DATATYPES[datatype]
+    return make([helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, shape)}, {"y": (kind, shape)})
+
+
+def two_inputs() -> onnx.ModelProto:
+    """sum = a + b and difference = a - b."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 2])
+    return make(nodes, {"a": rows, "b": rows}, {"sum": rows, "difference": rows})
+
+
+def lookup() -> onnx.ModelProto:
+    """y = table[x], with a table of 4: an index of 4 or more makes the run fail."""
+    rows: Shape = ["batch"]
+    table = helper.make_node("Constant", [], ["table"], value_floats=[10.0, 11.0, 12.0, 13.0])
+    gather = helper.make_node("Gather", ["table", "x"], ["y"])
+    return make([table, gather], {"x": (TensorProto.INT64, rows)}, {"y": (TensorProto.FLOAT, rows)})
+
+
+def slow(repeats: int = 60) -> onnx.ModelProto:
+    """y = x after about `repeats` milliseconds of matrix products."""
+    size = 400
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value_ints=[size, size]),
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Expand", ["mean", "shape"], ["m0"]),
+    ]
+    for index in range(repeats):
+        nodes.append(helper.make_node("MatMul", [f"m{index}", "m0"], [f"p{index}"]))
+        nodes.append(helper.make_node("Tanh", [f"p{index}"], [f"m{index + 1}"]))
+    nodes += [
+        helper.make_node("ReduceMean", [f"m{repeats}"], ["end"], keepdims=0),
+        helper.make_node("Sub", ["end", "end"], ["zero"]),
+        helper.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    return make(nodes, {"x": rows}, {"y": rows})

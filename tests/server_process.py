@@ -1,0 +1,61 @@
+"""Starts the real server as a process of its own, on free ports."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    process: subprocess.Popen[str]
+    target: str
+    metrics_url: str
+
+    def metrics(self) -> str:
+        with urlopen(self.metrics_url, timeout=5) as response:  # noqa: S310 - our own http address
+            text: str = response.read().decode()
+        return text
+
+    def sample(self, line_start: str) -> float:
+        """The value of the one series whose line begins so."""
+        (line,) = [line for line in self.metrics().splitlines() if line.startswith(line_start)]
+        return float(line.rsplit(" ", 1)[1])
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "medserve_server", "--port", "0", "--metrics-port", "0", *flags]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
+
+
+@contextmanager
+def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProcess]:
+    """Serves until the block ends; the server has to stop cleanly on SIGTERM."""
+    with (
+        (log or Path(os.devnull)).open("w") as errors,
+        subprocess.Popen(
+            command(*flags), cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            addresses: dict[str, str] = {}
+            for line in process.stdout:  # it tells its addresses once every model is ready
+                words = line.split()
+                if len(words) == 2 and words[0] in {"gRPC", "metrics"}:
+                    addresses[words[0]] = words[1]
+                if len(addresses) == 2:
+                    break
+            yield ServerProcess(process, addresses["gRPC"], addresses["metrics"])
+        finally:
+            process.terminate()
+    assert process.returncode == 0
