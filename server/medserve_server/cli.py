@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import warnings
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,8 @@ from medserve_server.lifecycle import Server
 def main() -> None:
     """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
     settings = Settings.read(sys.argv[1:])
+    # Pillow warns of sloppy metadata in pictures that it reads all the same; anyone could fill the log with that.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -83,17 +83,21 @@ class ImageReader:
         Raises:
             InvalidInput: the file is broken, of another format, too large, or of a kind without one clear reading.
         """
+        warnings: list[ImageWarning] = []
+        picture = self._fit(_to_mode(self._decode(data, field), self.mode, field, warnings), warnings)
+        return np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels), warnings
+
+    def _decode(self, data: bytes, field: str) -> Image.Image:
+        """Decodes the pixels and turns them as the file's orientation tag says."""
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 self._check(image, field)
-                warnings: list[ImageWarning] = []
-                picture = self._fit(_to_mode(ImageOps.exif_transpose(image), self.mode, field, warnings), warnings)
+                return ImageOps.exif_transpose(image)
         except UNREADABLE as error:
             reason = "is not a PNG, JPEG or TIFF file" if isinstance(error, UnidentifiedImageError) else "is broken"
             raise InvalidInput.of(
                 field, f"{reason} ({len(data)} bytes); expected a whole picture of these formats"
             ) from error
-        return np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels), warnings
 
     def _check(self, image: Image.Image, field: str) -> None:
         """Refuses by the header, before anything is decoded."""
@@ -114,7 +118,8 @@ class ImageReader:
         box = (0.0, 0.0, float(image.width), float(image.height))
         if self.crop and image.width * self.height != image.height * self.width:
             scale = min(image.width / self.width, image.height / self.height)
-            width, height = self.width * scale, self.height * scale
+            width = min(self.width * scale, image.width)  # rounding may have gone up
+            height = min(self.height * scale, image.height)
             left, top = (image.width - width) / 2, (image.height - height) / 2
             box = (left, top, left + width, top + height)
             warnings.append(

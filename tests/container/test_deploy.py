@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from medserve_server.config import Settings
 from medserve_server.metrics import Metrics
 

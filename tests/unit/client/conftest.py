@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import manifest_pb2 as manifest_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+
 from medserve_client import (
     AsyncClient,
     ClassificationResponse,

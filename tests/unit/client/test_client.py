@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+
 from medserve_client import (
     Client,
     FailedPreconditionError,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from medserve_client.cli import main
 
 Captured = pytest.CaptureFixture[str]

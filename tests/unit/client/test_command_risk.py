@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from medserve_client.cli import main
 
 Captured = pytest.CaptureFixture[str]
