@@ -4,12 +4,15 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import onnx
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from medserve_training.classification_metrics import classification_metrics
@@ -37,6 +40,8 @@ from medserve_training.risk_plots import plot_risk
 from medserve_training.schema import Schema
 from medserve_training.splits import Patients, Splits
 from medserve_training.train import Epoch, seed_everything, train
+
+Input = TypeVar("Input", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,9 @@ def _fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric,
     if not fabric.is_global_zero:
         return {}
     model = ImageProbabilities(classifier.cpu())
-    graph = to_onnx(model, torch.from_numpy(data.train.pixels[:2]), "probabilities")
-    session = open_session(graph.SerializeToString())
-    output = data.map(lambda rows: predict(session, rows.pixels))
+    graph, output, largest = _export(model, data.map(lambda rows: rows.pixels), "probabilities")
     manifest = image_manifest(recipe, task, data.train)
-    manifest.training.export_deviation = deviation(model, output.validation, data.validation.pixels)
+    manifest.training.export_deviation = largest
     measure_images(manifest, output, data)
     write(graph, manifest, places.model)
     points = {point.name: point.threshold for point in manifest.image_classification.operating_points}
@@ -107,24 +110,19 @@ def _fit_survival(
     covariates = describe(data.train, schema)
     seed_everything(recipe.seed)
     network = baseline_risk_cnn(len(schema.features), task.intervals)
-    targets = data.map(lambda rows: hazard_targets(rows.times, rows.events, task.interval, task.intervals))
-    events, at_risk = targets.train
+    tensors = data.map(
+        lambda rows: _tensors(rows.features, *hazard_targets(rows.times, rows.events, task.interval, task.intervals)),
+    )
+    _, events, at_risk = tensors.train.tensors
     start_at_hazard(network, events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1))
     risk_model = RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
-    tensors = Splits(
-        _tensors(data.train.features, *targets.train),
-        _tensors(data.validation.features, *targets.validation),
-        _tensors(data.test.features, *targets.test),
-    )
     history = train(risk_model, tensors, recipe.training, fabric, console)
     if not fabric.is_global_zero:
         return {}
     model = SurvivalCurve(risk_model.cpu())
-    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), "survival")
-    session = open_session(graph.SerializeToString())
-    output = data.map(lambda rows: predict(session, rows.features))
+    graph, output, largest = _export(model, data.map(lambda rows: rows.features), "survival")
     manifest = risk_manifest(recipe, task, schema, covariates, data.train)
-    manifest.training.export_deviation = deviation(model, output.validation, data.validation.features)
+    manifest.training.export_deviation = largest
     measure_patients(manifest, output, data)
     write(graph, manifest, places.model)
     _report(recipe, history, figures(manifest), places.report)
@@ -170,6 +168,16 @@ def status_probabilities(model: RiskModel, rows: Patients) -> NDArray[np.float64
     """Probabilities of no event and of an event, [n, 2], by a model with one output."""
     event = torch.sigmoid(model.eval()(torch.from_numpy(rows.features))[:, 0]).double().numpy()
     return np.stack([1 - event, event], axis=1)
+
+
+def _export(
+    model: nn.Module, inputs: Splits[NDArray[Input]], output_name: str
+) -> tuple[onnx.ModelProto, Splits[NDArray[np.float32]], float]:
+    """The graph, what ONNX Runtime makes of each split with it, and how far PyTorch is from that on validation."""
+    graph = to_onnx(model, torch.from_numpy(inputs.train[:2]), output_name)
+    session = open_session(graph.SerializeToString())
+    output = inputs.map(lambda rows: predict(session, rows))
+    return graph, output, deviation(model, output.validation, inputs.validation)
 
 
 def _tensors(*arrays: NDArray[np.generic] | torch.Tensor) -> TensorDataset:

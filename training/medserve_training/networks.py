@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medserve_training.errors import UserError
+
 
 def baseline_cnn(height: int, width: int, channels: int, classes: int) -> nn.Sequential:
     """The articles' image network, with Keras's valid padding: [n, channels, height, width] to logits [n, classes].
 
     Raises:
-        ValueError: The picture is too small for three convolutions and two poolings.
+        UserError: The picture is too small for three convolutions and two poolings.
     """
     left = [((size - 2) // 2 - 2) // 2 - 2 for size in (height, width)]
     if min(left) < 1:
-        raise ValueError(f"baseline-cnn needs pictures of at least 18 x 18, these are {height} x {width}")
+        raise UserError(f"baseline-cnn needs pictures of at least 18 x 18, these are {height} x {width}")
     return _keras_weights(
         nn.Sequential(
             nn.Conv2d(channels, 32, 3),
@@ -43,11 +45,11 @@ def baseline_risk_cnn(features: int, outputs: int) -> nn.Sequential:
     """The articles' risk network over standardised covariates as a sequence: [n, features] to logits [n, outputs].
 
     Raises:
-        ValueError: There are too few covariates for a convolution and a pooling.
+        UserError: There are too few covariates for a convolution and a pooling.
     """
     left = (features - 2) // 2
     if left < 1:
-        raise ValueError(f"baseline-risk-cnn needs at least 4 covariates, there are {features}")
+        raise UserError(f"baseline-risk-cnn needs at least 4 covariates, there are {features}")
     return _keras_weights(
         nn.Sequential(
             nn.Unflatten(1, (1, features)),

@@ -1,6 +1,7 @@
 """The training loop: one for every network, on CPU, GPU and several nodes."""
 
 import copy
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from medserve_training.errors import UserError
 from medserve_training.losses import LOSSES, Loss
 from medserve_training.recipe import Training
 from medserve_training.splits import Splits
@@ -56,6 +58,9 @@ def train(
 
     Returns:
         The losses of each epoch.
+
+    Raises:
+        UserError: The loss is no number any more.
     """
     loss = LOSSES[settings.loss]
     # Keras's epsilon; PyTorch's is 1e-8.
@@ -66,20 +71,20 @@ def train(
         DataLoader(data.validation, batch_size=1024),
     )
     history: list[Epoch] = []
-    best, best_weights = float("inf"), copy.deepcopy(model.state_dict())
+    best_weights = model.state_dict()
     with _progress(console, fabric) as progress:
         task = progress.add_task("training", total=settings.epochs * len(batches), losses="")
         for number in range(1, settings.epochs + 1):
-            set_epoch = getattr(batches.sampler, "set_epoch", None)
-            if set_epoch is not None:  # several processes: another shuffle each epoch
-                set_epoch(number)
             train_loss = _train_epoch(wrapped, loss, optimizer, progress.track(batches, task_id=task), fabric)
             epoch = Epoch(number, train_loss, _validate(wrapped, loss, checks, fabric))
+            if not math.isfinite(epoch.train_loss + epoch.validation_loss):
+                raise UserError(f"the loss is {epoch.train_loss} in epoch {number}; lower training.learning_rate")
             history.append(epoch)
             progress.update(task, losses=f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
-            if epoch.validation_loss < best:
-                best, best_weights, best_epoch = epoch.validation_loss, copy.deepcopy(model.state_dict()), number
-            if settings.patience is not None and number - best_epoch >= settings.patience:
+            best = min(history, key=lambda earlier: earlier.validation_loss)
+            if best is epoch:
+                best_weights = copy.deepcopy(model.state_dict())
+            if settings.patience is not None and number - best.number >= settings.patience:
                 break
     if settings.patience is not None:
         model.load_state_dict(best_weights)
@@ -107,6 +112,7 @@ def _train_epoch(
 @torch.no_grad()
 def _validate(model: _FabricModule, loss: Loss, batches: Iterable[list[Tensor]], fabric: Fabric) -> float:
     model.eval()
+    # Each batch counts by its rows.
     losses = [loss(model(inputs), *targets).repeat(len(inputs)) for inputs, *targets in batches]
     return _mean(torch.cat(losses), fabric)
 
