@@ -16,6 +16,9 @@ from medserve_server.errors import ModelLoadError, ProviderUnavailable
 
 log = logging.getLogger(__name__)
 
+# Its official builds report their use to their maker.
+ort.disable_telemetry_events()
+
 TYPE_NAMES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
