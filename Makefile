@@ -9,13 +9,17 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test train bench proto proto-check lint format clean
+.PHONY: serve test test-container train bench proto proto-check lint format clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
 test: lint proto-check .venv-triton/installed
-	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 2 $(ARGS)
+	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 2 -m "not container" $(ARGS)
+
+# Builds the image and runs it; needs podman or docker.
+test-container: .venv-dev/installed
+	.venv-dev/bin/python -m pytest tests/container -m container $(ARGS)
 
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check

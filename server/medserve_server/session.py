@@ -16,8 +16,6 @@ from medserve_server.errors import ModelLoadError, ProviderUnavailable
 
 log = logging.getLogger(__name__)
 
-# Its official builds report their use to their maker.
-ort.disable_telemetry_events()
 
 TYPE_NAMES = {
     "tensor(bool)": "BOOL",
@@ -128,6 +126,7 @@ def _choose_provider(settings: Settings) -> tuple[str, dict[str, str]]:
             )
         log.warning("%s; serving on cpu, as --allow-fallback permits", message)
         return "cpu", {}
+    ort.preload_dlls()  # the CUDA libraries that came as Python packages
     options = {
         "device_id": str(settings.cuda_device),
         # An exhaustive search would stall the first request of every new batch size.
