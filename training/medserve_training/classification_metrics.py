@@ -57,8 +57,9 @@ def operating_points(scores: Floats, labels: Labels, positive_label: str) -> lis
         labels: 0 or 1, [n].
         positive_label: Its name.
     """
-    ordered = np.unique(np.concatenate([[0.0], scores, [1.0]]))
-    thresholds = (ordered[1:] + ordered[:-1]) / 2
+    ordered = np.unique(scores)
+    # At 0 everybody is positive.
+    thresholds = np.concatenate([[0.0], (ordered[1:] + ordered[:-1]) / 2])
     rates = np.array([sensitivity_specificity(scores, labels, threshold) for threshold in thresholds])
     sensitive = int(np.flatnonzero(rates[:, 0] >= 0.95)[-1])
     youden = int(rates.sum(axis=1).argmax())

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UserError as error:
-        Console(stderr=True).print(f"medserve-train: {error}", style="red", highlight=False, markup=False)
+        Console(stderr=True).print(
+            f"medserve-train: {error}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         return 1
 
 
@@ -70,11 +72,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    recipe = load_recipe(options.recipe, options.set, options.data)
+
     from lightning_fabric import Fabric  # noqa: PLC0415
 
     from medserve_training.fit import Places, fit  # noqa: PLC0415
 
-    recipe = load_recipe(options.recipe, options.set, options.data)
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
     fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)

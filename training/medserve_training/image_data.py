@@ -1,7 +1,9 @@
 """Readers of image data: MedMNIST, IDX files, scikit-learn's digits, folders of classes."""
 
 import gzip
+import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,10 +59,10 @@ def read_medmnist(name: str, data_dir: Path) -> dict[str, Images]:
         _download_medmnist(name, data_dir)
     parts = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             for part, key in (("train", "train"), ("validation", "val"), ("test", "test")):
                 parts[part] = _medmnist_part(path, key, file[f"{key}_images"], file[f"{key}_labels"])
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise UserError(f"{path} is not a MedMNIST file: {error}. Delete it and fetch it again.") from error
     return parts
 
@@ -124,16 +126,16 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not a whole gzip file: {error}") from error
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
         raise UserError(f"{path}: starts with {content[:4].hex()}, expected {magic.hex()} (IDX, {dimensions}-d bytes)")
     start = 4 + 4 * dimensions
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], dtype=">u4"))
-    expected = start + int(np.prod(shape, dtype=np.int64))
-    if len(shape) != dimensions or len(content) != expected:
-        raise UserError(f"{path}: has {len(content)} bytes, but its header {list(shape)} asks for {expected}")
+    shape = [int.from_bytes(content[at : at + 4]) for at in range(4, start, 4)]
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise UserError(f"{path}: has {len(content)} bytes, but its header {shape} asks for {expected}")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 

@@ -1,0 +1,43 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from medserve_training.fit import Places, fit
+from medserve_training.recipe import load_recipe
+
+Fit = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def fit_into() -> Fit:
+    """Trains a packaged recipe into a folder and returns the path of its ONNX file."""
+
+    def run(folder: Path, recipe: str, *overrides: str) -> Path:
+        places = Places(Path(), folder / "model.onnx", folder / "report")
+        fit(load_recipe(recipe, overrides), places, Fabric(accelerator="cpu", devices=1), Console(quiet=True))
+        return places.model
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_model(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit_into(tmp_path_factory.mktemp("digits"), "digits", "training.epochs=1")
+
+
+@pytest.fixture(scope="session")
+def risk_model(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit_into(tmp_path_factory.mktemp("risk"), "breast-cancer-risk", "training.epochs=3")
+
+
+@pytest.fixture(scope="session")
+def pneumonia_folder() -> Path:
+    """The folder of PneumoniaMNIST, where there is one."""
+    folder = Path(os.environ.get("MEDSERVE_DATA", "data"))
+    if not (folder / "pneumoniamnist.npz").is_file():
+        pytest.skip(f"{folder} has no pneumoniamnist.npz; MEDSERVE_DATA names the folder")
+    return folder

@@ -1,0 +1,47 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medserve_training.cli import main
+
+
+def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", "digits", "--set", "training.epochs=1", "--accelerator", "cpu"]
+    assert main([*arguments, "--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]) == 0
+    assert (tmp_path / "model" / "model.onnx").is_file()
+    assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
+    assert "test: accuracy" in capsys.readouterr().out
+
+
+def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "medserve_training.cli", "fit", "digits", "--set", "training.epoch=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    expected = ["medserve-train: recipe digits:", "  training.epoch: no such key; remove it or correct its spelling"]
+    assert done.stderr.splitlines() == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "chest-xray", "--data-dir", str(tmp_path)]) == 1
+    assert "pneumoniamnist.npz is missing" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_without_the_extra_the_message_names_it() -> None:
+    code = "import sys; sys.modules['torch'] = None; import medserve_training"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert '(torch). Install them with: pip install "medserve[training]"' in done.stderr
+
+
+def test_article_risk_reports_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["article-risk", "--splits", "4", "--output", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "article_risk.json").read_text(encoding="utf-8"))
+    assert len(found["auc_by_split"]) == found["splits"] == 4
+    assert 0.5 < found["auc"]["minimum"] <= found["auc"]["mean"] <= found["auc"]["maximum"] < 0.85
+    assert found["auc_of_minus_follow_up_time"]["mean"] > 0.6
+    assert (tmp_path / "article_risk.png").is_file()
+    assert "0.717" in capsys.readouterr().out

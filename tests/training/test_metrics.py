@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from sksurv.metrics import concordance_index_censored
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.classification_metrics import (
+    auroc,
+    calibration_error,
+    classification_metrics,
+    operating_points,
+    sensitivity_specificity,
+)
+from medserve_training.errors import UserError
+from medserve_training.patient_data import load_patients
+from medserve_training.recipe import load_recipe
+from medserve_training.risk_metrics import risk_metrics
+from medserve_training.splits import Patients, take
+
+# Few values, so that there are ties.
+scores = st.lists(st.integers(0, 20).map(lambda number: number / 20), min_size=2, max_size=40)
+
+
+@given(scores, scores)
+def test_auroc_is_scikit_learns_with_ties(positive: list[float], negative: list[float]) -> None:
+    expected = roc_auc_score([1] * len(positive) + [0] * len(negative), positive + negative)
+    assert auroc(np.array(positive), np.array(negative)) == pytest.approx(expected)
+
+
+@given(scores, scores)
+def test_the_sensitive_operating_point_is_the_highest_that_is_sensitive_enough(
+    positive: list[float], negative: list[float]
+) -> None:
+    values, labels = np.array(positive + negative), np.array([1] * len(positive) + [0] * len(negative))
+    point, youden = operating_points(values, labels, "ill")
+    assert (point.sensitivity, point.specificity) == sensitivity_specificity(values, labels, point.threshold)
+    assert point.sensitivity >= 0.95
+    for threshold in np.unique(values):
+        sensitivity, specificity = sensitivity_specificity(values, labels, threshold)
+        assert sensitivity < 0.95 or threshold <= point.threshold or specificity == point.specificity
+        assert sensitivity + specificity <= youden.sensitivity + youden.specificity + 1e-12
+    for threshold in (point.threshold, youden.threshold):
+        assert threshold == 0 or threshold not in values
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.35, 0.65]])
+    labels = np.array([0, 1, 1, 1])
+    # Two decisions at 0.9, half of them right; two at 0.65, both right.
+    assert calibration_error(probabilities, labels) == pytest.approx((0.4 * 2 + 0.35 * 2) / 4)
+
+
+def test_metrics_of_two_classes_have_an_interval_around_the_auroc() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 200)
+    score = np.clip(labels * 0.3 + random.uniform(0, 0.7, 200), 0, 1)
+    metrics = {
+        metric.name: metric for metric in classification_metrics(np.stack([1 - score, score], axis=1), labels, 0.2)
+    }
+    assert metrics["auroc"].interval.low < metrics["auroc"].value < metrics["auroc"].interval.high
+    assert metrics["brier_score"].value == pytest.approx(((score - labels) ** 2).mean())
+    assert metrics["accuracy"].value == pytest.approx(((score > 0.5) == labels).mean())
+    assert metrics["sensitivity_at_operating_point"].value == pytest.approx((score[labels == 1] >= 0.2).mean())
+
+
+@pytest.fixture(scope="module")
+def gbsg() -> Patients:
+    return load_patients(load_recipe("breast-cancer-risk"))[0].train
+
+
+@pytest.fixture
+def task() -> pb.PatientRiskTask:
+    return pb.PatientRiskTask(
+        curve_times=[0, 365.25, 1826.25],
+        horizons=[pb.Horizon(label="1 year", time=365.25), pb.Horizon(label="5 years", time=1826.25)],
+        reference_horizon="5 years",
+        time_unit="days",
+    )
+
+
+def test_risk_metrics_rank_by_the_reference_horizon(gbsg: Patients, task: pb.PatientRiskTask) -> None:
+    rows = take(gbsg, np.arange(120))
+    risk = rows.features[:, 4] / 100
+    survival = np.stack([np.ones(120), 1 - risk / 2, 1 - risk], axis=1).astype(np.float64)
+    metrics = {metric.name: metric for metric in risk_metrics(survival, gbsg, rows, task)}
+    assert set(metrics) == {
+        "concordance_index",
+        "concordance_index_uno",
+        "integrated_brier_score",
+        "auroc_1_year",
+        "auroc_5_years",
+    }
+    within = rows.events & (rows.times <= 1826.25)
+    expected = concordance_index_censored(within, np.minimum(rows.times, 1827), 1 - survival[:, 2])[0]
+    assert metrics["concordance_index"].value == pytest.approx(expected)
+    for metric in metrics.values():
+        assert metric.interval.low < metric.value < metric.interval.high
+
+
+def test_a_horizon_beyond_follow_up_is_refused(gbsg: Patients, task: pb.PatientRiskTask) -> None:
+    early = gbsg._replace(times=gbsg.times / 2)
+    with pytest.raises(UserError, match=r"the last horizon is at 1826\.25; choose earlier horizons"):
+        risk_metrics(np.ones((len(early.times), 3)), early, early, task)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medserve_training.errors import UserError
+from medserve_training.networks import (
+    ImageClassifier,
+    ImageProbabilities,
+    RiskModel,
+    SurvivalCurve,
+    baseline_cnn,
+    baseline_risk_cnn,
+    start_at_hazard,
+)
+
+
+def shapes(network: nn.Sequential, rows: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    found = []
+    for layer in network:
+        rows = layer(rows)
+        found.append((type(layer).__name__, tuple(rows.shape[1:])))
+    return found
+
+
+def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
+    network = baseline_cnn(28, 28, 1, 10)
+    assert shapes(network, torch.zeros(2, 1, 28, 28)) == [
+        ("Conv2d", (32, 26, 26)),
+        ("ReLU", (32, 26, 26)),
+        ("MaxPool2d", (32, 13, 13)),
+        ("Conv2d", (64, 11, 11)),
+        ("ReLU", (64, 11, 11)),
+        ("MaxPool2d", (64, 5, 5)),
+        ("Conv2d", (64, 3, 3)),
+        ("ReLU", (64, 3, 3)),
+        ("Flatten", (576,)),
+        ("Linear", (64,)),
+        ("ReLU", (64,)),
+        ("Linear", (10,)),
+    ]
+    # As Keras's summary of that model counts: 320, 18496, 36928, 36928, 650.
+    assert [sum(p.numel() for p in layer.parameters()) for layer in network if list(layer.parameters())] == [
+        320,
+        18496,
+        36928,
+        36928,
+        650,
+    ]
+
+
+def test_baseline_risk_cnn_is_the_articles_layer_by_layer() -> None:
+    network = baseline_risk_cnn(8, 1)
+    assert shapes(network, torch.zeros(2, 8)) == [
+        ("Unflatten", (1, 8)),
+        ("Conv1d", (32, 6)),
+        ("ReLU", (32, 6)),
+        ("MaxPool1d", (32, 3)),
+        ("Flatten", (96,)),
+        ("Linear", (64,)),
+        ("ReLU", (64,)),
+        ("Linear", (1,)),
+    ]
+    assert sum(parameter.numel() for parameter in network.parameters()) == 128 + 6208 + 65
+
+
+def test_weights_start_as_keras_would() -> None:
+    first = baseline_cnn(28, 28, 1, 2)[0]
+    assert isinstance(first, nn.Conv2d)
+    assert first.bias is not None
+    limit = (6 / (9 + 9 * 32)) ** 0.5
+    assert 0.9 * limit < first.weight.abs().max() <= limit
+    assert not first.bias.any()
+
+
+@pytest.mark.parametrize("size", [8, 17])
+def test_a_picture_too_small_for_the_network_is_refused(size: int) -> None:
+    with pytest.raises(UserError, match="at least 18 x 18"):
+        baseline_cnn(size, 28, 1, 2)
+
+
+def test_too_few_covariates_are_refused() -> None:
+    with pytest.raises(UserError, match="at least 4 covariates"):
+        baseline_risk_cnn(3, 1)
+
+
+def test_image_probabilities_do_not_depend_on_the_pixels_unit() -> None:
+    classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(2 * 2 * 3, 2)), np.zeros(3), np.ones(3))
+    other = ImageClassifier(classifier.network, np.full(3, 10.0), np.ones(3))
+    pixels = torch.randint(0, 200, (4, 2, 2, 3), dtype=torch.uint8)
+    torch.testing.assert_close(ImageProbabilities(classifier)(pixels), ImageProbabilities(other)(pixels + 10))
+    torch.testing.assert_close(ImageProbabilities(classifier)(pixels).sum(dim=1), torch.ones(4))
+
+
+def test_survival_is_the_product_of_one_minus_the_hazards() -> None:
+    model = RiskModel(baseline_risk_cnn(8, 12), np.full(8, np.nan), np.zeros(8), np.ones(8))
+    features = torch.randn(5, 8)
+    hazards = torch.sigmoid(model(features))
+    expected = torch.cumprod(torch.cat([torch.ones(5, 1), 1 - hazards], dim=1), dim=1)
+    torch.testing.assert_close(SurvivalCurve(model)(features), expected)
+
+
+def test_a_network_can_start_at_the_cohorts_hazard() -> None:
+    network = baseline_risk_cnn(8, 3)
+    start_at_hazard(network, torch.tensor([0.1, 0.0, 0.5]))
+    hazard = torch.sigmoid(network(torch.zeros(1, 8)))[0]
+    torch.testing.assert_close(hazard, torch.tensor([0.1, 1e-4, 0.5]))

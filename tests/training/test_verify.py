@@ -1,0 +1,98 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.cli import main
+from medserve_training.manifest import embed, read_manifest
+
+
+def changed(path: Path, folder: Path, change: Callable[[pb.Manifest], None]) -> str:
+    manifest = read_manifest(path)
+    change(manifest)
+    model = onnx.load(path)
+    embed(model, manifest)
+    onnx.save(model, folder / "changed.onnx")
+    return str(folder / "changed.onnx")
+
+
+def test_a_model_confirms_its_own_manifest_without_pytorch(digits_model: Path) -> None:
+    code = (
+        "import sys; from medserve_training.cli import main; "
+        f"code = main(['verify', {str(digits_model)!r}, '--data', 'digits']); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All 10 figures are the same" in done.stdout
+
+
+def test_a_risk_model_confirms_its_own_manifest(risk_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(risk_model), "--data", "gbsg"]) == 0
+    assert "All 57 figures are the same" in capsys.readouterr().out
+
+
+def test_a_changed_figure_is_found(digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def polish(manifest: pb.Manifest) -> None:
+        manifest.evaluations[1].metrics[1].value += 2e-6
+
+    assert main(["verify", changed(digits_model, tmp_path, polish), "--data", "digits"]) == 1
+    assert "1 of 10 figures differ by more than 1e-06" in capsys.readouterr().out
+
+
+def test_a_dropped_or_invented_figure_is_found(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forget(manifest: pb.Manifest) -> None:
+        manifest.evaluations[1].metrics[0].name = "precision"
+
+    assert main(["verify", changed(digits_model, tmp_path, forget), "--data", "digits"]) == 1
+    assert "2 of 11 figures differ" in capsys.readouterr().out
+
+
+def test_another_training_split_is_found(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reseed(manifest: pb.Manifest) -> None:
+        manifest.training.seed = 5
+
+    assert main(["verify", changed(digits_model, tmp_path, reseed), "--data", "digits"]) == 1
+    assert "the training split has the SHA-256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is missing"), (b"no model", "is not an ONNX file"), (b"", "has no medserve.manifest")],
+)
+def test_a_file_that_is_no_model_is_refused(
+    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["verify", str(path), "--data", "digits"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_manifest_of_an_unknown_version_is_refused(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def renumber(manifest: pb.Manifest) -> None:
+        manifest.schema_version = 9
+
+    assert main(["verify", changed(digits_model, tmp_path, renumber), "--data", "digits"]) == 1
+    assert "schema version 9, expected 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("model", "data"), [("chest-xray", "medmnist:pneumoniamnist"), ("breast-cancer-risk", "gbsg")])
+def test_the_committed_models_confirm_their_manifests(
+    model: str, data: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = request.getfixturevalue("pneumonia_folder") if data.startswith("medmnist") else Path()
+    path = Path(__file__).parents[2] / "models" / model / "1" / "model.onnx"
+    assert main(["verify", str(path), "--data", data, "--data-dir", str(folder)]) == 0
+    assert "figures are the same" in capsys.readouterr().out
