@@ -64,6 +64,18 @@ def test_another_training_split_is_found(
     assert "the training split has the SHA-256" in capsys.readouterr().err
 
 
+def test_a_recipe_that_is_not_packaged_is_asked_for(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rename(manifest: pb.Manifest) -> None:
+        manifest.training.recipe = "mine"
+
+    path = changed(digits_model, tmp_path, rename)
+    assert main(["verify", path, "--data", "digits"]) == 1
+    assert "was trained with the recipe 'mine'; name that recipe's file with --recipe" in capsys.readouterr().err
+    assert main(["verify", path, "--data", "digits", "--recipe", "digits"]) == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "is missing"), (b"no model", "is not an ONNX file"), (b"", "has no medserve.manifest")],

@@ -11,7 +11,7 @@ from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, read_manifest, set_covariates
 from medserve_training.measure import measure_images, measure_patients
 from medserve_training.patient_data import load_patients
-from medserve_training.recipe import ImageTask, load_recipe
+from medserve_training.recipe import ImageTask, load_recipe, recipe_names
 from medserve_training.splits import Images, Patients, fingerprint
 
 TOLERANCE = 1e-6
@@ -46,7 +46,10 @@ def verify(path: Path, data: str, recipe_name: str | None, data_dir: Path) -> li
         UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
     """
     manifest = read_manifest(path)
-    recipe = load_recipe(recipe_name or manifest.training.recipe, [f"seed={manifest.training.seed}"], data)
+    recipe_name = recipe_name or manifest.training.recipe
+    if recipe_name not in recipe_names() and not Path(recipe_name).is_file():
+        raise UserError(f"{path} was trained with the recipe {recipe_name!r}; name that recipe's file with --recipe")
+    recipe = load_recipe(recipe_name, [f"seed={manifest.training.seed}"], data)
     fresh = pb.Manifest()
     fresh.CopyFrom(manifest)
     session = open_session(path)
