@@ -1,0 +1,145 @@
+"""Runs a load plan: starts its processes at the same moment, tells how it goes, and puts their results together."""
+
+import ctypes
+import multiprocessing
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.context import SpawnProcess
+
+import numpy as np
+
+from medserve_client.loadtest.plan import LoadPlan, LoadResult
+from medserve_client.loadtest.worker import Share, Worker
+
+_TARGET = re.compile(r"(?:dns:///)?(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<host>[^:/]+)):(?P<port>\d+)")
+_PROGRESS = 0.1
+"""Seconds between two reports of progress."""
+
+
+class LoadError(Exception):
+    """The load could not be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        elapsed: seconds since it began, its warm-up included.
+        succeeded: requests so far.
+        failed: requests so far.
+    """
+
+    elapsed: float
+    succeeded: int
+    failed: int
+
+
+def run(plan: LoadPlan, on_progress: Callable[[Progress], None] = lambda _: None) -> LoadResult:
+    """Makes the load in processes of their own, and waits for it.
+
+    They are spawned: a script that calls this needs the usual `if __name__ == "__main__"`.
+
+    Args:
+        plan: what to do.
+        on_progress: is called ten times a second.
+
+    Raises:
+        LoadError: the target makes no sense, no server answers there, or a process died.
+    """
+    host, port = _address(plan.target)
+    spawn = multiprocessing.get_context("spawn")
+    counts = spawn.RawArray(ctypes.c_uint64, 2 * plan.processes)  # each place has one writer
+    pipes = []
+    with _ended_together() as processes:
+        for index in range(plan.processes):
+            mine, theirs = spawn.Pipe()
+            process = spawn.Process(target=_work, args=(Share(plan, index), host, port, counts, theirs), daemon=True)
+            process.start()
+            theirs.close()  # so that its end is seen when the process dies
+            processes.append(process)
+            pipes.append(mine)
+        for pipe in pipes:
+            _told(pipe, plan)
+        start = time.perf_counter() + 0.05  # the clock is the same in all processes
+        for pipe in pipes:
+            pipe.send(start)
+        told = [_told(pipe, plan, lambda: on_progress(_progress(counts, start))) for pipe in pipes]
+        return _merged([result for result in told if result])
+
+
+def _address(target: str) -> tuple[str, int]:
+    if not (match := _TARGET.fullmatch(target)):
+        raise LoadError(f"target is {target!r}; expected HOST:PORT")
+    return match["ip6"] or match["host"], int(match["port"])
+
+
+@contextmanager
+def _ended_together() -> Iterator[list[SpawnProcess]]:
+    processes: list[SpawnProcess] = []
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _work(
+    share: Share,
+    host: str,
+    port: int,
+    counts: "ctypes.Array[ctypes.c_uint64]",
+    pipe: "Pipe[LoadResult | LoadError | None, float]",
+) -> None:
+    """The life of a process: connects, waits for the start, makes its load, sends the result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    mine = memoryview(counts).cast("B").cast("Q")[2 * share.index : 2 * share.index + 2]
+    worker = Worker(share, host, port, mine)
+    try:
+        worker.connect()
+    except OSError as error:
+        pipe.send(LoadError(f"can't connect to {share.plan.target}: {error}"))
+        return
+    pipe.send(None)
+    pipe.send(worker.run(pipe.recv()))
+
+
+def _told(
+    pipe: "Pipe[float, LoadResult | LoadError | None]", plan: LoadPlan, meanwhile: Callable[[], None] = lambda: None
+) -> LoadResult | None:
+    """What a process sends next: None that it is connected, then its result."""
+    while not pipe.poll(_PROGRESS):
+        meanwhile()
+    try:
+        told = pipe.recv()
+    except EOFError:
+        raise LoadError(f"a process that made the load on {plan.target} died") from None
+    if isinstance(told, LoadError):
+        raise told
+    return told
+
+
+def _progress(counts: "ctypes.Array[ctypes.c_uint64]", start: float) -> Progress:
+    now = list(counts)
+    return Progress(max(0.0, time.perf_counter() - start), sum(now[::2]), sum(now[1::2]))
+
+
+def _merged(results: list[LoadResult]) -> LoadResult:
+    sent = sum(result.sent for result in results)
+    return LoadResult(
+        latencies=np.concatenate([result.latencies for result in results]),
+        errors=sum((result.errors for result in results), Counter()),
+        sent=sent,
+        completed=sum(result.completed for result in results),
+        elapsed=results[0].elapsed,
+        lateness=sum(result.lateness * result.sent for result in results) / sent if sent else 0.0,
+        cpu_seconds=sum(result.cpu_seconds for result in results),
+        sample=next((result.sample for result in results if result.sample), b""),
+    )

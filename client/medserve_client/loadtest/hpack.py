@@ -1,0 +1,154 @@
+"""The little of HPACK (RFC 7541) that a gRPC client needs: request headers out, the call's status in.
+
+Answers are read without a dynamic table: the client's settings give the server one of size 0, so a block of
+headers always means the same, and each distinct block is decoded once.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import grpc
+
+# Bits of the Huffman code of each byte (RFC 7541, appendix B). The code is canonical, so its
+# lengths tell all of it.
+_LENGTHS = bytes.fromhex(
+    "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a080b0806060605050506"
+    "06060606060607080f060c0a0d06070707070707070707070707070707070707070707070807080d130d0e060f05060506050606"
+    "060507070606060506070605050607070707070f0b0e0d1c14161414161616171617171717171817181816171817171717151617"
+    "1617171816151416161717151716161815161717151516151716171714161616171616171a1a1413161716191a1a1a1b1b1a1819"
+    "13151a1b1b1a1b1815151a1a1c1b1b1b14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a"
+)
+# Indices of the static table (appendix A).
+_AUTHORITY, _POST, _PATH, _HTTP, _CONTENT_TYPE = 1, 3, 4, 6, 31
+_STATIC_STATUS = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}
+_STATIC_LENGTH = 61
+# How an entry begins (section 6): with an index alone, or as a literal that enters the dynamic table.
+_INDEXED, _INSERTED, _SIZE_UPDATE = 0x80, 0x40, 0x20
+
+_STATUS_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode}
+
+
+class HeaderError(Exception):
+    """A block of headers that can't be read."""
+
+
+def request_headers(authority: str, path: str, timeout: float | None) -> tuple[bytes, bytes]:
+    """The headers of a call: as the first call on a connection sends them, and as every later one does.
+
+    The first puts its values into the server's dynamic table, the later ones refer to them there.
+    """
+    headers = [(_AUTHORITY, "", authority), (_PATH, "", path), (_CONTENT_TYPE, "", "application/grpc")]
+    headers += [(0, "te", "trailers"), (0, "user-agent", "medserve-loadtest")]
+    if timeout is not None:
+        headers.append((0, "grpc-timeout", f"{max(1, round(timeout * 1000))}m"))
+    # Pseudo headers come first, and two of them stand in the static table as they are.
+    always = bytes([_INDEXED | _POST, _INDEXED | _HTTP])
+    first = b"".join(_insertion(index, name, value) for index, name, value in headers)
+    later = bytes(_INDEXED | (_STATIC_LENGTH + len(headers) - place) for place in range(len(headers)))
+    return always + first, always + later
+
+
+def _insertion(index: int, name: str, value: str) -> bytes:
+    begin = bytes([_INSERTED | index])
+    return begin + (b"" if index else _text(name)) + _text(value)
+
+
+def _text(value: str) -> bytes:
+    data = value.encode("ascii")
+    if len(data) < 127:  # the length fits into a prefix of 7 bits
+        return bytes([len(data)]) + data
+    rest, more = len(data) - 127, bytearray([127])
+    while rest >= 128:
+        more.append(rest % 128 + 128)
+        rest //= 128
+    return bytes(more) + bytes([rest]) + data
+
+
+def call_status(block: bytes) -> str | None:
+    """The name of the gRPC status in a block of headers; None where it has none and HTTP's own is 200.
+
+    Raises:
+        HeaderError: the block is cut off, or refers to a dynamic table that the server must not have.
+    """
+    headers = dict(_entries(block))
+    if (number := headers.get("grpc-status")) is not None:
+        return _STATUS_NAMES.get(number, f"STATUS {number}")
+    status = headers.get(":status", "200")
+    return None if status == "200" else f"HTTP {status}"
+
+
+def _entries(block: bytes) -> Iterator[tuple[str, str]]:
+    place = 0
+    try:
+        while place < len(block):
+            begin = block[place]
+            if begin & _INDEXED:
+                index, place = _number(block, place, 7)
+                yield _name(index), _STATIC_STATUS.get(index, "")
+            elif begin & _INSERTED or not begin & _SIZE_UPDATE:
+                index, place = _number(block, place, 6 if begin & _INSERTED else 4)
+                name, place = (_name(index), place) if index else _string(block, place)
+                value, place = _string(block, place)
+                yield name, value
+            else:
+                _, place = _number(block, place, 5)
+    except IndexError:
+        raise HeaderError("a block of headers is cut off") from None
+
+
+def _name(index: int) -> str:
+    """Of the static table's names only the status matters here."""
+    if index > _STATIC_LENGTH:
+        raise HeaderError("the server refers to a dynamic table, though the client allows none")
+    return ":status" if index in _STATIC_STATUS else f"#{index}"
+
+
+def _number(block: bytes, place: int, bits: int) -> tuple[int, int]:
+    limit = (1 << bits) - 1
+    number = block[place] & limit
+    place += 1
+    if number < limit:
+        return number, place
+    shift = 0
+    while True:
+        byte = block[place]
+        place += 1
+        number += (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return number, place
+
+
+def _string(block: bytes, place: int) -> tuple[str, int]:
+    is_huffman = block[place] & 128
+    length, place = _number(block, place, 7)
+    if place + length > len(block):
+        raise IndexError
+    data = block[place : place + length]
+    return (_unpack(data) if is_huffman else data).decode("latin-1"), place + length
+
+
+def _unpack(data: bytes) -> bytes:
+    text = bytearray()
+    code, length = 0, 0
+    for byte in data:
+        for shift in range(7, -1, -1):
+            code, length = code << 1 | byte >> shift & 1, length + 1
+            if (symbol := _SYMBOLS.get((length, code))) is not None:
+                text.append(symbol)
+                code, length = 0, 0
+    return bytes(text)
+
+
+def _canonical() -> dict[tuple[int, int], int]:
+    """The byte that each code stands for, by the code's length and value."""
+    order = sorted(range(256), key=lambda symbol: (_LENGTHS[symbol], symbol))
+    codes = {(_LENGTHS[order[0]], 0): order[0]}
+    code = 0
+    for before, symbol in pairwise(order):
+        code = code + 1 << _LENGTHS[symbol] - _LENGTHS[before]
+        codes[_LENGTHS[symbol], code] = symbol
+    return codes
+
+
+_SYMBOLS = _canonical()

@@ -1,0 +1,95 @@
+"""What a load test is to do, and what came of it. Plain values, for any gRPC method of any server."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medserve_client.loadtest.http2 import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """A load of one kind on one method of a server.
+
+    Attributes:
+        target: host:port.
+        method: path of the method, e.g. "/medserve.v1.PatientRisk/Predict".
+        payloads: serialized requests, sent in turn.
+        concurrency: closed loop: requests in flight in total, over all connections.
+        rate: open loop: requests per second, at random times as of many users who know nothing of each other
+            (Poisson). Exactly one of `concurrency` and `rate` is above 0.
+        outcome: None for unary calls. For a method with streams both ways: a function of a module that tells the
+            gRPC status, e.g. "OK", of one serialized answer; answers come in the order of the requests.
+        duration: seconds measured.
+        warmup: seconds of the same load before them.
+        timeout: seconds after which a request has failed.
+        connections: in total, over all processes.
+        processes: that make the load.
+        seed: of the random times.
+    """
+
+    target: str
+    method: str
+    payloads: Sequence[bytes] = field(repr=False)
+    concurrency: int = 0
+    rate: float = 0.0
+    outcome: Outcome | None = None
+    duration: float = 10.0
+    warmup: float = 2.0
+    timeout: float = 30.0
+    connections: int = 1
+    processes: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.concurrency > 0) == (self.rate > 0):
+            raise ValueError("one of concurrency and rate must be above 0, and not both")
+        if not self.payloads:
+            raise ValueError("payloads is empty; expected at least one serialized request")
+        if not 1 <= self.processes <= self.connections:
+            raise ValueError(f"processes is {self.processes}; expected from 1 to connections ({self.connections})")
+        if 0 < self.concurrency < self.connections:
+            raise ValueError(f"connections is {self.connections}; expected at most concurrency ({self.concurrency})")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadResult:
+    """What came of a plan. It counts the requests that were due in the measured time.
+
+    Attributes:
+        latencies: float64, seconds of each request that succeeded, from when it was due to its answer.
+        errors: how many requests ended with each other gRPC status, e.g. {"UNAVAILABLE": 3}.
+        sent: requests in all.
+        completed: requests that succeeded within the measured time, whenever they were due.
+        elapsed: the measured seconds.
+        lateness: mean seconds between when a request was due and when it was sent: 0 in a closed loop, and where it
+            is not small against the latencies, this machine was too busy to make the load.
+        cpu_seconds: CPU time of the processes that made the load, in the measured time.
+        sample: one answer of the server, serialized.
+    """
+
+    latencies: NDArray[np.float64] = field(repr=False)
+    errors: Counter[str]
+    sent: int
+    completed: int
+    elapsed: float
+    lateness: float
+    cpu_seconds: float
+    sample: bytes = field(repr=False)
+
+    @property
+    def throughput(self) -> float:
+        """Requests per second that succeeded."""
+        return self.completed / self.elapsed
+
+    @property
+    def offered(self) -> float:
+        """Requests per second that were sent."""
+        return self.sent / self.elapsed
+
+    def percentile(self, percent: float) -> float:
+        """The latency that this share of the successful requests did not exceed; NaN where none succeeded."""
+        return float(np.percentile(self.latencies, percent)) if self.latencies.size else float("nan")

@@ -1,0 +1,177 @@
+"""One process of a load test: makes its share of the load, and times it."""
+
+import gc
+import math
+import random
+import select
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+
+from medserve_client.loadtest.http2 import Connection
+from medserve_client.loadtest.plan import LoadPlan, LoadResult
+
+_HOUSEKEEPING = 0.05
+"""Seconds between looks at timeouts and lost connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process does of a plan."""
+
+    plan: LoadPlan
+    index: int
+
+    @property
+    def connections(self) -> int:
+        """How many are this process's."""
+        return len(range(self.index, self.plan.connections, self.plan.processes))
+
+    def in_flight(self, connection: int) -> int:
+        """How many requests a closed loop keeps in flight on one of them."""
+        place = self.index + connection * self.plan.processes
+        return len(range(place, self.plan.concurrency, self.plan.connections))
+
+
+class Worker:
+    """Makes a share of a load over its connections, in one thread that waits in one place."""
+
+    def __init__(self, share: Share, host: str, port: int, counts: memoryview) -> None:
+        """Does not connect yet.
+
+        Args:
+            share: what to do.
+            host: of the server.
+            port: of the server.
+            counts: where the numbers of successes and failures are told while it runs, at two places of its own.
+        """
+        plan = self._plan = share.plan
+        self._share = share
+        self._counts = counts
+        payloads = [b"\0" + len(payload).to_bytes(4) + payload for payload in plan.payloads]
+        # Processes begin at different places, so that they don't send the same at the same time.
+        start = share.index * len(payloads) // plan.processes
+        self._payloads = cycle(payloads[start:] + payloads[:start])
+        self._random = random.Random(plan.seed * 1009 + share.index)  # noqa: S311 - arrivals, no secrets
+        self._begin = self._end = self._next_arrival = math.inf
+        self._next_look = 0.0
+        self._pending = 0
+        self._latencies: list[float] = []
+        self._errors: Counter[str] = Counter()
+        self._completed = 0
+        self._late = 0.0
+        self._connections = [
+            Connection(host, port, plan.method, plan.timeout, self._done(index), plan.outcome)
+            for index in range(share.connections)
+        ]
+        self._turns = cycle(self._connections)
+
+    def connect(self) -> None:
+        """Opens all connections.
+
+        Raises:
+            OSError: one can't be opened within the timeout.
+        """
+        for connection in self._connections:
+            connection.connect()
+        limit = time.perf_counter() + self._plan.timeout
+        while not all(connection.ready for connection in self._connections):
+            if not all(connection.open for connection in self._connections):
+                raise OSError("the connection was refused or lost")
+            if time.perf_counter() > limit:
+                raise OSError(f"no HTTP/2 server answered within {self._plan.timeout:g} seconds")
+            self._exchange(_HOUSEKEEPING)
+
+    def run(self, start: float) -> LoadResult:
+        """Makes the load from `start` on, a time of time.perf_counter, and waits for the last answer."""
+        self._begin = start + self._plan.warmup
+        self._end = self._begin + self._plan.duration
+        gc.disable()  # no pause of our own in the server's latencies
+        self._wait_until(start)
+        if self._plan.rate:
+            self._next_arrival = start + self._gap()
+        else:
+            for index, connection in enumerate(self._connections):
+                for _ in range(self._share.in_flight(index)):
+                    self._request(connection, start)
+        self._wait_until(self._begin)
+        cpu = time.process_time()
+        self._wait_until(self._end)
+        cpu = time.process_time() - cpu
+        while self._pending:
+            self._wait_until(time.perf_counter() + _HOUSEKEEPING)
+        for connection in self._connections:
+            connection.close()
+        sent = len(self._latencies) + self._errors.total()
+        sample = next((one.sample[5:] for one in self._connections if one.sample), b"")
+        lateness = self._late / sent if sent else 0.0
+        latencies = np.array(self._latencies, dtype=np.float64)
+        return LoadResult(latencies, self._errors, sent, self._completed, self._plan.duration, lateness, cpu, sample)
+
+    def _gap(self) -> float:
+        return self._random.expovariate(self._plan.rate / self._plan.processes)
+
+    def _request(self, connection: Connection, due: float) -> None:
+        self._pending += 1
+        connection.request(due, next(self._payloads))
+
+    def _done(self, index: int) -> Callable[[float, str], None]:
+        """What a connection calls when one of its requests has ended."""
+
+        def done(due: float, status: str) -> None:
+            self._pending -= 1
+            now = time.perf_counter()
+            ok = status == "OK"
+            self._counts[0 if ok else 1] += 1
+            if ok and self._begin <= now < self._end:
+                self._completed += 1
+            if self._begin <= due < self._end:
+                if ok:
+                    self._latencies.append(now - due)
+                else:
+                    self._errors[status] += 1
+            if now < self._end and not self._plan.rate:
+                self._request(self._connections[index], now)
+
+        return done
+
+    def _wait_until(self, moment: float) -> None:
+        """Sends what is due and reads what comes, until then."""
+        while (now := time.perf_counter()) < moment:
+            self._arrive(now)
+            if now >= self._next_look:
+                self._next_look = now + _HOUSEKEEPING
+                self._look_after(now)
+            self._exchange(min(moment, self._next_arrival, self._next_look) - time.perf_counter())
+
+    def _arrive(self, now: float) -> None:
+        """Sends the requests of an open loop that are due, however late it is."""
+        while self._next_arrival <= now:
+            due, self._next_arrival = self._next_arrival, self._next_arrival + self._gap()
+            if due >= self._end:
+                self._next_arrival = math.inf
+                return
+            if due >= self._begin:
+                self._late += now - due
+            self._request(next(self._turns), due)
+
+    def _look_after(self, now: float) -> None:
+        for connection in self._connections:
+            if not connection.open:
+                connection.connect()
+            connection.expire(now)
+
+    def _exchange(self, seconds: float) -> None:
+        """Sends what is to be sent, and waits so long for something to come."""
+        for connection in self._connections:
+            if connection.unsent and connection.open:
+                connection.flush()
+        sockets = {one.socket: one for one in self._connections if one.open}
+        blocked = [one.socket for one in sockets.values() if one.unsent]
+        # Of the ways to wait, select alone can do it for less than a millisecond.
+        for readable in select.select(sockets, blocked, (), max(0.0, seconds))[0]:
+            sockets[readable].receive()
