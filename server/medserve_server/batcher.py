@@ -1,11 +1,10 @@
 """Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
 
-import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,32 +16,56 @@ from medserve_server.session import Tensors
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[np.generic]]
+Outcome = Arrays | ServingError
+
+DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """One request in the queue."""
+@dataclass(slots=True, eq=False)
+class Work:
+    """Rows of one request on their way through a model."""
 
     inputs: Tensors
     rows: int
     outputs: tuple[str, ...]
-    deadline: float | None
-    future: asyncio.Future[Arrays]
+    """Names of the wanted outputs."""
+    deliver: "Deliver"
+    """Called in the model's thread with all outcomes of a run whose work has the same `deliver`."""
+    deadline: float | None = None
+    """On the clock of `time.monotonic`; None: no deadline."""
+    priority: int = DEFAULT_PRIORITY
+    receipt: object = None
+    """Whatever `deliver` needs to find the request again."""
+    cancelled: bool = False
+    """Set it to withdraw the work; nothing is delivered then."""
+    part_of: "Work | None" = None
     since: float = field(default_factory=time.monotonic)
 
     @property
+    def withdrawn(self) -> bool:
+        """Whether nobody waits for the outcome any more."""
+        return self.cancelled or (self.part_of is not None and self.part_of.cancelled)
+
+    @property
     def key(self) -> Hashable:
-        """Requests with equal keys may share a batch."""
+        """Work with equal keys may share a batch."""
         return self.outputs, tuple((name, array.dtype, array.shape[1:]) for name, array in self.inputs.items())
 
 
+Deliver = Callable[[list[tuple[Work, Outcome]]], None]
+
+
 class Batcher:
-    """A queue that is emptied into one batch whenever the model is free: nothing waits for a timer.
+    """A queue that is emptied into one batch whenever the model is free.
+
+    It has no thread of its own: whoever submits work sees to it that some thread calls `run_waiting`. A thread that
+    finds the model busy leaves at once, since the one that runs it takes the new work next.
 
     Args:
         run: the model; takes joined inputs and the names of the outputs.
         max_rows: rows of one batch; 0 never joins requests.
         max_pending: requests in the queue.
+        max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
         observe: called after each run that succeeded with its rows, the seconds that each of its
             requests waited, and the seconds that it took.
     """
@@ -53,119 +76,140 @@ class Batcher:
         *,
         max_rows: int,
         max_pending: int,
+        max_delay: float = 0.0,
         observe: Callable[[int, list[float], float], None],
     ) -> None:
         self._run = run
         self._max_rows = max_rows
         self._max_pending = max_pending
+        self._max_delay = max_delay
         self._observe = observe
-        self._queue: deque[_Waiting] = deque()
-        self._worker: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._queue: deque[Work] = deque()
+        self._arrived = threading.Condition()  # guards the queue
+        self._model = threading.Lock()  # held by the thread that runs the model
 
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._queue)
 
-    def submit(
-        self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None
-    ) -> asyncio.Future[Arrays]:
-        """Queues a request; the future gives its rows of the outputs. Cancel it to withdraw the request.
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is running the model, and will take what waits."""
+        return self._model.locked()
 
-        Args:
-            inputs: arrays with `rows` rows each, where requests are joined.
-            rows: their number.
-            outputs: names of the wanted outputs.
-            deadline: on the clock of `time.monotonic`; None: no deadline.
+    def submit(self, work: Work) -> None:
+        """Queues work behind all of the same or a higher priority.
 
         Raises:
             Overloaded: the queue is full.
         """
-        if len(self._queue) >= self._max_pending:
-            raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(inputs, rows, outputs, deadline, loop.create_future())
-        self._queue.append(waiting)
-        if self._worker is None:
-            self._worker = loop.create_task(self._empty_queue())
-        return waiting.future
+        with self._arrived:
+            if len(self._queue) >= self._max_pending:
+                raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
+            if self._queue and self._queue[-1].priority > work.priority:
+                position = next(i for i, other in enumerate(self._queue) if other.priority > work.priority)
+                self._queue.insert(position, work)
+            else:
+                self._queue.append(work)
+            if self._max_delay:
+                self._arrived.notify()
 
-    def close(self) -> None:
-        """Ends the thread of the model. Call it when no request is left."""
-        self._thread.shutdown()
+    def run_waiting(self) -> None:
+        """Runs the model on all that waits, unless another thread is doing that."""
+        # Looked at again after the lock is free: work may have come while its holder was leaving.
+        while self._queue and self._model.acquire(blocking=False):
+            try:
+                while batch := self._next_batch():
+                    self._answer(batch)
+            finally:
+                self._model.release()
 
-    async def _empty_queue(self) -> None:
-        try:
-            while batch := self._next_batch():
-                await self._answer(batch)
-        finally:
-            self._worker = None
-
-    def _next_batch(self) -> list[_Waiting]:
-        """Takes requests from the head of the queue as long as they fit together."""
-        batch: list[_Waiting] = []
+    def _next_batch(self) -> list[Work]:
+        """Takes work from the head of the queue as long as it fits together."""
+        batch: list[Work] = []
+        expired: list[tuple[Work, Outcome]] = []
         rows = 0
-        while self._queue:
-            head = self._queue[0]
-            if head.future.done():  # cancelled by its caller
-                self._queue.popleft()
-                continue
-            if head.deadline is not None and time.monotonic() >= head.deadline:
-                self._queue.popleft()
-                head.future.set_exception(DeadlineExceeded("the deadline passed while the request waited"))
-                continue
-            if batch and (rows + head.rows > self._max_rows or head.key != batch[0].key):
-                break
-            batch.append(self._queue.popleft())
-            rows += head.rows
+        with self._arrived:
+            if self._max_delay:
+                self._wait_for_more()
+            now = time.monotonic()
+            while self._queue:
+                head = self._queue[0]
+                if head.withdrawn:
+                    self._queue.popleft()
+                elif head.deadline is not None and now >= head.deadline:
+                    expired.append(
+                        (self._queue.popleft(), DeadlineExceeded("the deadline passed while the request waited"))
+                    )
+                elif batch and (rows + head.rows > self._max_rows or head.key != batch[0].key):
+                    break
+                else:
+                    batch.append(self._queue.popleft())
+                    rows += head.rows
+        _deliver(expired)
         return batch
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    def _wait_for_more(self) -> None:
+        """Lets the oldest request wait until the batch is full or `max_delay` is over."""
+        while self._queue and sum(work.rows for work in self._queue) < self._max_rows:
+            left = min(work.since for work in self._queue) + self._max_delay - time.monotonic()
+            if left <= 0:
+                return
+            self._arrived.wait(left)
+
+    def _answer(self, batch: list[Work]) -> None:
         started = time.monotonic()
         try:
-            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run_joined, batch)
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime has no base of its own
-            # Which requests are to blame is unknown: each gets a run of its own.
-            if len(batch) > 1:
-                for waiting in batch:
-                    if not waiting.future.done():
-                        await self._answer([waiting])
+            results = self._run_joined(batch)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
+            if len(batch) == 1:
+                _deliver([(batch[0], _as_serving_error(error))])
                 return
-            _fail(batch[0], error)
+            # Which requests are to blame is unknown: each gets a run of its own.
+            for work in batch:
+                if not work.withdrawn:
+                    self._answer([work])
             return
         took = time.monotonic() - started
-        self._observe(sum(waiting.rows for waiting in batch), [started - waiting.since for waiting in batch], took)
-        for waiting, result in zip(batch, results, strict=True):
-            if not waiting.future.done():
-                waiting.future.set_result(result)
+        self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        _deliver(list(zip(batch, results, strict=True)))
 
-    def _run_joined(self, batch: list[_Waiting]) -> list[Arrays]:
-        """Runs in the model's thread: joins, runs, and cuts the outputs along the same rows."""
-        if len(batch) == 1 and self._max_rows == 0:
-            return [self._run(batch[0].inputs, batch[0].outputs)]
-        inputs = (
-            batch[0].inputs
-            if len(batch) == 1
-            else {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in batch[0].inputs}
-        )
+    def _run_joined(self, batch: list[Work]) -> list[Outcome]:
+        """Joins the inputs, runs the model, and cuts the outputs along the same rows."""
+        if len(batch) == 1:
+            inputs = batch[0].inputs
+        else:
+            inputs = {name: np.concatenate([work.inputs[name] for work in batch]) for name in batch[0].inputs}
         outputs = self._run(inputs, batch[0].outputs)
-        rows = sum(waiting.rows for waiting in batch)
+        if self._max_rows == 0:
+            return [outputs]
+        rows = sum(work.rows for work in batch)
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != rows:
                 raise InferenceFailed(f"output {name} has shape {list(array.shape)} for {rows} rows of input")
-        results = []
+        if len(batch) == 1:
+            return [outputs]
+        results: list[Outcome] = []
         start = 0
-        for waiting in batch:
-            end = start + waiting.rows
+        for work in batch:
+            end = start + work.rows
             results.append({name: array[start:end] for name, array in outputs.items()})
             start = end
         return results
 
 
-def _fail(waiting: _Waiting, error: Exception) -> None:
-    if waiting.future.done():
-        return
-    if not isinstance(error, ServingError):
-        log.error("a model failed on a request: %s", error)
-        error = InferenceFailed("the model failed on this request; the server's log says why")
-    waiting.future.set_exception(error)
+def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
+    """Hands each outcome to its request's side, in as few calls as there are sides."""
+    sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
+    for work, outcome in outcomes:
+        if not work.withdrawn:
+            sides.setdefault(work.deliver, []).append((work, outcome))
+    for deliver, mine in sides.items():
+        deliver(mine)
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    log.error("a model failed on a request: %s", error)
+    return InferenceFailed("the model failed on this request; the server's log says why")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_server.batcher import DEFAULT_PRIORITY
 from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
 from medserve_server.session import Tensors, TensorSpec
 
@@ -54,6 +55,9 @@ class InferRequest:
     """Size of the first axis; 1 where the inputs have none in common."""
     raw: bool
     """The request used raw_input_contents, and so does its answer."""
+    priority: int
+    timeout: float | None
+    """Seconds that the request may wait."""
 
 
 def decode(
@@ -99,7 +103,8 @@ def decode(
         raise InvalidInput(violations)
     rows = _rows(arrays, max_rows) if batched else 1
     wanted = tuple(output.name for output in request.outputs) or None
-    return InferRequest(arrays, wanted, rows, raw)
+    priority, timeout = _scheduling(request) if request.parameters else (DEFAULT_PRIORITY, None)
+    return InferRequest(arrays, wanted, rows, raw, priority, timeout)
 
 
 def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInferResponse, *, raw: bool) -> None:
@@ -130,6 +135,19 @@ class _WrongTensor(Exception):
         self.part = part
         self.description = description
         self.field = field
+
+
+def _scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
+    """Reads the parameters `priority` (0: the default) and `timeout` (microseconds; 0: none)."""
+    numbers = {}
+    for name in ("priority", "timeout"):
+        parameter = request.parameters[name] if name in request.parameters else pb.InferParameter(int64_param=0)
+        kind = parameter.WhichOneof("parameter_choice")
+        number = getattr(parameter, kind) if kind in {"int64_param", "uint64_param"} else -1
+        if number < 0:
+            raise InvalidInput.of(f"parameters[{name}]", "is no whole number from 0; send int64_param or uint64_param")
+        numbers[name] = number
+    return numbers["priority"] or DEFAULT_PRIORITY, numbers["timeout"] / 1e6 or None
 
 
 def _refuse_extensions(request: pb.ModelInferRequest) -> None:

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         default=8002, ge=0, le=65535, description="Port of the Prometheus page /metrics; 0 takes a free one."
     )
 
+    transport: Literal["auto", "grpcio", "native"] = Field(
+        default="auto",
+        description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
+    )
+
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="ONNX Runtime execution provider.")
     allow_fallback: bool = Field(
         default=False, description="Serve on the CPU, with a warning, where the provider can't be had."
@@ -58,6 +63,9 @@ class Settings(BaseSettings):
     max_batch_rows: PositiveInt = Field(default=64, description="Rows of different requests joined into one execution.")
     max_pending_requests: PositiveInt = Field(
         default=1024, description="Requests waiting for a model; one more is refused with RESOURCE_EXHAUSTED."
+    )
+    max_batch_delay_ms: float = Field(
+        default=0.0, ge=0, description="Milliseconds that a request may wait for others to fill its batch."
     )
     max_request_rows: PositiveInt = Field(default=4096, description="Images, patients or rows of one request.")
     max_message_mib: PositiveInt = Field(default=64, description="Size of a gRPC message, either way, in MiB.")

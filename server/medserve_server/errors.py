@@ -49,6 +49,10 @@ class Overloaded(ServingError):
     """The queue is full."""
 
 
+class MessageTooLarge(ServingError):
+    """The request has more bytes than are accepted."""
+
+
 class DeadlineExceeded(ServingError):
     """The request's deadline passed while it waited."""
 
@@ -78,6 +82,7 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     WrongModel: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     InferenceFailed: grpc.StatusCode.INTERNAL,

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 from medserve_server.errors import STATUS, ServingError, Unavailable
-from medserve_server.metrics import Metrics, status_of
+from medserve_server.metrics import MethodMetrics, Metrics, status_of
 
 log = logging.getLogger(__name__)
 
@@ -69,56 +69,54 @@ class CallInterceptor(aio.ServerInterceptor):
             self._wrapped[method] = self._wrap(method, handler)
         return self._wrapped[method]
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
+    def _wrap(self, path: str, handler: Handler) -> Handler:
         codec = (handler.request_deserializer, handler.response_serializer)
-        kind = KINDS[handler.request_streaming, handler.response_streaming]
-        _, service, name = method.split("/")
+        metrics = MethodMetrics(self._metrics, KINDS[handler.request_streaming, handler.response_streaming], path)
+        # A stopping server still has to say that it is.
+        stopping = None if path.startswith("/grpc.") else self._stopping
 
         def call(context: Context) -> _Call:
-            return _Call(self, context, (kind, service, name))
+            self._last_start = time.monotonic()
+            return _Call(metrics, context, stopping)
 
-        # A stopping server still has to say that it is.
-        stopping = None if service.startswith("grpc.") else self._stopping
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, stopping), *codec)
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call), *codec)
         if handler.stream_stream is not None:
             behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
-            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, stopping), *codec)
+            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call), *codec)
         return handler  # Health.Watch alone, which lasts as long as its client likes
-
-    def started(self, labels: tuple[str, str, str]) -> None:
-        """Notes that a call began."""
-        self._metrics.grpc_started.labels(*labels).inc()
-        self._last_start = time.monotonic()
-
-    def ended(self, labels: tuple[str, str, str], code: grpc.StatusCode, seconds: float) -> None:
-        """Notes that a call ended."""
-        self._metrics.grpc_handled.labels(*labels, code.name).inc()
-        self._metrics.grpc_seconds.labels(*labels).observe(seconds)
 
 
 class _Call:
     """Times one call, counts its outcome, and answers a ServingError with its status."""
 
-    def __init__(self, interceptor: CallInterceptor, context: Context, labels: tuple[str, str, str]) -> None:
-        self._interceptor = interceptor
+    def __init__(self, metrics: MethodMetrics, context: Context, stopping: asyncio.Event | None) -> None:
+        self._metrics = metrics
         self._context = context
-        self._labels = labels
+        self._stopping = stopping
 
     async def __aenter__(self) -> None:
         self._began = time.monotonic()
-        self._interceptor.started(self._labels)
+        self._metrics.started()
+
+    def refuse_late(self) -> None:
+        """Ends a call that comes too late with a status that clients retry elsewhere.
+
+        Left to grpc, a call that arrives in the moment of its shutdown is CANCELLED, which no client retries.
+        """
+        if self._stopping is not None and self._stopping.is_set():
+            raise Unavailable("the server is stopping; another one may answer")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._interceptor.ended(self._labels, self._code(error), time.monotonic() - self._began)
+        self._metrics.ended(self._code(error), time.monotonic() - self._began)
         if isinstance(error, ServingError):
             await self._context.abort(
                 STATUS[type(error)], error.message, ((DETAILS_KEY, to_status(error).SerializeToString()),)
             )
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
-            log.error("a call of %s failed; this is a bug", "/".join(self._labels[1:]), exc_info=error)
+            log.error("a call of %s failed; this is a bug", self._metrics.path, exc_info=error)
             await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
     def _code(self, error: BaseException | None) -> grpc.StatusCode:
@@ -128,35 +126,28 @@ class _Call:
 
 
 def _unary(
-    behaviour: Callable[..., Awaitable[object]], call: Callable[[Context], _Call], stopping: asyncio.Event | None
+    behaviour: Callable[..., Awaitable[object]], make_call: Callable[[Context], _Call]
 ) -> Callable[..., Awaitable[object]]:
     async def answer(request: object, context: Context) -> object:
-        async with call(context):
-            _refuse_if(stopping)
+        call = make_call(context)
+        async with call:
+            call.refuse_late()
             return await behaviour(request, context)
 
     return answer
 
 
 def _stream(
-    behaviour: Callable[..., AsyncIterator[Any]], call: Callable[[Context], _Call], stopping: asyncio.Event | None
+    behaviour: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call]
 ) -> Callable[..., AsyncIterator[Any]]:
     async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        async with call(context):
-            _refuse_if(stopping)
+        call = make_call(context)
+        async with call:
+            call.refuse_late()
             async for response in behaviour(requests, context):
                 yield response
 
     return answer
-
-
-def _refuse_if(stopping: asyncio.Event | None) -> None:
-    """Ends a call that comes too late with a status that clients retry elsewhere.
-
-    Left to grpc, a call that arrives in the moment of its shutdown is CANCELLED, which no client retries.
-    """
-    if stopping is not None and stopping.is_set():
-        raise Unavailable("the server is stopping; another one may answer")
 
 
 def to_status(error: ServingError) -> status_pb2.Status:

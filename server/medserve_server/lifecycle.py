@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -22,14 +22,13 @@ from medserve_proto.v1 import (
 from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
 from medserve_server.health import Health
-from medserve_server.interceptors import CallInterceptor
 from medserve_server.metrics import Metrics
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
-from medserve_server.transport import listen, make_server
+from medserve_server.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +45,16 @@ class Server:
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
-        self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._calls = CallInterceptor(self.metrics, self._stopping)
         self._health = Health(SERVICES, self._stopping)
         self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
-        self._grpc = make_server(settings, [self._calls])
+        shared = (self.models, settings, self._stopping, self._decoders)
+        self._classification = ImageClassification(*shared)
+        self._risk = PatientRisk(*shared)
+        self._inference = Inference(*shared)
+        apis = (self._classification, self._risk, self._inference)
+        self._transport = Transport(settings, self.metrics, self._stopping, self._decoders, apis, self._add_services)
 
     async def run(self, started: Callable[["Server"], None]) -> None:
         """Serves until SIGTERM or SIGINT; a second one ends it at once.
@@ -68,38 +70,30 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        self._add_services()
-        self.port = listen(self._grpc, self.settings)
+        self.port = await self._transport.start()
         self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
         try:
-            await self._grpc.start()
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
-            self._ready.set()
+            self._transport.models_loaded(len(list(self.models)))
             await self._health.set_serving(True)
             started(self)
             await self._stop_asked.wait()
             await self._drain()
         finally:
-            await self._grpc.stop(None)
+            await self._transport.close()
             for model in self.models:
                 model.close()
             self._decoders.shutdown()
             stop_metrics()
 
-    def _add_services(self) -> None:
-        models, settings, stopping = self.models, self.settings, self._stopping
-        grpc_server = self._grpc
-        image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(
-            ImageClassification(models, settings, stopping, self._decoders), grpc_server
-        )
-        patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(PatientRisk(models, settings, stopping), grpc_server)
-        model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(models), grpc_server)
-        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            Inference(models, settings, stopping, self._ready), grpc_server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, grpc_server)
+    def _add_services(self, server: aio.Server) -> None:
+        image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
+        patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(self._risk, server)
+        model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), server)
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection([*SERVICES, health_name, reflection.SERVICE_NAME], grpc_server)
+        reflection.enable_server_reflection([*SERVICES, health_name, reflection.SERVICE_NAME], server)
 
     def _on_signal(self) -> None:
         if self._stop_asked.is_set():
@@ -113,21 +107,7 @@ class Server:
         await self._health.set_serving(False)
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
-        await self._refuse_late_calls()
-        started = time.monotonic()
-        await self._grpc.stop(self.settings.grace)
-        if time.monotonic() - started < self.settings.grace:
+        if await self._transport.drain(self.settings.grace):
             log.info("stopped: every call was answered")
         else:
             log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)
-
-    async def _refuse_late_calls(self) -> None:
-        """Refuses new calls as UNAVAILABLE, which clients retry, until none comes any more or a second is over.
-
-        A call that arrives in the moment of grpc's own shutdown is CANCELLED, which no client retries; and only
-        that shutdown sends clients to another server, so it can't be put off for long.
-        """
-        for _ in range(20):
-            await asyncio.sleep(0.05)
-            if self._calls.quiet_seconds > 0.2:
-                return

@@ -1,8 +1,8 @@
 """What Prometheus sees. Series are made from models that are loaded and methods that exist, never from requests."""
 
 import platform
+import threading
 import time
-from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from types import TracebackType
 
 import grpc
 import onnxruntime
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from medserve_server.errors import STATUS, ServingError
 
@@ -61,6 +61,7 @@ class Metrics:
             "grpc_service",
             "grpc_method",
         )
+        ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 
@@ -83,6 +84,36 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+class MethodMetrics:
+    """The series of one gRPC method, looked up once.
+
+    Args:
+        metrics: the families.
+        kind: unary, client_stream, server_stream or bidi_stream.
+        path: /service/method.
+    """
+
+    def __init__(self, metrics: Metrics, kind: str, path: str) -> None:
+        self.path = path
+        _, service, method = path.split("/")
+        self._labels = (kind, service, method)
+        self._started = metrics.grpc_started.labels(*self._labels)
+        self._seconds = metrics.grpc_seconds.labels(*self._labels)
+        self._metrics = metrics
+        self._handled: dict[grpc.StatusCode, Counter] = {}
+
+    def started(self) -> None:
+        """Notes that a call began."""
+        self._started.inc()
+
+    def ended(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Notes that a call ended."""
+        if code not in self._handled:
+            self._handled[code] = self._metrics.grpc_handled.labels(*self._labels, code.name)
+        self._handled[code].inc()
+        self._seconds.observe(seconds)
 
 
 @dataclass(slots=True)
@@ -120,14 +151,16 @@ class ModelMetrics:
         self._labels = (name, version)
         self._metrics = metrics
         self.statistics = Statistics()
-        self.inflight: Tally[str] = Tally()
+        self._lock = threading.Lock()
+        self._inflight = 0
         self._rows = metrics.rows.labels(*self._labels)
         self._executions = metrics.executions.labels(*self._labels)
         self._queue_seconds = metrics.queue_seconds.labels(*self._labels)
         self._compute_seconds = metrics.compute_seconds.labels(*self._labels)
         self._batch_rows = metrics.batch_rows.labels(*self._labels)
+        self._requests: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._request_seconds = {api: metrics.request_seconds.labels(*self._labels, api) for api in APIS}
-        metrics.inflight.labels(*self._labels).set_function(self.inflight.total)
+        metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
 
     def loaded(self, provider: str, threads: int, precision: str, seconds: float, pending: Callable[[], int]) -> None:
         """Notes that the model is ready, how it runs, and where to ask for its queue's length."""
@@ -152,15 +185,22 @@ class ModelMetrics:
         statistics.compute.add(seconds * len(waits), len(waits))
         statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
 
+    def request(self, api: str) -> "RequestTimer":
+        """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""
+        with self._lock:
+            self._inflight += 1
+        return RequestTimer(self, api)
+
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
         """Notes the end of a request."""
-        self._metrics.requests.labels(*self._labels, api, code.name).inc()
+        with self._lock:
+            self._inflight -= 1
+            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+        key = api, code
+        if key not in self._requests:
+            self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
+        self._requests[key].inc()
         self._request_seconds[api].observe(seconds)
-        (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
-
-    def request(self, api: str) -> "RequestTimer":
-        """A context for one request: in flight inside, counted by its outcome at the end."""
-        return RequestTimer(self, api)
 
 
 class RequestTimer:
@@ -171,16 +211,19 @@ class RequestTimer:
     def __init__(self, metrics: ModelMetrics, api: str) -> None:
         self._metrics = metrics
         self._api = api
+        self._started = time.monotonic()
+
+    def end(self, code: grpc.StatusCode) -> None:
+        """Notes that the request ended, with this status."""
+        self._metrics.answered(self._api, code, time.monotonic() - self._started)
 
     def __enter__(self) -> None:
-        self._metrics.inflight[self._api] += 1
-        self._started = time.monotonic()
+        """Nothing is left to begin."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.inflight[self._api] -= 1
-        self._metrics.answered(self._api, status_of(error), time.monotonic() - self._started)
+        self.end(status_of(error))
 
 
 def status_of(error: BaseException | None) -> grpc.StatusCode:

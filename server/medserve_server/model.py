@@ -5,16 +5,16 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from medserve_proto.v1.manifest_pb2 import Manifest
-from medserve_server.batcher import Arrays, Batcher
+from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.codec import DATATYPES
 from medserve_server.config import Settings
-from medserve_server.errors import ModelLoadError
+from medserve_server.errors import ModelLoadError, Overloaded, ServingError
 from medserve_server.images import ImageReader
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
@@ -51,49 +51,76 @@ class Model:
             self.session.run,
             max_rows=self.max_batch_rows,
             max_pending=settings.max_pending_requests,
+            max_delay=settings.max_batch_delay_ms / 1000,
             observe=self.metrics.executed,
         )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
+        self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         self._warm_up(path)
         session = self.session
         seconds = time.monotonic() - started
         self.metrics.loaded(session.provider, session.threads, session.precision, seconds, self._batcher.__len__)
 
+    def submit(self, work: Work) -> None:
+        """Queues work, in parts where it has more rows than a batch; `run_waiting` has to follow.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
+            self._batcher.submit(work)
+            return
+        parts = _Parts(work, self.max_batch_rows)
+        try:
+            for part in parts.works:
+                self._batcher.submit(part)
+        except Overloaded:
+            work.cancelled = True
+            raise
+
+    def run_waiting(self) -> None:
+        """Runs the model on all that waits, unless another thread is doing that."""
+        self._batcher.run_waiting()
+
+    def run_soon(self) -> None:
+        """Has a thread of the model do `run_waiting`, where none does yet."""
+        if not self._batcher.busy:
+            self._thread.submit(self.run_waiting)
+
     async def infer(
-        self,
-        inputs: Tensors,
-        rows: int,
-        outputs: Sequence[str] | None = None,
-        deadline: float | None = None,
+        self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
     ) -> Arrays:
         """Runs the model on one request's rows, together with those of other requests where it can.
 
         Args:
             inputs: every input of the graph, already checked against it.
             rows: size of the first axis.
-            outputs: the wanted ones; None: all.
+            outputs: names of the wanted outputs.
             deadline: on the clock of `time.monotonic`.
+            priority: lower ones go first.
 
         Raises:
             ServingError: the queue is full, the deadline passed, or the model failed.
         """
-        names = self.output_names if outputs is None else tuple(outputs)
-        if self.max_batch_rows == 0 or rows <= self.max_batch_rows:
-            return await self._batcher.submit(inputs, rows, names, deadline)
-        parts: list[asyncio.Future[Arrays]] = []
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Arrays] = loop.create_future()
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future)
+        self.submit(work)
+        self.run_soon()
         try:
-            for start in range(0, rows, self.max_batch_rows):
-                part = {name: array[start : start + self.max_batch_rows] for name, array in inputs.items()}
-                size = min(self.max_batch_rows, rows - start)
-                parts.append(self._batcher.submit(part, size, names, deadline))
-            results = [await part for part in parts]
+            return await future
         finally:
-            for waiting in parts:
-                waiting.cancel()  # does nothing to those that are done
-        return {name: np.concatenate([result[name] for result in results]) for name in names}
+            work.cancelled = True  # means nothing where it is done
+
+    def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
+        """The one function that hands outcomes to this loop, so that a batch wakes it once."""
+        if loop not in self._deliver:
+            self._deliver[loop] = lambda outcomes: _call_soon(loop, outcomes)
+        return self._deliver[loop]
 
     def close(self) -> None:
         """Frees the model's thread. Call it when no request is left."""
-        self._batcher.close()
+        self._thread.shutdown()
 
     def _warm_up(self, path: Path) -> None:
         """Runs zeros, so that the first request finds kernels chosen and memory allocated."""
@@ -106,6 +133,58 @@ class Model:
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
             log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, error)
+
+
+class _Parts:
+    """Work with more rows than a batch: its parts, and their outcomes put together."""
+
+    def __init__(self, whole: Work, max_rows: int) -> None:
+        self._whole = whole
+        self._results: dict[int, Arrays] = {}
+        self.works = [
+            Work(
+                {name: array[start : start + max_rows] for name, array in whole.inputs.items()},
+                min(max_rows, whole.rows - start),
+                whole.outputs,
+                self._collect,
+                whole.deadline,
+                whole.priority,
+                receipt=start,
+                part_of=whole,
+            )
+            for start in range(0, whole.rows, max_rows)
+        ]
+
+    def _collect(self, outcomes: list[tuple[Work, Outcome]]) -> None:
+        """Takes outcomes of parts, always in the thread that runs the model."""
+        for part, outcome in outcomes:
+            if isinstance(outcome, ServingError):
+                self._whole.deliver([(self._whole, outcome)])
+                self._whole.cancelled = True
+                return
+            assert isinstance(part.receipt, int)  # noqa: S101 - set above
+            self._results[part.receipt] = outcome
+        if len(self._results) == len(self.works):
+            results = [self._results[start] for start in sorted(self._results)]
+            joined = {name: np.concatenate([result[name] for result in results]) for name in self._whole.outputs}
+            self._whole.deliver([(self._whole, joined)])
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, outcomes: list[tuple[Work, Outcome]]) -> None:
+    """Resolves the futures of an event loop from another thread."""
+    loop.call_soon_threadsafe(_resolve, outcomes)
+
+
+def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
+    for work, outcome in outcomes:
+        future = work.receipt
+        assert isinstance(future, asyncio.Future)  # noqa: S101 - set by `infer`
+        if future.done():  # cancelled
+            continue
+        if isinstance(outcome, ServingError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _reader(manifest: Manifest | None, settings: Settings) -> ImageReader | PatientReader | None:

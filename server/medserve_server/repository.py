@@ -19,6 +19,8 @@ class ModelRepository:
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, Model]] = {}
+        self.ready = False
+        """Every configured model is loaded."""
 
     def load(self, settings: Settings, metrics: Metrics) -> None:
         """Loads every model in the folder.
@@ -28,6 +30,7 @@ class ModelRepository:
         """
         for name, version, path in find_models(settings.models):
             self.add(Model(name, version, path, settings, metrics))
+        self.ready = True
 
     def add(self, model: Model) -> None:
         """Serves a model."""

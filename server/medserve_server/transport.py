@@ -1,32 +1,107 @@
-"""The gRPC server: an address, its limits, and the servicers on it."""
+"""The gRPC server of a process: grpcio alone, or native in front of it, by one face."""
 
-from collections.abc import Sequence
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
 
 from grpc import aio
 
 from medserve_server.config import Settings
+from medserve_server.interceptors import CallInterceptor
+from medserve_server.metrics import Metrics
+from medserve_server.services.api import ModelApi
+
+log = logging.getLogger(__name__)
 
 
-def make_server(settings: Settings, interceptors: Sequence[aio.ServerInterceptor]) -> aio.Server:
-    """A server without servicers, not started."""
-    limit = settings.max_message_mib * 1024 * 1024
-    options = [
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
-        # Two servers on one port would split its connections without a word.
-        ("grpc.so_reuseport", 0),
-    ]
-    return aio.server(interceptors=list(interceptors), options=options)
+class Transport:
+    """Listens on the settings' address.
 
-
-def listen(server: aio.Server, settings: Settings) -> int:
-    """Takes the address and returns the port.
-
-    Raises:
-        OSError: it can't be had.
+    Args:
+        settings: address, limits, and which transport.
+        metrics: where calls are counted.
+        stopping: once set, new calls are refused.
+        decoders: threads for requests that take long to read.
+        apis: what native serves itself.
+        add_services: adds all services to a grpcio server.
     """
-    address = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        return server.add_insecure_port(f"{address}:{settings.port}")
-    except RuntimeError as error:
-        raise OSError(f"can't listen on {address}:{settings.port}; is it taken? --port chooses another") from error
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        apis: Sequence[ModelApi[Any, Any, Any]],
+        add_services: Callable[[aio.Server], None],
+    ) -> None:
+        self._settings = settings
+        self._interceptor = CallInterceptor(metrics, stopping)
+        limit = settings.max_message_mib * 1024 * 1024
+        options = [
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.max_send_message_length", limit),
+            # Two servers on one port would split its connections without a word.
+            ("grpc.so_reuseport", 0),
+        ]
+        self._grpcio = aio.server(interceptors=[self._interceptor], options=options)
+        add_services(self._grpcio)
+        # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
+        self.native = settings.transport == "native"
+        if self.native:
+            from medserve_server.native import NativeFront  # noqa: PLC0415 - of the extra `fast`
+
+            self._folder = tempfile.mkdtemp(prefix="medserve-")
+            self._front = NativeFront(apis, settings, metrics, stopping, decoders, f"{self._folder}/grpcio")
+
+    async def start(self) -> int:
+        """Begins to listen and returns the port.
+
+        Raises:
+            OSError: the address can't be had.
+        """
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"unix:{self._folder}/grpcio" if self.native else f"{host}:{settings.port}"
+        try:
+            port = self._grpcio.add_insecure_port(address)
+            await self._grpcio.start()
+            return self._front.start() if self.native else port
+        except RuntimeError as error:
+            raise OSError(f"can't listen on {host}:{settings.port}; is it taken? --port chooses another") from error
+
+    def models_loaded(self, count: int) -> None:
+        """Prepares for calls to that many models."""
+        if self.native:
+            self._front.add_threads(count)
+
+    async def drain(self, grace: float) -> bool:
+        """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
+
+        To be called when `stopping` is set. New calls are refused as UNAVAILABLE until none comes any more or a second
+        is over: a call that arrives in the moment of grpc's own shutdown is CANCELLED, which no client retries; and
+        only that shutdown sends clients to another server, so it can't be put off for long.
+        """
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            if self._interceptor.quiet_seconds > 0.2:
+                break
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        answered = True
+        if self.native:
+            answered = await asyncio.to_thread(self._front.wait_until_answered, grace)
+            await asyncio.to_thread(self._front.close)
+        await self._grpcio.stop(grace)
+        return answered and loop.time() - started < grace
+
+    async def close(self) -> None:
+        """Ends everything at once."""
+        if self.native:
+            await asyncio.to_thread(self._front.close)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        await self._grpcio.stop(None)

@@ -11,10 +11,17 @@ import onnx_models
 from server_process import REPOSITORY, ServerProcess, running_server
 
 
+@pytest.fixture(scope="session", params=["grpcio", "native"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Everything is tested on both."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
+def server(transport: str) -> Iterator[ServerProcess]:
     """Serves models/."""
-    with running_server() as started:
+    with running_server("--transport", transport) as started:
         yield started
 
 
@@ -35,9 +42,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def zoo(repository: Path) -> Iterator[ServerProcess]:
+def zoo(repository: Path, transport: str) -> Iterator[ServerProcess]:
     """Serves the models made for the tests, with small limits."""
     with running_server(
+        "--transport",
+        transport,
         "--models",
         str(repository),
         "--max-message-mib",

@@ -23,6 +23,11 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from server_process import REPOSITORY, ServerProcess, command, environment, running_server
 
 
+@pytest.fixture
+def flags(repository: Path, transport: str) -> list[str]:
+    return ["--models", str(repository), "--transport", transport]
+
+
 def request(number: int) -> pb.ModelInferRequest:
     array = np.full((1, 3), number, np.float32)
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
@@ -68,10 +73,10 @@ class Load:
                     return
 
 
-def test_sigterm_under_load_answers_every_accepted_call(repository: Path, tmp_path: Path) -> None:
+def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], tmp_path: Path) -> None:
     """Calls that it took are all answered; the others are refused as UNAVAILABLE, which a client retries."""
     log = tmp_path / "log"
-    with running_server("--models", str(repository), "--drain-delay", "0.5", log=log) as server:
+    with running_server(*flags, "--drain-delay", "0.5", log=log) as server:
         load = Load(server.target)
         load.start()
         time.sleep(1)
@@ -90,8 +95,11 @@ def test_sigterm_under_load_answers_every_accepted_call(repository: Path, tmp_pa
     assert "every call was answered" in log.read_text()
 
 
-def test_a_slow_call_is_waited_for(repository: Path) -> None:
-    with running_server("--models", str(repository)) as server, grpc.insecure_channel(server.target) as channel:
+def test_a_slow_call_is_waited_for(flags: list[str]) -> None:
+    with (
+        running_server(*flags) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
         stub = GRPCInferenceServiceStub(channel)
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[300, 1])
         slow = pb.ModelInferRequest(model_name="slow", inputs=[tensor], raw_input_contents=[bytes(1200)])
@@ -103,8 +111,11 @@ def test_a_slow_call_is_waited_for(repository: Path) -> None:
         assert server.process.wait(timeout=10) == 0
 
 
-def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(repository: Path) -> None:
-    with running_server("--models", str(repository)) as server, grpc.insecure_channel(server.target) as channel:
+def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[str]) -> None:
+    with (
+        running_server(*flags) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
         release = threading.Event()
 
         def requests() -> Iterator[pb.ModelInferRequest]:
@@ -126,10 +137,10 @@ def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(repository: 
         assert time.monotonic() - started < 10, "the grace of 30 s is for work, not for idle streams"
 
 
-def test_a_stopping_server_gives_up_after_its_grace(repository: Path, tmp_path: Path) -> None:
+def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        running_server("--models", str(repository), "--grace", "0.2", log=log) as server,
+        running_server(*flags, "--grace", "0.2", log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[4000, 1])

@@ -1,84 +1,69 @@
 """medserve.v1.ImageClassification."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask
-from medserve_server.config import Settings
+from medserve_server.batcher import Arrays
 from medserve_server.errors import FieldViolation, InferenceFailed, InvalidInput, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
-from medserve_server.repository import ModelRepository
-from medserve_server.services.deadline import deadline_of
-from medserve_server.services.streaming import answer_in_order
+from medserve_server.services.api import Job, ModelApi
 
-API = "image_classification"
+Warnings = list[list[ImageWarning]]
 
 
-class ImageClassification(ImageClassificationServicer):
+class ImageClassification(
+    ModelApi[pb.ClassifyRequest, pb.ClassifyResponse, pb.ClassifyStreamResponse], ImageClassificationServicer
+):
     """Reads pictures, asks the model, and names what it found."""
 
-    def __init__(
-        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, decoders: ThreadPoolExecutor
-    ) -> None:
-        self._models = models
-        self._max_images = settings.max_request_rows
-        self._window = settings.stream_window
-        self._stopping = stopping
-        self._decoders = decoders
+    name = "image_classification"
+    method = "/medserve.v1.ImageClassification/Classify"
+    request_type = pb.ClassifyRequest
 
     async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
         """Answers one request."""
-        return await self._classify(request, deadline_of(context))
+        return await self.unary(request, context)
 
     async def ClassifyStream(
         self, request_iterator: AsyncIterator[pb.ClassifyRequest], context: Context
     ) -> AsyncIterator[pb.ClassifyStreamResponse]:
         """Answers many requests in their order, errors in their place."""
-        deadline = deadline_of(context)
-
-        async def answer(request: pb.ClassifyRequest) -> pb.ClassifyStreamResponse:
-            try:
-                response = await self._classify(request, deadline)
-            except ServingError as error:
-                return pb.ClassifyStreamResponse(error=to_status(error), request_id=request.request_id)
-            return pb.ClassifyStreamResponse(response=response, request_id=request.request_id)
-
-        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
+        async for response in self.stream(request_iterator, context):
             yield response
 
-    async def _classify(self, request: pb.ClassifyRequest, deadline: float | None) -> pb.ClassifyResponse:
-        model = self._models.get(request.model_name, request.model_version)
-        with model.metrics.request(API):
-            if model.manifest is None or not isinstance(model.reader, ImageReader):
-                raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
-            if not 1 <= len(request.images) <= self._max_images:
-                raise InvalidInput.of("images", f"has {len(request.images)} entries, expected 1 to {self._max_images}")
-            pictures, warnings = await self._read(request, model.reader)
-            outputs = await model.infer({"image": pictures}, len(pictures), deadline=deadline)
-            probabilities = outputs["probabilities"]
-            if not np.isfinite(probabilities).all():
-                raise InferenceFailed(f"model {model.name} gave a probability that is no number")
-            return _response(request, model, model.manifest.image_classification, probabilities, warnings)
+    def in_stream(
+        self, request: pb.ClassifyRequest, outcome: pb.ClassifyResponse | ServingError
+    ) -> pb.ClassifyStreamResponse:
+        """Wraps a response or an error for the stream."""
+        if isinstance(outcome, ServingError):
+            return pb.ClassifyStreamResponse(error=to_status(outcome), request_id=request.request_id)
+        return pb.ClassifyStreamResponse(response=outcome, request_id=request.request_id)
 
-    async def _read(self, request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixels, list[list[ImageWarning]]]:
-        """Stacks all images to uint8 [images, height, width, channels]."""
-        if any(image.WhichOneof("source") == "encoded" for image in request.images):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._decoders, _read_images, request, reader)
-        return _read_images(request, reader)
+    def is_slow(self, request: pb.ClassifyRequest) -> bool:
+        """Encoded pictures have to be decoded."""
+        return any(image.WhichOneof("source") == "encoded" for image in request.images)
+
+    def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
+        """Stacks the pictures to uint8 [images, height, width, channels]."""
+        if model.manifest is None or not isinstance(model.reader, ImageReader):
+            raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
+        if not 1 <= len(request.images) <= self._max_rows:
+            raise InvalidInput.of("images", f"has {len(request.images)} entries, expected 1 to {self._max_rows}")
+        pictures, warnings = _read_images(request, model.reader)
+        answer = partial(_response, request, model, model.manifest.image_classification, warnings)
+        return Job({"image": pictures}, len(pictures), ("probabilities",), answer)
 
 
-def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixels, list[list[ImageWarning]]]:
+def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixels, Warnings]:
     pictures = np.empty((len(request.images), reader.height, reader.width, reader.channels), np.uint8)
-    warnings: list[list[ImageWarning]] = []
+    warnings: Warnings = []
     violations: list[FieldViolation] = []
     for index, image in enumerate(request.images):
         field = f"images[{index}]"
@@ -100,12 +85,11 @@ def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixe
 
 
 def _response(
-    request: pb.ClassifyRequest,
-    model: Model,
-    task: ImageClassificationTask,
-    probabilities: NDArray[np.generic],
-    warnings: list[list[ImageWarning]],
+    request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, warnings: Warnings, outputs: Arrays
 ) -> pb.ClassifyResponse:
+    probabilities = outputs["probabilities"]
+    if not np.isfinite(probabilities).all():
+        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)

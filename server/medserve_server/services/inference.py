@@ -1,7 +1,7 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -10,33 +10,64 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
-from medserve_server.config import Settings
+from medserve_server.batcher import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unsupported
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader
-from medserve_server.repository import ModelRepository
-from medserve_server.services.deadline import deadline_of
-from medserve_server.services.streaming import answer_in_order
+from medserve_server.services.api import Job, ModelApi
 
-API = "inference"
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
 MODEL_CONTROL = "models are loaded when the server starts; put the file into the repository and restart it"
 
 
-class Inference(GRPCInferenceServiceServicer):
+class Inference(
+    ModelApi[pb.ModelInferRequest, pb.ModelInferResponse, pb.ModelStreamInferResponse], GRPCInferenceServiceServicer
+):
     """Tensors in, tensors out, for every model; with a manifest or without."""
 
-    def __init__(
-        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, ready: asyncio.Event
-    ) -> None:
-        self._models = models
-        self._max_rows = settings.max_request_rows
-        self._window = settings.stream_window
-        self._stopping = stopping
-        self._ready = ready
+    name = "inference"
+    method = "/inference.GRPCInferenceService/ModelInfer"
+    request_type = pb.ModelInferRequest
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """Answers one request."""
+        return await self.unary(request, context)
+
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answers many requests in their order, errors in their place."""
+        async for response in self.stream(request_iterator, context):
+            yield response
+
+    def in_stream(
+        self, request: pb.ModelInferRequest, outcome: pb.ModelInferResponse | ServingError
+    ) -> pb.ModelStreamInferResponse:
+        """Wraps a response or an error for the stream."""
+        if isinstance(outcome, ServingError):
+            failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
+            return pb.ModelStreamInferResponse(error_message=outcome.message, infer_response=failed)
+        return pb.ModelStreamInferResponse(infer_response=outcome)
+
+    def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
+        """Reads the tensors and holds them against the graph, and patients against the manifest."""
+        session = model.session
+        decoded = codec.decode(
+            request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
+        )
+        if isinstance(model.reader, PatientReader):
+            _check_patients(model.reader, decoded)
+        return Job(
+            decoded.inputs,
+            decoded.rows,
+            decoded.outputs or model.output_names,
+            partial(_response, request.id, model, decoded.raw),
+            decoded.priority,
+            decoded.timeout,
+        )
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """The process answers."""
@@ -44,7 +75,7 @@ class Inference(GRPCInferenceServiceServicer):
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
         """Every model is loaded, and the server is not stopping."""
-        return pb.ServerReadyResponse(ready=self._ready.is_set() and not self._stopping.is_set())
+        return pb.ServerReadyResponse(ready=self._models.ready and not self._stopping.is_set())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Whether a model takes requests; one that is not here does not."""
@@ -70,26 +101,6 @@ class Inference(GRPCInferenceServiceServicer):
             inputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in session.inputs],
             outputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in session.outputs],
         )
-
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
-        """Answers one request."""
-        return await self._infer(request, deadline_of(context))
-
-    async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Answers many requests in their order, errors in their place."""
-        deadline = deadline_of(context)
-
-        async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
-            try:
-                return pb.ModelStreamInferResponse(infer_response=await self._infer(request, deadline))
-            except ServingError as error:
-                failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
-                return pb.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
-
-        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
-            yield response
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """The configuration that Triton would need to serve this model in the same way."""
@@ -131,19 +142,11 @@ class Inference(GRPCInferenceServiceServicer):
     ) -> Model:
         return self._models.get(request.name, request.version, "name", "version")
 
-    async def _infer(self, request: pb.ModelInferRequest, deadline: float | None) -> pb.ModelInferResponse:
-        model = self._models.get(request.model_name, request.model_version)
-        with model.metrics.request(API):
-            session = model.session
-            decoded = codec.decode(
-                request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
-            )
-            if isinstance(model.reader, PatientReader):
-                _check_patients(model.reader, decoded)
-            outputs = await model.infer(decoded.inputs, decoded.rows, decoded.outputs, deadline)
-            response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-            codec.encode(outputs, session.outputs, response, raw=decoded.raw)
-            return response
+
+def _response(request_id: str, model: Model, raw: bool, outputs: Arrays) -> pb.ModelInferResponse:
+    response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request_id)
+    codec.encode(outputs, model.session.outputs, response, raw=raw)
+    return response
 
 
 def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:

@@ -1,69 +1,58 @@
 """medserve.v1.PatientRisk."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from medserve_server.config import Settings
+from medserve_server.batcher import Arrays
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader, PatientWarning, Value
-from medserve_server.repository import ModelRepository
-from medserve_server.services.deadline import deadline_of
-from medserve_server.services.streaming import answer_in_order
+from medserve_server.services.api import Job, ModelApi
 
-API = "patient_risk"
+Warnings = list[list[PatientWarning]]
 
 
-class PatientRisk(PatientRiskServicer):
+class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStreamResponse], PatientRiskServicer):
     """Reads patients, asks the model, and reads risks and groups off the survival curve."""
 
-    def __init__(self, models: ModelRepository, settings: Settings, stopping: asyncio.Event) -> None:
-        self._models = models
-        self._max_patients = settings.max_request_rows
-        self._window = settings.stream_window
-        self._stopping = stopping
+    name = "patient_risk"
+    method = "/medserve.v1.PatientRisk/Predict"
+    request_type = pb.PredictRequest
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Answers one request."""
-        return await self._predict(request, deadline_of(context))
+        return await self.unary(request, context)
 
     async def PredictStream(
         self, request_iterator: AsyncIterator[pb.PredictRequest], context: Context
     ) -> AsyncIterator[pb.PredictStreamResponse]:
         """Answers many requests in their order, errors in their place."""
-        deadline = deadline_of(context)
-
-        async def answer(request: pb.PredictRequest) -> pb.PredictStreamResponse:
-            try:
-                response = await self._predict(request, deadline)
-            except ServingError as error:
-                return pb.PredictStreamResponse(error=to_status(error), request_id=request.request_id)
-            return pb.PredictStreamResponse(response=response, request_id=request.request_id)
-
-        async for response in answer_in_order(request_iterator, answer, self._stopping, self._window):
+        async for response in self.stream(request_iterator, context):
             yield response
 
-    async def _predict(self, request: pb.PredictRequest, deadline: float | None) -> pb.PredictResponse:
-        model = self._models.get(request.model_name, request.model_version)
-        with model.metrics.request(API):
-            if model.manifest is None or not isinstance(model.reader, PatientReader):
-                raise WrongModel(f"model {model.name} predicts no risk; ModelCatalog lists what each one does")
-            if not 1 <= len(request.patients) <= self._max_patients:
-                count = len(request.patients)
-                raise InvalidInput.of("patients", f"has {count} entries, expected 1 to {self._max_patients}")
-            rows, warnings = model.reader.read([_values(patient) for patient in request.patients])
-            outputs = await model.infer({"features": rows}, len(rows), deadline=deadline)
-            survival = outputs["survival"]
-            if not np.isfinite(survival).all():
-                raise InferenceFailed(f"model {model.name} gave a probability that is no number")
-            return _response(request, model, model.manifest.patient_risk, survival, warnings)
+    def in_stream(
+        self, request: pb.PredictRequest, outcome: pb.PredictResponse | ServingError
+    ) -> pb.PredictStreamResponse:
+        """Wraps a response or an error for the stream."""
+        if isinstance(outcome, ServingError):
+            return pb.PredictStreamResponse(error=to_status(outcome), request_id=request.request_id)
+        return pb.PredictStreamResponse(response=outcome, request_id=request.request_id)
+
+    def read(self, model: Model, request: pb.PredictRequest) -> Job[pb.PredictResponse]:
+        """Brings the patients to float32 [patients, features]."""
+        if model.manifest is None or not isinstance(model.reader, PatientReader):
+            raise WrongModel(f"model {model.name} predicts no risk; ModelCatalog lists what each one does")
+        if not 1 <= len(request.patients) <= self._max_rows:
+            raise InvalidInput.of("patients", f"has {len(request.patients)} entries, expected 1 to {self._max_rows}")
+        rows, warnings = model.reader.read([_values(patient) for patient in request.patients])
+        answer = partial(_response, request, model, model.manifest.patient_risk, warnings)
+        return Job({"features": rows}, len(rows), ("survival",), answer)
 
 
 def _values(patient: pb.Patient) -> list[tuple[str, Value]]:
@@ -75,12 +64,11 @@ def _values(patient: pb.Patient) -> list[tuple[str, Value]]:
 
 
 def _response(
-    request: pb.PredictRequest,
-    model: Model,
-    task: PatientRiskTask,
-    survival: NDArray[np.generic],
-    warnings: list[list[PatientWarning]],
+    request: pb.PredictRequest, model: Model, task: PatientRiskTask, warnings: Warnings, outputs: Arrays
 ) -> pb.PredictResponse:
+    survival = outputs["survival"]
+    if not np.isfinite(survival).all():
+        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
     response = pb.PredictResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     times = list(task.curve_times)
     horizons = [(horizon.label, horizon.time, times.index(horizon.time)) for horizon in task.horizons]

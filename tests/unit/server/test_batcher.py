@@ -1,14 +1,14 @@
-import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.batcher import Arrays, Batcher
+from medserve_server.batcher import DEFAULT_PRIORITY, Arrays, Batcher, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from medserve_server.session import Tensors
 
@@ -38,6 +38,38 @@ def rows(*values: float) -> Tensors:
     return {"x": np.array(values, np.float64).reshape(-1, 1)}
 
 
+class Caller:
+    """Submits work to a batcher from a thread of its own, as transports do, and keeps what comes back."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
+        self.outcomes: dict[object, list[Outcome]] = {}
+        self.pool = ThreadPoolExecutor(2)
+
+    def submit(
+        self,
+        receipt: object,
+        inputs: Tensors,
+        outputs: tuple[str, ...] = ("y",),
+        deadline: float | None = None,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> Work:
+        work = Work(inputs, len(inputs["x"]), outputs, self._deliver, deadline, priority, receipt)
+        self.batcher.submit(work)
+        return work
+
+    def run(self) -> Future[None]:
+        return self.pool.submit(self.batcher.run_waiting)
+
+    def finish(self) -> None:
+        self.run()
+        self.pool.shutdown()
+
+    def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
+        for work, outcome in outcomes:
+            self.outcomes.setdefault(work.receipt, []).append(outcome)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     requests=st.lists(
@@ -51,80 +83,125 @@ def rows(*values: float) -> Tensors:
     ),
     max_rows=st.integers(0, 12),
 )
-async def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
+def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
     requests: list[tuple[list[int], str, bool]], max_rows: int
 ) -> None:
-    batcher = make(Doubling(), max_rows)
-    futures = []
-    for values, fate, pause in requests:
+    caller = Caller(make(Doubling(), max_rows))
+    withdrawn = set()
+    for number, (values, fate, run) in enumerate(requests):
         deadline = time.monotonic() - 1 if fate == "expired" else None
-        future = batcher.submit(rows(*values), len(values), ("y",), deadline)
+        work = caller.submit(number, rows(*values), deadline=deadline)
         if fate == "cancelled":
-            future.cancel()
-        futures.append(future)
-        if pause:
-            await asyncio.sleep(0)
-    answers = await asyncio.gather(*futures, return_exceptions=True)
-    await asyncio.sleep(0.01)  # what was cancelled leaves the queue when its turn comes
-    batcher.close()
-    for (values, fate, _), answer in zip(requests, answers, strict=True):
-        if fate == "cancelled":
-            assert isinstance(answer, asyncio.CancelledError)
-        elif fate == "expired":
-            assert isinstance(answer, DeadlineExceeded)
+            work.cancelled = True
+            withdrawn.add(number)
+        if run:
+            caller.run()
+    caller.finish()
+    assert set(caller.outcomes) == set(range(len(requests))) - withdrawn
+    for receipt, outcomes in caller.outcomes.items():
+        (outcome,) = outcomes
+        values, fate, _ = requests[int(str(receipt))]
+        if fate == "expired":
+            assert isinstance(outcome, DeadlineExceeded)
         elif -1 in values:
-            assert isinstance(answer, InferenceFailed)
+            assert isinstance(outcome, InferenceFailed)
         else:
-            assert isinstance(answer, dict)
-            np.testing.assert_array_equal(answer["y"].ravel(), np.array(values) * 2)
-    assert len(batcher) == 0
+            assert isinstance(outcome, dict)
+            np.testing.assert_array_equal(outcome["y"].ravel(), np.array(values) * 2)
+    assert len(caller.batcher) == 0
 
 
-async def test_waiting_requests_are_joined_up_to_the_limit() -> None:
+def test_waiting_requests_are_joined_up_to_the_limit() -> None:
+    model = Doubling()
+    caller = Caller(make(model, max_rows=8))
+    for value in range(21):
+        caller.submit(value, rows(value))
+    caller.finish()
+    assert model.batches == [8, 8, 5]
+
+
+def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None:
     model = Doubling()
     model.open.clear()
-    batcher = make(model, max_rows=8)
-    futures = [batcher.submit(rows(value), 1, ("y",), None) for value in range(21)]
-    await asyncio.sleep(0.05)  # the first is in the model, alone or with all that were there
+    caller = Caller(make(model))
+    caller.submit("first", rows(1))
+    running = caller.run()
+    while not caller.batcher.busy:
+        time.sleep(0.001)
+    for value in range(5):
+        caller.submit(value, rows(value))
+        caller.batcher.run_waiting()  # returns at once: the model is busy
     model.open.set()
-    await asyncio.gather(*futures)
-    assert sum(model.batches) == 21
-    assert max(model.batches) == 8
-    assert len(model.batches) <= 4
+    running.result(timeout=10)
+    assert model.batches == [1, 5]
+    assert len(caller.outcomes) == 6
 
 
-async def test_requests_that_differ_are_not_joined() -> None:
+def test_a_lower_priority_number_goes_first() -> None:
     model = Doubling()
-    model.open.clear()
-    batcher = make(model)
+    caller = Caller(make(model, max_rows=0))
+    for receipt, priority in (("a", 2), ("b", 3), ("c", 1), ("d", 2), ("e", 1)):
+        caller.submit(receipt, rows(1), priority=priority)
+    caller.finish()
+    assert list(caller.outcomes) == ["c", "e", "a", "d", "b"]
+
+
+def test_requests_that_differ_are_not_joined() -> None:
+    model = Doubling()
+    caller = Caller(make(model))
     wide = {"x": np.ones((1, 3))}
-    futures = [
-        batcher.submit(rows(1), 1, ("y",), None),
-        batcher.submit(wide, 1, ("y",), None),
-        batcher.submit(wide, 1, ("z",), None),
-        batcher.submit({"x": np.ones((1, 3), np.float32)}, 1, ("z",), None),
-    ]
-    model.open.set()
-    answers = await asyncio.gather(*futures)
+    caller.submit(0, rows(1))
+    caller.submit(1, wide)
+    caller.submit(2, wide, ("z",))
+    caller.submit(3, {"x": np.ones((1, 3), np.float32)}, ("z",))
+    caller.finish()
     assert model.batches == [1, 1, 1, 1]
-    assert [list(answer) for answer in answers] == [["y"], ["y"], ["z"], ["z"]]
+    assert [list(outcome) for (outcome,) in caller.outcomes.values() if isinstance(outcome, dict)] == [
+        ["y"],
+        ["y"],
+        ["z"],
+        ["z"],
+    ]
 
 
-async def test_a_full_queue_refuses() -> None:
+def test_a_delay_fills_the_batch() -> None:
     model = Doubling()
-    model.open.clear()
-    batcher = make(model, max_pending=3)
-    futures = [batcher.submit(rows(value), 1, ("y",), None) for value in range(3)]
+    batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=60.0, observe=lambda *_: None)
+    caller = Caller(batcher)
+    caller.submit(0, rows(0))
+    running = caller.run()
+    for value in (1, 2):
+        caller.submit(value, rows(value))
+    running.result(timeout=10)  # long before the delay is over: the batch is full
+    assert model.batches == [3]
+
+
+def test_a_delay_ends() -> None:
+    model = Doubling()
+    batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=0.01, observe=lambda *_: None)
+    caller = Caller(batcher)
+    caller.submit(0, rows(0))
+    caller.finish()
+    assert model.batches == [1]
+
+
+def test_a_full_queue_refuses() -> None:
+    caller = Caller(make(Doubling(), max_pending=3))
+    for value in range(3):
+        caller.submit(value, rows(value))
     with pytest.raises(Overloaded, match="3 requests are waiting"):
-        batcher.submit(rows(9), 1, ("y",), None)
-    model.open.set()
-    await asyncio.gather(*futures)
+        caller.submit(9, rows(9))
+    caller.finish()
+    assert len(caller.outcomes) == 3
 
 
-async def test_a_model_that_loses_rows_fails_the_request() -> None:
+def test_a_model_that_loses_rows_fails_the_request() -> None:
     def shortened(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         return {name: np.asarray(inputs["x"])[:-1] for name in outputs}
 
-    batcher = Batcher(shortened, max_rows=8, max_pending=8, observe=lambda *_: None)
-    with pytest.raises(InferenceFailed, match=r"output y has shape \[2, 1\] for 3 rows"):
-        await batcher.submit(rows(1, 2, 3), 3, ("y",), None)
+    caller = Caller(Batcher(shortened, max_rows=8, max_pending=8, observe=lambda *_: None))
+    caller.submit(0, rows(1, 2, 3))
+    caller.finish()
+    ((outcome,),) = caller.outcomes.values()
+    assert isinstance(outcome, InferenceFailed)
+    assert outcome.message == "output y has shape [2, 1] for 3 rows of input"

@@ -1,0 +1,209 @@
+"""The native transport: HTTP/2 and gRPC in Rust (pygrpc-native); unary model calls are taken from it in batches.
+
+A thread takes all calls that have come, reads them, and runs the models they are for; meanwhile another takes the
+next ones. Nothing else stands between the wire and the batch: no task, no future, no event loop. All other methods,
+streams above all, go on to a grpcio server behind it.
+
+It has no limit on the size of a message before that is in memory, and no TLS: only for clients that are trusted.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from medserve_server.batcher import Outcome, Work
+from medserve_server.config import Settings
+from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
+from medserve_server.interceptors import DETAILS_KEY, to_status
+from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
+from medserve_server.model import Model
+from medserve_server.services.api import Job, ModelApi
+
+try:
+    from pygrpc_native import EVENT_CALL, NativeGrpcFront
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('--transport native needs pygrpc-native: pip install "medserve[fast]"') from error
+
+log = logging.getLogger(__name__)
+
+# Calls that one thread takes at once. It reads all of them before it runs a model, so that they can share a batch.
+CALLS_AT_ONCE = 64
+LOOK_UP_MS = 200
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call that was taken and has no answer yet."""
+
+    number: int
+    method: MethodMetrics
+    began: float
+    deadline: float | None
+    timer: RequestTimer | None = None
+    job: Job[Any] | None = None
+    work: Work | None = None
+
+
+class NativeFront:
+    """Serves the unary methods of `apis` natively, and everything else through the server at `fallback`."""
+
+    def __init__(
+        self,
+        apis: Sequence[ModelApi[Any, Any, Any]],
+        settings: Settings,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        fallback: str,
+    ) -> None:
+        self._apis = apis
+        self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
+        self._stopping = stopping
+        self._decoders = decoders
+        self._max_bytes = settings.max_message_mib * 1024 * 1024
+        self._open: dict[int, _Call] = {}
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self._front = NativeGrpcFront(
+            f"{host}:{settings.port}", [(api.method, False) for api in apis], call_details=True
+        )
+        self._front.set_fallback(fallback)
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def start(self) -> int:
+        """Begins to listen and returns the port."""
+        self._front.start()
+        self.add_threads(1)
+        return int(self._front.bound_port)
+
+    def add_threads(self, count: int) -> None:
+        """Adds threads that take calls. With one more than there are models, there is always one that listens."""
+        for _ in range(count):
+            thread = threading.Thread(target=self._serve, name="native", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wait_until_answered(self, seconds: float) -> bool:
+        """Waits until every call that was taken has its answer; False when that takes longer."""
+        end = time.monotonic() + seconds
+        while self._open and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self._open
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._closed = True
+        self._front.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        # Closing wakes only one of the threads that wait: the others look for themselves.
+        while (events := self._front.recv_batch_details(CALLS_AT_ONCE, LOOK_UP_MS)) is not None and not self._closed:
+            models: set[Model] = set()
+            for kind, number, method, payload, _, details in events:
+                if kind == EVENT_CALL and payload is not None and details is not None:
+                    model = self._take(number, method, payload, details[2])
+                    if model is not None:
+                        models.add(model)
+                elif call := self._open.pop(number, None):
+                    self._withdraw(call)
+            for model in list(models)[1:]:
+                model.run_soon()
+            for model in list(models)[:1]:
+                model.run_waiting()
+
+    def _take(self, number: int, method: int, payload: bytes, remaining: float | None) -> Model | None:
+        """Reads a call and queues its work; gives the model that has to run, if this thread has to run it."""
+        began = time.monotonic()
+        deadline = None if remaining is None else began + remaining
+        call = self._open[number] = _Call(number, self._methods[method], began, deadline)
+        call.method.started()
+        api = self._apis[method]
+        try:
+            if self._stopping.is_set():
+                raise Unavailable("the server is stopping; another one may answer")
+            request = self._parse(api, payload)
+            model = api.find(request)
+            call.timer = model.metrics.request(api.name)
+            if api.is_slow(request):
+                self._decoders.submit(self._read_and_run, call, api, model, request)
+                return None
+            self._read(call, api, model, request)
+        except Exception as error:  # noqa: BLE001 - the thread has to go on
+            self._fail(call, error)
+            return None
+        return model
+
+    def _parse(self, api: ModelApi[Any, Any, Any], payload: bytes) -> Message:
+        if len(payload) > self._max_bytes:
+            raise MessageTooLarge(f"the message has {len(payload)} bytes, at most {self._max_bytes} are accepted")
+        try:
+            return api.request_type.FromString(payload)
+        except DecodeError:
+            raise InvalidInput.of("", f"the message is no {api.request_type.DESCRIPTOR.full_name}") from None
+
+    def _read(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
+        job = call.job = api.read(model, request)
+        call.work = Work(
+            job.inputs, job.rows, job.outputs, self._answer, job.deadline(call.deadline), job.priority, call
+        )
+        model.submit(call.work)
+
+    def _read_and_run(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
+        """What a slow request needs, in a thread of the decoders."""
+        try:
+            self._read(call, api, model, request)
+        except Exception as error:  # noqa: BLE001 - the caller waits for an answer, not for this thread
+            self._fail(call, error)
+            return
+        model.run_waiting()
+
+    def _answer(self, outcomes: list[tuple[Work, Outcome]]) -> None:
+        """Sends the answers of one run of a model."""
+        for work, outcome in outcomes:
+            call: Any = work.receipt
+            if isinstance(outcome, ServingError):
+                self._fail(call, outcome)
+                continue
+            try:
+                payload = call.job.answer(outcome).SerializeToString()
+            except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
+                self._fail(call, error)
+                continue
+            if self._open.pop(call.number, None) is not None:
+                self._front.respond(call.number, payload)
+                self._ended(call, grpc.StatusCode.OK)
+
+    def _fail(self, call: _Call, error: Exception) -> None:
+        if self._open.pop(call.number, None) is None:
+            return
+        code = status_of(error)
+        trailing = None
+        if isinstance(error, ServingError):
+            message = error.message
+            trailing = ((DETAILS_KEY, to_status(error).SerializeToString()),)
+        else:
+            log.error("a call of %s failed; this is a bug", call.method.path, exc_info=error)
+            code, message = grpc.StatusCode.INTERNAL, "the server failed; its log says why"
+        self._front.fail(call.number, code.value[0], message, trailing)
+        self._ended(call, code)
+
+    def _withdraw(self, call: _Call) -> None:
+        """The client left, or its deadline passed: the work is dropped where it still waits."""
+        if call.work is not None:
+            call.work.cancelled = True
+        self._ended(call, grpc.StatusCode.CANCELLED)
+
+    def _ended(self, call: _Call, code: grpc.StatusCode) -> None:
+        if call.timer is not None:
+            call.timer.end(code)
+        call.method.ended(code, time.monotonic() - call.began)
