@@ -11,12 +11,12 @@ ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT
 WORKDIR /source
 RUN python3 -m venv /opt/medserve
 # Enough to install the dependencies: their layer stays in the cache while only the code changes.
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt constraints-cuda.txt ./
 RUN touch README.md LICENSE
 
 
 FROM installer AS environment-cuda
-RUN /opt/medserve/bin/pip install -c constraints.txt ".[cuda]"
+RUN /opt/medserve/bin/pip install -c constraints.txt -c constraints-cuda.txt ".[cuda]"
 COPY README.md LICENSE ./
 COPY proto proto
 COPY server server
