@@ -7,17 +7,17 @@ from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
+
+from medserve_client import health, messages
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_proto.v1.patient_risk_pb2 import PredictRequest
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
-
-from medserve_client import health, messages
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
-from medserve_client.errors import InferenceError, rpc_errors_translated
-from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from medserve_proto.v1 import image_classification_pb2 as image_pb
-from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
-from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 from numpy.typing import NDArray
 
 from medserve_client import results
 from medserve_client.errors import InferenceError, from_status
+from medserve_proto.v1 import image_classification_pb2 as image_pb
+from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
+from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
 # A file's path, the bytes of a PNG, JPEG or TIFF file, or pixels: uint8 [H, W] or [H, W, C].
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]

@@ -5,8 +5,9 @@ from enum import IntEnum
 from typing import Self
 
 import numpy as np
-from medserve_proto.v1.manifest_pb2 import Manifest
 from numpy.typing import NDArray
+
+from medserve_proto.v1.manifest_pb2 import Manifest
 
 
 class OpenEnum(IntEnum):

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 from google.protobuf.json_format import MessageToDict
-from medserve_proto.v1 import manifest_pb2
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,7 @@ from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode
 from medserve_client.client import Client
 from medserve_client.results import ModelDescription
+from medserve_proto.v1 import manifest_pb2
 
 
 def describe(client: Client, model: str, version: str, *, as_json: bool) -> ExitCode:

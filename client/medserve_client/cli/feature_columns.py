@@ -4,10 +4,9 @@ import difflib
 import math
 from collections.abc import Sequence
 
-from medserve_proto.v1.manifest_pb2 import Feature
-
 from medserve_client.cli.exit_codes import UsageError
 from medserve_client.messages import FeatureValue
+from medserve_proto.v1.manifest_pb2 import Feature
 
 # How like a feature's name the name of a column must be to be taken for a slip (difflib's ratio).
 _SLIP = 0.8

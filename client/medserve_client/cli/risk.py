@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from medserve_proto.v1.manifest_pb2 import Feature
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +18,7 @@ from medserve_client.cli.resend import send_without_refused
 from medserve_client.client import Client
 from medserve_client.messages import FeatureValue
 from medserve_client.results import ModelDescription, PatientResult
+from medserve_proto.v1.manifest_pb2 import Feature
 
 _CHUNK_ROWS = 256
 
