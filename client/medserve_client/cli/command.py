@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT
-from medserve_client.cli import exit_codes, terminal
+from medserve_client.cli import exit_codes, loadtest_options, terminal
 from medserve_client.cli.classify import classify
 from medserve_client.cli.describe import describe
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.health import show_health
+from medserve_client.cli.loadtest import loadtest
 from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
@@ -63,6 +64,8 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return score(client, model, options.file, options.output)
         case "health":
             return show_health(client, options.service)
+        case "loadtest":
+            return loadtest(client, options)
     raise AssertionError(f"no such command: {options.command}")  # argparse has refused it
 
 
@@ -118,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("health", "Tell whether the server is serving.")
     command.add_argument("service", nargs="?", default="", metavar="SERVICE", help="e.g. medserve.v1.PatientRisk")
+
+    command = add(
+        "loadtest",
+        "Measure how much load the server bears.",
+        "In an open loop latency counts from when a request was due, so that a server that stalls can't hide it.",
+    )
+    _add_model(command)
+    loadtest_options.add_options(command)
     return parser
 
 

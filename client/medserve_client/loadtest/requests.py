@@ -1,0 +1,113 @@
+"""Requests of the contract for a load test: made up from a model's manifest, or of the user's own items."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from medserve_client.loadtest.http2 import Outcome
+from medserve_client.messages import FeatureValue, ImageSource, Patient, classify_request, predict_request
+from medserve_client.results import ModelDescription
+from medserve_proto.v1.image_classification_pb2 import ClassifyStreamResponse
+from medserve_proto.v1.manifest_pb2 import COLOR_SPACE_RGB, Feature, ImageInput
+from medserve_proto.v1.patient_risk_pb2 import PredictStreamResponse
+
+_Item = TypeVar("_Item")
+
+# How many made-up requests differ, and the bytes that they may take together.
+_REQUESTS, _BYTES = 64, 32 * 1024 * 1024
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+# How an answer in a stream begins that is not an error: field 1 of both messages.
+_RESPONSE_TAG = b"\x0a"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests for one model.
+
+    Attributes:
+        method: path of the unary method.
+        stream_method: path of the method with streams both ways.
+        outcome: tells the status of an answer of the stream.
+        payloads: serialized requests.
+    """
+
+    method: str
+    stream_method: str
+    outcome: Outcome
+    payloads: list[bytes] = field(repr=False)
+
+
+def image_workload(model: ModelDescription, images: Sequence[ImageSource], batch: int) -> Workload:
+    """Requests of `batch` pictures each, that have every picture at least once.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    payloads = [
+        classify_request(group, model.name, model.version, 0).SerializeToString() for group in _groups(images, batch)
+    ]
+    service = "/medserve.v1.ImageClassification"
+    return Workload(f"{service}/Classify", f"{service}/ClassifyStream", classify_outcome, payloads)
+
+
+def patient_workload(model: ModelDescription, patients: Sequence[Patient], batch: int) -> Workload:
+    """Requests of `batch` patients each, that have every patient at least once."""
+    payloads = [
+        predict_request(group, model.name, model.version).SerializeToString() for group in _groups(patients, batch)
+    ]
+    service = "/medserve.v1.PatientRisk"
+    return Workload(f"{service}/Predict", f"{service}/PredictStream", predict_outcome, payloads)
+
+
+def _groups(items: Sequence[_Item], batch: int) -> list[list[_Item]]:
+    count = math.ceil(len(items) / batch)
+    return [[items[(first * batch + place) % len(items)] for place in range(batch)] for first in range(count)]
+
+
+def synthetic_images(task: ImageInput, batch: int, seed: int) -> list[ImageSource]:
+    """Noise of the shape that the model takes, enough for some different requests of `batch` pictures."""
+    shape = (task.height, task.width, 3 if task.color_space == COLOR_SPACE_RGB else 1)
+    count = batch * max(1, min(_REQUESTS, _BYTES // (batch * math.prod(shape))))
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+
+
+def synthetic_patients(features: Sequence[Feature], batch: int, seed: int) -> list[Patient]:
+    """Patients with every feature at random within the training data's range, for some different requests."""
+    random = np.random.default_rng(seed)
+    return [{feature.name: _value(feature, random) for feature in features} for _ in range(batch * _REQUESTS)]
+
+
+def _value(feature: Feature, random: np.random.Generator) -> FeatureValue:
+    if feature.HasField("categorical"):
+        return str(random.choice(list(feature.categorical.names)))
+    low = max(feature.numeric.training_min, feature.numeric.valid_min)
+    high = min(feature.numeric.training_max, feature.numeric.valid_max)
+    if feature.numeric.integer:
+        return int(random.integers(math.ceil(low), math.floor(high), endpoint=True))
+    return float(random.uniform(low, high))
+
+
+def classify_outcome(answer: bytes) -> str:
+    """The gRPC status of one serialized answer of ClassifyStream."""
+    return "OK" if answer.startswith(_RESPONSE_TAG) else _error(ClassifyStreamResponse(), answer)
+
+
+def predict_outcome(answer: bytes) -> str:
+    """The gRPC status of one serialized answer of PredictStream."""
+    return "OK" if answer.startswith(_RESPONSE_TAG) else _error(PredictStreamResponse(), answer)
+
+
+def _error(message: ClassifyStreamResponse | PredictStreamResponse, answer: bytes) -> str:
+    try:
+        message.ParseFromString(answer)
+    except DecodeError:
+        return "INTERNAL"
+    if message.HasField("response"):
+        return "OK"
+    return _CODES.get(message.error.code, "UNKNOWN")
