@@ -1,0 +1,1 @@
+"""How fast medserve is: load, ceiling and peers, side by side."""

@@ -1,0 +1,68 @@
+"""The ceiling: the same ONNX Runtime session in a process of its own, without any server.
+
+`python -m benchmarks.ceiling 1 32` prints what one picture costs, by batch size and threads, as JSON.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import onnxruntime as ort
+
+from benchmarks.requests import pictures
+from benchmarks.servers import MODEL, ROOT
+
+ort.disable_telemetry_events()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one picture, in µs: on the clock, and in CPU time over all threads."""
+
+    batch: int
+    threads: int
+    wall: float
+    cpu: float
+
+
+def cost(batch: int, threads: int, seconds: float) -> Cost:
+    """Runs the session in a loop."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+    inputs = itertools.cycle([{"image": images} for images in pictures(batch)])
+    warm = time.perf_counter() + seconds / 4
+    while time.perf_counter() < warm:
+        session.run(["probabilities"], next(inputs))
+    runs, start, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() < start + seconds:
+        session.run(["probabilities"], next(inputs))
+        runs += 1
+    per_picture = 1e6 / (runs * batch)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Cost(batch, threads, wall * per_picture, cpu * per_picture)
+
+
+def costs_in_a_process(seconds: float) -> list[Cost]:
+    """Batches of 1 and 32, on one thread and on two."""
+    command = [sys.executable, "-m", "benchmarks.ceiling", "1", "32", "--seconds", str(seconds)]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    return [Cost(**each) for each in json.loads(output)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("batches", nargs="+", type=int)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    arguments = parser.parse_args()
+    found = [
+        asdict(cost(batch, threads, arguments.seconds))
+        for batch, threads in itertools.product(arguments.batches, arguments.threads)
+    ]
+    sys.stdout.write(json.dumps(found))

@@ -1,0 +1,68 @@
+"""Builds each peer's environment, `.venv-bench-NAME`: `python -m benchmarks.environments [NAME ...]`.
+
+A peer that can't be installed is no failure: the reason is kept, and `serving.py` reports it.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.servers import PEER_SERVERS, PEERS, peer_environment
+
+PATIENCE = 900
+
+
+def build(name: str) -> str | None:
+    """Installs a peer, unless it is installed from these very requirements; the reason where it can't be."""
+    folder = peer_environment(name)
+    wanted = (PEERS / name / "requirements.txt").read_text()
+    stamp = folder / "installed"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return None
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=PATIENCE)  # noqa: S603
+        subprocess.run(  # noqa: S603
+            [*pip, "--requirement", str(PEERS / name / "requirements.txt")],
+            check=True,
+            timeout=PATIENCE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        return _failed(folder, f"was not installed within {PATIENCE} s")
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in str(error.stderr).splitlines() if "ERROR" in line]
+        return _failed(folder, lines[0] if lines else str(error))
+    stamp.write_text(wanted)
+    return None
+
+
+def missing(name: str) -> str | None:
+    """Why a peer is not installed; None where it is."""
+    folder = peer_environment(name)
+    if (folder / "installed").is_file():
+        return None
+    reason = folder / "reason"
+    return reason.read_text() if reason.is_file() else "not installed: python -m benchmarks.environments"
+
+
+def _failed(folder: Path, reason: str) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "reason").write_text(reason)
+    return reason
+
+
+def main() -> None:
+    """Builds all that are named, or all."""
+    names = [peer.name for peer in PEER_SERVERS]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    for name in parser.parse_args().names or names:
+        sys.stdout.write(f"{name}: {build(name) or 'ready'}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

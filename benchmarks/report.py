@@ -1,0 +1,216 @@
+"""RESULTS.md: the tables, and in words where we are worse."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.measure import Shape
+from benchmarks.results import Figure, Results
+from benchmarks.servers import PEER_SERVERS
+
+INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} rounds, the servers taking
+turns, {results.seconds:g} s of each load after a warm-up. Figures are medians over the rounds, with the least and the
+most behind them. The model is `models/chest-xray/1/model.onnx` (uint8 pixels in, probabilities out), the same file for
+all. Each server runs alone, all of its processes count, and each gave ONNX Runtime's probabilities to 1e-4. The load
+comes from one process on the same cores, so that throughput is what server and load reach together; the server's CPU
+time is its own, and noise disturbs it least."""
+UNARY = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4))
+STREAM = (Shape(1, 16, stream=True), Shape(1, 64, stream=True))
+FASTEST = ("medserve native", "medserve grpcio", "medserve")
+
+
+def report(results: Results) -> str:
+    """The whole page."""
+    ours = next(name for name in FASTEST if name in results.outcomes)
+    return "\n".join(
+        [
+            "# Serving: ceiling, medserve and peers",
+            "",
+            INTRODUCTION.format(results=results),
+            "",
+            *_machine(results),
+            "",
+            f"## The figures to reach (`{ours}`)",
+            "",
+            *_goals(results, ours),
+            "",
+            f"## Where `{ours}` is worse",
+            "",
+            *_worse(results, ours),
+            "",
+            "## CPU time of a picture, µs",
+            "",
+            "![CPU time](serving_cpu.png)",
+            "",
+            *_ceiling(results),
+            "",
+            *_table(results, "server_cpu", (*UNARY, *STREAM), _count),
+            "",
+            "## Pictures per second",
+            "",
+            "![Throughput](serving_throughput.png)",
+            "",
+            *_table(results, "pictures_per_second", (*UNARY, *STREAM), _count),
+            "",
+            "## Latency of a request, ms",
+            "",
+            "Median:",
+            "",
+            *_table(results, "p50", (*UNARY, *STREAM), _decimal),
+            "",
+            "99th percentile:",
+            "",
+            *_table(results, "p99", (*UNARY, *STREAM), _decimal),
+            "",
+            f"## `{ours}` to the others",
+            "",
+            "Throughput of ours over theirs, and in brackets CPU time of theirs over ours: above 1 ours is better.",
+            "",
+            *_ratios(results, ours),
+            "",
+            "## Start and memory",
+            "",
+            *_start(results),
+            "",
+            "## Settings",
+            "",
+            *_settings(results),
+            "",
+        ]
+    )
+
+
+def _machine(results: Results) -> Iterator[str]:
+    yield "| | |"
+    yield "| --- | --- |"
+    for name, value in results.machine.items():
+        yield f"| {name} | {value} |"
+
+
+def _goals(results: Results, ours: str) -> Iterator[str]:
+    """Each figure that the issue on throughput asks for, and whether it is reached."""
+    yield "| figure | to reach | measured | |"
+    yield "| --- | --- | --- | --- |"
+    goals = [("triton", 1, 2.5), ("triton", 16, 2.0), ("triton", 64, 2.0)]
+    goals += [(peer, in_flight, 5.0) for peer in ("mlserver", "kserve") for in_flight in (16, 64)]
+    for peer, in_flight, least in goals:
+        shape = Shape(1, in_flight)
+        variants = [name for name in results.outcomes if name.startswith(peer)]
+        ratios = [_ratio(results, "pictures_per_second", shape, ours, name) for name in variants]
+        ratio = min((each for each in ratios if each), default=None)
+        yield _goal(f"throughput over {peer}'s, {in_flight} in flight", "≥", least, ratio)
+    for shape, most in ((Shape(1, 64), 1.7), (Shape(32, 4), 1.15)):
+        cpu = results.figure(ours, shape.label, "server_cpu")
+        ratio = cpu.median / results.least_cpu(shape.rows) if cpu else None
+        yield _goal(f"CPU time over ONNX Runtime's alone, {shape.label}", "≤", most, ratio)
+    for in_flight in (16, 64):
+        streamed = results.figure(ours, Shape(1, in_flight, stream=True).label, "pictures_per_second")
+        unary = results.figure(ours, Shape(1, in_flight).label, "pictures_per_second")
+        ratio = streamed.median / unary.median if streamed and unary else None
+        yield _goal(f"stream's throughput over unary, {in_flight} in flight", "≥", 1.5, ratio)
+
+
+def _goal(name: str, sign: str, bound: float, ratio: float | None) -> str:
+    if ratio is None:
+        return f"| {name} | {sign} {bound:g} | not measured | |"
+    reached = ratio >= bound if sign == "≥" else ratio <= bound
+    return f"| {name} | {sign} {bound:g} | {ratio:.2f} | {'reached' if reached else '**not reached**'} |"
+
+
+def _worse(results: Results, ours: str) -> list[str]:
+    """Every load and figure in which a peer beats us."""
+    lines = []
+    names = {
+        "pictures_per_second": "more pictures per second",
+        "server_cpu": "less CPU time of a picture",
+        "p50": "a lower median latency",
+        "p99": "a lower 99th percentile",
+        "memory_mib": "less memory",
+    }
+    for peer in (name for name in results.outcomes if not name.startswith("medserve")):
+        for field, words in names.items():
+            for shape in (*UNARY, *STREAM):
+                mine, theirs = (results.figure(name, shape.label, field) for name in (ours, peer))
+                if not mine or not theirs:
+                    continue
+                more_is_better = field == "pictures_per_second"
+                if theirs.median > mine.median if more_is_better else theirs.median < mine.median:
+                    pair = f"{_short(theirs.median)} against {_short(mine.median)}"
+                    lines.append(f"- {peer} has {words} in {shape.label}: {pair}.")
+    return lines or ["In none of these loads and figures."]
+
+
+def _ceiling(results: Results) -> Iterator[str]:
+    yield "ONNX Runtime alone, in a process without a server:"
+    yield ""
+    yield "| batch | threads | CPU time | on the clock |"
+    yield "| --- | --- | --- | --- |"
+    for batch, threads in sorted({(cost.batch, cost.threads) for costs in results.ceiling for cost in costs}):
+        here = [cost for costs in results.ceiling for cost in costs if (cost.batch, cost.threads) == (batch, threads)]
+        cpu, wall = Figure.of([cost.cpu for cost in here]), Figure.of([cost.wall for cost in here])
+        yield f"| {batch} | {threads} | {_count(cpu)} | {_count(wall)} |"
+
+
+def _table(results: Results, field: str, shapes: Sequence[Shape], text: Callable[[Figure], str]) -> Iterator[str]:
+    yield "| server | " + " | ".join(shape.label for shape in shapes) + " |"
+    yield "| --- " * (len(shapes) + 1) + "|"
+    for name in results.outcomes:
+        figures = [results.figure(name, shape.label, field) for shape in shapes]
+        yield f"| {name} | " + " | ".join(text(figure) if figure else "" for figure in figures) + " |"
+
+
+def _ratios(results: Results, ours: str) -> Iterator[str]:
+    shapes = (*UNARY, *STREAM)
+    yield "| server | " + " | ".join(shape.label for shape in shapes) + " |"
+    yield "| --- " * (len(shapes) + 1) + "|"
+    for name in results.outcomes:
+        if name == ours:
+            continue
+        cells = []
+        for shape in shapes:
+            throughput = _ratio(results, "pictures_per_second", shape, ours, name)
+            cpu = _ratio(results, "server_cpu", shape, name, ours)
+            cells.append(f"{throughput:.2f} ({cpu:.2f})" if throughput and cpu else "")
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _ratio(results: Results, field: str, shape: Shape, over: str, under: str) -> float | None:
+    first, second = (results.figure(name, shape.label, field) for name in (over, under))
+    return first.median / second.median if first and second else None
+
+
+def _start(results: Results) -> Iterator[str]:
+    yield "Seconds from the start of the process to the first answer (medserve loads two models, the others one), and"
+    yield "memory after 64 in flight (proportional set size of all its processes)."
+    yield ""
+    yield "| server | first answer, s | memory, MiB |"
+    yield "| --- | --- | --- |"
+    for name in results.outcomes:
+        ready, memory = (results.figure(name, Shape(1, 64).label, field) for field in ("ready_after", "memory_mib"))
+        if ready and memory:
+            yield f"| {name} | {_decimal(ready)} | {_count(memory)} |"
+
+
+def _settings(results: Results) -> Iterator[str]:
+    yield "Each peer has an environment of its own (`benchmarks/peers/NAME/requirements.txt`) and the best settings"
+    yield "that a small search found (`python -m benchmarks.tune`)."
+    yield ""
+    for peer in PEER_SERVERS:
+        chosen = ", ".join(
+            f"`{name.removeprefix('BENCH_')}={value}`"
+            for name, value in peer.settings.items()
+            if name.startswith(("BENCH_", "MLSERVER_MODEL_MAX", "MLSERVER_PARALLEL"))
+        )
+        yield f"- **{peer.name}** ({peer.protocol}): {chosen}. {peer.tried}"
+    for name, reasons in results.reasons.items():
+        yield f"- **{name}** gave no figure, or not all: {' '.join('; '.join(reasons).split())}"
+
+
+def _count(figure: Figure) -> str:
+    return f"{figure.median:,.0f} ({figure.least:,.0f}–{figure.most:,.0f})"  # noqa: RUF001 - a range
+
+
+def _decimal(figure: Figure) -> str:
+    return f"{figure.median:.2f} ({figure.least:.2f}–{figure.most:.2f})"  # noqa: RUF001 - a range
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -1,0 +1,196 @@
+"""The servers under comparison: how each is started with its best settings, and how it is asked."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "benchmarks" / "peers"
+MODEL = ROOT / "models" / "chest-xray" / "1" / "model.onnx"
+
+Protocol = Literal["grpc", "octets", "base64"]
+"""The Open Inference Protocol, or the pixels as the body of an HTTP request, or base64 in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server with one choice of settings."""
+
+    name: str
+    command: Sequence[str]
+    protocol: Protocol = "grpc"
+    path: str = ""
+    """Of the HTTP request."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables."""
+    streams: bool = False
+    tried: str = ""
+    """What the search over settings went through; the best of it is in `settings`."""
+    peer: str = ""
+    """The folder in peers/, and the name of the environment; ours has none."""
+    package: str = ""
+    """Whose version is reported."""
+    patience: float = 30.0
+    """Seconds that it may take to get ready."""
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return peer_environment(self.peer) / "bin" / "python" if self.peer else Path(sys.executable)
+
+    def start_with(self, port: int, overrides: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
+        """Its command and its environment variables, listening on this port."""
+        places = {
+            "python": str(self.python),
+            "bin": str(self.python.parent),
+            "peers": str(PEERS),
+            "root": str(ROOT),
+            "port": str(port),
+            "next_port": str(port + 1),
+            "third_port": str(port + 2),
+        }
+        values = {"BENCH_MODEL": str(MODEL), "BENCH_PORT": str(port), **self.settings, **(overrides or {})}
+        return (
+            [part.format(**places) for part in self.command],
+            {name: value.format(**places) for name, value in values.items()},
+        )
+
+
+def peer_environment(name: str) -> Path:
+    """Where `environments.py` puts a peer's packages."""
+    return ROOT / f".venv-bench-{name}"
+
+
+PEER_SERVERS = (
+    Server(
+        "triton",
+        ("{python}", "{peers}/triton/start.py"),
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_INSTANCES": "1",
+            "BENCH_PREFERRED": "",
+            "BENCH_DELAY_US": "0",
+        },
+        streams=True,
+        tried="Tried: 1 and 2 instances, 1 and 2 threads, a delay of 0 and 500 µs, preferred batches of any size and "
+        "32. A delay halves what one request in flight gets; one instance is the best for unary requests.",
+        peer="triton",
+        package="nvidia-pytriton",
+    ),
+    Server(
+        "triton, 2 instances",
+        ("{python}", "{peers}/triton/start.py"),
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_INSTANCES": "2",
+            "BENCH_PREFERRED": "",
+            "BENCH_DELAY_US": "0",
+        },
+        streams=True,
+        tried="The best of Triton's for requests of many pictures.",
+        peer="triton",
+        package="nvidia-pytriton",
+    ),
+    Server(
+        "mlserver",
+        ("{bin}/mlserver", "start", "{peers}/mlserver"),
+        settings={
+            "BENCH_THREADS": "1",
+            "PYTHONPATH": "{peers}/mlserver",
+            "MLSERVER_HOST": "127.0.0.1",
+            "MLSERVER_GRPC_PORT": "{port}",
+            "MLSERVER_HTTP_PORT": "{next_port}",
+            "MLSERVER_METRICS_PORT": "{third_port}",
+            "MLSERVER_DEBUG": "false",
+            "MLSERVER_PARALLEL_WORKERS": "0",
+            "MLSERVER_MODEL_NAME": "chest-xray",
+            "MLSERVER_MODEL_IMPLEMENTATION": "runtime.ChestXray",
+            "MLSERVER_MODEL_MAX_BATCH_SIZE": "0",
+            "MLSERVER_MODEL_MAX_BATCH_TIME": "0",
+        },
+        tried="Tried: no batching, and batches of 16 and 64 within 0.5, 1, 5 and 10 ms; 1 and 2 threads. Batching "
+        "adds its delay to every request, and gains less than it costs.",
+        peer="mlserver",
+        package="mlserver",
+    ),
+    Server(
+        "kserve",
+        ("{python}", "{peers}/kserve/server.py"),
+        settings={"BENCH_THREADS": "1", "PYTHONPATH": "{peers}/loopback"},
+        tried="Tried: 1 and 2 threads. The SDK joins no requests; that is the work of KServe's agent, a "
+        "second process.",
+        peer="kserve",
+        package="kserve",
+    ),
+    Server(
+        "litserve",
+        ("{python}", "{peers}/litserve/server.py"),
+        protocol="octets",
+        path="/predict",
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_DELAY_US": "500",
+            "BENCH_INSTANCES": "1",
+            "BENCH_FRONTS": "2",
+            "BENCH_FAST_QUEUE": "0",
+        },
+        tried="Tried: a delay of 500 and 2000 µs, 1 and 2 HTTP processes, both of its queues.",
+        peer="litserve",
+        package="litserve",
+    ),
+    Server(
+        "bentoml",
+        (
+            *("{bin}/bentoml", "serve", "service:ChestXray", "--working-dir", "{peers}/bentoml"),
+            *("--host", "127.0.0.1", "--port", "{port}"),
+        ),
+        protocol="base64",
+        path="/predict",
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_LATENCY_MS": "1000",
+            "BENCH_INSTANCES": "1",
+            "BENTOML_DO_NOT_TRACK": "1",
+        },
+        tried="Tried: a latency of 10, 100 and 1000 ms, 1 and 2 processes. It answers 503 to what would take longer "
+        "than that latency, which with 10 and 100 ms happens at 16 in flight.",
+        peer="bentoml",
+        package="bentoml",
+    ),
+    Server(
+        "ray",
+        ("{python}", "{peers}/ray/server.py"),
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_DELAY_US": "0",
+            "BENCH_INSTANCES": "1",
+            "PYTHONPATH": "{peers}/loopback:{root}/proto",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
+        tried="Tried: a delay of 0 and 2000 µs, 1 and 2 replicas.",
+        peer="ray",
+        package="ray",
+        patience=90.0,
+    ),
+)
+
+
+def medserve_servers() -> list[Server]:
+    """Ours: each transport and provider that this installation has."""
+    program = str(Path(sys.executable).parent / "medserve-server")
+    usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+    command = (program, "--models", "{root}/models", "--port", "{port}", "--metrics-port", "0")
+    if "--transport" not in usage:
+        return [Server("medserve", command, streams=True)]
+    servers = [Server("medserve grpcio", (*command, "--transport", "grpcio"), streams=True)]
+    if "native" in usage:
+        servers.append(Server("medserve native", (*command, "--transport", "native"), streams=True))
+    return servers
