@@ -29,11 +29,13 @@ def generate(output: Path) -> None:
     contracts = sorted(str(path.relative_to(PROTO)) for path in paths)
     google = Path(str(distribution("googleapis-common-protos").locate_file("")))
     with tempfile.TemporaryDirectory() as build:
+        programs = Path(sys.executable).parent  # of this environment, which need not be activated
         kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
         subprocess.run(
             [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{google}"]
             + [f"--{kind}_out={build}" for kind in kinds]
             + [f"--{kind}_opt=quiet" for kind in kinds if kind.startswith("mypy")]
+            + [f"--plugin={programs / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
             + contracts,
             check=True,
         )
