@@ -102,6 +102,8 @@ class Manifest(_message.Message):
     PATIENT_RISK_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     EVALUATIONS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema. A reader refuses a number it does not know."""
     name: _builtins.str
@@ -126,6 +128,18 @@ class Manifest(_message.Message):
     def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
         """Measured quality, one entry for each split."""
 
+    @_builtins.property
+    def reference(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferenceRow]:
+        """Made-up rows and what PyTorch answered to them. A server runs them on the
+        execution provider it is about to use, and refuses it where it deviates.
+        """
+
+    @_builtins.property
+    def quantization(self) -> Global___Quantization:
+        """What the conversion to 8-bit integers cost and gained; only on a model
+        that was converted.
+        """
+
     def __init__(
         self,
         *,
@@ -139,10 +153,12 @@ class Manifest(_message.Message):
         patient_risk: Global___PatientRiskTask | None = ...,
         training: Global___Training | None = ...,
         evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+        reference: _abc.Iterable[Global___ReferenceRow] | None = ...,
+        quantization: Global___Quantization | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_classification", b"image_classification", "patient_risk", b"patient_risk", "task", b"task", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_classification", b"image_classification", "patient_risk", b"patient_risk", "quantization", b"quantization", "task", b"task", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "evaluations", b"evaluations", "image_classification", b"image_classification", "intended_use", b"intended_use", "license", b"license", "name", b"name", "patient_risk", b"patient_risk", "schema_version", b"schema_version", "task", b"task", "title", b"title", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "evaluations", b"evaluations", "image_classification", b"image_classification", "intended_use", b"intended_use", "license", b"license", "name", b"name", "patient_risk", b"patient_risk", "quantization", b"quantization", "reference", b"reference", "schema_version", b"schema_version", "task", b"task", "title", b"title", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["image_classification", "patient_risk"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
@@ -561,6 +577,89 @@ class Training(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Training: _TypeAlias = Training  # noqa: Y015
+
+@_typing.final
+class ReferenceRow(_message.Message):
+    """One row of input and the probabilities it has to give. No patient's, no
+    picture of a data set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIXELS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    pixels: _builtins.bytes
+    """The whole input, in the order of the tensor: uint8 pixels, or ..."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """... the features, NaN for a missing one."""
+
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The output row."""
+
+    def __init__(
+        self,
+        *,
+        pixels: _builtins.bytes = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "pixels", b"pixels", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceRow: _TypeAlias = ReferenceRow  # noqa: Y015
+
+@_typing.final
+class Quantization(_message.Message):
+    """A model whose weights and activations are 8-bit integers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    SOURCE_SHA256_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    METRIC_BEFORE_FIELD_NUMBER: _builtins.int
+    METRIC_AFTER_FIELD_NUMBER: _builtins.int
+    MAX_DEVIATION_FIELD_NUMBER: _builtins.int
+    SPEEDUP_FIELD_NUMBER: _builtins.int
+    SPEEDUP_BATCH_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """e.g. "static, QDQ, percentile calibration on 512 training rows"."""
+    source_sha256: _builtins.str
+    """Of the file it was made from."""
+    metric: _builtins.str
+    """The metric it was judged by, and its value before and after on validation."""
+    metric_before: _builtins.float
+    metric_after: _builtins.float
+    max_deviation: _builtins.float
+    """Largest change of a probability on validation."""
+    speedup: _builtins.float
+    """Time of the source divided by this one's, at this batch size on one core."""
+    speedup_batch: _builtins.int
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        source_sha256: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        metric_before: _builtins.float = ...,
+        metric_after: _builtins.float = ...,
+        max_deviation: _builtins.float = ...,
+        speedup: _builtins.float = ...,
+        speedup_batch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deviation", b"max_deviation", "method", b"method", "metric", b"metric", "metric_after", b"metric_after", "metric_before", b"metric_before", "source_sha256", b"source_sha256", "speedup", b"speedup", "speedup_batch", b"speedup_batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 @_typing.final
 class Evaluation(_message.Message):
