@@ -8,7 +8,7 @@ from medserve_client.errors import InferenceError
 
 SUMMARY = """exit status:
   0    all is well
-  1    some files or rows failed; the others are done
+  1    some files, rows or requests failed; the others are done
   2    the command line or an input file is wrong
   3    no answer: the server can't be reached, is not serving, is too busy, too slow or broken
   4    the server refused the request: no such model, version or service, or an invalid argument

@@ -109,15 +109,20 @@ def _images(files: list[Path]) -> list[ImageSource]:
 
 def _patients(path: Path, model: ModelDescription) -> list[Patient]:
     file = read_patient_file(path)
-    columns = feature_columns(file.columns, model.manifest.patient_risk.features, model.name)
+    try:
+        columns = feature_columns(file.columns, model.manifest.patient_risk.features, model.name)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     patients: list[Patient] = []
     for row in file.rows:
         if len(row.cells) != len(file.columns):
             raise UsageError(f"{path}:{row.line}: {len(row.cells)} cells, but the header has {len(file.columns)}")
-        try:
-            values = {feature.name: feature_value(row.cells[index], feature) for index, feature in columns.items()}
-        except ValueError as error:
-            raise UsageError(f"{path}:{row.line}: {error}") from error
+        values = {}
+        for index, feature in columns.items():
+            try:
+                values[feature.name] = feature_value(row.cells[index], feature)
+            except ValueError as error:
+                raise UsageError(f"{path}:{row.line}: column {feature.name}: {error}") from error
         patients.append(values)
     return patients
 

@@ -46,10 +46,12 @@ def knee(runs: Sequence[Run], objective: float) -> Run | None:
 def show(runs: Sequence[Run], model: ModelDescription, options: argparse.Namespace, best: Run | None) -> None:
     """Prints the tables: of one run all there is, of a sweep a line for each rate."""
     title = f"{model.name}, version {model.version}: {options.mode}, {options.batch} in a request"
+    # Not the table's own title, which would be broken to the table's width.
+    terminal.output().print(terminal.cell(title if options.sweep else f"{title}, {_load(runs[0].plan)}", "bold"))
     if options.sweep:
-        _show_sweep(runs, title, options.objective_ms, best)
+        _show_sweep(runs, options.objective_ms, best)
     else:
-        _show_run(runs[0], title, options.batch)
+        _show_run(runs[0], options.batch)
     for run in runs:
         busy = run.result.cpu_seconds / run.result.elapsed / run.plan.processes
         if busy > _BUSY:
@@ -63,9 +65,9 @@ def _load(plan: LoadPlan) -> str:
     return f"{plan.rate:.4g}/s" if plan.rate else f"{plan.concurrency} in flight"
 
 
-def _show_run(run: Run, title: str, batch: int) -> None:
+def _show_run(run: Run, batch: int) -> None:
     result = run.result
-    table = terminal.table(f"{title}, {_load(run.plan)}", "Figure", "Value")
+    table = terminal.table("", "Figure", "Value")
     table.columns[1].justify = "right"
     rows = [
         ("requests/s", f"{result.throughput:.1f}"),
@@ -101,8 +103,8 @@ def _parts(result: LoadResult, server: ServerShare) -> dict[str, float]:
     }
 
 
-def _show_sweep(runs: Sequence[Run], title: str, objective_ms: float, best: Run | None) -> None:
-    table = terminal.table(title, "Rate", "Offered", "Achieved", "p50", "p99", "Failed", "")
+def _show_sweep(runs: Sequence[Run], objective_ms: float, best: Run | None) -> None:
+    table = terminal.table("", "Rate", "Offered", "Achieved", "p50", "p99", "Failed", "")
     for column in table.columns[:6]:
         column.justify = "right"
     for run in runs:
@@ -210,25 +212,31 @@ def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: R
         UsageError: the file can't be written, or its ending is not that of a picture.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
+    axes.set(xscale="log", yscale="log")
     if runs[0].plan.rate and len(runs) > 1:
         rates = [run.plan.rate for run in runs]
         for percent in (50, 99):
             axes.plot(rates, [run.result.percentile(percent) * 1e3 for run in runs], marker="o", label=f"p{percent}")
         if best:
             axes.axvline(best.plan.rate, color="grey", linestyle="--", label="knee")
-        axes.set(xlabel="requests per second", xscale="log")
+        axes.set(xlabel="requests per second")
         axes.legend()
     else:
         # From the median on, each step to the right is one request in ten of those still slower.
         percents = 100 - np.geomspace(50, 0.01, 200)
         axes.plot(100 / (100 - percents), [runs[0].result.percentile(percent) * 1e3 for percent in percents])
-        axes.set(xlabel="percentile", xscale="log")
+        axes.set(xlabel="percentile")
         ticks = (50, 90, 99, 99.9, 99.99)
         axes.set_xticks([100 / (100 - tick) for tick in ticks], [f"p{tick:g}" for tick in ticks], minor=False)
-    axes.set(ylabel="latency, ms", yscale="log", title=f"{model.name}, version {model.version}")
+    for axis, plain in ((axes.yaxis, True), (axes.xaxis, len(runs) > 1)):
+        if plain:
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+    axes.set(ylabel="latency, ms", title=f"{model.name}, version {model.version}")
     axes.grid(alpha=0.3)
     try:
         figure.savefig(path, dpi=150)

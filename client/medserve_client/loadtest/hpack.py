@@ -1,10 +1,11 @@
 """The little of HPACK (RFC 7541) that a gRPC client needs: request headers out, the call's status in.
 
 Answers are read without a dynamic table: the client's settings give the server one of size 0, so a block of
-headers always means the same, and each distinct block is decoded once.
+headers always means the same, and one that was seen lately is not decoded again.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import grpc
@@ -64,6 +65,7 @@ def _text(value: str) -> bytes:
     return bytes(more) + bytes([rest]) + data
 
 
+@lru_cache(maxsize=1024)
 def call_status(block: bytes) -> str | None:
     """The name of the gRPC status in a block of headers; None where it has none and HTTP's own is 200.
 

@@ -44,7 +44,6 @@ class Connection:
         self._timeout, self._done = timeout, done
         self._streaming, self._outcome = outcome is not None, outcome or (lambda _: "OK")
         self._waiting: deque[tuple[float, bytes]] = deque()
-        self._statuses: dict[bytes, str | None] = {}
         self.socket: socket.socket
         self.open = False
         """Whether it has a socket, be it one that still connects."""
@@ -219,10 +218,7 @@ class Connection:
                 return
             part, flags = self._head_so_far, self._head_flags
             self._head_so_far, self._head_flags = b"", 0
-        try:
-            status = self._statuses[part]
-        except KeyError:
-            status = self._statuses[part] = call_status(part)
+        status = call_status(part)
         if flags & wire.END_STREAM:
             self._end(stream, status or "UNKNOWN")
         elif status is not None:
