@@ -6,12 +6,13 @@ from benchmarks.measure import Shape
 from benchmarks.results import Figure, Results
 from benchmarks.servers import PEER_SERVERS
 
-INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} rounds, the servers taking
+INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} round(s), the servers taking
 turns, {results.seconds:g} s of each load after a warm-up. Figures are medians over the rounds, with the least and the
 most behind them. The model is `models/chest-xray/1/model.onnx` (uint8 pixels in, probabilities out), the same file for
 all. Each server runs alone, all of its processes count, and each gave ONNX Runtime's probabilities to 1e-4. The load
 comes from one process on the same cores, so that throughput is what server and load reach together; the server's CPU
 time is its own, and noise disturbs it least."""
+QUICK = "**This was a quick run: it shows that everything works, and little more.**"
 UNARY = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4))
 STREAM = (Shape(1, 16, stream=True), Shape(1, 64, stream=True))
 FASTEST = ("medserve native", "medserve grpcio", "medserve")
@@ -26,9 +27,12 @@ def report(results: Results) -> str:
             "",
             INTRODUCTION.format(results=results),
             "",
+            *([QUICK, ""] if results.rounds < 3 else []),
             *_machine(results),
             "",
             f"## The figures to reach (`{ours}`)",
+            "",
+            "Where two settings of a peer were measured, ours is set against the better one.",
             "",
             *_goals(results, ours),
             "",
@@ -179,14 +183,16 @@ def _ratio(results: Results, field: str, shape: Shape, over: str, under: str) ->
 
 def _start(results: Results) -> Iterator[str]:
     yield "Seconds from the start of the process to the first answer (medserve loads two models, the others one), and"
-    yield "memory after 64 in flight (proportional set size of all its processes)."
+    yield "memory after 64 in flight (proportional set size of all its processes). The last column is what the load"
+    yield "itself cost at 64 in flight, on the same cores."
     yield ""
-    yield "| server | first answer, s | memory, MiB |"
-    yield "| --- | --- | --- |"
+    yield "| server | first answer, s | memory, MiB | load, µs per picture |"
+    yield "| --- | --- | --- | --- |"
     for name in results.outcomes:
-        ready, memory = (results.figure(name, Shape(1, 64).label, field) for field in ("ready_after", "memory_mib"))
-        if ready and memory:
-            yield f"| {name} | {_decimal(ready)} | {_count(memory)} |"
+        fields = ("ready_after", "memory_mib", "client_cpu")
+        ready, memory, load = (results.figure(name, Shape(1, 64).label, field) for field in fields)
+        if ready and memory and load:
+            yield f"| {name} | {_decimal(ready)} | {_count(memory)} | {_count(load)} |"
 
 
 def _settings(results: Results) -> Iterator[str]:
@@ -205,11 +211,16 @@ def _settings(results: Results) -> Iterator[str]:
 
 
 def _count(figure: Figure) -> str:
-    return f"{figure.median:,.0f} ({figure.least:,.0f}–{figure.most:,.0f})"  # noqa: RUF001 - a range
+    return _spread(figure, "{:,.0f}")
 
 
 def _decimal(figure: Figure) -> str:
-    return f"{figure.median:.2f} ({figure.least:.2f}–{figure.most:.2f})"  # noqa: RUF001 - a range
+    return _spread(figure, "{:.2f}")
+
+
+def _spread(figure: Figure, form: str) -> str:
+    median, least, most = (form.format(value) for value in (figure.median, figure.least, figure.most))
+    return median if least == most else f"{median} ({least}–{most})"  # noqa: RUF001 - a range
 
 
 def _short(value: float) -> str:

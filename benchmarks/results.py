@@ -99,7 +99,7 @@ def machine() -> dict[str, str]:
     found = {
         "CPU": f"{model}, {len(os.sched_getaffinity(0))} cores",
         "Memory": f"{memory:.0f} GiB",
-        "System": f"{platform.system()} {platform.release()}",
+        "System": platform.system(),
         "Python": platform.python_version(),
         "medserve": ", ".join(f"{name} {version(name)}" for name in ("medserve", "onnxruntime", "grpcio")),
     }

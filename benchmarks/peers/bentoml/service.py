@@ -24,7 +24,7 @@ class ChestXray:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
 
-    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=MAX_BATCH, max_latency_ms=LATENCY_MS)
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=MAX_BATCH, max_latency_ms=LATENCY_MS)  # type: ignore[untyped-decorator]
     async def predict(self, images: list[str]) -> list[list[float]]:
         """One run for all the requests that BentoML joined."""
         pixels = np.frombuffer(b"".join(map(base64.b64decode, images)), np.uint8)

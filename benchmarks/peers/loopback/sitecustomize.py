@@ -15,4 +15,4 @@ def listen_on_loopback(server: Any, address: str) -> int:  # noqa: ANN401 - grpc
     return listen(server, address.replace("[::]", "127.0.0.1"))
 
 
-aio.Server.add_insecure_port = listen_on_loopback  # type: ignore[method-assign]
+aio.Server.add_insecure_port = listen_on_loopback  # type: ignore[assignment]

@@ -29,7 +29,7 @@ class ChestXray:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=DELAY)
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=DELAY)  # type: ignore[untyped-decorator]
     async def classify(self, requests: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """One run for all the requests that Ray joined."""
         (probabilities,) = self.session.run(["probabilities"], {"image": np.concatenate(requests)})
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         http_options=HTTPOptions(host="127.0.0.1", port=int(os.environ["BENCH_PORT"]) + 1),
         grpc_options=gRPCOptions(port=int(os.environ["BENCH_PORT"]), grpc_servicer_functions=[SERVICER]),
     )
-    serve.run(ChestXray.bind())
+    serve.run(ChestXray.bind())  # type: ignore[attr-defined]  # the decorator gives it
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     stop.wait()

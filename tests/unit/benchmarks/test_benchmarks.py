@@ -1,0 +1,163 @@
+"""The parts of the comparison with peers whose faults would go into its figures unseen."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks import requests
+from benchmarks.ceiling import Cost
+from benchmarks.http_load import HttpPlan
+from benchmarks.http_load import run as run_http
+from benchmarks.measure import Meter, Outcome, Shape
+from benchmarks.plots import plot
+from benchmarks.processes import cpu_seconds, marked_processes, running
+from benchmarks.report import report
+from benchmarks.results import Results
+from benchmarks.servers import PEER_SERVERS, PEERS
+
+from medserve_client.loadtest import Progress
+from medserve_proto.inference import grpc_service_pb2 as oip
+
+BUSY_CHILD = """
+import subprocess, sys, time
+code = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
+subprocess.run([sys.executable, "-c", code], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def outcome(pictures_per_second: float, server_cpu: float) -> Outcome:
+    return Outcome(pictures_per_second, 1.0, 2.0, server_cpu, 20.0, 80.0, 0.5)
+
+
+@pytest.fixture
+def results() -> Results:
+    found = Results("command", "2026-01-01", {"CPU": "one"}, rounds=3, seconds=1.0)
+    found.ceiling = [[Cost(1, 1, 100.0, 100.0), Cost(1, 2, 90.0, 120.0), Cost(32, 1, 50.0, 50.0)]] * 3
+    for name, speed in (("medserve native", 4000.0), ("triton", 1500.0), ("triton, 2 instances", 2500.0)):
+        for shape in (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4)):
+            found.outcomes.setdefault(name, {})[shape.label] = [
+                outcome(speed * factor, 5e5 / speed) for factor in (0.9, 1.0, 1.3)
+            ]
+    found.reasons["ray"] = ["can't be\ninstalled"]
+    return found
+
+
+def test_results_survive_being_written(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+
+
+def test_the_report_compares_with_the_better_setting_of_a_peer(results: Results) -> None:
+    page = report(results)
+    assert "| throughput over triton's, 16 in flight | ≥ 2 | 1.60 | **not reached** |" in page
+    assert "| CPU time over ONNX Runtime's alone, unary, 64 in flight | ≤ 1.7 | 1.25 | reached |" in page
+    assert "| throughput over kserve's, 16 in flight | ≥ 5 | not measured | |" in page
+    assert "2,500 (2,250–3,250)" in page  # noqa: RUF001 - a range
+    assert "In none of these loads and figures." in page
+    assert "can't be installed" in page
+
+
+def test_the_report_says_where_a_peer_is_better(results: Results) -> None:
+    results.outcomes["triton"][Shape(1, 16).label] = [outcome(9000.0, 300.0)] * 3
+    assert "- triton has more pictures per second in unary, 16 in flight: 9,000 against 4,000." in report(results)
+
+
+def test_the_pictures_are_drawn(results: Results, tmp_path: Path) -> None:
+    plot(results, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"serving_cpu.png", "serving_throughput.png"}
+
+
+def test_every_peer_has_its_requirements_pinned() -> None:
+    for peer in PEER_SERVERS:
+        lines = (PEERS / peer.peer / "requirements.txt").read_text().splitlines()
+        assert all("==" in line for line in lines)
+        assert any(line.startswith(f"{peer.package}==") for line in lines)
+
+
+def test_answers_are_decoded_in_every_encoding() -> None:
+    expected = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    raw = oip.ModelInferResponse(raw_output_contents=[expected.tobytes()])
+    typed = oip.ModelInferResponse()
+    typed.outputs.add(name="probabilities").contents.fp32_contents.extend(expected.ravel())
+    streamed = oip.ModelStreamInferResponse(infer_response=raw).SerializeToString()
+    assert requests.stream_status(streamed) == "OK"
+    assert requests.stream_status(oip.ModelStreamInferResponse(error_message="no").SerializeToString()) == "ERROR"
+    for found in (
+        requests.decode(raw.SerializeToString(), "grpc"),
+        requests.decode(typed.SerializeToString(), "grpc"),
+        requests.decode(streamed, "grpc", stream=True),
+        requests.decode(expected.tobytes(), "octets"),
+        requests.decode(json.dumps(expected.tolist()).encode(), "base64"),
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_cpu_time_counts_processes_that_left_the_session_and_ended(tmp_path: Path) -> None:
+    started_at = time.monotonic()
+    command = [sys.executable, "-c", BUSY_CHILD]
+    with running(command, {}, tmp_path / "log", lambda: time.monotonic() > started_at + 0.2, 10) as started:
+        deadline = time.monotonic() + 30
+        while cpu_seconds(started.mark) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert cpu_seconds(started.mark) >= 0.3
+        assert os.getpid() not in marked_processes(started.mark)
+    assert not marked_processes(started.mark)
+
+
+def test_a_server_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
+    with (
+        pytest.raises(RuntimeError, match=r"ended with 1.*no such model"),
+        running(command, {}, tmp_path / "log", lambda: False, 10),
+    ):
+        pass
+
+
+def test_the_meter_reads_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([10.0, 13.0])
+    monkeypatch.setattr("benchmarks.measure.cpu_seconds", lambda _mark: next(readings))
+    meter = Meter("mark", begin=1.0, end=2.0)
+    for elapsed, succeeded in ((0.9, 90), (1.0, 100), (1.1, 110), (2.05, 400), (2.1, 500)):
+        meter(Progress(elapsed, succeeded, 0))
+    assert meter.per_request() == pytest.approx(0.01)
+
+
+@asynccontextmanager
+async def http_server(answer: bytes) -> AsyncIterator[int]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+                writer.write(answer)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "succeeds"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nabc", False),
+    ],
+)
+async def test_the_http_load_counts_what_succeeds(answer: bytes, succeeds: bool) -> None:
+    ignore: Callable[[Progress], None] = lambda _: None  # noqa: E731
+    async with http_server(answer) as port:
+        plan = HttpPlan(port, "/", "application/octet-stream", [b"x" * 10], 4, duration=0.3, warmup=0.1)
+        result = await asyncio.to_thread(run_http, plan, ignore)
+    assert result.sample == b"abc"
+    assert (result.completed > 0) is succeeds
+    assert (result.errors["HTTP 503"] > 0) is not succeeds
