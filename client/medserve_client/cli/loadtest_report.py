@@ -226,7 +226,7 @@ def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: R
         axes.set(xlabel="requests per second")
         axes.legend()
     else:
-        # From the median on, each step to the right is one request in ten of those still slower.
+        # From the median on; each tick leaves a tenth of the requests that the one before it left.
         percents = 100 - np.geomspace(50, 0.01, 200)
         axes.plot(100 / (100 - percents), [runs[0].result.percentile(percent) * 1e3 for percent in percents])
         axes.set(xlabel="percentile")

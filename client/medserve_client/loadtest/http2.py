@@ -1,8 +1,8 @@
 """gRPC calls over one HTTP/2 connection (RFC 9113), with as little work for each call as Python can do.
 
-The grpc package costs a process about 180 µs of CPU for each call, more than a good server does. The calls of a
+The grpc package costs a process 70 to 200 µs of CPU for each call, more than a good server does. The calls of a
 load test are all alike: one method, the same headers, bodies made beforehand, answers that nobody reads. What
-they need of HTTP/2 costs about a tenth of that.
+they need of HTTP/2 costs half of that with one call in flight, and a sixth with 64.
 """
 
 import socket
