@@ -15,7 +15,9 @@ from torch import nn
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
+from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed
+from medserve_training.reference import reference_deviation, reference_input
 
 OPSET = 18
 # Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
@@ -90,16 +92,31 @@ def deviation(model: nn.Module, exported: NDArray[np.float32], rows: NDArray[np.
 
 
 def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
-    """Writes the model with its manifest, whole or not at all.
+    """Writes an exported model with its manifest, whole or not at all.
 
     Raises:
         UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
     """
-    if not manifest.training.export_deviation <= LARGEST_DEVIATION:
-        raise UserError(
-            f"PyTorch and ONNX Runtime differ by {manifest.training.export_deviation:.2g} on the validation split, "
-            f"more than {LARGEST_DEVIATION:g}: {path} was not written",
-        )
+    session = open_session(model.SerializeToString())
+    differences = {
+        "validation split": manifest.training.export_deviation,
+        "reference rows": reference_deviation(manifest, predict(session, reference_input(manifest))),
+    }
+    for rows, difference in differences.items():
+        if not difference <= LARGEST_DEVIATION:
+            raise UserError(
+                f"PyTorch and ONNX Runtime differ by {difference:.2g} on the {rows}, "
+                f"more than {LARGEST_DEVIATION:g}: {path} was not written",
+            )
+    save(model, manifest, path)
+
+
+def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
+    """Puts the manifest into a model and writes it, whole or not at all.
+
+    Raises:
+        UserError: The folder can't be written to.
+    """
     embed(model, manifest)
     onnx.checker.check_model(model, full_check=True)
     temporary = path.with_name(f"{path.name}.unfinished")

@@ -36,6 +36,7 @@ from medserve_training.networks import (
 )
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.reference import reference_rows
 from medserve_training.risk_plots import plot_risk
 from medserve_training.schema import Schema
 from medserve_training.splits import Patients, Splits
@@ -91,6 +92,7 @@ def _fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric,
     graph, output, largest = _export(model, data.map(lambda rows: rows.pixels), "probabilities")
     manifest = image_manifest(recipe, task, data.train)
     manifest.training.export_deviation = largest
+    manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     measure_images(manifest, output, data)
     write(graph, manifest, places.model)
     points = {point.name: point.threshold for point in manifest.image_classification.operating_points}
@@ -123,6 +125,7 @@ def _fit_survival(
     graph, output, largest = _export(model, data.map(lambda rows: rows.features), "survival")
     manifest = risk_manifest(recipe, task, schema, covariates, data.train)
     manifest.training.export_deviation = largest
+    manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     measure_patients(manifest, output, data)
     write(graph, manifest, places.model)
     _report(recipe, history, figures(manifest), places.report)

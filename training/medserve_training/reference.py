@@ -1,0 +1,109 @@
+"""Reference rows: made-up input that a manifest keeps with PyTorch's output, for a server to check a provider by."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medserve_proto.v1 import manifest_pb2 as pb
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[pb.ReferenceRow]:
+    """Makes up eight rows and has PyTorch answer them.
+
+    Args:
+        model: As it is exported, on the CPU.
+        manifest: Says what a row looks like; a risk model's training ranges have to be in it.
+        seed: Of what is random in the rows.
+    """
+    random = np.random.default_rng(seed)
+    if manifest.WhichOneof("task") == "image_classification":
+        size = manifest.image_classification.input
+        channels = 3 if size.color_space == pb.COLOR_SPACE_RGB else 1
+        pixels = made_up_images(size.height, size.width, channels, random)
+        answers = _answers(model, pixels)
+        return [
+            pb.ReferenceRow(pixels=row.tobytes(), probabilities=answer)
+            for row, answer in zip(pixels, answers, strict=True)
+        ]
+    features = made_up_patients(manifest.patient_risk.features, random)
+    return [
+        pb.ReferenceRow(features=row, probabilities=answer)
+        for row, answer in zip(features.tolist(), _answers(model, features), strict=True)
+    ]
+
+
+def reference_input(manifest: pb.Manifest) -> Pixels | Floats:
+    """The rows as the tensor that the graph takes."""
+    if manifest.WhichOneof("task") == "image_classification":
+        size = manifest.image_classification.input
+        pixels = np.stack([np.frombuffer(row.pixels, dtype=np.uint8) for row in manifest.reference])
+        return pixels.reshape(len(pixels), size.height, size.width, -1)
+    return np.array([row.features for row in manifest.reference], dtype=np.float32)
+
+
+def reference_deviation(manifest: pb.Manifest, output: Floats) -> float:
+    """Largest absolute difference between the rows' probabilities in the manifest and those of a runtime."""
+    expected = np.array([row.probabilities for row in manifest.reference], dtype=np.float32)
+    return float(np.abs(expected - output).max())
+
+
+def made_up_images(height: int, width: int, channels: int, random: np.random.Generator) -> Pixels:
+    """Noise, three of cloudy noise, two gradients, flat grey and a checkerboard: uint8 [8, height, width, channels]."""
+    down, across = np.linspace(0, 255, height), np.linspace(0, 255, width)
+    rows, columns = np.indices((height, width))
+    cloudy = [_clouds(height, width, spread, random) for spread in (20, 40, 80)]
+    planes = [
+        random.integers(0, 256, (height, width)),
+        *cloudy,
+        np.broadcast_to(across, (height, width)),
+        np.broadcast_to(down[:, np.newaxis], (height, width)),
+        np.full((height, width), 128),
+        np.where((rows // 4 + columns // 4) % 2, 192, 64),
+    ]
+    # Channels differ, so that a provider that swaps them is noticed.
+    shades = np.linspace(1, 0.5, channels)
+    pixels = np.stack(planes)[..., np.newaxis] * shades
+    return pixels.clip(0, 255).round().astype(np.uint8)
+
+
+def _clouds(height: int, width: int, spread: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """Grey values around the middle that change slowly: 5 x 5 random ones, linearly in between."""
+    coarse = 128 + spread * random.standard_normal((5, 5))
+    places = np.arange(5)
+    wide = np.stack([np.interp(np.linspace(0, 4, width), places, line) for line in coarse])
+    return np.stack([np.interp(np.linspace(0, 4, height), places, line) for line in wide.T], axis=1)
+
+
+def made_up_patients(features: Sequence[pb.Feature], random: np.random.Generator) -> Floats:
+    """Patients within the training ranges, float32 [8, features]; what may be missing is so in four of them.
+
+    Counts and concentrations crowd at their low ends, so numbers are drawn evenly on a logarithmic scale.
+    """
+    columns = [_made_up_covariate(feature, random) for feature in features]
+    patients = np.stack(columns, axis=1).astype(np.float32)
+    optional = np.array([feature.WhichOneof("missing") == "imputed_as" for feature in features])
+    # Three patients lack some, the last lacks all.
+    lost = random.random((4, len(features))) < np.array([0.3, 0.3, 0.6, 1.1])[:, np.newaxis]
+    patients[4:][lost & optional] = np.nan
+    return patients
+
+
+def _made_up_covariate(feature: pb.Feature, random: np.random.Generator) -> NDArray[np.float64]:
+    if feature.WhichOneof("kind") == "categorical":
+        return random.integers(0, len(feature.categorical.names), 8).astype(np.float64)
+    low, high = feature.numeric.training_min, feature.numeric.training_max
+    values: NDArray[np.float64] = low + np.expm1(random.random(8) * np.log1p(high - low))
+    return values.round() if feature.numeric.integer else values
+
+
+def _answers(model: nn.Module, rows: Pixels | Floats) -> list[list[float]]:
+    model.eval()
+    with torch.no_grad():
+        answers: list[list[float]] = model(torch.from_numpy(rows)).tolist()
+    return answers
