@@ -212,7 +212,7 @@ def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: R
         UsageError: the file can't be written, or its ending is not that of a picture.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -234,8 +234,8 @@ def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: R
         axes.set_xticks([100 / (100 - tick) for tick in ticks], [f"p{tick:g}" for tick in ticks], minor=False)
     for axis, plain in ((axes.yaxis, True), (axes.xaxis, len(runs) > 1)):
         if plain:
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_major_formatter(LogFormatter())
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set(ylabel="latency, ms", title=f"{model.name}, version {model.version}")
     axes.grid(alpha=0.3)
     try:
