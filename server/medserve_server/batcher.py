@@ -65,6 +65,7 @@ class Batcher:
         run: the model; takes joined inputs and the names of the outputs.
         max_rows: rows of one batch; 0 never joins requests.
         max_pending: requests in the queue.
+        sizes: rows that a batch is filled up to, by repeating its last row; none: batches are run as they come.
         max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
         observe: called after each run that succeeded with its rows, the seconds that each of its
             requests waited, and the seconds that it took.
@@ -77,12 +78,14 @@ class Batcher:
         max_rows: int,
         max_pending: int,
         max_delay: float = 0.0,
+        sizes: tuple[int, ...] = (),
         observe: Callable[[int, list[float], float], None],
     ) -> None:
         self._run = run
         self._max_rows = max_rows
         self._max_pending = max_pending
         self._max_delay = max_delay
+        self._sizes = sizes
         self._observe = observe
         self._queue: deque[Work] = deque()
         self._arrived = threading.Condition()  # guards the queue
@@ -113,6 +116,11 @@ class Batcher:
                 self._queue.append(work)
             if self._max_delay:
                 self._arrived.notify()
+
+    def clear(self) -> None:
+        """Drops all that waits; nothing is delivered for it."""
+        with self._arrived:
+            self._queue.clear()
 
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless another thread is doing that."""
@@ -176,17 +184,22 @@ class Batcher:
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
         """Joins the inputs, runs the model, and cuts the outputs along the same rows."""
+        rows = sum(work.rows for work in batch)
         if len(batch) == 1:
             inputs = batch[0].inputs
         else:
             inputs = {name: np.concatenate([work.inputs[name] for work in batch]) for name in batch[0].inputs}
+        size = next((size for size in self._sizes if size >= rows), rows)
+        if size > rows:
+            inputs = {name: np.concatenate([x, np.repeat(x[-1:], size - rows, axis=0)]) for name, x in inputs.items()}
         outputs = self._run(inputs, batch[0].outputs)
         if self._max_rows == 0:
             return [outputs]
-        rows = sum(work.rows for work in batch)
         for name, array in outputs.items():
-            if array.ndim == 0 or array.shape[0] != rows:
-                raise InferenceFailed(f"output {name} has shape {list(array.shape)} for {rows} rows of input")
+            if array.ndim == 0 or array.shape[0] != size:
+                raise InferenceFailed(f"output {name} has shape {list(array.shape)} for {size} rows of input")
+        if size > rows:
+            outputs = {name: array[:rows] for name, array in outputs.items()}
         if len(batch) == 1:
             return [outputs]
         results: list[Outcome] = []

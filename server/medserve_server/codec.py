@@ -11,35 +11,10 @@ from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_server.batcher import DEFAULT_PRIORITY
+from medserve_server.datatypes import DATATYPES, Datatype
 from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
 from medserve_server.session import Tensors, TensorSpec
 
-
-@dataclass(frozen=True, slots=True)
-class Datatype:
-    """How a datatype of the protocol is held in memory and in typed contents."""
-
-    dtype: np.dtype[np.generic]
-    contents: str | None
-    """Field of InferTensorContents; None: raw only."""
-
-
-DATATYPES = {
-    "BOOL": Datatype(np.dtype(np.bool_), "bool_contents"),
-    "UINT8": Datatype(np.dtype(np.uint8), "uint_contents"),
-    "UINT16": Datatype(np.dtype(np.uint16), "uint_contents"),
-    "UINT32": Datatype(np.dtype(np.uint32), "uint_contents"),
-    "UINT64": Datatype(np.dtype(np.uint64), "uint64_contents"),
-    "INT8": Datatype(np.dtype(np.int8), "int_contents"),
-    "INT16": Datatype(np.dtype(np.int16), "int_contents"),
-    "INT32": Datatype(np.dtype(np.int32), "int_contents"),
-    "INT64": Datatype(np.dtype(np.int64), "int64_contents"),
-    "FP16": Datatype(np.dtype(np.float16), None),
-    "BF16": Datatype(np.dtype(np.uint16), None),  # its bits: NumPy has no bfloat16
-    "FP32": Datatype(np.dtype(np.float32), "fp32_contents"),
-    "FP64": Datatype(np.dtype(np.float64), "fp64_contents"),
-    "BYTES": Datatype(np.dtype(object), "bytes_contents"),
-}
 Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
 CONTENTS_FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields)
 

@@ -48,12 +48,18 @@ class Settings(BaseSettings):
         description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
     )
 
-    provider: Literal["cpu", "cuda"] = Field(default="cpu", description="ONNX Runtime execution provider.")
+    provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
+        default="auto", description="ONNX Runtime execution provider; auto takes the first of these that works here."
+    )
+    max_deviation: PositiveFloat = Field(
+        default=0.005, description="Most that a provider may change a probability of the manifest's reference rows."
+    )
     allow_fallback: bool = Field(
         default=False, description="Serve on the CPU, with a warning, where the provider can't be had."
     )
     threads: PositiveInt | None = Field(
-        default=None, description="Threads of one inference; by default the processors this process may use."
+        default=None,
+        description="Threads of one inference; by default the processors it may use, one for a small model.",
     )
     cuda_device: int = Field(default=0, ge=0, description="Which GPU.")
     cuda_memory_limit_mib: PositiveInt | None = Field(

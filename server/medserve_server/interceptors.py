@@ -18,6 +18,7 @@ from medserve_server.metrics import MethodMetrics, Metrics, status_of
 log = logging.getLogger(__name__)
 
 DETAILS_KEY = "grpc-status-details-bin"  # where grpc's clients look for a google.rpc.Status
+MAX_DETAILS_BYTES = 4096
 KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -151,19 +152,20 @@ def _stream(
 
 
 def to_status(error: ServingError) -> status_pb2.Status:
-    """The error as clients read it: code, message, and a google.rpc.BadRequest that names the fields."""
+    """The error as clients read it: code, message, and a google.rpc.BadRequest that names the fields.
+
+    It travels as metadata, of which a client may refuse more than 8 KiB: later violations are left out beyond 4 KiB.
+    """
     status = status_pb2.Status(code=STATUS[type(error)].value[0], message=error.message)
+    bad_request = error_details_pb2.BadRequest()
+    left = MAX_DETAILS_BYTES
+    for violation in error.violations:
+        left -= len(violation.field.encode()) + len(violation.description.encode()) + 8
+        if left < 0 and bad_request.field_violations:
+            break
+        bad_request.field_violations.add(field=violation.field, description=violation.description)
     if error.violations:
         detail = AnyMessage()
-        detail.Pack(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=violation.field, description=violation.description
-                    )
-                    for violation in error.violations
-                ]
-            )
-        )
+        detail.Pack(bad_request)
         status.details.append(detail)
     return status

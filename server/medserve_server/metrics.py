@@ -44,6 +44,9 @@ class Metrics:
         self.load_seconds = self._gauge(
             "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
         )
+        self.provider_refused = self._gauge(
+            "medserve_provider_refused", "1: the model is not run on this provider, see the log.", *model, "provider"
+        )
         self.session_info = self._gauge(
             "medserve_session_info", "How a model is run; always 1.", *model, "provider", "threads", "precision"
         )

@@ -12,14 +12,15 @@ import numpy as np
 
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
-from medserve_server.codec import DATATYPES
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError, Overloaded, ServingError
 from medserve_server.images import ImageReader
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
+from medserve_server.parity import deviation
 from medserve_server.patients import PatientReader
-from medserve_server.session import Session, Tensors, TensorSpec
+from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
+from medserve_server.session import Session, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ class Model:
         self.name = name
         self.version = version
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.session = Session(path, settings)
-        self.manifest = read_manifest(path, self.session.metadata, self.session.inputs, self.session.outputs)
+        self.session, self.manifest = _open_session(name, version, path, settings, metrics)
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
@@ -52,6 +52,7 @@ class Model:
             max_rows=self.max_batch_rows,
             max_pending=settings.max_pending_requests,
             max_delay=settings.max_batch_delay_ms / 1000,
+            sizes=self._warm_sizes(),
             observe=self.metrics.executed,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
@@ -119,20 +120,59 @@ class Model:
         return self._deliver[loop]
 
     def close(self) -> None:
-        """Frees the model's thread. Call it when no request is left."""
+        """Drops what waits, and frees the model's thread when its last run is over."""
+        self._batcher.clear()
         self._thread.shutdown()
 
+    def _warm_sizes(self) -> tuple[int, ...]:
+        """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
+        if self.session.provider not in PAYS_FOR_NEW_SHAPES or not self.max_batch_rows:
+            return ()
+        powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
+        return tuple(sorted({*powers, self.max_batch_rows}))
+
     def _warm_up(self, path: Path) -> None:
-        """Runs zeros, so that the first request finds kernels chosen and memory allocated."""
+        """Runs zeros in every size that will be asked for."""
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
         try:
-            self.session.run({spec.name: _zeros(spec) for spec in self.session.inputs}, self.output_names)
+            for rows in self._warm_sizes() or (1,):
+                self.session.warm_up(rows)
+            self.session.choose_threads()
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
             log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, error)
+
+
+def _open_session(
+    name: str, version: str, path: Path, settings: Settings, metrics: Metrics
+) -> tuple[Session, Manifest | None]:
+    """Loads the file onto the first provider that takes it and gives what PyTorch gave.
+
+    Raises:
+        ModelLoadError: there is none; the message says what was wrong with the last one.
+    """
+    refused: ModelLoadError | None = None
+    for provider in candidates(settings):
+        try:
+            session = Session(path, provider, settings)
+            manifest = read_manifest(path, session.metadata, session.inputs, session.outputs)
+            worst = deviation(session, manifest) if manifest is not None else None
+            if worst is not None and worst > settings.max_deviation:
+                raise ModelLoadError(
+                    f"{path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
+                    f"--max-deviation allows {settings.max_deviation:g}"
+                )
+        except ModelLoadError as error:
+            refused = error
+            metrics.provider_refused.labels(name, version, provider).set(1)
+            log.warning("%s is not used: %s", provider, error)
+        else:
+            return session, manifest
+    assert refused is not None  # noqa: S101 - there is always a candidate
+    raise refused
 
 
 class _Parts:
@@ -201,8 +241,3 @@ def _joins_rows(manifest: Manifest | None, session: Session) -> bool:
     if manifest is not None:
         return True  # the manifest was checked against the graph: its first axis is the batch
     return len(symbols) == 1 and all(symbol is not None and BATCH_SYMBOL.fullmatch(symbol) for symbol in symbols)
-
-
-def _zeros(spec: TensorSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    shape = tuple(1 if size == -1 else size for size in spec.shape)
-    return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype].dtype)

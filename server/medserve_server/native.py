@@ -96,6 +96,7 @@ class NativeFront:
         end = time.monotonic() + seconds
         while self._open and time.monotonic() < end:
             time.sleep(0.01)
+        time.sleep(0.1)  # the last answers may still be on their way into the sockets
         return not self._open
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ class NativeFront:
                     model = self._take(number, method, payload, details[2])
                     if model is not None:
                         models.add(model)
-                elif call := self._open.pop(number, None):
+                elif call := self._open.get(number):
                     self._withdraw(call)
             for model in list(models)[1:]:
                 model.run_soon()
@@ -179,13 +180,10 @@ class NativeFront:
             except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
                 self._fail(call, error)
                 continue
-            if self._open.pop(call.number, None) is not None:
-                self._front.respond(call.number, payload)
-                self._ended(call, grpc.StatusCode.OK)
+            self._front.respond(call.number, payload)
+            self._ended(call, grpc.StatusCode.OK)
 
     def _fail(self, call: _Call, error: Exception) -> None:
-        if self._open.pop(call.number, None) is None:
-            return
         code = status_of(error)
         trailing = None
         if isinstance(error, ServingError):
@@ -204,6 +202,9 @@ class NativeFront:
         self._ended(call, grpc.StatusCode.CANCELLED)
 
     def _ended(self, call: _Call, code: grpc.StatusCode) -> None:
+        # An answer and the client's leaving may come at once: the first of them ends the call.
+        if self._open.pop(call.number, None) is None:
+            return
         if call.timer is not None:
             call.timer.end(code)
         call.method.ended(code, time.monotonic() - call.began)

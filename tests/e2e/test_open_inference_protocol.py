@@ -296,7 +296,8 @@ def test_a_row_on_which_the_model_fails_fails_alone(stub: GRPCInferenceServiceSt
         request = raw_request("lookup", np.array([index], np.int64), "INT64")
         calls.append(stub.ModelInfer.future(request))
         if len(calls) % 8 == 0:  # stays below the queue's bound
-            calls[-1].exception()
+            for call in calls[-8:]:
+                call.code()
     for index, call in zip(indices, calls, strict=True):
         if index == 99:
             assert call.code() is grpc.StatusCode.INTERNAL
@@ -327,6 +328,25 @@ def test_an_expired_request_is_not_computed(stub: GRPCInferenceServiceStub) -> N
     assert first.code() is grpc.StatusCode.OK
     stub.ModelInfer(request)
     assert executions() - before <= 2 * 64
+
+
+def test_a_timeout_parameter_ends_the_wait(stub: GRPCInferenceServiceStub) -> None:
+    request = raw_request("slow", np.zeros((64, 1), np.float32), "FP32")
+    running = [stub.ModelInfer.future(request) for _ in range(3)]
+    request.parameters["timeout"].int64_param = 1  # microsecond
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request)
+    assert code_of(caught) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert {call.code() for call in running} == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("name", ["priority", "timeout"])
+def test_a_wrong_parameter_is_named(stub: GRPCInferenceServiceStub, name: str) -> None:
+    request = floats([1, 2, 3])
+    request.parameters[name].string_param = "high"
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request)
+    assert "whole number" in violations(caught.value)[f"parameters[{name}]"]
 
 
 def test_a_stream_answers_in_order_and_survives_a_bad_request(stub: GRPCInferenceServiceStub) -> None:

@@ -28,7 +28,7 @@ async def answer_in_order(
         Unavailable: the server is stopping, after the last answer.
     """
     answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
-    free = asyncio.Semaphore(window)
+    free = asyncio.Semaphore(window - 1)  # beside the one that is being read
 
     async def read() -> None:
         # Cancelled here, it has no request in its hands: each is queued as soon as it is read.

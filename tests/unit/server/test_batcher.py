@@ -205,3 +205,16 @@ def test_a_model_that_loses_rows_fails_the_request() -> None:
     ((outcome,),) = caller.outcomes.values()
     assert isinstance(outcome, InferenceFailed)
     assert outcome.message == "output y has shape [2, 1] for 3 rows of input"
+
+
+def test_a_batch_is_filled_up_to_a_warm_size_and_cut_back() -> None:
+    model = Doubling()
+    caller = Caller(Batcher(model, max_rows=8, max_pending=9, sizes=(1, 2, 4, 8), observe=lambda *_: None))
+    for value in range(5):
+        caller.submit(value, rows(value))
+    caller.finish()
+    assert model.batches == [8]
+    for value in range(5):
+        (outcome,) = caller.outcomes[value]
+        assert isinstance(outcome, dict)
+        assert outcome["y"].tolist() == [[value * 2]]
