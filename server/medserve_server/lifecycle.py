@@ -83,6 +83,7 @@ class Server:
             await self._transport.close()
             for model in self.models:
                 model.close()
+            self._transport.join()
             self._decoders.shutdown()
             stop_metrics()
 

@@ -103,6 +103,9 @@ class NativeFront:
         """Closes all connections."""
         self._closed = True
         self._front.close()
+
+    def join(self) -> None:
+        """Waits for the threads, each of which ends with the run of a model that it is in."""
         for thread in self._threads:
             thread.join()
 

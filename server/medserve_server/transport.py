@@ -100,8 +100,13 @@ class Transport:
         return answered and loop.time() - started < grace
 
     async def close(self) -> None:
-        """Ends everything at once."""
+        """Ends all calls at once."""
         if self.native:
             await asyncio.to_thread(self._front.close)
             shutil.rmtree(self._folder, ignore_errors=True)
         await self._grpcio.stop(None)
+
+    def join(self) -> None:
+        """Waits for the threads that run models; to be called when nothing waits for one any more."""
+        if self.native:
+            self._front.join()
