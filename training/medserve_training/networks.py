@@ -101,12 +101,15 @@ class ImageClassifier(nn.Module):
         self.network = network
         self.mean: Tensor
         self.deviation: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32)[:, None, None])
 
     def forward(self, image: Tensor) -> Tensor:
-        """Standardises each channel, moves the channels to the front, runs the network."""
-        logits: Tensor = self.network(((image.float() - self.mean) / self.deviation).permute(0, 3, 1, 2))
+        """Moves the channels to the front, standardises each, runs the network."""
+        # In this order ONNX Runtime standardises a plane at a time; with the channels last it takes one pixel at a
+        # time, which was a fifth of the whole model's time.
+        planes = image.permute(0, 3, 1, 2).float()
+        logits: Tensor = self.network((planes - self.mean) / self.deviation)
         return logits
 
 
