@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
 
+EXPIRED = "the deadline passed while the request waited"
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
@@ -65,6 +66,7 @@ class Batcher:
         run: the model; takes joined inputs and the names of the outputs.
         max_rows: rows of one batch; 0 never joins requests.
         max_pending: requests in the queue.
+        runs: how many threads may run the model at once.
         sizes: rows that a batch is filled up to, by repeating its last row; none: batches are run as they come.
         max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
         observe: called after each run that succeeded with its rows, the seconds that each of its
@@ -77,6 +79,7 @@ class Batcher:
         *,
         max_rows: int,
         max_pending: int,
+        runs: int = 1,
         max_delay: float = 0.0,
         sizes: tuple[int, ...] = (),
         observe: Callable[[int, list[float], float], None],
@@ -89,7 +92,7 @@ class Batcher:
         self._observe = observe
         self._queue: deque[Work] = deque()
         self._arrived = threading.Condition()  # guards the queue
-        self._model = threading.Lock()  # held by the thread that runs the model
+        self._free = runs  # threads that may still begin to run the model
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -97,8 +100,8 @@ class Batcher:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is running the model, and will take what waits."""
-        return self._model.locked()
+        """Whether as many threads as may are running the model: one of them will take what waits."""
+        return self._free == 0
 
     def submit(self, work: Work) -> None:
         """Queues work behind all of the same or a higher priority.
@@ -123,17 +126,21 @@ class Batcher:
             self._queue.clear()
 
     def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless another thread is doing that."""
-        # Looked at again after the lock is free: work may have come while its holder was leaving.
-        while self._queue and self._model.acquire(blocking=False):
-            try:
-                while batch := self._next_batch():
-                    self._answer(batch)
-            finally:
-                self._model.release()
+        """Runs the model on all that waits, unless as many threads as may are doing that."""
+        with self._arrived:
+            if not self._free:
+                return
+            self._free -= 1
+        try:
+            while batch := self._next_batch():
+                self._answer(batch)
+        except BaseException:
+            with self._arrived:
+                self._free += 1
+            raise
 
     def _next_batch(self) -> list[Work]:
-        """Takes work from the head of the queue as long as it fits together."""
+        """Takes work from the head of the queue as long as it fits together; frees the thread where there is none."""
         batch: list[Work] = []
         expired: list[tuple[Work, Outcome]] = []
         rows = 0
@@ -146,14 +153,15 @@ class Batcher:
                 if head.withdrawn:
                     self._queue.popleft()
                 elif head.deadline is not None and now >= head.deadline:
-                    expired.append(
-                        (self._queue.popleft(), DeadlineExceeded("the deadline passed while the request waited"))
-                    )
+                    expired.append((self._queue.popleft(), DeadlineExceeded(EXPIRED)))
                 elif batch and (rows + head.rows > self._max_rows or head.key != batch[0].key):
                     break
                 else:
                     batch.append(self._queue.popleft())
                     rows += head.rows
+            if not batch:
+                # Under the lock: work that is submitted after this finds a free thread.
+                self._free += 1
         _deliver(expired)
         return batch
 

@@ -1,6 +1,5 @@
 """The Open Inference Protocol's tensors to and from NumPy arrays, checked against the graph."""
 
-import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -128,12 +127,14 @@ def _scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
 def _refuse_extensions(request: pb.ModelInferRequest) -> None:
     """Refuses what would change the meaning of a request if it were ignored."""
     asked = [f"parameters[{name}]" for name in request.parameters if name.startswith("sequence_")]
-    for tensor in itertools.chain[Tensor](request.inputs, request.outputs):
-        asked += [
-            f"{tensor.name}.parameters[{name}]"
-            for name in tensor.parameters
-            if name.startswith("shared_memory_") or name == "classification"
-        ]
+    tensors: list[Tensor] = [*request.inputs, *request.outputs]
+    for tensor in tensors:
+        if tensor.parameters:
+            asked += [
+                f"{tensor.name}.parameters[{name}]"
+                for name in tensor.parameters
+                if name.startswith("shared_memory_") or name == "classification"
+            ]
     if asked:
         raise Unsupported(
             f"{asked[0]} asks for an extension that this server does not have",
@@ -148,25 +149,27 @@ def _name_violations(
         ("inputs", [tensor.name for tensor in request.inputs], [spec.name for spec in inputs]),
         ("outputs", [tensor.name for tensor in request.outputs], [spec.name for spec in outputs]),
     ):
+        if given == known or not given:
+            continue
         for index, name in enumerate(given):
             if name not in known:
                 text = f"is {name[:128]!r}, the model's {kind} are {', '.join(known)}"
                 yield FieldViolation(f"{kind}[{index}].name", text)
             elif name in given[:index]:
                 yield FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time")
-    missing = [spec for spec in inputs if all(tensor.name != spec.name for tensor in request.inputs)]
-    for spec in missing:
-        yield FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
+    present = {tensor.name for tensor in request.inputs}
+    for spec in inputs:
+        if spec.name not in present:
+            yield FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
 
 
 def _check_shape(tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec) -> None:
     if tensor.datatype != spec.datatype:
         raise _WrongTensor("datatype", f"is {tensor.datatype[:32]!r}, expected {spec.datatype}")
     shape = list(tensor.shape)
-    fits = len(shape) == len(spec.shape) and all(
-        size >= 0 if free == -1 else size == free for size, free in zip(shape, spec.shape, strict=True)
-    )
-    if not fits:
+    if len(shape) != len(spec.shape) or any(
+        size < 0 if free == -1 else size != free for size, free in zip(shape, spec.shape, strict=True)
+    ):
         raise _WrongTensor("shape", f"is {shape[:16]}, expected {list(spec.shape)} with any size for -1")
     if shape and shape[0] == 0:
         raise _WrongTensor("shape", f"is {shape}: the batch is empty; expected at least 1 row")

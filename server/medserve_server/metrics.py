@@ -181,12 +181,13 @@ class ModelMetrics:
         for wait in waits:
             self._queue_seconds.observe(wait)
         statistics = self.statistics
-        statistics.rows += rows
-        statistics.executions += 1
-        statistics.last_inference = time.time()
-        statistics.queue.add(sum(waits), len(waits))
-        statistics.compute.add(seconds * len(waits), len(waits))
-        statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
+        with self._lock:
+            statistics.rows += rows
+            statistics.executions += 1
+            statistics.last_inference = time.time()
+            statistics.queue.add(sum(waits), len(waits))
+            statistics.compute.add(seconds * len(waits), len(waits))
+            statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
 
     def request(self, api: str) -> "RequestTimer":
         """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""

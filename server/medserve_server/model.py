@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
+from medserve_server.cpus import available_cpus
 from medserve_server.errors import ModelLoadError, Overloaded, ServingError
 from medserve_server.images import ImageReader
 from medserve_server.manifest import read_manifest
@@ -47,17 +49,19 @@ class Model:
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
         self.metrics = ModelMetrics(metrics, name, version)
+        self._warm_up(path)
+        self.runs = max(1, available_cpus() // self.session.threads) if self.session.provider == "cpu" else 1
         self._batcher = Batcher(
             self.session.run,
             max_rows=self.max_batch_rows,
             max_pending=settings.max_pending_requests,
+            runs=self.runs,
             max_delay=settings.max_batch_delay_ms / 1000,
             sizes=self._warm_sizes(),
             observe=self.metrics.executed,
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
+        self._threads = ThreadPoolExecutor(self.runs, thread_name_prefix=f"model-{name}")
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
-        self._warm_up(path)
         session = self.session
         seconds = time.monotonic() - started
         self.metrics.loaded(session.provider, session.threads, session.precision, seconds, self._batcher.__len__)
@@ -86,7 +90,7 @@ class Model:
     def run_soon(self) -> None:
         """Has a thread of the model do `run_waiting`, where none does yet."""
         if not self._batcher.busy:
-            self._thread.submit(self.run_waiting)
+            self._threads.submit(self.run_waiting)
 
     async def infer(
         self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
@@ -122,7 +126,7 @@ class Model:
     def close(self) -> None:
         """Drops what waits, and frees the model's thread when its last run is over."""
         self._batcher.clear()
-        self._thread.shutdown()
+        self._threads.shutdown()
 
     def _warm_sizes(self) -> tuple[int, ...]:
         """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
@@ -180,6 +184,7 @@ class _Parts:
 
     def __init__(self, whole: Work, max_rows: int) -> None:
         self._whole = whole
+        self._lock = threading.Lock()
         self._results: dict[int, Arrays] = {}
         self.works = [
             Work(
@@ -196,18 +201,21 @@ class _Parts:
         ]
 
     def _collect(self, outcomes: list[tuple[Work, Outcome]]) -> None:
-        """Takes outcomes of parts, always in the thread that runs the model."""
-        for part, outcome in outcomes:
-            if isinstance(outcome, ServingError):
-                self._whole.deliver([(self._whole, outcome)])
-                self._whole.cancelled = True
+        """Takes outcomes of parts, from any thread that runs the model."""
+        with self._lock:
+            for part, outcome in outcomes:
+                if isinstance(outcome, ServingError):
+                    if not self._whole.cancelled:
+                        self._whole.deliver([(self._whole, outcome)])
+                        self._whole.cancelled = True  # the other parts are not needed any more
+                    return
+                assert isinstance(part.receipt, int)  # noqa: S101 - set above
+                self._results[part.receipt] = outcome
+            if len(self._results) < len(self.works):
                 return
-            assert isinstance(part.receipt, int)  # noqa: S101 - set above
-            self._results[part.receipt] = outcome
-        if len(self._results) == len(self.works):
-            results = [self._results[start] for start in sorted(self._results)]
-            joined = {name: np.concatenate([result[name] for result in results]) for name in self._whole.outputs}
-            self._whole.deliver([(self._whole, joined)])
+        results = [self._results[start] for start in sorted(self._results)]
+        joined = {name: np.concatenate([result[name] for result in results]) for name in self._whole.outputs}
+        self._whole.deliver([(self._whole, joined)])
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, outcomes: list[tuple[Work, Outcome]]) -> None:
