@@ -37,6 +37,8 @@ train: .venv-dev/installed
 
 bench: .venv-dev/installed
 	.venv-dev/bin/medserve-train article-risk
+	.venv-dev/bin/python -m benchmarks.environments
+	.venv-dev/bin/python -m benchmarks.serving $(ARGS)
 
 proto: .venv-proto/installed
 	.venv-proto/bin/python proto/generate.py

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
         default=0.0, ge=0, description="Milliseconds that a request may wait for others to fill its batch."
     )
     max_request_rows: PositiveInt = Field(default=4096, description="Images, patients or rows of one request.")
+    max_connection_streams: PositiveInt = Field(
+        default=256, description="Calls under way on one connection; a client keeps the next ones to itself."
+    )
     max_message_mib: PositiveInt = Field(default=64, description="Size of a gRPC message, either way, in MiB.")
     max_image_megapixels: PositiveFloat = Field(
         default=40.0, description="Pixels of an encoded image, in millions, checked before it is decoded."

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from medserve_server.batcher import Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
+from medserve_server.errors import InvalidInput, MessageTooLarge, Overloaded, ServingError, Unavailable
 from medserve_server.interceptors import DETAILS_KEY, to_status
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
@@ -68,11 +68,15 @@ class NativeFront:
         self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
         self._stopping = stopping
         self._decoders = decoders
+        self._max_open = settings.max_pending_requests
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._front = NativeGrpcFront(
-            f"{host}:{settings.port}", [(api.method, False) for api in apis], call_details=True
+            f"{host}:{settings.port}",
+            [(api.method, False) for api in apis],
+            call_details=True,
+            max_concurrent_streams=settings.max_connection_streams,
         )
         self._front.set_fallback(fallback)
         self._threads: list[threading.Thread] = []
@@ -133,6 +137,9 @@ class NativeFront:
         call.method.started()
         api = self._apis[method]
         try:
+            # Before anything is read: a flood has to cost less to refuse than to answer.
+            if len(self._open) > self._max_open:
+                raise Overloaded(f"{self._max_open} requests are being answered already; try again later")
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)

@@ -45,10 +45,16 @@ class Transport:
         options = [
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
+            ("grpc.max_concurrent_streams", settings.max_connection_streams),
+            # Without these, grpc drops calls that wait for the event loop as CANCELLED, which says nothing.
+            ("grpc.server.max_pending_requests", 1_000_000),
+            ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
             # Two servers on one port would split its connections without a word.
             ("grpc.so_reuseport", 0),
         ]
-        self._grpcio = aio.server(interceptors=[self._interceptor], options=options)
+        self._grpcio = aio.server(
+            interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=settings.max_pending_requests
+        )
         add_services(self._grpcio)
         # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
         self.native = settings.transport == "native"
