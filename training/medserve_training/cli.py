@@ -64,11 +64,33 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
     verify.set_defaults(run=_verify)
 
+    quantize = commands.add_parser("quantize", parents=[data], help="write a variant that computes in 8-bit integers")
+    quantize.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
+    quantize.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
+    quantize.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    quantize.add_argument("--output", type=Path, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)")
+    quantize.add_argument("--rows", type=_count, default=512, help="training pictures to calibrate on (default: 512)")
+    quantize.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.002,
+        help="refuse where the AUROC on validation falls by more (default: 0.002)",
+    )
+    quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
+    quantize.set_defaults(run=_quantize)
+
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -110,6 +132,31 @@ def _verify(options: argparse.Namespace) -> int:
         console.print(f"[red]{len(wrong)} of {len(comparisons)} figures differ by more than {TOLERANCE:g}.")
         return 1
     console.print(f"All {len(comparisons)} figures are the same to within {TOLERANCE:g}.")
+    return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from medserve_training.quantize import SERVER_DEVIATION, load_source, quantize  # noqa: PLC0415
+
+    source = load_source(options.model, options.data, options.recipe, options.data_dir)
+    folder = options.output or options.model.resolve().parent.parent.parent / f"{source.manifest.name}-int8" / "1"
+    path = folder / "model.onnx"
+    result = quantize(source, path, options.rows, options.max_loss, options.seed)
+    found = result.quantization
+    table = Table("figure", "value", title=str(path))
+    table.add_row(f"{found.metric} on validation, before", f"{found.metric_before:.5f}")
+    table.add_row(f"{found.metric} on validation, after", f"{found.metric_after:.5f}")
+    table.add_row("largest change of a probability on validation", f"{found.max_deviation:.4f}")
+    table.add_row("largest change of a probability on the reference rows", f"{result.reference_deviation:.4f}")
+    for size, speedup in result.speedups.items():
+        table.add_row(f"speed-up at batch {size}, one core", f"{speedup:.2f}")
+    console = Console()
+    console.print(table)
+    if result.reference_deviation > SERVER_DEVIATION:
+        console.print(
+            f"[yellow]The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
+            "a larger --max-deviation than that. Another --seed or more --rows may do better.",
+        )
     return 0
 
 

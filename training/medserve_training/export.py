@@ -46,7 +46,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelP
             opset_version=OPSET,
             verbose=False,
         )
-    graph = _strip(cast("torch.onnx.ONNXProgram", exported).model_proto)
+    graph = strip(cast("torch.onnx.ONNXProgram", exported).model_proto)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
@@ -65,7 +65,7 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """Removes stack traces and source paths, which the exporter leaves in metadata and doc strings."""
     graph = model.graph
     for entry in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):

@@ -159,10 +159,17 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for group in manifest.patient_risk.risk_groups:
         found[f"risk group {group.label}: risk below"] = group.risk_below
     for evaluation in manifest.evaluations:
-        found[f"{evaluation.split}: size"] = evaluation.size
-        for metric in evaluation.metrics:
-            found[f"{evaluation.split}: {metric.name}"] = metric.value
-            if metric.HasField("interval"):
-                found[f"{evaluation.split}: {metric.name}, low"] = metric.interval.low
-                found[f"{evaluation.split}: {metric.name}, high"] = metric.interval.high
+        found |= _evaluation_figures(evaluation)
+    if manifest.HasField("quantization"):
+        found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
+    return found
+
+
+def _evaluation_figures(evaluation: pb.Evaluation) -> dict[str, float]:
+    found: dict[str, float] = {f"{evaluation.split}: size": evaluation.size}
+    for metric in evaluation.metrics:
+        found[f"{evaluation.split}: {metric.name}"] = metric.value
+        if metric.HasField("interval"):
+            found[f"{evaluation.split}: {metric.name}, low"] = metric.interval.low
+            found[f"{evaluation.split}: {metric.name}, high"] = metric.interval.high
     return found

@@ -57,6 +57,13 @@ def measure_patients(manifest: pb.Manifest, output: Splits[NDArray[np.float32]],
     _evaluate(manifest, metrics, {"validation": len(data.validation.times), "test": len(data.test.times)})
 
 
+def validation_metric(manifest: pb.Manifest, name: str) -> float:
+    """One figure of the validation split."""
+    (evaluation,) = (evaluation for evaluation in manifest.evaluations if evaluation.split == "validation")
+    (metric,) = (metric for metric in evaluation.metrics if metric.name == name)
+    return metric.value
+
+
 def _evaluate(manifest: pb.Manifest, metrics: Mapping[str, list[pb.Metric]], sizes: Mapping[str, int]) -> None:
     del manifest.evaluations[:]
     for split, figures in metrics.items():

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.covariates import describe
-from medserve_training.errors import UserError
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, read_manifest, set_covariates
-from medserve_training.measure import measure_images, measure_patients
+from medserve_training.measure import measure_images, measure_patients, validation_metric
+from medserve_training.origin import hold_to_training_data, recipe_of
 from medserve_training.patient_data import load_patients
-from medserve_training.recipe import ImageTask, load_recipe, recipe_names
-from medserve_training.splits import Images, Patients, fingerprint
+from medserve_training.recipe import ImageTask
 
 TOLERANCE = 1e-6
 
@@ -46,30 +45,20 @@ def verify(path: Path, data: str, recipe_name: str | None, data_dir: Path) -> li
         UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
     """
     manifest = read_manifest(path)
-    recipe_name = recipe_name or manifest.training.recipe
-    if recipe_name not in recipe_names() and not Path(recipe_name).is_file():
-        raise UserError(f"{path} was trained with the recipe {recipe_name!r}; name that recipe's file with --recipe")
-    recipe = load_recipe(recipe_name, [f"seed={manifest.training.seed}"], data)
+    recipe = recipe_of(path, manifest, data, recipe_name)
     fresh = pb.Manifest()
     fresh.CopyFrom(manifest)
     session = open_session(path)
     if isinstance(recipe.task, ImageTask):
         images = load_images(recipe, recipe.task, data_dir)
-        _same_training_data(manifest, images.train)
+        hold_to_training_data(manifest, images.train)
         measure_images(fresh, images.map(lambda rows: predict(session, rows.pixels)), images)
     else:
         patients, schema = load_patients(recipe)
-        _same_training_data(manifest, patients.train)
+        hold_to_training_data(manifest, patients.train)
         set_covariates(fresh.patient_risk, describe(patients.train, schema))
         measure_patients(fresh, patients.map(lambda rows: predict(session, rows.features)), patients)
+    if fresh.HasField("quantization"):
+        fresh.quantization.metric_after = validation_metric(fresh, fresh.quantization.metric)
     stated, recomputed = figures(manifest), figures(fresh)
     return [Comparison(name, stated.get(name), recomputed.get(name)) for name in {**stated, **recomputed}]
-
-
-def _same_training_data(manifest: pb.Manifest, train: Images | Patients) -> None:
-    found = fingerprint(train)
-    if found != manifest.training.data_sha256:
-        raise UserError(
-            f"the training split has the SHA-256 {found}, the manifest names {manifest.training.data_sha256}: either "
-            "the data is another, or the recipe's split is; --recipe names the file that the model was trained with",
-        )
