@@ -36,12 +36,12 @@ def _print_table(server: Server) -> None:
     table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
     for model in server.models:
         session = model.session
-        threads = f", {session.threads} threads" if session.provider == "cpu" else ""
+        cores = f", {model.runs} x {session.threads} thread{'s' * (session.threads > 1)}"
         table.add_row(
             model.name,
             model.version,
             model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
-            f"{session.provider}{threads}",
+            f"{session.provider}{cores if session.provider == 'cpu' else ''}",
             f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
         )
     host = server.settings.host

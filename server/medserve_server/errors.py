@@ -29,7 +29,8 @@ class InvalidInput(ServingError):
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         first, more = violations[0], len(violations) - 1
         tail = f" (and {more} more: see the error's details)" if more else ""
-        super().__init__(f"{first.field}: {first.description}{tail}", violations)
+        field = f"{first.field}: " if first.field else ""
+        super().__init__(f"{field}{first.description}{tail}", violations)
 
     @classmethod
     def of(cls, field: str, description: str) -> "InvalidInput":

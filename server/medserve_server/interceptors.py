@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from medserve_server.errors import STATUS, ServingError, Unavailable
+from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class CallInterceptor(aio.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, path: str, handler: Handler) -> Handler:
-        codec = (handler.request_deserializer, handler.response_serializer)
+        # Messages are parsed inside of the call: grpc would log each that it can't parse, with its bytes.
+        parse = _parser(handler.request_deserializer or bytes)
+        codec = (None, handler.response_serializer)
         metrics = MethodMetrics(self._metrics, KINDS[handler.request_streaming, handler.response_streaming], path)
         # A stopping server still has to say that it is.
         stopping = None if path.startswith("/grpc.") else self._stopping
@@ -81,10 +84,10 @@ class CallInterceptor(aio.ServerInterceptor):
             return _Call(metrics, context, stopping)
 
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call), *codec)
+            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
         if handler.stream_stream is not None:
             behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
-            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call), *codec)
+            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, parse), *codec)
         return handler  # Health.Watch alone, which lasts as long as its client likes
 
 
@@ -126,25 +129,39 @@ class _Call:
         return status_of(error)
 
 
+Parser = Callable[[bytes], Any]
+
+
+def _parser(deserialize: Parser) -> Parser:
+    def parse(payload: bytes) -> Any:  # noqa: ANN401 - of the method's request type
+        try:
+            return deserialize(payload)
+        except DecodeError:
+            raise InvalidInput.of("", f"{len(payload)} bytes that are no message of this method") from None
+
+    return parse
+
+
 def _unary(
-    behaviour: Callable[..., Awaitable[object]], make_call: Callable[[Context], _Call]
+    behaviour: Callable[..., Awaitable[object]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., Awaitable[object]]:
-    async def answer(request: object, context: Context) -> object:
+    async def answer(payload: bytes, context: Context) -> object:
         call = make_call(context)
         async with call:
             call.refuse_late()
-            return await behaviour(request, context)
+            return await behaviour(parse(payload), context)
 
     return answer
 
 
 def _stream(
-    behaviour: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call]
+    behaviour: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., AsyncIterator[Any]]:
-    async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    async def answer(payloads: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         call = make_call(context)
         async with call:
             call.refuse_late()
+            requests = (parse(payload) async for payload in payloads)
             async for response in behaviour(requests, context):
                 yield response
 

@@ -160,7 +160,7 @@ class NativeFront:
         try:
             return api.request_type.FromString(payload)
         except DecodeError:
-            raise InvalidInput.of("", f"the message is no {api.request_type.DESCRIPTOR.full_name}") from None
+            raise InvalidInput.of("", f"{len(payload)} bytes that are no message of this method") from None
 
     def _read(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
         job = call.job = api.read(model, request)

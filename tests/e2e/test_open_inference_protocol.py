@@ -288,6 +288,22 @@ def test_a_message_over_the_limit_is_refused(stub: GRPCInferenceServiceStub) -> 
     assert stub.ModelInfer(floats([1, 2, 3])).raw_output_contents, "the server goes on serving"
 
 
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady"])
+def test_bytes_that_are_no_message_are_refused(zoo_channel: grpc.Channel, method: str) -> None:
+    call: Any = zoo_channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff\xff\xff")
+    assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
+    assert "3 bytes that are no message of this method" in str(caught.value.details())
+
+
+def test_bytes_that_are_no_message_end_a_stream(zoo_channel: grpc.Channel) -> None:
+    call: Any = zoo_channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([b"\xff\xff\xff"])))
+    assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_row_on_which_the_model_fails_fails_alone(stub: GRPCInferenceServiceStub) -> None:
     """Requests of one batch: those with an index outside the table fail, the others get their own answers."""
     indices = [0, 1, 99, 2, 3, 99, 1, 0] * 8
