@@ -66,7 +66,7 @@ class Batcher:
         run: the model; takes joined inputs and the names of the outputs.
         max_rows: rows of one batch; 0 never joins requests.
         max_pending: requests in the queue.
-        runs: how many threads may run the model at once.
+        runs: how many threads may run the model at once; one alone does, unless a full batch waits.
         sizes: rows that a batch is filled up to, by repeating its last row; none: batches are run as they come.
         max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
         observe: called after each run that succeeded with its rows, the seconds that each of its
@@ -92,6 +92,8 @@ class Batcher:
         self._observe = observe
         self._queue: deque[Work] = deque()
         self._arrived = threading.Condition()  # guards the queue
+        self._rows = 0  # of all that waits
+        self._runs = runs
         self._free = runs  # threads that may still begin to run the model
 
     def __len__(self) -> int:
@@ -100,8 +102,11 @@ class Batcher:
 
     @property
     def busy(self) -> bool:
-        """Whether as many threads as may are running the model: one of them will take what waits."""
-        return self._free == 0
+        """Whether a thread that runs the model will take what waits.
+
+        A second one would only make two small batches out of one, and small batches cost more a row.
+        """
+        return self._free == 0 or (self._free < self._runs and self._rows < self._max_rows)
 
     def submit(self, work: Work) -> None:
         """Queues work behind all of the same or a higher priority.
@@ -117,6 +122,7 @@ class Batcher:
                 self._queue.insert(position, work)
             else:
                 self._queue.append(work)
+            self._rows += work.rows
             if self._max_delay:
                 self._arrived.notify()
 
@@ -124,11 +130,12 @@ class Batcher:
         """Drops all that waits; nothing is delivered for it."""
         with self._arrived:
             self._queue.clear()
+            self._rows = 0
 
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless as many threads as may are doing that."""
         with self._arrived:
-            if not self._free:
+            if self.busy:
                 return
             self._free -= 1
         try:
@@ -151,14 +158,16 @@ class Batcher:
             while self._queue:
                 head = self._queue[0]
                 if head.withdrawn:
-                    self._queue.popleft()
+                    pass
                 elif head.deadline is not None and now >= head.deadline:
-                    expired.append((self._queue.popleft(), DeadlineExceeded(EXPIRED)))
+                    expired.append((head, DeadlineExceeded(EXPIRED)))
                 elif batch and (rows + head.rows > self._max_rows or head.key != batch[0].key):
                     break
                 else:
-                    batch.append(self._queue.popleft())
+                    batch.append(head)
                     rows += head.rows
+                self._queue.popleft()
+                self._rows -= head.rows
             if not batch:
                 # Under the lock: work that is submitted after this finds a free thread.
                 self._free += 1
@@ -167,7 +176,7 @@ class Batcher:
 
     def _wait_for_more(self) -> None:
         """Lets the oldest request wait until the batch is full or `max_delay` is over."""
-        while self._queue and sum(work.rows for work in self._queue) < self._max_rows:
+        while self._queue and self._rows < self._max_rows:
             left = min(work.since for work in self._queue) + self._max_delay - time.monotonic()
             if left <= 0:
                 return

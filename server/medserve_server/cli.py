@@ -16,19 +16,24 @@ from medserve_server.lifecycle import Server
 def main() -> None:
     """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
     settings = Settings.read(sys.argv[1:])
-    # Pillow warns of sloppy metadata in pictures that it reads all the same; anyone could fill the log with that.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    _prepare(settings)
     try:
         asyncio.run(_serve(settings))
-    except (ModelLoadError, OSError) as error:
+    except (ModelLoadError, ModuleNotFoundError, OSError) as error:  # the second names the extra to install
         raise SystemExit(f"medserve-server: {error}") from None
 
 
 async def _serve(settings: Settings) -> None:
     await Server(settings).run(_print_table)
+
+
+def _prepare(settings: Settings) -> None:
+    """Sets up logging and warnings."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # Pillow warns of sloppy metadata in pictures that it reads all the same; anyone could fill the log with that.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def _print_table(server: Server) -> None:

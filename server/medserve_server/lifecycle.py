@@ -74,7 +74,7 @@ class Server:
         self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
         try:
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
-            self._transport.models_loaded(sum(model.runs for model in self.models))
+            self._transport.models_loaded(len(list(self.models)))
             await self._health.set_serving(True)
             started(self)
             await self._stop_asked.wait()

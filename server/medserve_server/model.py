@@ -62,9 +62,9 @@ class Model:
         )
         self._threads = ThreadPoolExecutor(self.runs, thread_name_prefix=f"model-{name}")
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
-        session = self.session
+        precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
-        self.metrics.loaded(session.provider, session.threads, session.precision, seconds, self._batcher.__len__)
+        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher.__len__)
 
     def submit(self, work: Work) -> None:
         """Queues work, in parts where it has more rows than a batch; `run_waiting` has to follow.

@@ -53,7 +53,6 @@ class Session:
         self._settings = settings
         self.threads = settings.threads or available_cpus()
         self._load()
-        self.precision = "fp32"
         self.inputs = tuple(_spec(path, "input", tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_spec(path, "output", tensor) for tensor in self._session.get_outputs())
         self._needs_ort_values = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)

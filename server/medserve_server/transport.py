@@ -80,10 +80,10 @@ class Transport:
         except RuntimeError as error:
             raise OSError(f"can't listen on {host}:{settings.port}; is it taken? --port chooses another") from error
 
-    def models_loaded(self, runs: int) -> None:
-        """Prepares for calls to models that take that many runs at once."""
+    def models_loaded(self, count: int) -> None:
+        """Prepares for calls to that many models."""
         if self.native:
-            self._front.add_threads(runs)
+            self._front.add_threads(count)
 
     async def drain(self, grace: float) -> bool:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
