@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @property
+    def address(self) -> str:
+        """Host and gRPC port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def stream_window(self) -> int:
         """Requests of one stream under way at once: enough to fill a batch, not so many as to fill the queue."""
         return min(self.max_batch_rows, self.max_pending_requests)

@@ -245,7 +245,7 @@ def _reader(manifest: Manifest | None, settings: Settings) -> ImageReader | Pati
 
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:
     """Whether rows of different requests may share a run."""
-    symbols = {spec.batch_symbol for spec in session.inputs + session.outputs}
     if manifest is not None:
         return True  # the manifest was checked against the graph: its first axis is the batch
+    symbols = {spec.batch_symbol for spec in session.inputs + session.outputs}
     return len(symbols) == 1 and all(symbol is not None and BATCH_SYMBOL.fullmatch(symbol) for symbol in symbols)

@@ -71,9 +71,8 @@ class NativeFront:
         self._max_open = settings.max_pending_requests
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._front = NativeGrpcFront(
-            f"{host}:{settings.port}",
+            settings.address,
             [(api.method, False) for api in apis],
             call_details=True,
             max_concurrent_streams=settings.max_connection_streams,

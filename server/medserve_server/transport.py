@@ -1,7 +1,6 @@
 """The gRPC server of a process: grpcio alone, or native in front of it, by one face."""
 
 import asyncio
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,8 +13,6 @@ from medserve_server.config import Settings
 from medserve_server.interceptors import CallInterceptor
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
-
-log = logging.getLogger(__name__)
 
 
 class Transport:
@@ -70,15 +67,13 @@ class Transport:
         Raises:
             OSError: the address can't be had.
         """
-        settings = self._settings
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"unix:{self._folder}/grpcio" if self.native else f"{host}:{settings.port}"
+        address = f"unix:{self._folder}/grpcio" if self.native else self._settings.address
         try:
             port = self._grpcio.add_insecure_port(address)
             await self._grpcio.start()
             return self._front.start() if self.native else port
         except RuntimeError as error:
-            raise OSError(f"can't listen on {host}:{settings.port}; is it taken? --port chooses another") from error
+            raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
 
     def models_loaded(self, count: int) -> None:
         """Prepares for calls to that many models."""

@@ -8,11 +8,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
-from medserve_server.errors import ServingError
+from medserve_server.errors import InferenceFailed, ServingError
 from medserve_server.interceptors import Context
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
@@ -118,6 +120,17 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
                 job = self.read(model, request)
             outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority)
             return job.answer(outputs)
+
+
+def checked(model: Model, probabilities: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same probabilities.
+
+    Raises:
+        InferenceFailed: one of them is no number: never an answer about a patient.
+    """
+    if not np.isfinite(probabilities).all():
+        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
+    return probabilities
 
 
 def _deadline(context: Context) -> float | None:

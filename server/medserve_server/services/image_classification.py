@@ -7,13 +7,13 @@ import numpy as np
 
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
-from medserve_proto.v1.manifest_pb2 import ImageClassificationTask
+from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InferenceFailed, InvalidInput, ServingError, WrongModel
+from medserve_server.errors import FieldViolation, InvalidInput, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
-from medserve_server.services.api import Job, ModelApi
+from medserve_server.services.api import Job, ModelApi, checked
 
 Warnings = list[list[ImageWarning]]
 
@@ -87,14 +87,13 @@ def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixe
 def _response(
     request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, warnings: Warnings, outputs: Arrays
 ) -> pb.ClassifyResponse:
-    probabilities = outputs["probabilities"]
-    if not np.isfinite(probabilities).all():
-        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
+    probabilities = checked(model, outputs["probabilities"])
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)
+    point = next((point for point in task.operating_points if point.name == task.default_operating_point), None)
     for row, found in zip(probabilities.tolist(), warnings, strict=True):
-        result = response.results.add(decision=_decision(task, labels, row))
+        result = response.results.add(decision=_decision(point, labels, row))
         for index in sorted(range(len(labels)), key=row.__getitem__, reverse=True)[:top]:
             result.labels.add(label=labels[index], probability=row[index])
         for warning in found:
@@ -102,9 +101,8 @@ def _response(
     return response
 
 
-def _decision(task: ImageClassificationTask, labels: list[str], row: list[float]) -> pb.Decision:
-    """Decides at the default operating point, or for the most probable label where there is none."""
-    point = next((point for point in task.operating_points if point.name == task.default_operating_point), None)
+def _decision(point: OperatingPoint | None, labels: list[str], row: list[float]) -> pb.Decision:
+    """Decides at an operating point, or for the most probable label where there is none."""
     if point is None:
         return pb.Decision(label=labels[row.index(max(row))])
     positive = labels.index(point.positive_label)

@@ -3,17 +3,15 @@
 from collections.abc import AsyncIterator
 from functools import partial
 
-import numpy as np
-
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
 from medserve_server.batcher import Arrays
-from medserve_server.errors import InferenceFailed, InvalidInput, ServingError, WrongModel
+from medserve_server.errors import InvalidInput, ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader, PatientWarning, Value
-from medserve_server.services.api import Job, ModelApi
+from medserve_server.services.api import Job, ModelApi, checked
 
 Warnings = list[list[PatientWarning]]
 
@@ -66,9 +64,7 @@ def _values(patient: pb.Patient) -> list[tuple[str, Value]]:
 def _response(
     request: pb.PredictRequest, model: Model, task: PatientRiskTask, warnings: Warnings, outputs: Arrays
 ) -> pb.PredictResponse:
-    survival = outputs["survival"]
-    if not np.isfinite(survival).all():
-        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
+    survival = checked(model, outputs["survival"])
     response = pb.PredictResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     times = list(task.curve_times)
     horizons = [(horizon.label, horizon.time, times.index(horizon.time)) for horizon in task.horizons]
