@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bad_request import code_of, violations
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from server_process import ServerProcess
 
 DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -331,7 +332,7 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing(stub: GRPCInferenceServi
             np.testing.assert_array_equal(answer, np.full(64, i))
 
 
-def test_an_expired_request_is_not_computed(stub: GRPCInferenceServiceStub) -> None:
+def test_an_expired_request_is_not_computed(zoo: ServerProcess, stub: GRPCInferenceServiceStub) -> None:
     def rows_computed() -> int:
         statistics = stub.ModelStatistics(pb.ModelStatisticsRequest(name="slow")).model_stats
         return sum(model.inference_count for model in statistics)
@@ -339,12 +340,14 @@ def test_an_expired_request_is_not_computed(stub: GRPCInferenceServiceStub) -> N
     request = raw_request("slow", np.zeros((64, 1), np.float32), "FP32")
     stub.ModelInfer(request)  # whatever other tests left in the queue is over after this
     before = rows_computed()
-    long = stub.ModelInfer.future(raw_request("slow", np.zeros((256, 1), np.float32), "FP32"))
+    long = stub.ModelInfer.future(raw_request("slow", np.zeros((320, 1), np.float32), "FP32"))
+    while zoo.sample('medserve_inflight_requests{model="slow"') == 0:
+        assert not long.done(), "the others have to queue behind it"
     late = [stub.ModelInfer.future(request, timeout=0.01) for _ in range(3)]
     assert {call.code() for call in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
     assert long.code() is grpc.StatusCode.OK
     stub.ModelInfer(request)
-    assert rows_computed() - before == 256 + 64
+    assert rows_computed() - before == 320 + 64
 
 
 def test_a_timeout_parameter_ends_the_wait(stub: GRPCInferenceServiceStub) -> None:
