@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&medserve/v1/image_classification.proto\x12\x0bmedserve.v1\x1a\x17google/rpc/status.proto\"\x83\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\"\n\x06images\x18\x03 \x03(\x0b\x32\x12.medserve.v1.Image\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"J\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.medserve.v1.RawImageH\x00\x42\x08\n\x06source\")\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\"|\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.medserve.v1.ImageResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x92\x01\n\x0bImageResult\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.medserve.v1.LabelProbability\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Decision\x12+\n\x08warnings\x18\x03 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\"6\n\x10LabelProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"]\n\x08\x44\x65\x63ision\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0foperating_point\x18\x02 \x01(\t\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x16\n\x0epositive_label\x18\x04 \x01(\t\"\xc1\x01\n\x0cImageWarning\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.medserve.v1.ImageWarning.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"r\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RESIZED\x10\x01\x12\x10\n\x0cKIND_CROPPED\x10\x02\x12\x18\n\x14KIND_COLOR_CONVERTED\x10\x03\x12\x16\n\x12KIND_DEPTH_REDUCED\x10\x04\"\x8f\x01\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.medserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\xb7\x01\n\x13ImageClassification\x12G\n\x08\x43lassify\x12\x1c.medserve.v1.ClassifyRequest\x1a\x1d.medserve.v1.ClassifyResponse\x12W\n\x0e\x43lassifyStream\x12\x1c.medserve.v1.ClassifyRequest\x1a#.medserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&medserve/v1/image_classification.proto\x12\x0bmedserve.v1\x1a\x17google/rpc/status.proto\"\xaf\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\"\n\x06images\x18\x03 \x03(\x0b\x32\x12.medserve.v1.Image\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12*\n\x07reasons\x18\x06 \x01(\x0b\x32\x19.medserve.v1.ImageReasons\"q\n\x0cImageReasons\x12\r\n\x05label\x18\x01 \x01(\t\x12\x18\n\x10\x63lass_activation\x18\x02 \x01(\x08\x12\x11\n\tocclusion\x18\x03 \x01(\x08\x12\x14\n\x0c\x66\x65\x61ture_maps\x18\x04 \x03(\t\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\"Y\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.medserve.v1.RawImageH\x00\x12\r\n\x05\x66rame\x18\x03 \x01(\rB\x08\n\x06source\")\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\"|\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.medserve.v1.ImageResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xeb\x02\n\x0bImageResult\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.medserve.v1.LabelProbability\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Decision\x12+\n\x08warnings\x18\x03 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\x12\x18\n\x0buncertainty\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07novelty\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\x10\x63lass_activation\x18\x06 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12)\n\tocclusion\x18\x07 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12.\n\x0c\x66\x65\x61ture_maps\x18\x08 \x03(\x0b\x32\x18.medserve.v1.FeatureMapsB\x0e\n\x0c_uncertaintyB\n\n\x08_novelty\"^\n\tReasonMap\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x13\n\x0boverlay_png\x18\x05 \x01(\x0c\"]\n\x0b\x46\x65\x61tureMaps\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06values\x18\x05 \x01(\x0c\"6\n\x10LabelProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"]\n\x08\x44\x65\x63ision\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0foperating_point\x18\x02 \x01(\t\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x16\n\x0epositive_label\x18\x04 \x01(\t\"\xd7\x01\n\x0cImageWarning\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.medserve.v1.ImageWarning.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x87\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RESIZED\x10\x01\x12\x10\n\x0cKIND_CROPPED\x10\x02\x12\x18\n\x14KIND_COLOR_CONVERTED\x10\x03\x12\x16\n\x12KIND_DEPTH_REDUCED\x10\x04\x12\x13\n\x0fKIND_UNFAMILIAR\x10\x05\"\x8f\x01\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.medserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\xb7\x01\n\x13ImageClassification\x12G\n\x08\x43lassify\x12\x1c.medserve.v1.ClassifyRequest\x1a\x1d.medserve.v1.ClassifyResponse\x12W\n\x0e\x43lassifyStream\x12\x1c.medserve.v1.ClassifyRequest\x1a#.medserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'medserve_proto.v1.image_cla
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=81
-  _globals['_CLASSIFYREQUEST']._serialized_end=212
-  _globals['_IMAGE']._serialized_start=214
-  _globals['_IMAGE']._serialized_end=288
-  _globals['_RAWIMAGE']._serialized_start=290
-  _globals['_RAWIMAGE']._serialized_end=331
-  _globals['_CLASSIFYRESPONSE']._serialized_start=333
-  _globals['_CLASSIFYRESPONSE']._serialized_end=457
-  _globals['_IMAGERESULT']._serialized_start=460
-  _globals['_IMAGERESULT']._serialized_end=606
-  _globals['_LABELPROBABILITY']._serialized_start=608
-  _globals['_LABELPROBABILITY']._serialized_end=662
-  _globals['_DECISION']._serialized_start=664
-  _globals['_DECISION']._serialized_end=757
-  _globals['_IMAGEWARNING']._serialized_start=760
-  _globals['_IMAGEWARNING']._serialized_end=953
-  _globals['_IMAGEWARNING_KIND']._serialized_start=839
-  _globals['_IMAGEWARNING_KIND']._serialized_end=953
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=956
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1099
-  _globals['_IMAGECLASSIFICATION']._serialized_start=1102
-  _globals['_IMAGECLASSIFICATION']._serialized_end=1285
+  _globals['_CLASSIFYREQUEST']._serialized_end=256
+  _globals['_IMAGEREASONS']._serialized_start=258
+  _globals['_IMAGEREASONS']._serialized_end=371
+  _globals['_IMAGE']._serialized_start=373
+  _globals['_IMAGE']._serialized_end=462
+  _globals['_RAWIMAGE']._serialized_start=464
+  _globals['_RAWIMAGE']._serialized_end=505
+  _globals['_CLASSIFYRESPONSE']._serialized_start=507
+  _globals['_CLASSIFYRESPONSE']._serialized_end=631
+  _globals['_IMAGERESULT']._serialized_start=634
+  _globals['_IMAGERESULT']._serialized_end=997
+  _globals['_REASONMAP']._serialized_start=999
+  _globals['_REASONMAP']._serialized_end=1093
+  _globals['_FEATUREMAPS']._serialized_start=1095
+  _globals['_FEATUREMAPS']._serialized_end=1188
+  _globals['_LABELPROBABILITY']._serialized_start=1190
+  _globals['_LABELPROBABILITY']._serialized_end=1244
+  _globals['_DECISION']._serialized_start=1246
+  _globals['_DECISION']._serialized_end=1339
+  _globals['_IMAGEWARNING']._serialized_start=1342
+  _globals['_IMAGEWARNING']._serialized_end=1557
+  _globals['_IMAGEWARNING_KIND']._serialized_start=1422
+  _globals['_IMAGEWARNING_KIND']._serialized_end=1557
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1560
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1703
+  _globals['_IMAGECLASSIFICATION']._serialized_start=1706
+  _globals['_IMAGECLASSIFICATION']._serialized_end=1889
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class ClassifyRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """Empty: the highest version that is ready."""
@@ -38,6 +39,10 @@ class ClassifyRequest(_message.Message):
     """Echoed in the response."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
+    @_builtins.property
+    def reasons(self) -> Global___ImageReasons:
+        """Asks why; each wish costs time."""
+
     def __init__(
         self,
         *,
@@ -46,14 +51,57 @@ class ClassifyRequest(_message.Message):
         images: _abc.Iterable[Global___Image] | None = ...,
         top_k: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        reasons: Global___ImageReasons | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "reasons", b"reasons", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class ImageReasons(_message.Message):
+    """What to tell about the reasons of a result. FAILED_PRECONDITION: the model
+    was exported without what is asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
+    OCCLUSION_FIELD_NUMBER: _builtins.int
+    FEATURE_MAPS_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The label whose probability is explained; empty: the decision's."""
+    class_activation: _builtins.bool
+    """Class activation map: which places the network itself weighed."""
+    occlusion: _builtins.bool
+    """Occlusion map: how far the probability falls where a patch is covered."""
+    overlay: _builtins.bool
+    """Draw each map over the picture as well, as a PNG."""
+    @_builtins.property
+    def feature_maps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Layers of the manifest's feature_maps."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        class_activation: _builtins.bool = ...,
+        occlusion: _builtins.bool = ...,
+        feature_maps: _abc.Iterable[_builtins.str] | None = ...,
+        overlay: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_activation", b"class_activation", "feature_maps", b"feature_maps", "label", b"label", "occlusion", b"occlusion", "overlay", b"overlay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageReasons: _TypeAlias = ImageReasons  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
@@ -61,8 +109,11 @@ class Image(_message.Message):
 
     ENCODED_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
     encoded: _builtins.bytes
-    """A PNG, JPEG or TIFF file with one frame."""
+    """A PNG, JPEG or TIFF file with one frame, or a DICOM file."""
+    frame: _builtins.int
+    """Which frame of a DICOM file with several, from 0."""
     @_builtins.property
     def raw(self) -> Global___RawImage:
         """Pixels as the model takes them."""
@@ -72,10 +123,11 @@ class Image(_message.Message):
         *,
         encoded: _builtins.bytes = ...,
         raw: Global___RawImage | None = ...,
+        frame: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "raw", b"raw", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "raw", b"raw", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoded", b"encoded", "frame", b"frame", "raw", b"raw", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["encoded", "raw"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -145,6 +197,17 @@ class ImageResult(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
+    OCCLUSION_FIELD_NUMBER: _builtins.int
+    FEATURE_MAPS_FIELD_NUMBER: _builtins.int
+    uncertainty: _builtins.float
+    """Standard deviation of the members' probabilities of the most probable
+    label; only from an ensemble.
+    """
+    novelty: _builtins.float
+    """Only from a model that measures it; see the manifest's novelty."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
         """Most probable first."""
@@ -153,22 +216,118 @@ class ImageResult(_message.Message):
     def decision(self) -> Global___Decision: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageWarning]:
-        """What was done to the picture before the model saw it. Empty: nothing."""
+        """What was done to the picture before the model saw it, and whether it is
+        unlike those the model was trained on. Empty: nothing to say.
+        """
 
+    @_builtins.property
+    def class_activation(self) -> Global___ReasonMap:
+        """As asked for."""
+
+    @_builtins.property
+    def occlusion(self) -> Global___ReasonMap: ...
+    @_builtins.property
+    def feature_maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureMaps]: ...
     def __init__(
         self,
         *,
         labels: _abc.Iterable[Global___LabelProbability] | None = ...,
         decision: Global___Decision | None = ...,
         warnings: _abc.Iterable[Global___ImageWarning] | None = ...,
+        uncertainty: _builtins.float | None = ...,
+        novelty: _builtins.float | None = ...,
+        class_activation: Global___ReasonMap | None = ...,
+        occlusion: Global___ReasonMap | None = ...,
+        feature_maps: _abc.Iterable[Global___FeatureMaps] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "novelty", b"novelty", "occlusion", b"occlusion", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "labels", b"labels", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
+    _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    _WhichOneofReturnType__uncertainty: _TypeAlias = _typing.Literal["uncertainty"]  # noqa: Y015
+    _WhichOneofArgType__uncertainty: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertainty) -> _WhichOneofReturnType__uncertainty | None: ...
+
+Global___ImageResult: _TypeAlias = ImageResult  # noqa: Y015
+
+@_typing.final
+class ReasonMap(_message.Message):
+    """A grid over the picture that the model saw."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    OVERLAY_PNG_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The label it speaks of."""
+    height: _builtins.int
+    width: _builtins.int
+    overlay_png: _builtins.bytes
+    """The map over the picture, where an overlay was asked for."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row by row. Occlusion: the fall of the probability; class activation: its
+        share of the label's score.
+        """
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        overlay_png: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "label", b"label", "overlay_png", b"overlay_png", "values", b"values", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImageResult: _TypeAlias = ImageResult  # noqa: Y015
+Global___ReasonMap: _TypeAlias = ReasonMap  # noqa: Y015
+
+@_typing.final
+class FeatureMaps(_message.Message):
+    """The activations of one layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    layer: _builtins.str
+    channels: _builtins.int
+    height: _builtins.int
+    width: _builtins.int
+    values: _builtins.bytes
+    """float32, little-endian, [channels, height, width]."""
+    def __init__(
+        self,
+        *,
+        layer: _builtins.str = ...,
+        channels: _builtins.int = ...,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        values: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "height", b"height", "layer", b"layer", "values", b"values", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureMaps: _TypeAlias = FeatureMaps  # noqa: Y015
 
 @_typing.final
 class LabelProbability(_message.Message):
@@ -240,6 +399,8 @@ class ImageWarning(_message.Message):
         KIND_CROPPED: ImageWarning._Kind.ValueType  # 2
         KIND_COLOR_CONVERTED: ImageWarning._Kind.ValueType  # 3
         KIND_DEPTH_REDUCED: ImageWarning._Kind.ValueType  # 4
+        KIND_UNFAMILIAR: ImageWarning._Kind.ValueType  # 5
+        """Unlike the pictures that the model was trained on."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
@@ -247,6 +408,8 @@ class ImageWarning(_message.Message):
     KIND_CROPPED: ImageWarning.Kind.ValueType  # 2
     KIND_COLOR_CONVERTED: ImageWarning.Kind.ValueType  # 3
     KIND_DEPTH_REDUCED: ImageWarning.Kind.ValueType  # 4
+    KIND_UNFAMILIAR: ImageWarning.Kind.ValueType  # 5
+    """Unlike the pictures that the model was trained on."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int

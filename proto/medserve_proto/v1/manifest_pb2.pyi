@@ -170,6 +170,8 @@ Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 class ImageClassificationTask(_message.Message):
     """Graph contract. Input `image`: uint8 [batch, height, width, channels].
     Output `probabilities`: float32 [batch, number of labels], each row sums to 1.
+    More outputs, each only where a field below says that it is there:
+    `member_probabilities`, `novelty`, `class_activation`, `feature_map.<layer>`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -178,8 +180,17 @@ class ImageClassificationTask(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     OPERATING_POINTS_FIELD_NUMBER: _builtins.int
     DEFAULT_OPERATING_POINT_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
+    FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     default_operating_point: _builtins.str
     """Name of the operating point that decides. Empty only where there is none."""
+    members: _builtins.int
+    """Members of the ensemble. Above 1: output `member_probabilities`, float32
+    [batch, members, number of labels], whose spread is the uncertainty.
+    """
     @_builtins.property
     def input(self) -> Global___ImageInput: ...
     @_builtins.property
@@ -192,6 +203,24 @@ class ImageClassificationTask(_message.Message):
         data. Empty: the decision is the most probable label.
         """
 
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """How the probabilities were calibrated; absent: not at all."""
+
+    @_builtins.property
+    def novelty(self) -> Global___Novelty:
+        """Output `novelty`, float32 [batch]."""
+
+    @_builtins.property
+    def class_activation(self) -> Global___MapSize:
+        """Output `class_activation`, float32 [batch, number of labels, height,
+        width]: how much each place speaks for each label (Zhou et al. 2016).
+        """
+
+    @_builtins.property
+    def feature_maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureMap]:
+        """Outputs `feature_map.<layer>`, float32 [batch, channels, height, width]."""
+
     def __init__(
         self,
         *,
@@ -199,14 +228,139 @@ class ImageClassificationTask(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         operating_points: _abc.Iterable[Global___OperatingPoint] | None = ...,
         default_operating_point: _builtins.str = ...,
+        calibration: Global___Calibration | None = ...,
+        members: _builtins.int = ...,
+        novelty: Global___Novelty | None = ...,
+        class_activation: Global___MapSize | None = ...,
+        feature_maps: _abc.Iterable[Global___FeatureMap] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "class_activation", b"class_activation", "input", b"input", "novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_operating_point", b"default_operating_point", "input", b"input", "labels", b"labels", "operating_points", b"operating_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "class_activation", b"class_activation", "default_operating_point", b"default_operating_point", "feature_maps", b"feature_maps", "input", b"input", "labels", b"labels", "members", b"members", "novelty", b"novelty", "operating_points", b"operating_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImageClassificationTask: _TypeAlias = ImageClassificationTask  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """How scores became probabilities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    CHOSEN_ON_FIELD_NUMBER: _builtins.int
+    ERROR_BEFORE_FIELD_NUMBER: _builtins.int
+    ERROR_AFTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """"temperature" or "isotonic"."""
+    chosen_on: _builtins.str
+    """The split it was fitted and chosen on."""
+    error_before: _builtins.float
+    """Expected calibration error on that split (cross-fitted) before and after."""
+    error_after: _builtins.float
+    reason: _builtins.str
+    """Why this one was taken."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        chosen_on: _builtins.str = ...,
+        error_before: _builtins.float = ...,
+        error_after: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen_on", b"chosen_on", "error_after", b"error_after", "error_before", b"error_before", "method", b"method", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class Novelty(_message.Message):
+    """A score of how unlike the training data an input is. Above the threshold the
+    result carries a warning.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    FALSE_ALARMS_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """e.g. "Mahalanobis distance of the last features"."""
+    threshold: _builtins.float
+    false_alarms: _builtins.float
+    """The part of the validation split that lies above the threshold."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        threshold: _builtins.float = ...,
+        false_alarms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms", b"false_alarms", "method", b"method", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Novelty: _TypeAlias = Novelty  # noqa: Y015
+
+@_typing.final
+class MapSize(_message.Message):
+    """The grid of a map over a picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    width: _builtins.int
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapSize: _TypeAlias = MapSize  # noqa: Y015
+
+@_typing.final
+class FeatureMap(_message.Message):
+    """The activations of a layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    layer: _builtins.str
+    channels: _builtins.int
+    @_builtins.property
+    def size(self) -> Global___MapSize: ...
+    def __init__(
+        self,
+        *,
+        layer: _builtins.str = ...,
+        channels: _builtins.int = ...,
+        size: Global___MapSize | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "layer", b"layer", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureMap: _TypeAlias = FeatureMap  # noqa: Y015
 
 @_typing.final
 class ImageInput(_message.Message):
@@ -294,6 +448,8 @@ class PatientRiskTask(_message.Message):
     the order and units given here; a category is its index; NaN is missing.
     Output `survival`: float32 [batch, number of curve times], the probability
     of no event up to each time, never rising along a row.
+    More outputs, each only where a field below says that it is there:
+    `member_survival`, `novelty`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -305,12 +461,19 @@ class PatientRiskTask(_message.Message):
     HORIZONS_FIELD_NUMBER: _builtins.int
     RISK_GROUPS_FIELD_NUMBER: _builtins.int
     REFERENCE_HORIZON_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """What the event is, e.g. "relapse or death"."""
     time_unit: _builtins.str
     """Unit of all times here and in results, e.g. "days"."""
     reference_horizon: _builtins.str
     """Label of the horizon whose risk decides the group."""
+    members: _builtins.int
+    """Members of the ensemble. Above 1: output `member_survival`, float32
+    [batch, members, number of curve times], whose spread is the uncertainty.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]: ...
     @_builtins.property
@@ -325,6 +488,16 @@ class PatientRiskTask(_message.Message):
     def risk_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskGroup]:
         """The groups, from low to high risk, cut at reference_horizon."""
 
+    @_builtins.property
+    def background(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackgroundPatient]:
+        """Made-up patients that stand for the cohort: a Shapley value says how far a
+        covariate moves the risk from their mean risk. Empty: none are given.
+        """
+
+    @_builtins.property
+    def novelty(self) -> Global___Novelty:
+        """Output `novelty`, float32 [batch]."""
+
     def __init__(
         self,
         *,
@@ -335,14 +508,39 @@ class PatientRiskTask(_message.Message):
         horizons: _abc.Iterable[Global___Horizon] | None = ...,
         risk_groups: _abc.Iterable[Global___RiskGroup] | None = ...,
         reference_horizon: _builtins.str = ...,
+        background: _abc.Iterable[Global___BackgroundPatient] | None = ...,
+        members: _builtins.int = ...,
+        novelty: Global___Novelty | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["curve_times", b"curve_times", "event", b"event", "features", b"features", "horizons", b"horizons", "reference_horizon", b"reference_horizon", "risk_groups", b"risk_groups", "time_unit", b"time_unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "curve_times", b"curve_times", "event", b"event", "features", b"features", "horizons", b"horizons", "members", b"members", "novelty", b"novelty", "reference_horizon", b"reference_horizon", "risk_groups", b"risk_groups", "time_unit", b"time_unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PatientRiskTask: _TypeAlias = PatientRiskTask  # noqa: Y015
+
+@_typing.final
+class BackgroundPatient(_message.Message):
+    """One row of input `features`, none missing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        features: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackgroundPatient: _TypeAlias = BackgroundPatient  # noqa: Y015
 
 @_typing.final
 class Feature(_message.Message):
@@ -671,12 +869,15 @@ class Evaluation(_message.Message):
     SPLIT_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    SUBGROUP_FIELD_NUMBER: _builtins.int
     data: _builtins.str
     """The data set."""
     split: _builtins.str
     """"validation", "test", "external"."""
     size: _builtins.int
     """Number of pictures or patients."""
+    subgroup: _builtins.str
+    """The part of the split, e.g. "age under 50"; empty: all of it."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]: ...
     def __init__(
@@ -686,10 +887,11 @@ class Evaluation(_message.Message):
         split: _builtins.str = ...,
         size: _builtins.int = ...,
         metrics: _abc.Iterable[Global___Metric] | None = ...,
+        subgroup: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "metrics", b"metrics", "size", b"size", "split", b"split"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "metrics", b"metrics", "size", b"size", "split", b"split", "subgroup", b"subgroup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,6 +28,7 @@ class PredictRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     PATIENTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """Empty: the highest version that is ready."""
@@ -35,6 +36,10 @@ class PredictRequest(_message.Message):
     """Echoed in the response."""
     @_builtins.property
     def patients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Patient]: ...
+    @_builtins.property
+    def reasons(self) -> Global___RiskReasons:
+        """Asks why; each wish costs time."""
+
     def __init__(
         self,
         *,
@@ -42,14 +47,86 @@ class PredictRequest(_message.Message):
         model_version: _builtins.str = ...,
         patients: _abc.Iterable[Global___Patient] | None = ...,
         request_id: _builtins.str = ...,
+        reasons: Global___RiskReasons | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "patients", b"patients", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "patients", b"patients", "reasons", b"reasons", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictRequest: _TypeAlias = PredictRequest  # noqa: Y015
+
+@_typing.final
+class RiskReasons(_message.Message):
+    """What to tell about the reasons of a risk. FAILED_PRECONDITION: the model was
+    exported without what is asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZON_FIELD_NUMBER: _builtins.int
+    SHAPLEY_FIELD_NUMBER: _builtins.int
+    WHAT_IF_FIELD_NUMBER: _builtins.int
+    horizon: _builtins.str
+    """Label of the horizon whose risk is explained; empty: the manifest's
+    reference_horizon.
+    """
+    shapley: _builtins.bool
+    """Exact Shapley values of all features against the manifest's background."""
+    @_builtins.property
+    def what_if(self) -> Global___WhatIf:
+        """The risk over a range of one feature, all others as they are."""
+
+    def __init__(
+        self,
+        *,
+        horizon: _builtins.str = ...,
+        shapley: _builtins.bool = ...,
+        what_if: Global___WhatIf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["what_if", b"what_if"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "shapley", b"shapley", "what_if", b"what_if"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskReasons: _TypeAlias = RiskReasons  # noqa: Y015
+
+@_typing.final
+class WhatIf(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """A name from the manifest."""
+    to: _builtins.float
+    points: _builtins.int
+    """Number of values, 2 to 200; 0: 21. A category is always asked in full."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        to: _builtins.float | None = ...,
+        points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "from", b"from", "to", b"to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "feature", b"feature", "from", b"from", "points", b"points", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from: _TypeAlias = _typing.Literal["from"]  # noqa: Y015
+    _WhichOneofArgType__from: _TypeAlias = _typing.Literal["_from", b"_from"]  # noqa: Y015
+    _WhichOneofReturnType__to: _TypeAlias = _typing.Literal["to"]  # noqa: Y015
+    _WhichOneofArgType__to: _TypeAlias = _typing.Literal["_to", b"_to"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from) -> _WhichOneofReturnType__from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to) -> _WhichOneofReturnType__to | None: ...
+
+Global___WhatIf: _TypeAlias = WhatIf  # noqa: Y015
 
 @_typing.final
 class Patient(_message.Message):
@@ -164,8 +241,13 @@ class PatientResult(_message.Message):
     SURVIVAL_FIELD_NUMBER: _builtins.int
     RISK_GROUP_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    SHAPLEY_FIELD_NUMBER: _builtins.int
+    WHAT_IF_FIELD_NUMBER: _builtins.int
     risk_group: _builtins.str
     """Label of the manifest's risk group."""
+    novelty: _builtins.float
+    """Only from a model that measures it; see the manifest's novelty."""
     @_builtins.property
     def risks(self) -> _containers.RepeatedCompositeFieldContainer[Global___HorizonRisk]:
         """One for each horizon of the manifest."""
@@ -174,6 +256,12 @@ class PatientResult(_message.Message):
     def survival(self) -> Global___SurvivalCurve: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientWarning]: ...
+    @_builtins.property
+    def shapley(self) -> Global___ShapleyValues:
+        """As asked for."""
+
+    @_builtins.property
+    def what_if(self) -> Global___WhatIfCurve: ...
     def __init__(
         self,
         *,
@@ -181,14 +269,125 @@ class PatientResult(_message.Message):
         survival: Global___SurvivalCurve | None = ...,
         risk_group: _builtins.str = ...,
         warnings: _abc.Iterable[Global___PatientWarning] | None = ...,
+        novelty: _builtins.float | None = ...,
+        shapley: Global___ShapleyValues | None = ...,
+        what_if: Global___WhatIfCurve | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["survival", b"survival"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "novelty", b"novelty", "shapley", b"shapley", "survival", b"survival", "what_if", b"what_if"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["risk_group", b"risk_group", "risks", b"risks", "survival", b"survival", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "novelty", b"novelty", "risk_group", b"risk_group", "risks", b"risks", "shapley", b"shapley", "survival", b"survival", "warnings", b"warnings", "what_if", b"what_if"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
+    _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
+
+Global___PatientResult: _TypeAlias = PatientResult  # noqa: Y015
+
+@_typing.final
+class ShapleyValues(_message.Message):
+    """base_risk plus all contributions is the risk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZON_FIELD_NUMBER: _builtins.int
+    BASE_RISK_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    horizon: _builtins.str
+    """Label of the horizon whose risk is explained."""
+    base_risk: _builtins.float
+    """Mean risk of the manifest's background."""
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """One for each feature, in the order of the manifest."""
+
+    def __init__(
+        self,
+        *,
+        horizon: _builtins.str = ...,
+        base_risk: _builtins.float = ...,
+        contributions: _abc.Iterable[Global___Contribution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_risk", b"base_risk", "contributions", b"contributions", "horizon", b"horizon"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PatientResult: _TypeAlias = PatientResult  # noqa: Y015
+Global___ShapleyValues: _TypeAlias = ShapleyValues  # noqa: Y015
+
+@_typing.final
+class Contribution(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    value: _builtins.float
+    """How far the feature moves the risk: above 0 upwards."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
+
+@_typing.final
+class WhatIfCurve(_message.Message):
+    """The risk that the patient would have with other values of one feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZON_FIELD_NUMBER: _builtins.int
+    FEATURE_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    horizon: _builtins.str
+    feature: _builtins.str
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___WhatIfPoint]: ...
+    def __init__(
+        self,
+        *,
+        horizon: _builtins.str = ...,
+        feature: _builtins.str = ...,
+        points: _abc.Iterable[Global___WhatIfPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "horizon", b"horizon", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfCurve: _TypeAlias = WhatIfCurve  # noqa: Y015
+
+@_typing.final
+class WhatIfPoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
+    risk: _builtins.float
+    @_builtins.property
+    def value(self) -> Global___FeatureValue: ...
+    def __init__(
+        self,
+        *,
+        value: Global___FeatureValue | None = ...,
+        risk: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["risk", b"risk", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfPoint: _TypeAlias = WhatIfPoint  # noqa: Y015
 
 @_typing.final
 class HorizonRisk(_message.Message):
@@ -197,23 +396,29 @@ class HorizonRisk(_message.Message):
     HORIZON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
     horizon: _builtins.str
     """The horizon's label and time as in the manifest."""
     time: _builtins.float
     risk: _builtins.float
     """Probability of the event by then, 0 to 1."""
+    uncertainty: _builtins.float
+    """Standard deviation of the members' risks; only from an ensemble."""
     def __init__(
         self,
         *,
         horizon: _builtins.str = ...,
         time: _builtins.float = ...,
         risk: _builtins.float = ...,
+        uncertainty: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon", b"horizon", "risk", b"risk", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty", "horizon", b"horizon", "risk", b"risk", "time", b"time", "uncertainty", b"uncertainty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__uncertainty: _TypeAlias = _typing.Literal["uncertainty"]  # noqa: Y015
+    _WhichOneofArgType__uncertainty: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertainty) -> _WhichOneofReturnType__uncertainty | None: ...
 
 Global___HorizonRisk: _TypeAlias = HorizonRisk  # noqa: Y015
 
@@ -258,6 +463,8 @@ class PatientWarning(_message.Message):
         """The value lies outside the range of the training data."""
         KIND_IMPUTED: PatientWarning._Kind.ValueType  # 2
         """The value is missing, and the model used the manifest's imputed_as."""
+        KIND_UNFAMILIAR: PatientWarning._Kind.ValueType  # 3
+        """The patient as a whole is unlike those of the training data."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: PatientWarning.Kind.ValueType  # 0
@@ -265,13 +472,15 @@ class PatientWarning(_message.Message):
     """The value lies outside the range of the training data."""
     KIND_IMPUTED: PatientWarning.Kind.ValueType  # 2
     """The value is missing, and the model used the manifest's imputed_as."""
+    KIND_UNFAMILIAR: PatientWarning.Kind.ValueType  # 3
+    """The patient as a whole is unlike those of the training data."""
 
     KIND_FIELD_NUMBER: _builtins.int
     FEATURE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___PatientWarning.Kind.ValueType
     feature: _builtins.str
-    """Name of the feature."""
+    """Name of the feature; empty where it is about all of them."""
     message: _builtins.str
     """For a reader, e.g. "age 95 years lies outside the training data's 21 to 80"."""
     def __init__(
