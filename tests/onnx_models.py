@@ -67,6 +67,22 @@ def lookup() -> onnx.ModelProto:
     return make([table, gather], {"x": (TensorProto.INT64, rows)}, {"y": (TensorProto.FLOAT, rows)})
 
 
+TABLE = [10.0, 11.0, 12.0, 13.0]
+
+
+def scaled(factor: int) -> onnx.ModelProto:
+    """y = factor * x + TABLE[code]: a code outside of the table makes the run fail."""
+    nodes = [
+        helper.make_node("Constant", [], ["factor"], value_float=float(factor)),
+        helper.make_node("Constant", [], ["table"], value_floats=TABLE),
+        helper.make_node("Mul", ["x", "factor"], ["product"]),
+        helper.make_node("Gather", ["table", "code"], ["entry"]),
+        helper.make_node("Add", ["product", "entry"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 3])
+    return make(nodes, {"x": rows, "code": (TensorProto.INT64, ["batch", 1])}, {"y": rows})
+
+
 def slow(repeats: int = 60) -> onnx.ModelProto:
     """y = x after about `repeats` milliseconds of matrix products."""
     size = 400

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,11 @@ class ServerProcess:
         return float(line.rsplit(" ", 1)[1])
 
 
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "medserve_server", "--port", "0", "--metrics-port", "0", *flags]
+THE_SERVER = ("-m", "medserve_server")
+
+
+def command(*flags: str, program: Sequence[str] = THE_SERVER) -> list[str]:
+    return [sys.executable, "-W", "error", *program, "--port", "0", "--metrics-port", "0", *flags]
 
 
 def environment() -> dict[str, str]:
@@ -38,12 +41,19 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProcess]:
+def running_server(
+    *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER
+) -> Iterator[ServerProcess]:
     """Serves until the block ends; the server has to stop cleanly on SIGTERM."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
-            command(*flags), cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+            command(*flags, program=program),
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         assert process.stdout is not None
