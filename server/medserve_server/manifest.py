@@ -1,6 +1,7 @@
 """Reads a model's manifest out of its ONNX file and holds it against the graph."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from medserve_proto.v1.manifest_pb2 import (
     COLOR_SPACE_RGB,
     CROP_UNSPECIFIED,
     RESAMPLING_UNSPECIFIED,
+    Feature,
     ImageClassificationTask,
     Manifest,
     PatientRiskTask,
@@ -59,6 +61,24 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _risk_problems(risk)
         case _:
             yield "it names no task"
+            return
+    yield from _reference_problems(manifest, inputs, outputs)
+
+
+def _reference_problems(
+    manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Iterator[str]:
+    """A reference row holds one row of the input and one of the output."""
+    row = math.prod(inputs[0].shape[1:])
+    answer = math.prod(outputs[0].shape[1:])
+    images = manifest.WhichOneof("task") == "image_classification"
+    for index, reference in enumerate(manifest.reference):
+        size = len(reference.pixels if images else reference.features)
+        if (size, len(reference.probabilities)) != (row, answer):
+            yield (
+                f"reference[{index}] has {size} values and {len(reference.probabilities)} probabilities, "
+                f"expected {row} and {answer}"
+            )
 
 
 def _tensor_problems(
@@ -91,17 +111,30 @@ def _image_problems(task: ImageClassificationTask) -> Iterator[str]:
             yield f"operating point {point.name}: threshold {point.threshold} is not a probability"
 
 
+def _feature_problems(feature: Feature) -> Iterator[str]:
+    if feature.WhichOneof("missing") is None:
+        yield "does not say what a missing value becomes"
+    match feature.WhichOneof("kind"):
+        case "numeric":
+            numeric = feature.numeric
+            if not numeric.valid_min <= numeric.training_min <= numeric.training_max <= numeric.valid_max:
+                yield "has a range of training data that is not a part of its valid range"
+        case "categorical":
+            categories = feature.categorical.names
+            if not 0 <= feature.imputed_as < len(categories):
+                yield f"becomes category {feature.imputed_as:g} of {len(categories)} where it is missing"
+        case _:
+            yield "is neither numeric nor categorical"
+
+
 def _risk_problems(task: PatientRiskTask) -> Iterator[str]:
     names = [feature.name for feature in task.features]
     if len(set(names)) != len(names):
         yield "a feature occurs twice"
     for feature in task.features:
-        if feature.WhichOneof("kind") is None:
-            yield f"feature {feature.name} is neither numeric nor categorical"
-        if feature.WhichOneof("missing") is None:
-            yield f"feature {feature.name} does not say what a missing value becomes"
+        yield from (f"feature {feature.name} {problem}" for problem in _feature_problems(feature))
     times = list(task.curve_times)
-    if not times or times[0] != 0 or any(later <= earlier for earlier, later in itertools.pairwise(times)):
+    if not times or times[0] != 0 or any(not later > earlier for earlier, later in itertools.pairwise(times)):
         yield "curve_times do not rise from 0"
     for horizon in task.horizons:
         if horizon.time not in times:
