@@ -1,6 +1,7 @@
 """Starts the real server as a process of its own, on free ports."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,13 @@ THE_SERVER = ("-m", "medserve_server")
 
 def command(*flags: str, program: Sequence[str] = THE_SERVER) -> list[str]:
     return [sys.executable, "-W", "error", *program, "--port", "0", "--metrics-port", "0", *flags]
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now, for a server that has to come back on the same one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def environment() -> dict[str, str]:

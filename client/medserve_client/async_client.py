@@ -41,7 +41,7 @@ class AsyncClient:
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+        self._channel = grpc.aio.insecure_channel(target, options=channel_options(target, max_message_bytes))
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)

@@ -29,13 +29,18 @@ _SERVICE_CONFIG = {
 }
 
 
-def channel_options(max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
+def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
     """The options of a channel, for grpc and grpc.aio alike.
 
     Args:
+        target: what the channel connects to.
         max_message_bytes: largest message sent or received.
     """
+    first, comma, _ = target.partition(",")
+    # gRPC would send the whole list as the name of the server, which is no name to HTTP/2 servers that look.
+    authority = [("grpc.default_authority", first.partition(":")[2])] if comma else []
     return [
+        *authority,
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -42,7 +42,7 @@ class Client:
             max_message_bytes: largest message sent or received.
         """
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(target, options=channel_options(max_message_bytes))
+        self._channel = grpc.insecure_channel(target, options=channel_options(target, max_message_bytes))
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)
