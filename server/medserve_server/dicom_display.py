@@ -1,0 +1,161 @@
+"""From stored DICOM values to 8 bits: modality transformation, value of interest, palette.
+
+Every step maps one stored value to one shown value, so it is computed once for each of the at most 65,536 values that
+can be stored, and the pixels are looked up. pydicom's own `apply_voi` and `apply_color_lut` are not used: they keep
+the place in a table of 8-bit entries in 8 bits, which is wrong beyond the 256th.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+Words = NDArray[np.unsignedinteger]
+Values = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+
+def gray(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pixels, str | None]:
+    """Shows grey values as a viewer does at first: modality, then value of interest, then polarity.
+
+    The value of interest is the first VOI LUT, else the first window. Where there is neither, unsigned 8-bit values
+    without modality transformation are taken as they are, and others are stretched from the least to the greatest of
+    the frame, padding aside.
+
+    Args:
+        words: stored bits, each from 0 to 2 ** bits - 1.
+        bits: that are stored.
+        dataset: the elements that hold for this frame.
+        signed: whether the words are two's complements.
+
+    Returns:
+        Pixels, and how they were brought to 8 bits; None where they are as stored.
+
+    Raises:
+        ValueError, and whatever pydicom raises: an element makes no sense.
+    """
+    stored = _stored_values(bits, signed=signed)
+    values, changed = _modality(stored, dataset)
+    if dataset.get("VOILUTSequence"):
+        item = dataset.VOILUTSequence[0]
+        depth = _descriptor(item, "LUTDescriptor")[2]
+        shown = _look_up(item, "LUT", np.rint(values)) / (2**depth - 1)
+        by = "its first VOI lookup table"
+    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
+        shown = window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
+        by = f"its first window (center {center:g}, width {width:g})"
+    elif bits == 8 and not signed and not changed:
+        shown, by = values / 255, ""
+    else:
+        present = values[_present(words, stored, dataset)]
+        low, high = float(present.min()), float(present.max())
+        shown = (values - low) / max(high - low, np.finfo(np.float64).tiny)
+        by = f"its least and greatest value ({low:g} and {high:g})"
+    table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        table = 255 - table
+    return table[words], f"brought from {bits} to 8 bits by {by}" if by else None
+
+
+def color_from_palette(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pixels, str | None]:
+    """Colours indices by the file's palette (PS3.3 C.7.6.3.1.5); arguments and errors are those of `gray`."""
+    stored = _stored_values(bits, signed=signed)
+    channels, depths = [], []
+    for name in ("Red", "Green", "Blue"):
+        depths.append(_descriptor(dataset, f"{name}PaletteColorLookupTableDescriptor")[2])
+        channels.append(_look_up(dataset, f"{name}PaletteColorLookupTable", stored) * 255 // (2 ** depths[-1] - 1))
+    table = np.stack(channels, axis=-1).astype(np.uint8)
+    return table[words], "brought from a palette of 16 bits to 8" if max(depths) > 8 else None
+
+
+def window(values: Values, center: float, width: float, function: str) -> Values:
+    """Maps values to 0 to 1; a linear window also gives values beyond (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    Raises:
+        ValueError: the width or the function is not one of the standard's.
+    """
+    if not width >= (1 if function == "LINEAR" else np.finfo(np.float32).tiny):
+        raise ValueError("the window has no width")
+    match function:
+        case "LINEAR":
+            return (values - (center - 0.5)) / max(width - 1, np.finfo(np.float32).tiny) + 0.5
+        case "LINEAR_EXACT":
+            return (values - center) / width + 0.5
+        case "SIGMOID":
+            return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50)))
+    raise ValueError("the VOI LUT function is unknown")
+
+
+def _stored_values(bits: int, *, signed: bool) -> Values:
+    """The number that each word stands for."""
+    numbers = np.arange(1 << bits, dtype=np.float64)
+    if signed:
+        numbers[1 << (bits - 1) :] -= 1 << bits
+    return numbers
+
+
+def _modality(stored: Values, dataset: Dataset) -> tuple[Values, bool]:
+    """Values in the modality's units, by table or by slope and intercept, and whether they differ."""
+    if dataset.get("ModalityLUTSequence"):
+        return _look_up(dataset.ModalityLUTSequence[0], "LUT", stored), True
+    slope, intercept = (
+        default if (value := dataset.get(keyword)) is None else float(value)
+        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    if not (
+        np.isfinite(slope) and np.isfinite(intercept) and slope != 0 and abs(slope) < 1e30 and abs(intercept) < 1e30
+    ):
+        raise ValueError("the rescale slope or intercept is no usable number")
+    return stored * slope + intercept, (slope, intercept) != (1, 0)
+
+
+def _first(value: object) -> float:
+    """The first of the windows.
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    number = float(value[0] if isinstance(value, MultiValue) else value)  # type: ignore[arg-type] # float says so
+    if not abs(number) < 1e30:
+        raise ValueError("the window is no usable number")
+    return number
+
+
+def _present(words: Words, stored: Values, dataset: Dataset) -> NDArray[np.bool_]:
+    """Which of the possible values the frame has, padding aside unless there is nothing else."""
+    present = np.zeros(len(stored), np.bool_)
+    present[words] = True
+    if (padding := dataset.get("PixelPaddingValue")) is None:
+        return present
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(padding), int(padding if limit is None else limit)))
+    without = present & ~((stored >= low) & (stored <= high))
+    return without if without.any() else present
+
+
+def _descriptor(item: Dataset, keyword: str) -> tuple[int, int, int]:
+    """Entries, first value mapped, and bits of an entry (PS3.3 C.11.1.1).
+
+    Raises:
+        ValueError: they make no sense.
+    """
+    entries, first, depth = (int(number) for number in item[keyword].value)
+    if not (0 <= entries <= 65535 and 8 <= depth <= 16):
+        raise ValueError("the lookup table's descriptor makes no sense")
+    return entries or 65536, first, depth
+
+
+def _look_up(item: Dataset, name: str, values: Values) -> Values:
+    """Maps values by a table; those before and beyond it get its first and last entry."""
+    entries, first, depth = _descriptor(item, f"{name}Descriptor")
+    data = item[f"{name}Data"].value
+    if isinstance(data, bytes):
+        wide = len(data) >= 2 * entries
+        table = np.frombuffer(data, ("<u2" if item.original_encoding[1] else ">u2") if wide else np.uint8)
+    else:
+        table = np.asarray(data, np.int64) & 0xFFFF
+    if len(table) < entries:
+        raise ValueError("the lookup table has too few entries")
+    places = np.clip(values - first, 0, entries - 1).astype(np.int64)
+    return np.minimum(table[places], 2**depth - 1).astype(np.float64)
