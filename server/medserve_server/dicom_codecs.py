@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 PLUGIN = "medserve"
 DECODER_DEPENDENCIES = {uid.RLELossless: (), uid.JPEGLosslessSV1: (), uid.JPEGLossless: ()}
@@ -108,7 +107,7 @@ def jpeg_header(source: bytes) -> JpegHeader:
         content = source[position + 4 : position + 2 + length]
         position += 2 + length
         if marker in {0xC0, 0xC1, 0xC2, 0xC3, 0xF7} and frame is None:
-            frame = (marker, *struct.unpack_from(">BHHB", content), content[7::3])
+            frame = marker, content
         elif marker == 0xC4:
             tables.append(content)
         elif marker == 0xDD:
@@ -117,7 +116,20 @@ def jpeg_header(source: bytes) -> JpegHeader:
             break
     if frame is None:
         raise ValueError("there is no frame header")
-    return JpegHeader(*frame, tuple(tables), interval, content, source[position:])
+    process, fields = frame
+    precision, rows, columns, components = struct.unpack_from(">BHHB", fields)
+    return JpegHeader(
+        process=process,
+        precision=precision,
+        rows=rows,
+        columns=columns,
+        components=components,
+        sampling=fields[7::3],
+        tables=tuple(tables),
+        restart_interval=interval,
+        scan=content,
+        data=source[position:],
+    )
 
 
 def decode_jpeg_lossless_frame(source: bytes, runner: DecodeRunner) -> bytes:
@@ -206,7 +218,7 @@ def _differences(data: bytes, tables: Sequence[HuffmanTable], count: int) -> NDA
         words = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
         windows = (words[:, None] >> np.arange(8, 0, -1, dtype=np.uint32) & 0xFFFF).astype(np.uint16).ravel()
         steps = [table.step[windows].tobytes() for table in tables]
-        places = []
+        places: list[int] = []
         while bit < 8 * CHUNK and done + len(places) < count:
             places.append(bit)
             bit += steps[(done + len(places) - 1) % len(tables)][bit]

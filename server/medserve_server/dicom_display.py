@@ -5,17 +5,25 @@ can be stored, and the pixels are looked up. pydicom's own `apply_voi` and `appl
 the place in a table of 8-bit entries in 8 bits, which is wrong beyond the 256th.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-Words = NDArray[np.unsignedinteger]
+from medserve_server.dicom_header import Layout
+
+# Beyond it numbers make no sense, and computing with them would overflow.
+LARGEST = 1e30
+LEAST_WIDTH = 1e-30
+
+Words = NDArray[np.uint8] | NDArray[np.uint16]
 Values = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 
-def gray(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pixels, str | None]:
+def gray(words: Words, dataset: Dataset, layout: Layout) -> tuple[Pixels, str | None]:
     """Shows grey values as a viewer does at first: modality, then value of interest, then polarity.
 
     The value of interest is the first VOI LUT, else the first window. Where there is neither, unsigned 8-bit values
@@ -23,10 +31,9 @@ def gray(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pi
     the frame, padding aside.
 
     Args:
-        words: stored bits, each from 0 to 2 ** bits - 1.
-        bits: that are stored.
+        words: the bits stored, each word from 0 to 2 ** layout.stored - 1.
         dataset: the elements that hold for this frame.
-        signed: whether the words are two's complements.
+        layout: of the file.
 
     Returns:
         Pixels, and how they were brought to 8 bits; None where they are as stored.
@@ -34,39 +41,40 @@ def gray(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pi
     Raises:
         ValueError, and whatever pydicom raises: an element makes no sense.
     """
-    stored = _stored_values(bits, signed=signed)
-    values, changed = _modality(stored, dataset)
+    stored = _stored_values(layout)
+    values, changed = _modality(stored, dataset, layout)
     if dataset.get("VOILUTSequence"):
         item = dataset.VOILUTSequence[0]
-        depth = _descriptor(item, "LUTDescriptor")[2]
-        shown = _look_up(item, "LUT", np.rint(values)) / (2**depth - 1)
+        shown = _look_up(item, "LUT", np.rint(values), layout) / (2 ** _descriptor(item, "LUTDescriptor")[2] - 1)
         by = "its first VOI lookup table"
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
         shown = window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
         by = f"its first window (center {center:g}, width {width:g})"
-    elif bits == 8 and not signed and not changed:
+    elif layout.stored == 8 and not layout.signed and not changed:
         shown, by = values / 255, ""
     else:
         present = values[_present(words, stored, dataset)]
         low, high = float(present.min()), float(present.max())
-        shown = (values - low) / max(high - low, np.finfo(np.float64).tiny)
+        shown = (values - low) / (high - low or 1)
         by = f"its least and greatest value ({low:g} and {high:g})"
     table = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    if layout.photometric == "MONOCHROME1":
         table = 255 - table
-    return table[words], f"brought from {bits} to 8 bits by {by}" if by else None
+    return table[words], f"brought from {layout.stored} to 8 bits by {by}" if by else None
 
 
-def color_from_palette(words: Words, bits: int, dataset: Dataset, *, signed: bool) -> tuple[Pixels, str | None]:
+def color_from_palette(words: Words, dataset: Dataset, layout: Layout) -> tuple[Pixels, str | None]:
     """Colours indices by the file's palette (PS3.3 C.7.6.3.1.5); arguments and errors are those of `gray`."""
-    stored = _stored_values(bits, signed=signed)
-    channels, depths = [], []
-    for name in ("Red", "Green", "Blue"):
-        depths.append(_descriptor(dataset, f"{name}PaletteColorLookupTableDescriptor")[2])
-        channels.append(_look_up(dataset, f"{name}PaletteColorLookupTable", stored) * 255 // (2 ** depths[-1] - 1))
+    stored = _stored_values(layout)
+    names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
+    depths = [_descriptor(dataset, f"{name}Descriptor")[2] for name in names]
+    channels = [
+        _look_up(dataset, name, stored, layout) * 255 // (2**depth - 1)
+        for name, depth in zip(names, depths, strict=True)
+    ]
     table = np.stack(channels, axis=-1).astype(np.uint8)
-    return table[words], "brought from a palette of 16 bits to 8" if max(depths) > 8 else None
+    return table[words], f"reduced from {max(depths)} to 8 bits" if max(depths) > 8 else None
 
 
 def window(values: Values, center: float, width: float, function: str) -> Values:
@@ -75,11 +83,11 @@ def window(values: Values, center: float, width: float, function: str) -> Values
     Raises:
         ValueError: the width or the function is not one of the standard's.
     """
-    if not width >= (1 if function == "LINEAR" else np.finfo(np.float32).tiny):
+    if width < (1 if function == "LINEAR" else LEAST_WIDTH):
         raise ValueError("the window has no width")
     match function:
         case "LINEAR":
-            return (values - (center - 0.5)) / max(width - 1, np.finfo(np.float32).tiny) + 0.5
+            return (values - (center - 0.5)) / max(width - 1, LEAST_WIDTH) + 0.5
         case "LINEAR_EXACT":
             return (values - center) / width + 0.5
         case "SIGMOID":
@@ -87,38 +95,34 @@ def window(values: Values, center: float, width: float, function: str) -> Values
     raise ValueError("the VOI LUT function is unknown")
 
 
-def _stored_values(bits: int, *, signed: bool) -> Values:
+def _stored_values(layout: Layout) -> Values:
     """The number that each word stands for."""
-    numbers = np.arange(1 << bits, dtype=np.float64)
-    if signed:
-        numbers[1 << (bits - 1) :] -= 1 << bits
+    numbers = np.arange(1 << layout.stored, dtype=np.float64)
+    if layout.signed:  # two's complements
+        numbers[1 << (layout.stored - 1) :] -= 1 << layout.stored
     return numbers
 
 
-def _modality(stored: Values, dataset: Dataset) -> tuple[Values, bool]:
+def _modality(stored: Values, dataset: Dataset, layout: Layout) -> tuple[Values, bool]:
     """Values in the modality's units, by table or by slope and intercept, and whether they differ."""
     if dataset.get("ModalityLUTSequence"):
-        return _look_up(dataset.ModalityLUTSequence[0], "LUT", stored), True
-    slope, intercept = (
-        default if (value := dataset.get(keyword)) is None else float(value)
-        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    if not (
-        np.isfinite(slope) and np.isfinite(intercept) and slope != 0 and abs(slope) < 1e30 and abs(intercept) < 1e30
-    ):
-        raise ValueError("the rescale slope or intercept is no usable number")
+        return _look_up(dataset.ModalityLUTSequence[0], "LUT", stored, layout), True
+    slope = _first(dataset.get("RescaleSlope", 1))
+    intercept = _first(dataset.get("RescaleIntercept", 0))
+    if slope == 0:
+        raise ValueError("a slope of 0 leaves nothing to see")
     return stored * slope + intercept, (slope, intercept) != (1, 0)
 
 
-def _first(value: object) -> float:
-    """The first of the windows.
+def _first(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
+    """The only number of an element, or the first of several.
 
     Raises:
-        ValueError: it is no finite number.
+        ValueError: it is no usable number.
     """
-    number = float(value[0] if isinstance(value, MultiValue) else value)  # type: ignore[arg-type] # float says so
-    if not abs(number) < 1e30:
-        raise ValueError("the window is no usable number")
+    number = float(value[0] if isinstance(value, MultiValue) else value)
+    if not abs(number) < LARGEST:
+        raise ValueError("a number is too large, or none")
     return number
 
 
@@ -146,16 +150,17 @@ def _descriptor(item: Dataset, keyword: str) -> tuple[int, int, int]:
     return entries or 65536, first, depth
 
 
-def _look_up(item: Dataset, name: str, values: Values) -> Values:
+def _look_up(item: Dataset, name: str, values: Values, layout: Layout) -> Values:
     """Maps values by a table; those before and beyond it get its first and last entry."""
     entries, first, depth = _descriptor(item, f"{name}Descriptor")
     data = item[f"{name}Data"].value
-    if isinstance(data, bytes):
-        wide = len(data) >= 2 * entries
-        table = np.frombuffer(data, ("<u2" if item.original_encoding[1] else ">u2") if wide else np.uint8)
+    if isinstance(data, bytes):  # words, or bytes where there is one for each entry
+        word = "<u2" if layout.syntax.is_little_endian else ">u2"
+        table = np.frombuffer(data, word if len(data) >= 2 * entries else np.uint8).astype(np.int64)
     else:
         table = np.asarray(data, np.int64) & 0xFFFF
     if len(table) < entries:
         raise ValueError("the lookup table has too few entries")
     places = np.clip(values - first, 0, entries - 1).astype(np.int64)
-    return np.minimum(table[places], 2**depth - 1).astype(np.float64)
+    found: Values = np.minimum(table[places], 2**depth - 1).astype(np.float64)
+    return found
