@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ def decode_rle_frame(source: bytes, runner: DecodeRunner) -> bytes:
     size = runner.rows * runner.columns
     width = runner.bits_allocated // 8
     (count,) = struct.unpack_from("<L", source)
-    if count != runner.samples_per_pixel * width:
-        raise ValueError("the number of RLE segments is wrong")
+    if count != runner.samples_per_pixel * width or len(source) > 64 + 2 * count * size + 2 * count:
+        raise ValueError("the RLE segments are not as many, or far longer, than the frame needs")
     starts = (*struct.unpack_from(f"<{count}L", source, 4), len(source))
     planes = np.empty((runner.samples_per_pixel, size, width), np.uint8)
     for index in range(count):
@@ -218,13 +219,16 @@ def _differences(data: bytes, tables: Sequence[HuffmanTable], count: int) -> NDA
         words = part[:-2] << 16 | part[1:-1] << 8 | part[2:]
         windows = (words[:, None] >> np.arange(8, 0, -1, dtype=np.uint32) & 0xFFFF).astype(np.uint16).ravel()
         steps = [table.step[windows].tobytes() for table in tables]
+        turn = done % len(steps)
         places: list[int] = []
-        while bit < 8 * CHUNK and done + len(places) < count:
+        for step in islice(cycle(steps[turn:] + steps[:turn]), count - done):
+            if bit >= 8 * CHUNK:
+                break
             places.append(bit)
-            bit += steps[(done + len(places) - 1) % len(tables)][bit]
+            bit += step[bit]
         found = np.array(places, np.int64)
-        for turn, table in enumerate(tables):
-            first = (turn - done) % len(tables)
+        for component, table in enumerate(tables):
+            first = (component - done) % len(tables)
             own = found[first :: len(tables)]
             differences[done + first : done + len(found) : len(tables)] = _values(padded[start:], own, windows, table)
         done += len(found)

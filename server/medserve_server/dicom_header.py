@@ -3,11 +3,14 @@
 import io
 import logging
 from dataclasses import dataclass
+from typing import cast
 
 from pydicom import config, uid
+from pydicom.charset import default_encoding
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_sequence
 from pydicom.sequence import Sequence
 
 from medserve_server.dicom_codecs import PLUGIN
@@ -207,9 +210,16 @@ def apply_functional_groups(dataset: Dataset, frame: int) -> None:
 
 
 def _item(dataset: Dataset, keyword: str, index: int) -> Dataset | None:
-    sequence = dataset.get(keyword)
-    if sequence is None:
+    """An item of a sequence; None where there is no such sequence, or nothing in it."""
+    if keyword not in dataset:
         return None
+    element = cast("DataElement | RawDataElement", dataset.get_item(keyword))
+    sequence = element.value
+    if isinstance(element, RawDataElement):  # not parsed yet
+        file = BoundedFile(element.value or b"")
+        sequence = read_sequence(
+            file, element.is_implicit_VR, element.is_little_endian, len(file.getbuffer()), default_encoding
+        )
     if not isinstance(sequence, Sequence):
         raise TypeError(keyword)
     return sequence[index] if len(sequence) else None
