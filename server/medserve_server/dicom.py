@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 
-from medserve_server.dicom_codecs import add_plugins, jpeg_header
+from medserve_server.dicom_codecs import PLUGIN, add_plugins, jpeg_header
 from medserve_server.dicom_display import Words, color_from_palette, gray
 from medserve_server.dicom_header import (
     SYNTAXES,
@@ -118,22 +118,24 @@ def _codestream(pixels: bytes, frame: int, frames: int) -> bytes:
     """The compressed bytes of one frame."""
     if int.from_bytes(pixels[4:8], "little") not in {0, 4 * frames}:
         raise ValueError("the table of offsets has not one for each frame")
-    return get_frame(BoundedFile(pixels), frame, number_of_frames=frames)
+    file = BoundedFile(pixels)
+    codestream = get_frame(file, frame, number_of_frames=frames)
+    file.check()
+    return codestream
 
 
 def _check_size(codestream: bytes, layout: Layout, field: str) -> None:
     """Refuses a codestream that would decode to another size than the file says, before it does."""
-    plugin = SYNTAXES[layout.syntax]
     if layout.syntax == uid.RLELossless:  # has no size of its own
         return
-    if plugin == "pillow":
-        with Image.open(io.BytesIO(codestream), formats=("JPEG", "JPEG2000")) as image:
-            size = image.size
-    else:
+    if SYNTAXES[layout.syntax] == PLUGIN:
         header = jpeg_header(codestream)
         size = (header.columns, header.rows)
         if header.components != layout.samples:
             raise ValueError("the codestream has another number of samples")
+    else:
+        with Image.open(io.BytesIO(codestream), formats=("JPEG", "JPEG2000")) as image:
+            size = image.size
     if size != (layout.columns, layout.rows):
         raise InvalidInput.of(
             field,

@@ -73,7 +73,7 @@ def _rle_segment(source: bytes, size: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """The frame header of a JPEG or JPEG-LS codestream (ISO/IEC 10918-1 B.2.2), and where its scan begins."""
+    """The headers of a JPEG codestream (ISO/IEC 10918-1 annex B) up to its first scan."""
 
     process: int
     """Second byte of its marker: 0xC3 for lossless JPEG."""
@@ -107,7 +107,7 @@ def jpeg_header(source: bytes) -> JpegHeader:
             raise ValueError("a marker is missing")
         content = source[position + 4 : position + 2 + length]
         position += 2 + length
-        if marker in {0xC0, 0xC1, 0xC2, 0xC3, 0xF7} and frame is None:
+        if marker in {0xC0, 0xC1, 0xC2, 0xC3} and frame is None:
             frame = marker, content
         elif marker == 0xC4:
             tables.append(content)
