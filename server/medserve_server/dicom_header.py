@@ -22,7 +22,7 @@ config.settings.reading_validation_mode = config.IGNORE
 
 HEADER_START = 132
 # A parser is stopped here: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
-MAX_READS = 300_000
+MAX_READS = 200_000
 MAX_FRAMES = 100_000
 MAX_ELEMENT_BYTES = 4 * 1024 * 1024  # of any element but the pixels
 

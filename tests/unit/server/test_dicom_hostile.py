@@ -82,6 +82,7 @@ def shipped(name: str) -> bytes:
 
 ENDLESS = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
+FRAGMENT = ITEM + b"\2\0\0\0" + b"12"
 BROKEN: dict[str, tuple[bytes, str]] = {
     "nothing after the prefix": (PREAMBLE, "its elements can't be read"),
     "no pixels": (without("PixelData"), "without Pixel Data"),
@@ -136,9 +137,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "a large value": (dicom(PIXELS, RedPaletteColorLookupTableData=bytes(5_000_000)), "too many elements"),
     "a million fragments": (
-        dicom(PIXELS, syntax=uid.RLELossless, encoded=[b"12"]).replace(
-            ITEM + bytes(4), ITEM + bytes(4) + (ITEM + b"\2\0\0\0ab") * 500_000
-        ),
+        dicom(PIXELS, syntax=uid.RLELossless, encoded=[b"12"]).replace(FRAGMENT, FRAGMENT * 1_000_000),
         "too many elements or fragments",
     ),
     "an RLE frame that expands": (
