@@ -3,6 +3,8 @@
 import io
 import logging
 import struct
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 
@@ -191,6 +193,22 @@ def test_a_frame_of_another_format_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         ImageReader(GRAY, 1_000_000).from_encoded(b"\x89PNG", "image", 3)
     assert caught.value.violations[0].field == "image.frame"
+
+
+def test_a_server_without_the_extra_names_it() -> None:
+    program = """
+import sys
+sys.modules["pydicom"] = None
+from medserve_proto.v1.manifest_pb2 import ImageInput
+from medserve_server.images import ImageReader
+try:
+    ImageReader(ImageInput(height=2, width=2, resampling=1), 100).from_encoded(bytes(128) + b"DICM", "images[7]")
+except Exception as error:
+    print(type(error).__name__, error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("InvalidInput images[7].encoded: is a DICOM file, which this server does not read;")
+    assert 'install "medserve[dicom]" there' in done.stdout
 
 
 def test_a_small_file_that_claims_much_takes_little_memory() -> None:
