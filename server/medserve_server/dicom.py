@@ -82,7 +82,7 @@ def _refusing(field: str, problem: str) -> Iterator[None]:
 
 def _decode(dataset: Dataset, layout: Layout, frame: int, field: str) -> Words:
     """Decodes one frame to the bits stored, [rows, columns] or, in RGB, [rows, columns, 3]."""
-    element = dataset["PixelData"]
+    element = dataset.get_item("PixelData")  # as it lies in the file: another VR would have it parsed as such
     pixels, frames = element.value, layout.frames
     if layout.syntax.is_encapsulated:
         codestream = _codestream(pixels, frame, frames)
@@ -99,7 +99,7 @@ def _decode(dataset: Dataset, layout: Layout, frame: int, field: str) -> Words:
         "pixel_representation": int(layout.signed),
         "planar_configuration": layout.planar,
         "pixel_keyword": "PixelData",
-        "pixel_vr": element.VR,
+        "pixel_vr": element.VR or "OW",
         "correct_unused_bits": False,  # done below, and for every high bit
     }
     plugin = SYNTAXES[layout.syntax]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from medserve_server.dicom_header import Layout
+from medserve_server.dicom_header import Layout, item_of, value_of
 
 # Beyond it numbers make no sense, and computing with them would overflow.
 LARGEST = 1e30
@@ -43,13 +43,13 @@ def gray(words: Words, dataset: Dataset, layout: Layout) -> tuple[Pixels, str | 
     """
     stored = _stored_values(layout)
     values, changed = _modality(stored, dataset, layout)
-    if dataset.get("VOILUTSequence"):
-        item = dataset.VOILUTSequence[0]
+    center, width = value_of(dataset, "WindowCenter"), value_of(dataset, "WindowWidth")
+    if (item := item_of(dataset, "VOILUTSequence", 0)) is not None:
         shown = _look_up(item, "LUT", np.rint(values), layout) / (2 ** _descriptor(item, "LUTDescriptor")[2] - 1)
         by = "its first VOI lookup table"
-    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-        shown = window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR"))
+    elif center is not None and width is not None:
+        center, width = _first(center), _first(width)
+        shown = window(values, center, width, str(value_of(dataset, "VOILUTFunction") or "LINEAR"))
         by = f"its first window (center {center:g}, width {width:g})"
     elif layout.stored == 8 and not layout.signed and not changed:
         shown, by = values / 255, ""
@@ -86,8 +86,10 @@ def window(values: Values, center: float, width: float, function: str) -> Values
     if width < (1 if function == "LINEAR" else LEAST_WIDTH):
         raise ValueError("the window has no width")
     match function:
+        case "LINEAR" if width == 1:
+            return (values > center - 0.5).astype(np.float64)
         case "LINEAR":
-            return (values - (center - 0.5)) / max(width - 1, LEAST_WIDTH) + 0.5
+            return (values - (center - 0.5)) / (width - 1) + 0.5
         case "LINEAR_EXACT":
             return (values - center) / width + 0.5
         case "SIGMOID":
@@ -105,10 +107,10 @@ def _stored_values(layout: Layout) -> Values:
 
 def _modality(stored: Values, dataset: Dataset, layout: Layout) -> tuple[Values, bool]:
     """Values in the modality's units, by table or by slope and intercept, and whether they differ."""
-    if dataset.get("ModalityLUTSequence"):
-        return _look_up(dataset.ModalityLUTSequence[0], "LUT", stored, layout), True
-    slope = _first(dataset.get("RescaleSlope", 1))
-    intercept = _first(dataset.get("RescaleIntercept", 0))
+    if (item := item_of(dataset, "ModalityLUTSequence", 0)) is not None:
+        return _look_up(item, "LUT", stored, layout), True
+    slope, intercept = value_of(dataset, "RescaleSlope"), value_of(dataset, "RescaleIntercept")
+    slope, intercept = 1 if slope is None else _first(slope), 0 if intercept is None else _first(intercept)
     if slope == 0:
         raise ValueError("a slope of 0 leaves nothing to see")
     return stored * slope + intercept, (slope, intercept) != (1, 0)
@@ -130,9 +132,9 @@ def _present(words: Words, stored: Values, dataset: Dataset) -> NDArray[np.bool_
     """Which of the possible values the frame has, padding aside unless there is nothing else."""
     present = np.zeros(len(stored), np.bool_)
     present[words] = True
-    if (padding := dataset.get("PixelPaddingValue")) is None:
+    if (padding := value_of(dataset, "PixelPaddingValue")) is None:
         return present
-    limit = dataset.get("PixelPaddingRangeLimit")
+    limit = value_of(dataset, "PixelPaddingRangeLimit")
     low, high = sorted((int(padding), int(padding if limit is None else limit)))
     without = present & ~((stored >= low) & (stored <= high))
     return without if without.any() else present
@@ -144,7 +146,7 @@ def _descriptor(item: Dataset, keyword: str) -> tuple[int, int, int]:
     Raises:
         ValueError: they make no sense.
     """
-    entries, first, depth = (int(number) for number in item[keyword].value)
+    entries, first, depth = (int(number) for number in value_of(item, keyword))
     if not (0 <= entries <= 65535 and 8 <= depth <= 16):
         raise ValueError("the lookup table's descriptor makes no sense")
     return entries or 65536, first, depth
@@ -153,7 +155,7 @@ def _descriptor(item: Dataset, keyword: str) -> tuple[int, int, int]:
 def _look_up(item: Dataset, name: str, values: Values, layout: Layout) -> Values:
     """Maps values by a table; those before and beyond it get its first and last entry."""
     entries, first, depth = _descriptor(item, f"{name}Descriptor")
-    data = item[f"{name}Data"].value
+    data = value_of(item, f"{name}Data")
     if isinstance(data, bytes):  # words, or bytes where there is one for each entry
         word = "<u2" if layout.syntax.is_little_endian else ">u2"
         table = np.frombuffer(data, word if len(data) >= 2 * entries else np.uint8).astype(np.int64)

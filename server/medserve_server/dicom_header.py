@@ -3,7 +3,7 @@
 import io
 import logging
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from pydicom import config, uid
 from pydicom.charset import default_encoding
@@ -24,7 +24,8 @@ HEADER_START = 132
 # A parser is stopped here: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
 MAX_READS = 200_000
 MAX_FRAMES = 100_000
-MAX_ELEMENT_BYTES = 4 * 1024 * 1024  # of any element but the pixels
+MAX_VALUE_BYTES = 2 * 65536  # a lookup table of 65,536 words; nothing else that is read is larger
+MAX_SEQUENCE_BYTES = 4 * 1024 * 1024
 
 # What is read, and the plugin of pydicom that decodes it. JPEG-LS is not: the one decoder without code under GPL
 # (pyjpegls 1.5.1, CharLS 2.4) holds the interpreter for 16 s on a damaged scan of 400 bytes.
@@ -132,23 +133,22 @@ def read_elements(data: bytes, field: str) -> tuple[Dataset, uid.UID]:
     """
     file = BoundedFile(data)
     file.seek(HEADER_START)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    syntax = uid.UID(meta.TransferSyntaxUID)
-    if syntax not in SYNTAXES:
-        name = syntax.name if syntax.is_transfer_syntax else "a transfer syntax that is not in the standard"
-        names = ", ".join(known.name for known in SYNTAXES)
-        raise InvalidInput.of(field, f"is a DICOM file in {name}, expected one of {names}")
-    dataset = read_dataset(
-        file,
-        is_implicit_VR=syntax.is_implicit_VR,
-        is_little_endian=syntax.is_little_endian,
-        specific_tags=list(TAGS),
-        stop_when=lambda tag, *_: tag > PIXEL_DATA,
-    )
-    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would parse its elements
-        value = dataset.get_item(tag).value
-        if tag != PIXEL_DATA and isinstance(value, bytes) and len(value) > MAX_ELEMENT_BYTES:
-            raise TooComplex
+    try:
+        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+        syntax = uid.UID(meta.TransferSyntaxUID)
+        if syntax not in SYNTAXES:
+            name = syntax.name if syntax.is_transfer_syntax else "a transfer syntax that is not in the standard"
+            names = ", ".join(known.name for known in SYNTAXES)
+            raise InvalidInput.of(field, f"is a DICOM file in {name}, expected one of {names}")
+        dataset = read_dataset(
+            file,
+            is_implicit_VR=syntax.is_implicit_VR,
+            is_little_endian=syntax.is_little_endian,
+            specific_tags=list(TAGS),
+            stop_when=lambda tag, *_: tag > PIXEL_DATA,
+        )
+    finally:
+        file.check()
     if "PixelData" not in dataset:
         raise InvalidInput.of(field, "is a DICOM file without Pixel Data; expected one with a picture")
     return dataset, syntax
@@ -162,8 +162,8 @@ def read_layout(dataset: Dataset, syntax: uid.UID, field: str) -> Layout:
     """
 
     def number(keyword: str, expected: range, default: int | None = None) -> int:
-        value = dataset.get(keyword, default)
-        if value is None and default is not None:
+        value = value_of(dataset, keyword)
+        if value is None:
             value = default
         if not isinstance(value, int):
             raise InvalidInput.of(field, f"is a DICOM file without a valid {keyword}")
@@ -199,35 +199,61 @@ def _photometric(dataset: Dataset, samples: int, field: str) -> str:
         if samples == 1
         else ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
     )
-    value = dataset.get("PhotometricInterpretation")
+    value = value_of(dataset, "PhotometricInterpretation")
     if value not in known:
         expected = ", ".join(known)
         raise InvalidInput.of(field, f"is a DICOM file whose PhotometricInterpretation is none of {expected}")
     return str(value)
 
 
-def apply_functional_groups(dataset: Dataset, frame: int) -> None:
-    """Puts the elements of an enhanced file's functional groups that hold for a frame (PS3.3 C.7.6.16) at the top."""
-    for groups in (
-        _item(dataset, "SharedFunctionalGroupsSequence", 0),
-        _item(dataset, "PerFrameFunctionalGroupsSequence", frame),
-    ):
-        for keyword in GROUPS:
-            if groups is not None and (group := _item(groups, keyword, 0)) is not None:
-                dataset.update(group)
+def value_of(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - of the type that the file says
+    """The value of an element; None where it is missing or empty.
+
+    Raises:
+        TooComplex: it is so large that parsing it takes long.
+    """
+    if keyword not in dataset:
+        return None
+    raw = dataset.get_item(keyword).value
+    if isinstance(raw, bytes) and len(raw) > MAX_VALUE_BYTES:
+        raise TooComplex
+    return dataset[keyword].value
 
 
-def _item(dataset: Dataset, keyword: str, index: int) -> Dataset | None:
-    """An item of a sequence; None where there is no such sequence, or nothing in it."""
+def item_of(dataset: Dataset, keyword: str, index: int) -> Dataset | None:
+    """An item of a sequence; None where there is no such sequence, or nothing in it.
+
+    Raises:
+        IndexError: it has fewer items.
+        TooComplex: it is so large that parsing it takes long.
+        TypeError: it is no sequence.
+    """
     if keyword not in dataset:
         return None
     element = cast("DataElement | RawDataElement", dataset.get_item(keyword))
     sequence = element.value
     if isinstance(element, RawDataElement):  # not parsed yet
-        file = BoundedFile(element.value or b"")
-        sequence = read_sequence(
-            file, element.is_implicit_VR, element.is_little_endian, len(file.getbuffer()), default_encoding
-        )
+        data = element.value or b""
+        if len(data) > MAX_SEQUENCE_BYTES:
+            raise TooComplex
+        file = BoundedFile(data)
+        try:
+            sequence = read_sequence(
+                file, element.is_implicit_VR, element.is_little_endian, len(data), default_encoding
+            )
+        finally:
+            file.check()
     if not isinstance(sequence, Sequence):
         raise TypeError(keyword)
     return sequence[index] if len(sequence) else None
+
+
+def apply_functional_groups(dataset: Dataset, frame: int) -> None:
+    """Puts the elements of an enhanced file's functional groups that hold for a frame (PS3.3 C.7.6.16) at the top."""
+    for groups in (
+        item_of(dataset, "SharedFunctionalGroupsSequence", 0),
+        item_of(dataset, "PerFrameFunctionalGroupsSequence", frame),
+    ):
+        for keyword in GROUPS:
+            if groups is not None and (group := item_of(groups, keyword, 0)) is not None:
+                dataset.update(group)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import uid
@@ -130,7 +130,7 @@ def test_other_window_functions(function: str, formula: Callable[[int], float]) 
 
 def test_a_window_of_width_1_is_a_threshold() -> None:
     np.testing.assert_array_equal(
-        shown(np.array([[9, 10, 11]], np.uint8), WindowCenter="10.5", WindowWidth="1"), [[0, 128, 255]]
+        shown(np.array([[9, 10, 11]], np.uint8), WindowCenter="10.5", WindowWidth="1"), [[0, 0, 255]]
     )
 
 
@@ -236,6 +236,7 @@ def test_colour_becomes_grey_for_a_grey_model_with_a_warning() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example(center=0.5, width=1.0, slope="1", inverted=False)
 @given(
     center=st.floats(-3000, 3000),
     width=st.floats(1, 5000),

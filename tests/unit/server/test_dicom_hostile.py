@@ -137,7 +137,22 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         made_of(element(0x00081140, b"SQ", ENDLESS) + (ITEM + bytes(4)) * 1_000_000),
         "too many elements",
     ),
-    "a large value": (dicom(PIXELS, RedPaletteColorLookupTableData=bytes(5_000_000)), "too many elements"),
+    "a window of a million numbers": (
+        dicom(PIXELS, syntax=uid.ImplicitVRLittleEndian, WindowWidth="8").replace(
+            struct.pack("<HHL", 0x28, 0x1051, 2) + b"8 ",
+            struct.pack("<HHL", 0x28, 0x1051, 2_000_000) + b"1\\" * 1_000_000,
+        ),
+        "too many elements",
+    ),
+    "a sequence of many frames' groups": (
+        dicom(PIXELS).replace(
+            element(0x7FE00010, b"OW", PIXELS.nbytes),
+            element(0x52009230, b"SQ", 4_000_000)
+            + (ITEM + bytes(4)) * 500_000
+            + element(0x7FE00010, b"OW", PIXELS.nbytes),
+        ),
+        "too many elements",
+    ),
     "a million fragments": (
         dicom(PIXELS, syntax=uid.RLELossless, encoded=[b"12"]).replace(FRAGMENT, FRAGMENT * 1_000_000),
         "too many elements or fragments",
@@ -193,6 +208,13 @@ def test_a_frame_of_another_format_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         ImageReader(GRAY, 1_000_000).from_encoded(b"\x89PNG", "image", 3)
     assert caught.value.violations[0].field == "image.frame"
+
+
+def test_pixels_are_not_parsed_as_the_text_that_a_file_calls_them() -> None:
+    data = dicom(PIXELS)
+    called = data.replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")
+    assert called != data
+    np.testing.assert_array_equal(read(called), read(data))
 
 
 def test_a_server_without_the_extra_names_it() -> None:
