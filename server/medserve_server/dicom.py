@@ -57,7 +57,7 @@ def read_dicom(data: bytes, frame: int, max_pixels: int, field: str) -> tuple[Im
             f"at most {max_pixels / 1e6:g} are accepted; send it smaller",
         )
     if frame >= layout.frames:
-        raise InvalidInput.of(f"{field}.frame", f"is {frame}, expected 0 to {layout.frames - 1}")
+        raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, expected 0 to {layout.frames - 1}")
     with _refusing(encoded, f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: broken, or too few"):
         words = _decode(dataset, layout, frame, encoded)
     with _refusing(encoded, "is a DICOM file with a broken window, rescale, lookup table or functional group"):

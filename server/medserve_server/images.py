@@ -92,7 +92,7 @@ class ImageReader:
         if data[128:132] == b"DICM":
             image = self._decode_dicom(data, field, frame, warnings)
         elif frame:
-            raise InvalidInput.of(f"{field}.frame", f"is {frame}, expected 0: only DICOM files have frames")
+            raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, but only DICOM files have several")
         else:
             image = self._decode(data, f"{field}.encoded")
         picture = self._fit(_to_mode(image, self.mode, f"{field}.encoded", warnings), warnings)

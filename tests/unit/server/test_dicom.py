@@ -164,7 +164,7 @@ def test_frames_are_picked_by_index_and_alone() -> None:
     with pytest.raises(InvalidInput) as caught:
         read(data, (3, 3), 5)
     assert [(one.field, one.description) for one in caught.value.violations] == [
-        ("image.frame", "is 5, expected 0 to 4")
+        ("image.frame", "asks for frame 5, expected 0 to 4")
     ]
 
 
