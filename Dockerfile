@@ -16,7 +16,7 @@ RUN touch README.md LICENSE
 
 
 FROM installer AS environment-cuda
-RUN /opt/medserve/bin/pip install -c constraints.txt -c constraints-cuda.txt ".[cuda]"
+RUN /opt/medserve/bin/pip install -c constraints.txt -c constraints-cuda.txt ".[cuda,dicom]"
 COPY README.md LICENSE ./
 COPY proto proto
 COPY server server
@@ -26,7 +26,7 @@ RUN /opt/medserve/bin/pip install --no-deps --force-reinstall . && sh deploy/pru
 
 
 FROM installer AS environment-cpu
-RUN /opt/medserve/bin/pip install -c constraints.txt ".[server]"
+RUN /opt/medserve/bin/pip install -c constraints.txt ".[server,dicom]"
 COPY README.md LICENSE ./
 COPY proto proto
 COPY server server

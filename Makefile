@@ -57,7 +57,7 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing the server into .venv (once, about half a minute)"
 	@$(PYTHON) -m venv .venv
-	@.venv/$(PIP_INSTALL) ".[server]"
+	@.venv/$(PIP_INSTALL) ".[server,dicom]"
 	@touch $@
 
 .venv-dev/installed: pyproject.toml constraints.txt

@@ -73,11 +73,11 @@ class AsyncClient:
             return messages.model_description(model, await self._catalog.GetManifest(request, timeout=self._timeout))
 
     async def classify(
-        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+        self, images: messages.Images, model: str, version: str = "", top_k: int = 0, *, frame: int = 0
     ) -> ClassificationResponse:
         """Classifies one or many pictures; see `Client.classify`."""
         # In a thread, since it may read files.
-        request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
+        request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, frame)
         with rpc_errors_translated():
             return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
 

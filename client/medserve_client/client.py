@@ -83,24 +83,25 @@ class Client:
             return messages.model_description(model, self._catalog.GetManifest(request, timeout=self._timeout))
 
     def classify(
-        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+        self, images: messages.Images, model: str, version: str = "", top_k: int = 0, *, frame: int = 0
     ) -> ClassificationResponse:
         """Classifies one or many pictures.
 
         Args:
-            images: one or a list of: a path, the bytes of a PNG, JPEG or TIFF file, or pixels
+            images: one or a list of: a path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels
                 as uint8 [height, width] or [height, width, channels].
             model: its name.
             version: by default the highest that is ready.
             top_k: how many labels each result lists, most probable first; 0 for all.
+            frame: of each picture, from 0; only DICOM files have more than one.
 
         Raises:
             InvalidArgumentError: a picture is bad; `violations` names it, and no picture was classified.
             OSError: a file can't be read.
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
-            ValueError: an array has a wrong number of dimensions.
+            ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        request = messages.classify_request(images, model, version, top_k)
+        request = messages.classify_request(images, model, version, top_k, frame)
         with rpc_errors_translated():
             return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
 

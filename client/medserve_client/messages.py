@@ -14,7 +14,7 @@ from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
-# A file's path, the bytes of a PNG, JPEG or TIFF file, or pixels: uint8 [H, W] or [H, W, C].
+# A file's path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels: uint8 [H, W] or [H, W, C].
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
@@ -24,31 +24,31 @@ Patient: TypeAlias = Mapping[str, FeatureValue]
 Patients: TypeAlias = Patient | Sequence[Patient]
 
 
-def classify_request(images: Images, model: str, version: str, top_k: int) -> image_pb.ClassifyRequest:
+def classify_request(images: Images, model: str, version: str, top_k: int, frame: int = 0) -> image_pb.ClassifyRequest:
     """Builds the request for one or many pictures.
 
     Raises:
         OSError: a file can't be read.
         TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
-        ValueError: an array has not two or three dimensions.
+        ValueError: an array has not two or three dimensions, or the frame is not from 0 to 2 ** 32 - 1.
     """
     sources = [images] if isinstance(images, str | os.PathLike | bytes | np.ndarray) else images
     return image_pb.ClassifyRequest(
         model_name=model,
         model_version=version,
-        images=[_image(source, f"images[{index}]") for index, source in enumerate(sources)],
+        images=[_image(source, frame, f"images[{index}]") for index, source in enumerate(sources)],
         top_k=top_k,
     )
 
 
-def _image(source: ImageSource, field: str) -> image_pb.Image:
+def _image(source: ImageSource, frame: int, field: str) -> image_pb.Image:
     match source:
         case bytes():
-            return image_pb.Image(encoded=source)
+            return image_pb.Image(encoded=source, frame=frame)
         case str() | os.PathLike():
-            return image_pb.Image(encoded=Path(source).read_bytes())
+            return image_pb.Image(encoded=Path(source).read_bytes(), frame=frame)
         case np.ndarray():
-            return image_pb.Image(raw=_raw_image(source, field))
+            return image_pb.Image(raw=_raw_image(source, field), frame=frame)
     raise TypeError(f"{field} is a {type(source).__name__}; expected a path, bytes or a numpy array")
 
 

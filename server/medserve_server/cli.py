@@ -32,8 +32,9 @@ def _prepare(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    # Pillow warns of sloppy metadata in pictures that it reads all the same; anyone could fill the log with that.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    # They warn of sloppy metadata in pictures that they read all the same: anyone could fill the log with that, and
+    # pydicom quotes it.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")
 
 
 def _print_table(server: Server) -> None:

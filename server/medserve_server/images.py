@@ -77,14 +77,25 @@ class ImageReader:
             raise InvalidInput.of(f"{field}.pixels", f"has {len(pixels)} bytes, expected {size} for {list(shape)}")
         return np.frombuffer(pixels, np.uint8).reshape(expected)
 
-    def from_encoded(self, data: bytes, field: str) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG or TIFF to uint8 [height, width, channels] and says what it changed.
+    def from_encoded(self, data: bytes, field: str, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
+
+        Args:
+            data: the file.
+            field: of the request, e.g. `images[3]`.
+            frame: of a DICOM file, from 0.
 
         Raises:
             InvalidInput: the file is broken, of another format, too large, or of a kind without one clear reading.
         """
         warnings: list[ImageWarning] = []
-        picture = self._fit(_to_mode(self._decode(data, field), self.mode, field, warnings), warnings)
+        if data[128:132] == b"DICM":
+            image = self._decode_dicom(data, field, frame, warnings)
+        elif frame:
+            raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, but only DICOM files have several")
+        else:
+            image = self._decode(data, f"{field}.encoded")
+        picture = self._fit(_to_mode(image, self.mode, f"{field}.encoded", warnings), warnings)
         return np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels), warnings
 
     def _decode(self, data: bytes, field: str) -> Image.Image:
@@ -94,10 +105,25 @@ class ImageReader:
                 self._check(image, field)
                 return ImageOps.exif_transpose(image)
         except UNREADABLE as error:
-            reason = "is not a PNG, JPEG or TIFF file" if isinstance(error, UnidentifiedImageError) else "is broken"
+            reason = (
+                "is not a PNG, JPEG, TIFF or DICOM file" if isinstance(error, UnidentifiedImageError) else "is broken"
+            )
             raise InvalidInput.of(
                 field, f"{reason} ({len(data)} bytes); expected a whole picture of these formats"
             ) from error
+
+    def _decode_dicom(self, data: bytes, field: str, frame: int, warnings: list[ImageWarning]) -> Image.Image:
+        try:
+            from medserve_server.dicom import read_dicom  # noqa: PLC0415 - of the extra dicom
+        except ModuleNotFoundError as error:
+            raise InvalidInput.of(
+                f"{field}.encoded",
+                'is a DICOM file, which this server does not read; install "medserve[dicom]" there, or send a PNG',
+            ) from error
+        image, reduced = read_dicom(data, frame, self.max_pixels, field)
+        if reduced is not None:
+            warnings.append(ImageWarning("DEPTH_REDUCED", reduced))
+        return image
 
     def _check(self, image: Image.Image, field: str) -> None:
         """Refuses by the header, before anything is decoded."""

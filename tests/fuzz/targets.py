@@ -63,10 +63,10 @@ def tensors(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """An encoded picture."""
+    """An encoded picture, DICOM too."""
     reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS)
     try:
-        pixels, _ = reader.from_encoded(data, "images[0].encoded")
+        pixels, _ = reader.from_encoded(data, "images[0]")
     except ServingError as error:
         _check_error(error)
     else:

@@ -36,8 +36,12 @@ class _Outcome:
     error: str = ""
 
 
-def classify(client: Client, model: ModelDescription, files: Sequence[str], top_k: int, *, as_json: bool) -> ExitCode:
+def classify(
+    client: Client, model: ModelDescription, files: Sequence[str], top_k: int, frame: int, *, as_json: bool
+) -> ExitCode:
     """Classifies files, "-" being standard input, and shows a table.
+
+    Of DICOM files, `frame` is taken.
 
     A file that can't be read or is refused is named on standard error; the others are done.
 
@@ -47,7 +51,7 @@ def classify(client: Client, model: ModelDescription, files: Sequence[str], top_
     """
     outcomes = []
     for chunk in _chunks(_read(file) for file in files):
-        for outcome in _send(client, model, chunk, top_k):
+        for outcome in _send(client, model, chunk, top_k, frame):
             outcomes.append(outcome)
             if outcome.error:
                 terminal.complain(f"{outcome.file}: {outcome.error}")
@@ -78,11 +82,12 @@ def _chunks(pictures: Iterable[_Picture]) -> Iterator[list[_Picture]]:
         yield chunk
 
 
-def _send(client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int) -> Iterator[_Outcome]:
+def _send(client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int, frame: int) -> Iterator[_Outcome]:
     readable = [picture for picture in chunk if not picture.error]
 
     def send(pictures: list[_Picture]) -> Sequence[ImageResult]:
-        return client.classify([picture.content for picture in pictures], model.name, model.version, top_k).results
+        contents = [picture.content for picture in pictures]
+        return client.classify(contents, model.name, model.version, top_k, frame=frame).results
 
     try:
         answers = iter(send_without_refused(send, readable))

@@ -58,7 +58,7 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return describe(client, options.model, options.version, as_json=options.json)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            return classify(client, model, options.files, options.top_k, as_json=options.json)
+            return classify(client, model, options.files, options.top_k, options.frame, as_json=options.json)
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
             return score(client, model, options.file, options.output)
@@ -102,9 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
 
     command = add("classify", "Classify pictures.")
-    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG or TIFF; - is standard input")
+    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input")
     _add_model(command)
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
+    command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
     command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
 
     command = add(
@@ -174,5 +175,5 @@ def _seconds(text: str) -> float:
 def _count(text: str) -> int:
     count = int(text)
     if not 0 <= count < 2**32:  # as the contract has it
-        raise argparse.ArgumentTypeError(f"{text} is not a count of labels")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 4294967295")
     return count

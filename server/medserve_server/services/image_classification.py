@@ -71,7 +71,11 @@ def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixe
         try:
             match image.WhichOneof("source"):
                 case "encoded":
-                    pictures[index], found = reader.from_encoded(image.encoded, f"{field}.encoded")
+                    pictures[index], found = reader.from_encoded(image.encoded, field, image.frame)
+                case "raw" if image.frame:
+                    raise InvalidInput.of(
+                        f"{field}.frame", f"asks for frame {image.frame}, but only DICOM files have several"
+                    )
                 case "raw":
                     pictures[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{field}.raw")
                 case _:
