@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+import onnx_models
 from medserve_client.loadtest import hpack, wire
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -25,9 +26,12 @@ MOST_MIB = 100  # that the memory may grow by, whatever one client does
 
 
 @pytest.fixture(scope="module")
-def victim(repository: Path, transport: str) -> Iterator[ServerProcess]:
+def victim(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
     """A server of its own, whose memory no other test makes grow."""
-    with running_server("--transport", transport, "--models", str(repository)) as started:
+    folder = tmp_path_factory.mktemp("models")
+    onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
+    onnx_models.save(folder, "wide", onnx_models.wide())
+    with running_server("--transport", transport, "--models", str(folder)) as started:
         answers(started)
         yield started
 
@@ -51,10 +55,10 @@ def resident_mib(server: ServerProcess) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def wait_for(server: ServerProcess, sample: str, value: float) -> None:
+def wait_for(server: ServerProcess, sample: str, value: int) -> None:
     deadline = time.monotonic() + 30
-    while server.sample(sample) != value:
-        assert time.monotonic() < deadline, f"{sample} is {server.sample(sample)}"
+    while f"{sample} {value}.0\n" not in (found := server.metrics()):
+        assert time.monotonic() < deadline, [line for line in found.splitlines() if line.startswith(sample)]
         time.sleep(0.1)
 
 
@@ -103,13 +107,17 @@ def prefixed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4) + message
 
 
-def test_a_client_that_never_reads_its_answers(victim: ServerProcess) -> None:
+def test_a_client_that_never_takes_its_answers(victim: ServerProcess) -> None:
     before = resident_mib(victim)
-    message = request(rows=1000).SerializeToString()  # an answer of 12 kB, of which no byte may be sent
+    calls = 200  # together they stay below what a client may send, and below the calls of one connection
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
+    message = pb.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[bytes(4)])
     with RawConnection(victim, UNARY, window=0) as connection:
-        for _ in range(10_000):  # far more than a connection may have under way
-            if not connection.send(connection.call(message)):
-                break
+        for _ in range(calls):
+            assert connection.send(connection.call(message.SerializeToString()))
+        # The answers are there, 12 kB each, and no byte of them may be sent.
+        code = 'api="inference",code="OK",model="wide",version="1"'
+        wait_for(victim, f"medserve_inference_requests_total{{{code}}}", calls)
         answers(victim)
         assert resident_mib(victim) < before + MOST_MIB
     answers(victim)
