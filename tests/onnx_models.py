@@ -83,6 +83,15 @@ def scaled(factor: int) -> onnx.ModelProto:
     return make(nodes, {"x": rows, "code": (TensorProto.INT64, ["batch", 1])}, {"y": rows})
 
 
+def wide(columns: int = 3000) -> onnx.ModelProto:
+    """y = x, repeated: a small request with a large answer."""
+    repeats = helper.make_node("Constant", [], ["repeats"], value_ints=[1, columns])
+    tile = helper.make_node("Tile", ["x", "repeats"], ["y"])
+    return make(
+        [repeats, tile], {"x": (TensorProto.FLOAT, ["batch", 1])}, {"y": (TensorProto.FLOAT, ["batch", columns])}
+    )
+
+
 def slow(repeats: int = 60) -> onnx.ModelProto:
     """y = x after about `repeats` milliseconds of matrix products."""
     size = 400
