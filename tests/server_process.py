@@ -38,8 +38,8 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProcess]:
-    """Serves until the block ends; the server has to stop cleanly on SIGTERM."""
+def running_server(*flags: str, log: Path | None = None, status: int = 0) -> Iterator[ServerProcess]:
+    """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
@@ -58,4 +58,4 @@ def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProce
             yield ServerProcess(process, addresses["gRPC"], addresses["metrics"])
         finally:
             process.terminate()
-    assert process.returncode == 0
+    assert process.returncode == status

@@ -77,9 +77,9 @@ class NativeFront:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def start(self) -> int:
-        """Begins to listen and returns the port."""
-        self._front = NativeGrpcFront(  # which listens already, so that it can't be made before
+    def bind(self) -> None:
+        """Takes the address; calls wait from now on."""
+        self._front = NativeGrpcFront(
             self._settings.address,
             [(api.method, False) for api in self._apis],
             call_details=True,
@@ -87,6 +87,9 @@ class NativeFront:
             reuse_port=self._settings.workers > 1,
         )
         self._front.set_fallback(self._fallback)
+
+    def start(self) -> int:
+        """Begins to serve and returns the port."""
         self._front.start()
         self.add_threads(1)
         return int(self._front.bound_port)

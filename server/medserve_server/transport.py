@@ -70,6 +70,8 @@ class Transport:
         address = f"unix:{self._folder}/grpcio" if self.native else self._settings.address
         try:
             port = self._grpcio.add_insecure_port(address)
+            if self.native:
+                self._front.bind()
             await self._grpcio.start()
             return self._front.start() if self.native else port
         except (RuntimeError, OSError) as error:

@@ -1,9 +1,9 @@
 """The metrics of several workers, added up as those of one server."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from prometheus_client import Metric, ProcessCollector
@@ -18,60 +18,75 @@ SHARES = {
     "process_open_fds",
     "process_max_fds",
 }
-# Seconds that a worker gets to answer; one that hangs is shown as it last was.
+# Seconds that workers get to answer; one that hangs is shown as it last was.
 PATIENCE = 1.0
 
 
-@dataclass(eq=False)
 class Link:
-    """The pipe to a worker, and what it last told of its metrics."""
+    """A worker that answers whatever comes through `pipe` with its metrics, and what it told last."""
 
-    pipe: Connection
-    metrics: list[Metric] = field(default_factory=list)
-    asked: bool = False
+    def __init__(self, pipe: Connection) -> None:
+        self.metrics: list[Metric] = []
+        self.answered = threading.Event()
+        self.answered.set()
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._listen, name="worker-metrics", daemon=True)
+        self._thread.start()
 
     def ask(self) -> None:
         """Asks for the metrics, unless an answer is still owed."""
-        if not self.asked:
-            self.asked = True
-            self.pipe.send(None)
+        if self.answered.is_set():
+            self.answered.clear()
+            with suppress(OSError):  # it has ended
+                self._pipe.send(None)
 
-    def listen(self) -> None:
-        """Takes the answer where it comes in time."""
-        if self.pipe.poll(PATIENCE):
-            self.metrics = self.pipe.recv()
-            self.asked = False
+    def join(self) -> None:
+        """Waits for the last word of a worker that has ended."""
+        self._thread.join()
+
+    def _listen(self) -> None:
+        # In a thread of its own: a worker can hang in the middle of an answer.
+        with suppress(EOFError, OSError):
+            while True:
+                self.metrics = self._pipe.recv()
+                self.answered.set()
+        self.answered.set()
 
 
 class WorkerMetrics(Collector):
     """Asks the workers whenever it is asked itself, and never forgets what a worker has counted that is gone."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._changing = threading.Lock()
         self._links: list[Link] = []
         self._gone: list[Metric] = []
         self._supervisor = ProcessCollector(registry=None)
 
     def add(self, pipe: Connection) -> Link:
-        """Counts a worker in, which answers anything that comes through `pipe` with its metrics."""
+        """Counts a worker in."""
         link = Link(pipe)
-        with self._lock:
+        with self._changing:
             self._links.append(link)
         return link
 
     def remove(self, link: Link) -> None:
-        """Counts a worker out that ended: its counters stay, its gauges go."""
-        with self._lock:
+        """Counts a worker out that has ended: its counters stay, its gauges go."""
+        link.join()
+        with self._changing:
             self._links.remove(link)
             self._gone = total([self._gone, [family for family in link.metrics if family.type != "gauge"]])
 
     def collect(self) -> list[Metric]:
         """The sum over the supervisor, all workers that live and all that are gone."""
-        with self._lock:
-            for step in (Link.ask, Link.listen):
-                for link in self._links:
-                    with suppress(OSError, EOFError):  # it died: what it told last still counts
-                        step(link)
+        with self._asking:
+            links = list(self._links)
+            for link in links:
+                link.ask()
+            deadline = time.monotonic() + PATIENCE
+            for link in links:
+                link.answered.wait(deadline - time.monotonic())
+        with self._changing:
             return total([self._gone, self._supervisor.collect(), *(link.metrics for link in self._links)])
 
 
