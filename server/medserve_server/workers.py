@@ -1,8 +1,9 @@
 """Several processes on one port: started, watched, replaced when they die, and stopped together.
 
 The supervisor serves no call. It holds the port without listening, and the kernel shares connections out among the
-workers that listen. A pipe joins it to each worker: through it a worker says that it is ready, or why it can't be,
-and later tells its metrics. Its end tells a worker to stop, be it that the supervisor closed it or that it was killed.
+workers that listen, which each does only when its models are loaded. Two pipes join it to each worker. Through one the
+worker says that it is ready, or why it can't be, and later tells its metrics. Nothing goes through the other: its end
+tells the worker to stop, be it that the supervisor closed it or that the supervisor was killed.
 """
 
 import asyncio
@@ -28,10 +29,11 @@ from medserve_server.worker_metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-# How often in a row a worker may fail to start in the place of one that served.
+# How often in a row a worker may fail to start in the place of one that served, and the time between.
 ATTEMPTS = 3
-# Between these attempts, and between looks at the metrics: a worker that is killed takes so much of its counts along.
-SECONDS = 1.0
+RETRY_SECONDS = 1.0
+# How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
+LOOK_SECONDS = 1.0
 # What a worker gets beyond its own limits to stop, before it is taken to hang.
 HANGS_SECONDS = 10.0
 
@@ -62,11 +64,10 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
         self._metrics = WorkerMetrics()
-        registry = CollectorRegistry()
-        registry.register(self._metrics)
-        self._registry = registry
+        self._registry = CollectorRegistry()
+        self._registry.register(self._metrics)
         self._replaced = Counter(
-            "medserve_workers_replaced_total", "Workers that took another's place.", registry=registry
+            "medserve_workers_replaced_total", "Workers that died and were replaced.", registry=self._registry
         )
 
     async def run(self) -> None:
@@ -84,13 +85,13 @@ class Supervisor:
             self._metrics_port, stop_metrics = serve_metrics(self._registry, host, metrics_port)
             works = [self._look(), *(self._keep(number) for number in range(self._settings.workers))]
             self._tasks = [asyncio.create_task(work) for work in works]
-            ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             self._stop()
             await asyncio.wait(self._tasks)
             stop_metrics()
-        for task in ended:
-            if not task.cancelled():
-                task.result()
+        for error in [task.exception() for task in self._tasks if not task.cancelled()]:
+            if error is not None:
+                raise error
         if self._signals > 1:
             raise SystemExit(1)
 
@@ -111,7 +112,7 @@ class Supervisor:
     async def _look(self) -> None:
         """Keeps what is known of each worker's counts from growing old."""
         while True:
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(self._metrics.collect)
 
     async def _keep(self, number: int) -> None:
@@ -128,7 +129,7 @@ class Supervisor:
                 raise ChildProcessError(failure)
             if failure:
                 log.error("worker %d can't be replaced: %s; trying again", number, failure)
-                await asyncio.sleep(SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _run_worker(self, number: int) -> str:
         """Runs a worker to its end; returns why it could not start, nothing where it could."""
@@ -206,7 +207,7 @@ def _held_port(settings: Settings) -> Iterator[int]:
     """
     family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as held:
-        # Connections that are being forgotten may have the port, but no other socket, not even one that would share it.
+        # Connections in TIME_WAIT may have the port, but no other socket, not even one that would share it.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             held.bind(address)
