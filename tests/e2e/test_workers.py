@@ -23,6 +23,8 @@ from server_process import REPOSITORY, ServerProcess, command, environment, runn
 
 # The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
 CONNECTIONS = 32
+# Every test starts four processes at least, which takes its time where all processors are busy.
+pytestmark = pytest.mark.timeout(300)
 PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
@@ -45,7 +47,7 @@ def total(server: ServerProcess, family: str) -> float:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -92,7 +94,7 @@ def call(stub: GRPCInferenceServiceStub) -> grpc.StatusCode:
 def refusal(*flags: str) -> str:
     """The one line with which a server ends that can't start."""
     ended = subprocess.run(
-        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
@@ -233,7 +235,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
         started = workers(server)
         path.write_bytes(b"no model")
         os.kill(min(started), signal.SIGKILL)
-        assert server.process.wait(90) == 1
+        assert server.process.wait(120) == 1
         assert not any(is_alive(pid) for pid in started)
     assert "was ended by SIGKILL; another takes its place" in log.read_text()
     assert log.read_text().splitlines()[-1].startswith(f"medserve-server: {path}: ")
