@@ -50,9 +50,9 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def running_server(
-    *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER
+    *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER, status: int = 0
 ) -> Iterator[ServerProcess]:
-    """Serves until the block ends; the server has to stop cleanly on SIGTERM."""
+    """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
@@ -76,4 +76,4 @@ def running_server(
             yield ServerProcess(process, addresses["gRPC"], addresses["metrics"])
         finally:
             process.terminate()
-    assert process.returncode == 0
+    assert process.returncode == status

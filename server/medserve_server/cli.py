@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.table import Table
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
+from medserve_server.workers import Row, Supervisor
 
 
 def main() -> None:
@@ -18,13 +20,18 @@ def main() -> None:
     settings = Settings.read(sys.argv[1:])
     _prepare(settings)
     try:
-        asyncio.run(_serve(settings))
+        if settings.workers > 1:
+            asyncio.run(Supervisor(settings, _prepare, _table_rows, _print_start).run())
+        else:
+            asyncio.run(_serve(settings))
     except (ModelLoadError, ModuleNotFoundError, OSError) as error:  # the second names the extra to install
         raise SystemExit(f"medserve-server: {error}") from None
 
 
 async def _serve(settings: Settings) -> None:
-    await Server(settings).run(_print_table)
+    await Server(settings).run(
+        lambda server: _print_start(settings, _table_rows(server), server.port, server.metrics_port)
+    )
 
 
 def _prepare(settings: Settings) -> None:
@@ -37,22 +44,33 @@ def _prepare(settings: Settings) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")
 
 
-def _print_table(server: Server) -> None:
-    """Says what is served and where."""
-    table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
+def _table_rows(server: Server) -> list[Row]:
+    """Says what is served, a row a model."""
+    rows = []
     for model in server.models:
         session = model.session
         cores = f", {model.runs} x {session.threads} thread{'s' * (session.threads > 1)}"
-        table.add_row(
-            model.name,
-            model.version,
-            model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
-            f"{session.provider}{cores if session.provider == 'cpu' else ''}",
-            f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
+        rows.append(
+            (
+                model.name,
+                model.version,
+                model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
+                f"{session.provider}{cores if session.provider == 'cpu' else ''}",
+                f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
+            )
         )
-    host = server.settings.host
+    return rows
+
+
+def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_port: int) -> None:
+    """Says what is served and where."""
+    table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"gRPC     {host}:{server.port}", highlight=False)
-    console.print(f"metrics  http://{host}:{server.metrics_port}/metrics", highlight=False)
+    if settings.workers > 1:
+        console.print(f"workers  {settings.workers}, each as above", highlight=False)
+    console.print(f"gRPC     {settings.host}:{port}", highlight=False)
+    console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
     console.print("Ctrl-C stops it after the last answer.", highlight=False)

@@ -15,6 +15,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from medserve_server.cpus import available_cpus
+
 DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
 MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
 that over the file."""
@@ -46,6 +48,10 @@ class Settings(BaseSettings):
     transport: Literal["auto", "grpcio", "native"] = Field(
         default="auto",
         description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
+    )
+
+    workers: PositiveInt = Field(
+        default=1, description="Server processes on the port, each with its share of the processors."
     )
 
     provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
@@ -92,6 +98,11 @@ class Settings(BaseSettings):
     def address(self) -> str:
         """Host and gRPC port, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def cpus(self) -> int:
+        """Processors of one worker."""
+        return max(1, available_cpus() // self.workers)
 
     @property
     def stream_window(self) -> int:

@@ -20,9 +20,8 @@ from medserve_proto.v1 import (
     patient_risk_pb2_grpc,
 )
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
 from medserve_server.health import Health
-from medserve_server.metrics import Metrics
+from medserve_server.metrics import Metrics, serve_metrics
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
@@ -37,7 +36,7 @@ SERVICES = [service.full_name for contract in CONTRACTS for service in contract.
 
 
 class Server:
-    """One server process."""
+    """One server process: the only one, or one of the workers that share a port."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -48,7 +47,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping)
-        self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(settings.cpus, thread_name_prefix="decode")
         shared = (self.models, settings, self._stopping, self._decoders)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
@@ -57,7 +56,7 @@ class Server:
         self._transport = Transport(settings, self.metrics, self._stopping, self._decoders, apis, self._add_services)
 
     async def run(self, started: Callable[["Server"], None]) -> None:
-        """Serves until SIGTERM or SIGINT; a second one ends it at once.
+        """Serves until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
 
         Args:
             started: called once all models are ready.
@@ -70,12 +69,18 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        self.port = await self._transport.start()
-        self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+        alone = self.settings.workers == 1
+        if alone:
+            self.port = await self._transport.start()
+            self.metrics_port, stop_metrics = serve_metrics(
+                self.metrics.registry, self.settings.host, self.settings.metrics_port
+            )
         try:
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
-            self._transport.models_loaded(len(list(self.models)))
             await self._health.set_serving(True)
+            if not alone:  # until now, callers were better off with the other workers
+                self.port = await self._transport.start()
+            self._transport.models_loaded(len(list(self.models)))
             started(self)
             await self._stop_asked.wait()
             await self._drain()
@@ -85,7 +90,12 @@ class Server:
                 model.close()
             self._transport.join()
             self._decoders.shutdown()
-            stop_metrics()
+            if alone:
+                stop_metrics()
+
+    def stop(self) -> None:
+        """Begins to stop, as SIGTERM does."""
+        self._stop_asked.set()
 
     def _add_services(self, server: aio.Server) -> None:
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)

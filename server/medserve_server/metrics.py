@@ -68,17 +68,6 @@ class Metrics:
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 
-    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
-        """Serves /metrics from a thread of its own; returns the port and a function that ends it."""
-        server, thread = start_http_server(port, host, self.registry)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return server.server_port, stop
-
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
@@ -87,6 +76,18 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> tuple[int, Callable[[], None]]:
+    """Serves /metrics from a thread of its own; returns the port and a function that ends it."""
+    server, thread = start_http_server(port, host, registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return server.server_port, stop
 
 
 class MethodMetrics:

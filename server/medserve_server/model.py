@@ -14,7 +14,6 @@ import numpy as np
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
 from medserve_server.errors import ModelLoadError, Overloaded, ServingError
 from medserve_server.images import ImageReader
 from medserve_server.manifest import read_manifest
@@ -50,7 +49,7 @@ class Model:
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
         self.metrics = ModelMetrics(metrics, name, version)
         self._warm_up(path)
-        self.runs = max(1, available_cpus() // self.session.threads) if self.session.provider == "cpu" else 1
+        self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
         self._batcher = Batcher(
             self.session.run,
             max_rows=self.max_batch_rows,

@@ -71,18 +71,25 @@ class NativeFront:
         self._max_open = settings.max_pending_requests
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
-        self._front = NativeGrpcFront(
-            settings.address,
-            [(api.method, False) for api in apis],
-            call_details=True,
-            max_concurrent_streams=settings.max_connection_streams,
-        )
-        self._front.set_fallback(fallback)
+        self._settings = settings
+        self._fallback = fallback
+        self._front: NativeGrpcFront
         self._threads: list[threading.Thread] = []
         self._closed = False
 
+    def bind(self) -> None:
+        """Takes the address; calls wait from now on."""
+        self._front = NativeGrpcFront(
+            self._settings.address,
+            [(api.method, False) for api in self._apis],
+            call_details=True,
+            max_concurrent_streams=self._settings.max_connection_streams,
+            reuse_port=self._settings.workers > 1,
+        )
+        self._front.set_fallback(self._fallback)
+
     def start(self) -> int:
-        """Begins to listen and returns the port."""
+        """Begins to serve and returns the port."""
         self._front.start()
         self.add_threads(1)
         return int(self._front.bound_port)
@@ -105,7 +112,8 @@ class NativeFront:
     def close(self) -> None:
         """Closes all connections."""
         self._closed = True
-        self._front.close()
+        if self._threads:
+            self._front.close()
 
     def join(self) -> None:
         """Waits for the threads, each of which ends with the run of a model that it is in."""

@@ -11,7 +11,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
 from medserve_server.datatypes import DATATYPES, ORT_TYPES
 from medserve_server.errors import ModelLoadError, ProviderUnavailable
 from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, Provider, add_provider
@@ -51,7 +50,7 @@ class Session:
         self.provider = provider
         self._path = path
         self._settings = settings
-        self.threads = settings.threads or available_cpus()
+        self.threads = settings.threads or settings.cpus
         self._load()
         self.inputs = tuple(_spec(path, "input", tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_spec(path, "output", tensor) for tensor in self._session.get_outputs())

@@ -46,8 +46,8 @@ class Transport:
             # Without these, grpc drops calls that wait for the event loop as CANCELLED, which says nothing.
             ("grpc.server.max_pending_requests", 1_000_000),
             ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
-            # Two servers on one port would split its connections without a word.
-            ("grpc.so_reuseport", 0),
+            # Only workers share a port: two servers on one would split its connections without a word.
+            ("grpc.so_reuseport", int(settings.workers > 1)),
         ]
         self._grpcio = aio.server(
             interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=settings.max_pending_requests
@@ -70,9 +70,11 @@ class Transport:
         address = f"unix:{self._folder}/grpcio" if self.native else self._settings.address
         try:
             port = self._grpcio.add_insecure_port(address)
+            if self.native:
+                self._front.bind()
             await self._grpcio.start()
             return self._front.start() if self.native else port
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
 
     def models_loaded(self, count: int) -> None:
