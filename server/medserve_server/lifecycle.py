@@ -21,6 +21,7 @@ from medserve_proto.v1 import (
 )
 from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
+from medserve_server.exposure import check_exposure
 from medserve_server.health import Health
 from medserve_server.metrics import Metrics
 from medserve_server.repository import ModelRepository
@@ -37,9 +38,14 @@ SERVICES = [service.full_name for contract in CONTRACTS for service in contract.
 
 
 class Server:
-    """One server process."""
+    """One server process.
+
+    Raises:
+        SettingsError: settings contradict one another, or a file that they name can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        check_exposure(settings)
         self.settings = settings
         self.models = ModelRepository()
         self.metrics = Metrics()
@@ -49,7 +55,7 @@ class Server:
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping)
         self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
-        shared = (self.models, settings, self._stopping, self._decoders)
+        shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared)
@@ -71,7 +77,10 @@ class Server:
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
         self.port = await self._transport.start()
-        self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+        settings = self.settings
+        self.metrics_port, stop_metrics = self.metrics.serve(
+            settings.host, settings.metrics_port, settings.metrics_token_file
+        )
         try:
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
             self._transport.models_loaded(len(list(self.models)))
