@@ -37,6 +37,8 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCertificateConfiguration:
+    pair = key.read_bytes(), certificate.read_bytes()
+    authorities = client_ca.read_bytes() if client_ca is not None else None
     # grpc would take any bytes, and fail at the handshakes.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -48,9 +50,7 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCe
             context.load_verify_locations(client_ca)
         except ssl.SSLError as error:
             raise ValueError(f"--tls-client-ca {client_ca}: {_reason(error)}") from error
-    return grpc.ssl_server_certificate_configuration(
-        [(key.read_bytes(), certificate.read_bytes())], client_ca.read_bytes() if client_ca else None
-    )
+    return grpc.ssl_server_certificate_configuration([pair], authorities)
 
 
 def _reason(error: ssl.SSLError) -> str:
