@@ -10,14 +10,14 @@ from medserve_server.config import SettingsError
 
 Content = TypeVar("Content")
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.25
 """Seconds between two looks at the files."""
 
 log = logging.getLogger(__name__)
 
 
 class Reread(Generic[Content]):
-    """What `read` makes of some files, as they are now or a second ago.
+    """What `read` makes of some files, as they are now or were a moment ago.
 
     Threads may share one.
 

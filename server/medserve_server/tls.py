@@ -14,7 +14,7 @@ from medserve_server.reread import Reread
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """What the gRPC port proves itself with, and asks of its clients; None where it speaks plain text.
 
-    Every new connection gets the certificates that the files hold then, or held a second ago. A pair that does not
+    Every new connection gets the certificates that the files hold then, or held a moment ago. A pair that does not
     fit together, one half of it replaced, is not taken.
 
     Raises:

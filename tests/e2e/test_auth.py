@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -18,6 +19,7 @@ import onnx_models
 from medserve_client import Client, PermissionDeniedError, UnauthenticatedError
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from medserve_server.auth import new_token
 from server_process import ServerProcess, environment, refusal, running_server
 
 STRANGER = "c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItc3RyYW5"
@@ -54,16 +56,16 @@ class Guarded:
 
     def restore(self) -> None:
         self.write("".join(self.lines.values()))
-        for name in self.tokens:
-            wait_until(lambda name=name: self.code(name) is not grpc.StatusCode.UNAUTHENTICATED)
+        unknown = grpc.StatusCode.UNAUTHENTICATED
+        wait_until(lambda: all(self.code(name) is not unknown for name in self.tokens))
 
     def code(self, name: str) -> grpc.StatusCode:
         """How the server answers a call that needs `infer`."""
         return code_of(self.server.target, *bearer(self.tokens.get(name, STRANGER)))
 
 
-def bearer(token: str) -> list[tuple[str, str]]:
-    return [("authorization", f"Bearer {token}")]
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
 
 
 def infer_request(name: str = "identity", rows: int = 1) -> pb.ModelInferRequest:
@@ -72,7 +74,7 @@ def infer_request(name: str = "identity", rows: int = 1) -> pb.ModelInferRequest
     return pb.ModelInferRequest(model_name=name, inputs=[tensor], raw_input_contents=[contents])
 
 
-def code_of(target: str, *metadata: tuple[str, str], rows: int = 1) -> grpc.StatusCode:
+def code_of(target: str, *metadata: tuple[str, str | bytes], rows: int = 1) -> grpc.StatusCode:
     with grpc.insecure_channel(target) as channel:
         call = GRPCInferenceServiceStub(channel).ModelInfer.future(
             infer_request(rows=rows), metadata=metadata, timeout=20
@@ -82,11 +84,11 @@ def code_of(target: str, *metadata: tuple[str, str], rows: int = 1) -> grpc.Stat
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """The file is looked at once a second."""
+    """The file is looked at four times a second."""
     end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +97,11 @@ def guarded(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     onnx_models.save(folder / "models", "identity", onnx_models.identity("FP32", ["batch", 3]))
     made = {
         "ward": make_token("ward"),
-        "sender": make_token("sender", "--scopes", "infer"),
-        "monitor": make_token("monitor", "--scopes", "metadata"),
-        "operator": make_token("operator", "--scopes", "infer,metadata,admin"),
+        "sender": new_token("sender", "infer"),
+        "monitor": new_token("monitor", "metadata"),
+        "operator": new_token("operator", "infer,metadata,admin"),
     }
-    lines = {name: line for name, (_, line) in made.items()}
+    lines = {name: f"{line.strip()}\n" for name, (_, line) in made.items()}
     (folder / "tokens.txt").write_text("# clients\n\n" + "".join(lines.values()))
     (folder / "metrics.token").write_text("scrape-me\n")
     with running_server(
@@ -123,7 +125,7 @@ def guarded(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ],
     ids=["none", "unknown", "empty", "no scheme", "another scheme", "bytes", "two"],
 )
-def test_who_has_no_known_token_is_kept_out(guarded: Guarded, metadata: list[tuple[str, str]]) -> None:
+def test_who_has_no_known_token_is_kept_out(guarded: Guarded, metadata: list[tuple[str, str | bytes]]) -> None:
     assert code_of(guarded.server.target, *metadata) is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -176,7 +178,7 @@ def test_health_is_open_and_reflection_is_not(guarded: Guarded) -> None:
     with Client(guarded.server.target) as client:
         assert client.health().name == "SERVING"
     with grpc.insecure_channel(guarded.server.target) as channel:
-        ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo  # type: ignore[no-untyped-call]
+        ask: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         question = reflection_pb2.ServerReflectionRequest(list_services="")
         assert ask(iter([question]), timeout=20).code() is grpc.StatusCode.UNAUTHENTICATED
         token = bearer(guarded.tokens["monitor"])
