@@ -72,25 +72,25 @@ class WrongModel(ServingError):
 class Unauthenticated(ServingError):
     """The call carries no token, or one that is not known."""
 
-    limit = "unauthenticated"
+    limit: Limit | None = "unauthenticated"
 
 
 class PermissionDenied(ServingError):
     """The token is known, and its scopes do not cover the method."""
 
-    limit = "permission"
+    limit: Limit | None = "permission"
 
 
 class Overloaded(ServingError):
     """The queue is full, or another bound on what is under way is reached."""
 
-    limit = "queue"
+    limit: Limit | None = "queue"
 
 
 class MessageTooLarge(ServingError):
     """The request has more bytes than are accepted."""
 
-    limit = "message_size"
+    limit: Limit | None = "message_size"
 
 
 class DeadlineExceeded(ServingError):

@@ -24,6 +24,7 @@ from medserve_server.cpus import available_cpus
 from medserve_server.exposure import check_exposure
 from medserve_server.health import Health
 from medserve_server.metrics import Metrics
+from medserve_server.metrics_page import serve_metrics
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
@@ -53,7 +54,7 @@ class Server:
         self.metrics_port = 0
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._health = Health(SERVICES, self._stopping)
+        self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
         shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
@@ -76,11 +77,11 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        self.port = await self._transport.start()
         settings = self.settings
-        self.metrics_port, stop_metrics = self.metrics.serve(
-            settings.host, settings.metrics_port, settings.metrics_token_file
+        self.metrics_port, stop_metrics = serve_metrics(
+            self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
         )
+        self.port = await self._transport.start()
         try:
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
             self._transport.models_loaded(len(list(self.models)))

@@ -101,11 +101,16 @@ def client_of(peer: str) -> str:
 
 def connection_limits(settings: Settings) -> list[tuple[str, int]]:
     """What grpc's own server is told about connections."""
+    age, idle, ping_interval = (
+        min(round(seconds * 1000), 2**31 - 1)  # that is forever
+        for seconds in (settings.max_connection_age, settings.max_connection_idle, settings.min_ping_interval)
+    )
     return [
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
-        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_age * 1000)),
-        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle * 1000)),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_interval * 1000)),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.max_connection_age_ms", age),
+        ("grpc.max_connection_age_grace_ms", age),
+        ("grpc.max_connection_idle_ms", idle),
+        ("grpc.http2.min_ping_interval_without_data_ms", ping_interval),
         ("grpc.http2.max_ping_strikes", 2),
     ]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from types import TracebackType
 from typing import get_args
 
@@ -15,7 +14,6 @@ import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from medserve_server.errors import STATUS, Limit, ServingError
-from medserve_server.metrics_page import serve_metrics
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -72,10 +70,6 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
-
-    def serve(self, host: str, port: int, token_file: Path | None) -> tuple[int, Callable[[], None]]:
-        """Serves /metrics, see `serve_metrics`."""
-        return serve_metrics(self.registry, host, port, token_file)
 
     def refused(self, error: ServingError) -> None:
         """Notes an error, where it was a limit that caused it."""

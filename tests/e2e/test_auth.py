@@ -280,6 +280,12 @@ def test_a_file_that_is_wrong_at_the_start_is_named(tmp_path: Path, text: str, w
     assert "secret-token" not in told
 
 
+@pytest.mark.parametrize("flag", ["--tokens", "--metrics-token-file"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, transport: str, flag: str) -> None:
+    told = refusal(flag, str(tmp_path / "nowhere"), "--transport", transport)
+    assert f"{tmp_path}/nowhere: No such file" in told
+
+
 def test_a_wrong_name_or_scope_makes_no_token() -> None:
     for arguments in (["a b"], ["ward", "--scopes", "root"]):
         with pytest.raises(subprocess.CalledProcessError):

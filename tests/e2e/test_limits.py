@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from PIL import Image
 
 from medserve_client import Client
@@ -274,6 +277,19 @@ class RawConnection:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def test_health_is_watched_by_a_bounded_number(impatient: ServerProcess) -> None:
+    with grpc.insecure_channel(impatient.target) as channel:
+        stub: Any = HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        watchers = [stub.Watch(request) for _ in range(3)]
+        for watcher in watchers:
+            assert next(watcher).status == health_pb2.HealthCheckResponse.SERVING
+        assert stub.Watch(request).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert stub.Check(request, timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+        for watcher in watchers:
+            watcher.cancel()
 
 
 @pytest.fixture(scope="module")

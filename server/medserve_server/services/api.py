@@ -105,11 +105,15 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             InvalidInput: a name is too long.
             NotFound: there is none.
         """
-        for field in self._names:
-            if len(getattr(request, field)) > self._max_name_length:
-                text = f"has {len(getattr(request, field))} characters, at most {self._max_name_length} are accepted"
-                raise InvalidInput.of(field, text, "name_length")
+        self._check_names(request)
         return self._models.get(request.model_name, request.model_version)
+
+    def _check_names(self, request: Request) -> None:
+        """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
+        for field in self._names:
+            if (length := len(getattr(request, field))) > self._max_name_length:
+                text = f"has {length} characters, at most {self._max_name_length} are accepted"
+                raise InvalidInput.of(field, text, "name_length")
 
     def check_rows(self, field: str, count: int) -> None:
         """Raises InvalidInput where a request holds no rows, or too many."""
