@@ -4,8 +4,8 @@ A thread takes all calls that have come, reads them, and runs the models they ar
 next ones. Nothing else stands between the wire and the batch: no task, no future, no event loop. All other methods,
 streams above all, go on to a grpcio server behind it.
 
-It has no limit on the size of a message before that is in memory, none on connections, and no TLS: only for clients that
-are trusted.
+It has no limit on the size of a message before that is in memory, none on connections, and no TLS: only for clients
+that are trusted.
 """
 
 import asyncio
