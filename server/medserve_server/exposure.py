@@ -26,7 +26,7 @@ def check_exposure(settings: Settings) -> None:
         raise SettingsError("--transport native has no TLS; use --transport grpcio, or auto, which takes it")
     if encrypted and settings.transport == "auto":
         log.info("--transport auto takes grpcio: native has no TLS")
-    if is_loopback(settings.host):
+    if _is_loopback(settings.host):
         return
     if not authenticated:
         log.warning(
@@ -43,7 +43,7 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address; a name other than localhost counts as reachable."""
     try:
         return ip_address(host).is_loopback
