@@ -48,6 +48,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
 
 
+def refusal(*flags: str) -> str:
+    """What a server says that refuses to start."""
+    ended = subprocess.run(
+        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
 @contextmanager
 def running_server(
     *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER, status: int = 0

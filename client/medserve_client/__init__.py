@@ -10,7 +10,7 @@
 """
 
 from medserve_client.async_client import AsyncClient
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
 from medserve_client.client import Client
 from medserve_client.errors import (
     DeadlineExceededError,
@@ -19,7 +19,9 @@ from medserve_client.errors import (
     InferenceError,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from medserve_client.health import HealthStatus
@@ -72,9 +74,12 @@ __all__ = [
     "PatientWarning",
     "PatientWarningKind",
     "Patients",
+    "PermissionDeniedError",
     "ResourceExhaustedError",
     "RiskResponse",
     "SurvivalCurve",
     "Task",
+    "Tls",
+    "UnauthenticatedError",
     "UnavailableError",
 ]

@@ -9,7 +9,14 @@ import grpc
 import grpc.aio
 
 from medserve_client import health, messages
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.channel import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT,
+    Tls,
+    channel_credentials,
+    channel_options,
+)
 from medserve_client.errors import InferenceError, rpc_errors_translated
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
@@ -38,10 +45,17 @@ class AsyncClient:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(target, options=channel_options(target, max_message_bytes))
+        credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
+        self._channel = (
+            grpc.aio.secure_channel(target, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(target, options)
+        )
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)

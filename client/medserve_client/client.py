@@ -7,7 +7,14 @@ from typing import Self, TypeVar
 import grpc
 
 from medserve_client import health, messages
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.channel import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT,
+    Tls,
+    channel_credentials,
+    channel_options,
+)
 from medserve_client.errors import InferenceError, rpc_errors_translated
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
@@ -33,6 +40,8 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
     ) -> None:
         """Connects when the first call is made.
 
@@ -40,9 +49,18 @@ class Client:
             target: host:port, or `dns:///name:port` to spread calls over every address of a name.
             timeout: seconds that one call may take, retries included; a stream has no limit.
             max_message_bytes: largest message sent or received.
+            tls: encrypts; by default nothing is encrypted.
+            token: tells the server who calls. It is never sent unencrypted to another machine.
+
+        Raises:
+            OSError: a file of `tls` can't be read.
+            ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(target, options=channel_options(target, max_message_bytes))
+        credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
+        self._channel = (
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
+        )
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)

@@ -1,5 +1,6 @@
 """The command `medserve-server`."""
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -9,23 +10,48 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from medserve_server.config import Settings
+from medserve_server.auth import INFER, METADATA, new_token
+from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
+from medserve_server.exposure import check_exposure
 from medserve_server.lifecycle import Server
 from medserve_server.workers import Row, Supervisor
 
 
 def main() -> None:
     """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
+    if sys.argv[1:2] == ["token"]:
+        _make_token(sys.argv[2:])
+        return
     settings = Settings.read(sys.argv[1:])
     _prepare(settings)
     try:
+        check_exposure(settings)
         if settings.workers > 1:
             asyncio.run(Supervisor(settings, _prepare, _table_rows, _print_start).run())
         else:
             asyncio.run(_serve(settings))
-    except (ModelLoadError, ModuleNotFoundError, OSError) as error:  # the second names the extra to install
+    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError) as error:  # the third names an extra
         raise SystemExit(f"medserve-server: {error}") from None
+
+
+def _make_token(arguments: Sequence[str]) -> None:
+    """Prints a new token's line for --tokens, and the token itself, which is kept nowhere, on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="medserve-server token",
+        description="Makes a token. Its line for --tokens goes to standard output; the token goes to standard error, "
+        "once: medserve-server token NAME >> tokens.txt 2> NAME.token",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="of the client, in logs and errors")
+    parser.add_argument("--scopes", default=f"{INFER},{METADATA}", help="some of infer,metadata,admin; by default two")
+    options = parser.parse_args(arguments)
+    try:
+        token, line = new_token(options.name, options.scopes)
+    except ValueError as error:
+        raise SystemExit(f"medserve-server token: {error}") from None
+    sys.stdout.write(f"{line}\n")
+    sys.stderr.write(f"{token}\n")
 
 
 async def _serve(settings: Settings) -> None:

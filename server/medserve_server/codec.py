@@ -257,5 +257,5 @@ def _rows(arrays: Tensors, max_rows: int) -> int:
             raise InvalidInput.of(f"inputs[{name}].shape", f"has {size} rows where another input has {rows}")
     if rows > max_rows:
         name = next(iter(sizes))
-        raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted")
+        raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted", "rows")
     return rows

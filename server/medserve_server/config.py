@@ -19,7 +19,11 @@ from medserve_server.cpus import available_cpus
 
 DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
 MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
-that over the file."""
+that over the file. `medserve-server token --help` is about making tokens."""
+
+
+class SettingsError(Exception):
+    """Settings that can't go together; the message names them."""
 
 
 class Settings(BaseSettings):
@@ -86,6 +90,47 @@ class Settings(BaseSettings):
     max_message_mib: PositiveInt = Field(default=64, description="Size of a gRPC message, either way, in MiB.")
     max_image_megapixels: PositiveFloat = Field(
         default=40.0, description="Pixels of an encoded image, in millions, checked before it is decoded."
+    )
+
+    # Who may come in (docs/security.md).
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the server's certificate and its chain; reread when it changes."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM file of the authorities that a client's certificate must come from."
+    )
+    tokens: Path | None = Field(
+        default=None, description="File of clients, scopes and hashed tokens (medserve-server token makes its lines)."
+    )
+    require_auth: bool = Field(default=False, description="Start only with --tokens or --tls-client-ca.")
+    metrics_token_file: Path | None = Field(
+        default=None, description="File with the token that /metrics asks for; by default it asks for none."
+    )
+
+    # Limits on a client, a connection, and what a request holds.
+    max_client_calls: PositiveInt = Field(
+        default=512, description="Calls of one client under way: of its token's name, else of its address."
+    )
+    max_client_rate: PositiveFloat | None = Field(
+        default=None, description="Requests of one client in a second; by default no limit."
+    )
+    max_connections: PositiveInt = Field(default=500, description="Connections; one more is closed at once.")
+    max_connection_age: PositiveFloat = Field(
+        default=3600.0, description="Seconds until a connection takes no new calls; after as many again it is cut."
+    )
+    max_connection_idle: PositiveFloat = Field(
+        default=900.0, description="Seconds after which a connection without calls is closed."
+    )
+    min_ping_interval: PositiveFloat = Field(
+        default=300.0, description="Seconds that a client has to leave between pings; two too early are forgiven."
+    )
+    max_name_length: PositiveInt = Field(
+        default=256, description="Characters of a model's name or version, and of a request's id."
+    )
+    max_patient_features: PositiveInt = Field(default=256, description="Values given for one patient.")
+    max_image_ratio: PositiveFloat = Field(
+        default=200.0, description="Pixels for each byte of an encoded image of more than a megapixel."
     )
 
     drain_delay: float = Field(

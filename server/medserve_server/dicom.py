@@ -55,6 +55,7 @@ def read_dicom(data: bytes, frame: int, max_pixels: int, field: str) -> tuple[Im
             encoded,
             f"is {layout.columns} x {layout.rows} = {layout.rows * layout.columns / 1e6:.1f} megapixels, "
             f"at most {max_pixels / 1e6:g} are accepted; send it smaller",
+            "pixels",
         )
     if frame >= layout.frames:
         raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, expected 0 to {layout.frames - 1}")

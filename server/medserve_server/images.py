@@ -1,6 +1,5 @@
 """Pictures in, pixels out: decodes hostile bytes within bounds, and fits the pictures to the model."""
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medserve_proto.v1 import manifest_pb2 as manifest
 from medserve_server.errors import InvalidInput
+from medserve_server.image_bounds import BoundedFile, check_decompression
 
 # The server has a limit of its own, checked before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -52,9 +52,10 @@ class ImageReader:
     Args:
         target: the model's input, from its manifest.
         max_pixels: of an encoded picture.
+        max_ratio: pixels for each of its bytes.
     """
 
-    def __init__(self, target: manifest.ImageInput, max_pixels: int) -> None:
+    def __init__(self, target: manifest.ImageInput, max_pixels: int, max_ratio: float) -> None:
         self.height = target.height
         self.width = target.width
         self.mode = "RGB" if target.color_space == manifest.COLOR_SPACE_RGB else "L"
@@ -62,6 +63,7 @@ class ImageReader:
         self.crop = target.crop == manifest.CROP_CENTER
         self.resampling = RESAMPLING[target.resampling]
         self.max_pixels = max_pixels
+        self.max_ratio = max_ratio
 
     def from_raw(self, pixels: bytes, shape: tuple[int, ...], field: str) -> Pixels:
         """Views raw bytes as uint8 [height, width, channels]; nothing is fitted.
@@ -101,8 +103,9 @@ class ImageReader:
     def _decode(self, data: bytes, field: str) -> Image.Image:
         """Decodes the pixels and turns them as the file's orientation tag says."""
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(BoundedFile(data, field), formats=FORMATS) as image:
                 self._check(image, field)
+                check_decompression(image, len(data), self.max_ratio, field)
                 return ImageOps.exif_transpose(image)
         except UNREADABLE as error:
             reason = (
@@ -133,6 +136,7 @@ class ImageReader:
                 field,
                 f"is {width} x {height} = {width * height / 1e6:.1f} megapixels, "
                 f"at most {self.max_pixels / 1e6:g} are accepted; send it smaller",
+                "pixels",
             )
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise InvalidInput.of(field, f"has {frames} frames, expected one; send each frame as an image of its own")

@@ -21,7 +21,8 @@ from medserve_proto.v1 import (
 )
 from medserve_server.config import Settings
 from medserve_server.health import Health
-from medserve_server.metrics import Metrics, serve_metrics
+from medserve_server.metrics import Metrics
+from medserve_server.metrics_page import serve_metrics
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
@@ -36,7 +37,11 @@ SERVICES = [service.full_name for contract in CONTRACTS for service in contract.
 
 
 class Server:
-    """One server process: the only one, or one of the workers that share a port."""
+    """One server process: the only one, or one of the workers that share a port.
+
+    Raises:
+        SettingsError: a file that the settings name can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -46,9 +51,9 @@ class Server:
         self.metrics_port = 0
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._health = Health(SERVICES, self._stopping)
+        self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = ThreadPoolExecutor(settings.cpus, thread_name_prefix="decode")
-        shared = (self.models, settings, self._stopping, self._decoders)
+        shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared)
@@ -69,12 +74,13 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        alone = self.settings.workers == 1
+        settings = self.settings
+        alone = settings.workers == 1
         if alone:
-            self.port = await self._transport.start()
             self.metrics_port, stop_metrics = serve_metrics(
-                self.metrics.registry, self.settings.host, self.settings.metrics_port
+                self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
             )
+            self.port = await self._transport.start()
         try:
             await asyncio.to_thread(self.models.load, self.settings, self.metrics)
             await self._health.set_serving(True)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
+from typing import get_args
 
 import grpc
 import onnxruntime
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from medserve_server.errors import STATUS, ServingError
+from medserve_server.errors import STATUS, Limit, ServingError
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -64,9 +65,16 @@ class Metrics:
             "grpc_service",
             "grpc_method",
         )
+        refused = self._counter("medserve_refused_total", "Requests that a limit or a missing right refused.", "reason")
+        self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
         ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
+
+    def refused(self, error: ServingError) -> None:
+        """Notes an error, where it was a limit that caused it."""
+        if error.limit is not None:
+            self._refused[error.limit].inc()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -76,18 +84,6 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
-
-
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serves /metrics from a thread of its own; returns the port and a function that ends it."""
-    server, thread = start_http_server(port, host, registry)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return server.server_port, stop
 
 
 class MethodMetrics:
@@ -111,6 +107,10 @@ class MethodMetrics:
     def started(self) -> None:
         """Notes that a call began."""
         self._started.inc()
+
+    def refused(self, error: ServingError) -> None:
+        """Notes an error, where it was a limit that caused it."""
+        self._metrics.refused(error)
 
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:
         """Notes that a call ended."""

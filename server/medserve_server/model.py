@@ -238,8 +238,9 @@ def _reader(manifest: Manifest | None, settings: Settings) -> ImageReader | Pati
     if manifest is None:
         return None
     if manifest.WhichOneof("task") == "patient_risk":
-        return PatientReader(manifest.patient_risk)
-    return ImageReader(manifest.image_classification.input, int(settings.max_image_megapixels * 1e6))
+        return PatientReader(manifest.patient_risk, settings.max_patient_features)
+    max_pixels = int(settings.max_image_megapixels * 1e6)
+    return ImageReader(manifest.image_classification.input, max_pixels, settings.max_image_ratio)
 
 
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:

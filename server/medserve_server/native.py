@@ -4,7 +4,8 @@ A thread takes all calls that have come, reads them, and runs the models they ar
 next ones. Nothing else stands between the wire and the batch: no task, no future, no event loop. All other methods,
 streams above all, go on to a grpcio server behind it.
 
-It has no limit on the size of a message before that is in memory, and no TLS: only for clients that are trusted.
+It has no limit on the size of a message before that is in memory, none on connections, and no TLS: only for clients
+that are trusted.
 """
 
 import asyncio
@@ -19,10 +20,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from medserve_server.auth import Metadata, Tokens
 from medserve_server.batcher import Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.errors import InvalidInput, MessageTooLarge, Overloaded, ServingError, Unavailable
+from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
 from medserve_server.interceptors import DETAILS_KEY, to_status
+from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
@@ -47,6 +50,7 @@ class _Call:
     method: MethodMetrics
     began: float
     deadline: float | None
+    client: str | None = None
     timer: RequestTimer | None = None
     job: Job[Any] | None = None
     work: Work | None = None
@@ -63,12 +67,15 @@ class NativeFront:
         stopping: asyncio.Event,
         decoders: Executor,
         fallback: str,
+        limits: CallLimits,
+        tokens: Tokens | None,
     ) -> None:
         self._apis = apis
         self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
         self._stopping = stopping
         self._decoders = decoders
-        self._max_open = settings.max_pending_requests
+        self._limits = limits
+        self._tokens = tokens
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
         self._settings = settings
@@ -126,7 +133,7 @@ class NativeFront:
             models: set[Model] = set()
             for kind, number, method, payload, _, details in events:
                 if kind == EVENT_CALL and payload is not None and details is not None:
-                    model = self._take(number, method, payload, details[2])
+                    model = self._take(number, method, payload, *details)
                     if model is not None:
                         models.add(model)
                 elif call := self._open.get(number):
@@ -136,7 +143,9 @@ class NativeFront:
             for model in list(models)[:1]:
                 model.run_waiting()
 
-    def _take(self, number: int, method: int, payload: bytes, remaining: float | None) -> Model | None:
+    def _take(
+        self, number: int, method: int, payload: bytes, metadata: Metadata, peer: str, remaining: float | None
+    ) -> Model | None:
         """Reads a call and queues its work; gives the model that has to run, if this thread has to run it."""
         began = time.monotonic()
         deadline = None if remaining is None else began + remaining
@@ -145,8 +154,9 @@ class NativeFront:
         api = self._apis[method]
         try:
             # Before anything is read: a flood has to cost less to refuse than to answer.
-            if len(self._open) > self._max_open:
-                raise Overloaded(f"{self._max_open} requests are being answered already; try again later")
+            client = self._tokens.client(call.method.path, metadata) if self._tokens else client_of(peer)
+            self._limits.enter(client)
+            call.client = client
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
@@ -204,6 +214,7 @@ class NativeFront:
         code = status_of(error)
         trailing = None
         if isinstance(error, ServingError):
+            call.method.refused(error)
             message = error.message
             trailing = ((DETAILS_KEY, to_status(error).SerializeToString()),)
         else:
@@ -222,6 +233,8 @@ class NativeFront:
         # An answer and the client's leaving may come at once: the first of them ends the call.
         if self._open.pop(call.number, None) is None:
             return
+        if call.client is not None:
+            self._limits.leave(call.client)
         if call.timer is not None:
             call.timer.end(code)
         call.method.ended(code, time.monotonic() - call.began)

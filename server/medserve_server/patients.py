@@ -29,7 +29,8 @@ class PatientWarning:
 class PatientReader:
     """Turns patients into the rows of one model's input."""
 
-    def __init__(self, task: PatientRiskTask) -> None:
+    def __init__(self, task: PatientRiskTask, max_entries: int) -> None:
+        self.max_entries = max_entries
         self.columns = {feature.name: _Column(position, feature) for position, feature in enumerate(task.features)}
 
     def read(
@@ -48,6 +49,9 @@ class PatientReader:
         violations: list[FieldViolation] = []
         for index, patient in enumerate(patients):
             warnings.append([])
+            if len(patient) > self.max_entries:
+                text = f"has {len(patient)} entries, at most {self.max_entries} are accepted"
+                raise InvalidInput.of(f"patients[{index}].features", text, "features")
             self._read_patient(patient, rows[index], warnings[index], violations, f"patients[{index}].features")
             if len(violations) >= MAX_VIOLATIONS:
                 break

@@ -21,10 +21,10 @@ from multiprocessing.context import SpawnProcess
 
 from prometheus_client import CollectorRegistry, Counter
 
-from medserve_server.config import Settings
+from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
-from medserve_server.metrics import serve_metrics
+from medserve_server.metrics_page import serve_metrics
 from medserve_server.worker_metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,9 @@ class Supervisor:
         host, metrics_port = self._settings.host, self._settings.metrics_port
         with _held_port(self._settings) as port:
             self._settings = self._settings.model_copy(update={"port": port})
-            self._metrics_port, stop_metrics = serve_metrics(self._registry, host, metrics_port)
+            self._metrics_port, stop_metrics = serve_metrics(
+                self._registry, host, metrics_port, self._settings.metrics_token_file
+            )
             works = [self._look(), *(self._keep(number) for number in range(self._settings.workers))]
             self._tasks = [asyncio.create_task(work) for work in works]
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -239,7 +241,7 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
 
     try:
         asyncio.run(serve())
-    except (ModelLoadError, ModuleNotFoundError, OSError) as error:
+    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError) as error:
         if ready:
             raise
         with suppress(OSError):  # nobody listens any more

@@ -72,7 +72,7 @@ class RawConnection:
         """Of the last call."""
         settings = struct.pack(">HI", wire.INITIAL_WINDOW, window)
         self.socket.sendall(PREFACE + frame(wire.SETTINGS, 0, 0, settings))
-        self._block, self._next_block = hpack.request_headers(server.target, path, None)
+        self._block, self._next_block = hpack.request_headers(server.target, path, None, None)
 
     def __enter__(self) -> Self:
         return self

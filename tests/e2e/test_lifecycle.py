@@ -20,7 +20,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 import onnx_models
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from server_process import REPOSITORY, ServerProcess, command, environment, running_server
+from server_process import REPOSITORY, ServerProcess, command, environment, refusal, running_server
 
 
 @pytest.fixture
@@ -154,16 +154,6 @@ def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: 
         assert call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         assert server.process.wait(timeout=10) == 0
     assert "--grace 0.2 s passed" in log.read_text()
-
-
-def refusal(*flags: str) -> str:
-    """What a server says that refuses to start."""
-    ended = subprocess.run(
-        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=30, check=False
-    )
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    return ended.stderr
 
 
 def test_cuda_where_there_is_none_is_an_error_that_says_so() -> None:

@@ -23,6 +23,8 @@ from medserve_server.session import Session, TensorSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 MAX_PIXELS = 10**6
+MAX_RATIO = 1000.0
+MAX_ENTRIES = 256
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -64,7 +66,7 @@ def tensors(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     """An encoded picture, DICOM too."""
-    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS)
+    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS, MAX_RATIO)
     try:
         pixels, _ = reader.from_encoded(data, "images[0]")
     except ServingError as error:
@@ -80,7 +82,7 @@ def raw_image(data: bytes) -> None:
         message = image_classification_pb2.Image.FromString(data)
     except DecodeError:
         return
-    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS)
+    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS, MAX_RATIO)
     try:
         reader.from_raw(message.raw.pixels, tuple(message.raw.shape), "images[0].raw")
     except ServingError as error:
@@ -95,7 +97,7 @@ def patients(data: bytes) -> None:
         return
     rows = [[(entry.key, _value(entry.value)) for entry in patient.features] for patient in request.patients]
     try:
-        values, _ = PatientReader(manifest("breast-cancer-risk").patient_risk).read(rows)
+        values, _ = PatientReader(manifest("breast-cancer-risk").patient_risk, MAX_ENTRIES).read(rows)
     except ServingError as error:
         _check_error(error)
     else:
@@ -118,7 +120,7 @@ def manifest_text(data: bytes) -> None:
                 continue
             deviation(opened, found)
             if found.WhichOneof("task") == "patient_risk":
-                PatientReader(found.patient_risk).read([[], [("age", 1.0), ("grade", "II")]])
+                PatientReader(found.patient_risk, MAX_ENTRIES).read([[], [("age", 1.0), ("grade", "II")]])
         except (ModelLoadError, ServingError):
             continue
 

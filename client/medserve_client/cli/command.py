@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
 from medserve_client.cli import exit_codes, loadtest_options, terminal
 from medserve_client.cli.classify import classify
 from medserve_client.cli.describe import describe
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.server, timeout=options.timeout) as client:
+        with _connect(options) as client:
             return _run(client, options)
     except UsageError as error:
         terminal.complain(f"medserve: {error}")
@@ -48,6 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left, `| head` for one. Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.SOME_FAILED
+
+
+def _connect(options: argparse.Namespace) -> Client:
+    files = (options.ca, options.cert, options.key)
+    tls = Tls(*files) if options.tls or any(files) else None
+    options.token = os.environ.get("MEDSERVE_TOKEN") or None
+    try:
+        if options.token_file is not None:
+            options.token = options.token_file.read_text(encoding="utf-8").strip()
+        return Client(options.server, timeout=options.timeout, tls=tls, token=options.token)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _run(client: Client, options: argparse.Namespace) -> ExitCode:
@@ -86,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
+    parser.set_defaults(tls=False, ca=None, cert=None, key=None, token_file=None)
     # The same flags behind the subcommand; there they have no default that would undo one given before it.
     connection = argparse.ArgumentParser(add_help=False)
     _add_connection(connection, argparse.SUPPRESS, argparse.SUPPRESS)
@@ -148,6 +164,12 @@ def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float
         default=timeout,
         help=f"for one call, by default {DEFAULT_TIMEOUT:g}",
     )
+    add = partial(parser.add_argument, default=argparse.SUPPRESS)
+    add("--tls", action="store_true", help="encrypt; --ca, --cert and --key say so too")
+    add("--ca", type=Path, metavar="FILE", help="authorities to trust (PEM), by default those of the public web")
+    add("--cert", type=Path, metavar="FILE", help="your certificate (PEM), where the server asks for one")
+    add("--key", type=Path, metavar="FILE", help="its private key (PEM)")
+    add("--token-file", type=Path, metavar="FILE", help="holds your token; by default MEDSERVE_TOKEN is the token")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

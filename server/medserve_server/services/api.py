@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
-from medserve_server.errors import InferenceFailed, ServingError
+from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.interceptors import Context
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
@@ -60,13 +61,25 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     request_type: ClassVar[type[Message]]
 
     def __init__(
-        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, decoders: Executor
+        self,
+        models: ModelRepository,
+        settings: Settings,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        refused: Callable[[ServingError], None],
     ) -> None:
         self._models = models
         self._max_rows = settings.max_request_rows
+        self._max_name_length = settings.max_name_length
+        self._names = [
+            field.name
+            for field in self.request_type.DESCRIPTOR.fields
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+        ]
         self._window = settings.stream_window
         self._stopping = stopping
         self._decoders = decoders
+        self._refused = refused
 
     @abstractmethod
     def read(self, model: Model, request: Request) -> Job[Response]:
@@ -89,9 +102,24 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         """The model that a request names.
 
         Raises:
+            InvalidInput: a name is too long.
             NotFound: there is none.
         """
+        self._check_names(request)
         return self._models.get(request.model_name, request.model_version)
+
+    def _check_names(self, request: Request) -> None:
+        """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
+        for field in self._names:
+            if (length := len(getattr(request, field))) > self._max_name_length:
+                text = f"has {length} characters, at most {self._max_name_length} are accepted"
+                raise InvalidInput.of(field, text, "name_length")
+
+    def check_rows(self, field: str, count: int) -> None:
+        """Raises InvalidInput where a request holds no rows, or too many."""
+        if not 1 <= count <= self._max_rows:
+            text = f"has {count} entries, expected 1 to {self._max_rows}"
+            raise InvalidInput.of(field, text, "rows" if count else None)
 
     async def unary(self, request: Request, context: Context) -> Response:
         """Answers a call."""
@@ -105,6 +133,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             try:
                 return self.in_stream(request, await self._answer(request, deadline))
             except ServingError as error:
+                self._refused(error)
                 return self.in_stream(request, error)
 
         async for response in answer_in_order(requests, answer, self._stopping, self._window):

@@ -9,7 +9,7 @@ from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, ServingError, WrongModel
+from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
@@ -54,8 +54,7 @@ class ImageClassification(
         """Stacks the pictures to uint8 [images, height, width, channels]."""
         if model.manifest is None or not isinstance(model.reader, ImageReader):
             raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
-        if not 1 <= len(request.images) <= self._max_rows:
-            raise InvalidInput.of("images", f"has {len(request.images)} entries, expected 1 to {self._max_rows}")
+        self.check_rows("images", len(request.images))
         pictures, warnings = _read_images(request, model.reader)
         answer = partial(_response, request, model, model.manifest.image_classification, warnings)
         return Job({"image": pictures}, len(pictures), ("probabilities",), answer)
@@ -65,6 +64,7 @@ def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixe
     pictures = np.empty((len(request.images), reader.height, reader.width, reader.channels), np.uint8)
     warnings: Warnings = []
     violations: list[FieldViolation] = []
+    limit: Limit | None = None
     for index, image in enumerate(request.images):
         field = f"images[{index}]"
         found: list[ImageWarning] = []
@@ -82,9 +82,10 @@ def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixe
                     raise InvalidInput.of(field, "is empty; set encoded or raw")
         except InvalidInput as error:
             violations += error.violations
+            limit = limit or error.limit
         warnings.append(found)
     if violations:
-        raise InvalidInput(violations)
+        raise InvalidInput(violations, limit)
     return pictures, warnings
 
 

@@ -7,7 +7,7 @@ from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
 from medserve_server.batcher import Arrays
-from medserve_server.errors import InvalidInput, ServingError, WrongModel
+from medserve_server.errors import ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader, PatientWarning, Value
@@ -46,8 +46,7 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
         """Brings the patients to float32 [patients, features]."""
         if model.manifest is None or not isinstance(model.reader, PatientReader):
             raise WrongModel(f"model {model.name} predicts no risk; ModelCatalog lists what each one does")
-        if not 1 <= len(request.patients) <= self._max_rows:
-            raise InvalidInput.of("patients", f"has {len(request.patients)} entries, expected 1 to {self._max_rows}")
+        self.check_rows("patients", len(request.patients))
         rows, warnings = model.reader.read([_values(patient) for patient in request.patients])
         answer = partial(_response, request, model, model.manifest.patient_risk, warnings)
         return Job({"features": rows}, len(rows), ("survival",), answer)

@@ -28,7 +28,7 @@ def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> NDArray[np.uint
         color_space=manifest_pb2.COLOR_SPACE_RGB if len(shape) == 3 else manifest_pb2.COLOR_SPACE_GRAY,
         resampling=manifest_pb2.RESAMPLING_BILINEAR,
     )
-    return ImageReader(target, 1_000_000).from_encoded(data, "image", frame)[0].reshape(shape)
+    return ImageReader(target, 1_000_000, 200).from_encoded(data, "image", frame)[0].reshape(shape)
 
 
 def smooth(shape: tuple[int, ...], bits: int) -> NDArray[np.uint16]:

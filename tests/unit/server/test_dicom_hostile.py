@@ -34,7 +34,7 @@ PREAMBLE = bytes(128) + b"DICM"
 
 
 def read(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return ImageReader(GRAY, 1_000_000).from_encoded(data, "image")[0]
+    return ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")[0]
 
 
 def changed(change: Callable[[Dataset], None], **elements: object) -> bytes:
@@ -185,7 +185,7 @@ def test_a_bad_file_is_refused_with_a_reason_and_without_the_patient(
 ) -> None:
     data, reason = BROKEN[name]
     with caplog.at_level(logging.DEBUG), pytest.raises(InvalidInput) as caught:
-        ImageReader(GRAY, 1_000_000).from_encoded(data, "image", FRAMES.get(name, 0))
+        ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image", FRAMES.get(name, 0))
     assert [violation.field for violation in caught.value.violations] == ["image.encoded"]
     assert reason in caught.value.message
     said = repr(caught.value) + repr(caught.value.__cause__) + caplog.text + "".join(capfd.readouterr())
@@ -206,7 +206,7 @@ def test_a_file_without_preamble_is_none_of_the_formats() -> None:
 
 def test_a_frame_of_another_format_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
-        ImageReader(GRAY, 1_000_000).from_encoded(b"\x89PNG", "image", 3)
+        ImageReader(GRAY, 1_000_000, 200).from_encoded(b"\x89PNG", "image", 3)
     assert caught.value.violations[0].field == "image.frame"
 
 
@@ -224,7 +224,7 @@ sys.modules["pydicom"] = None
 from medserve_proto.v1.manifest_pb2 import ImageInput
 from medserve_server.images import ImageReader
 try:
-    ImageReader(ImageInput(height=2, width=2, resampling=1), 100).from_encoded(bytes(128) + b"DICM", "images[7]")
+    ImageReader(ImageInput(height=2, width=2, resampling=1), 100, 200).from_encoded(bytes(128) + b"DICM", "images[7]")
 except Exception as error:
     print(type(error).__name__, error.message)
 """
