@@ -187,6 +187,6 @@ def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("flags", "words"), [((), ["ANYONE", "NOT ENCRYPTED"]), (("--host", "127.0.0.1"), [])])
 def test_an_open_address_is_warned_of(tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]) -> None:
     log = tmp_path / "log"
-    with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log):
-        pass
+    with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log) as server:
+        assert server.metrics()
     assert [word for word in ("ANYONE", "NOT ENCRYPTED") if word in log.read_text()] == words
