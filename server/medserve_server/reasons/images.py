@@ -56,7 +56,7 @@ class ExplainedImages:
         if problems := list(self._problems(max_rows)):
             raise InvalidInput(problems)
         if (needed := self._bytes()) > max_bytes:
-            text = f"need {needed / 2**20:.0f} MiB for {len(pictures)} images, at most {max_bytes / 2**20:g} are"
+            text = f"need {needed / 2**20:.3g} MiB for {len(pictures)} images, at most {max_bytes / 2**20:g} are"
             raise InvalidInput.of("reasons", f"{text} held for one request; send fewer images at once")
         maps = tuple(f"feature_map.{layer}" for layer in wishes.feature_maps)
         self.outputs = ("class_activation", *maps) if wishes.class_activation else maps

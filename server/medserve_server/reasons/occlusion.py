@@ -29,7 +29,7 @@ def cover(picture: Pixels) -> Pixels:
     return covered
 
 
-def falls(whole: float, covered: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+def falls(whole: float, covered: NDArray[np.generic], height: int, width: int) -> NDArray[np.float32]:
     """The map, float32 [rows, columns], from the probabilities of the whole picture and of the covered ones."""
     return np.float32(whole) - covered.astype(np.float32).reshape(grid(height, width))
 

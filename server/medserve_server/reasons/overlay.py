@@ -10,7 +10,7 @@ from medserve_server.images import Pixels
 
 LEAST_SIDE = 224
 LEGEND = 28  # pixels below the picture
-FOR, AGAINST = np.array([214.0, 39.0, 40.0]), np.array([31.0, 119.0, 180.0])  # red, blue
+FOR, AGAINST = np.array([214, 39, 40], np.float32), np.array([31, 119, 180], np.float32)  # red, blue
 OPACITY = 0.65
 
 
@@ -33,15 +33,15 @@ def draw(picture: Pixels, values: NDArray[np.generic]) -> bytes:
     scale = _scale(height, width)
     size = (width * scale, height * scale)
     base = Image.fromarray(picture[..., 0] if channels == 1 else picture).convert("RGB")
-    below = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float64)
+    below = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float32)
     smooth = Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     peak = float(np.abs(values).max())
-    above = np.asarray(smooth, np.float64).clip(-peak, peak)
+    above = np.asarray(smooth, np.float32).clip(-peak, peak)
     sheet = np.vstack([_blend(below, above, peak), _legend(size[0])])
     drawing = Image.fromarray(sheet.round().astype(np.uint8))
     _label(drawing, peak)
     file = io.BytesIO()
-    drawing.save(file, "PNG")
+    drawing.save(file, "PNG", compress_level=1)  # a quarter of the time for a quarter more bytes
     return file.getvalue()
 
 
@@ -50,18 +50,18 @@ def _scale(height: int, width: int) -> int:
     return -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
 
 
-def _blend(below: NDArray[np.float64], values: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
+def _blend(below: NDArray[np.float32], values: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
     """Lays the colours of the values, [height, width], over a picture, [height, width, 3]."""
-    strength = np.abs(values)[..., None] / peak if peak > 0 else np.zeros((*values.shape, 1))
+    strength = np.abs(values)[..., None] / peak if peak > 0 else np.zeros((*values.shape, 1), np.float32)
     color = np.where(values[..., None] > 0, FOR, AGAINST)
     return below + (color - below) * strength * OPACITY
 
 
-def _legend(width: int) -> NDArray[np.float64]:
+def _legend(width: int) -> NDArray[np.float32]:
     """A strip from the colour of the least value to that of the greatest, under white for the numbers."""
-    strip = np.full((LEGEND, width, 3), 255.0)
-    values = np.linspace(-1, 1, width)[None].repeat(LEGEND // 2, axis=0)
-    strip[LEGEND // 2 :] = _blend(np.full((LEGEND // 2, width, 3), 128.0), values, 1.0)
+    strip = np.full((LEGEND, width, 3), 255, np.float32)
+    values = np.linspace(-1, 1, width, dtype=np.float32)[None].repeat(LEGEND // 2, axis=0)
+    strip[LEGEND // 2 :] = _blend(np.full((LEGEND // 2, width, 3), 128, np.float32), values, 1.0)
     return strip
 
 
