@@ -52,9 +52,9 @@ def _scale(height: int, width: int) -> int:
 
 def _blend(below: NDArray[np.float32], values: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
     """Lays the colours of the values, [height, width], over a picture, [height, width, 3]."""
-    strength = np.abs(values)[..., None] / peak if peak > 0 else np.zeros((*values.shape, 1), np.float32)
+    strength = OPACITY * np.abs(values)[..., None] / (peak or 1.0)
     color = np.where(values[..., None] > 0, FOR, AGAINST)
-    return below + (color - below) * strength * OPACITY
+    return np.asarray(below + (color - below) * strength, np.float32)
 
 
 def _legend(width: int) -> NDArray[np.float32]:
