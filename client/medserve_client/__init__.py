@@ -24,9 +24,12 @@ from medserve_client.errors import (
 )
 from medserve_client.health import HealthStatus
 from medserve_client.messages import FeatureValue, Images, ImageSource, Patient, Patients
+from medserve_client.reasons import ImageReasons, RiskReasons, WhatIf
 from medserve_client.results import (
     ClassificationResponse,
+    Contribution,
     Decision,
+    FeatureMaps,
     HorizonRisk,
     ImageResult,
     ImageWarning,
@@ -37,9 +40,13 @@ from medserve_client.results import (
     PatientResult,
     PatientWarning,
     PatientWarningKind,
+    ReasonMap,
     RiskResponse,
+    ShapleyValues,
     SurvivalCurve,
     Task,
+    WhatIfCurve,
+    WhatIfPoint,
 )
 
 __all__ = [
@@ -49,13 +56,16 @@ __all__ = [
     "AsyncClient",
     "ClassificationResponse",
     "Client",
+    "Contribution",
     "DeadlineExceededError",
     "Decision",
     "FailedPreconditionError",
+    "FeatureMaps",
     "FeatureValue",
     "FieldViolation",
     "HealthStatus",
     "HorizonRisk",
+    "ImageReasons",
     "ImageResult",
     "ImageSource",
     "ImageWarning",
@@ -72,9 +82,15 @@ __all__ = [
     "PatientWarning",
     "PatientWarningKind",
     "Patients",
+    "ReasonMap",
     "ResourceExhaustedError",
+    "RiskReasons",
     "RiskResponse",
+    "ShapleyValues",
     "SurvivalCurve",
     "Task",
     "UnavailableError",
+    "WhatIf",
+    "WhatIfCurve",
+    "WhatIfPoint",
 ]
