@@ -36,7 +36,7 @@ def with_manifest(model: onnx.ModelProto, manifest: pb.Manifest) -> onnx.ModelPr
     return model
 
 
-def lesions() -> onnx.ModelProto:
+def lesions(manifest: pb.Manifest | None = None) -> onnx.ModelProto:
     """p(lesion) = sum of PLACES * pixel / 255; novelty is the mean pixel; the activation of a place its 7 x 7 mean."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -71,7 +71,7 @@ def lesions() -> onnx.ModelProto:
             "feature_map.pool": (TensorProto.FLOAT, ["batch", 1, 2, 3]),
         },
     )
-    return with_manifest(model, lesions_manifest())
+    return with_manifest(model, manifest or lesions_manifest())
 
 
 def lesions_manifest() -> pb.Manifest:
@@ -95,12 +95,20 @@ def lesions_manifest() -> pb.Manifest:
     )
 
 
+def plain_lesions_manifest() -> pb.Manifest:
+    """The same model, which does not tell what else it could."""
+    manifest = lesions_manifest()
+    for field in ("members", "novelty", "class_activation", "feature_maps"):
+        manifest.image_classification.ClearField(field)
+    return manifest
+
+
 def lesion_probability(pictures: NDArray[np.generic]) -> NDArray[np.float64]:
     """What `lesions` gives for pictures [..., HEIGHT, WIDTH]."""
     return np.asarray((pictures.astype(np.float64) / 255 * PLACES).sum(axis=(-2, -1)))
 
 
-def decay() -> onnx.ModelProto:
+def decay(manifest: pb.Manifest | None = None) -> onnx.ModelProto:
     """survival = exp(-hazard * exp(score)), whose score has a product of two features; novelty is |age - 50|."""
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
@@ -135,7 +143,7 @@ def decay() -> onnx.ModelProto:
             "novelty": (TensorProto.FLOAT, ["batch"]),
         },
     )
-    return with_manifest(model, decay_manifest())
+    return with_manifest(model, manifest or decay_manifest())
 
 
 def decay_manifest() -> pb.Manifest:
@@ -160,6 +168,14 @@ def decay_manifest() -> pb.Manifest:
             novelty=pb.Novelty(method="distance from 50 years", threshold=OLD),
         ),
     )
+
+
+def plain_decay_manifest() -> pb.Manifest:
+    """The same model, which does not tell what else it could."""
+    manifest = decay_manifest()
+    for field in ("members", "novelty", "background"):
+        manifest.patient_risk.ClearField(field)
+    return manifest
 
 
 def _range(

@@ -10,29 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import explained_models as known
-import onnx_models
 from bad_request import code_of, violations
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
-from server_process import ServerProcess, running_server
+from server_process import ServerProcess
 
 Pixels = NDArray[np.uint8]
 PATCHES = 49
-
-
-@pytest.fixture(scope="module")
-def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("models")
-    onnx_models.save(folder, "lesions", known.lesions())
-    plain = known.lesions_manifest()
-    for field in ("members", "novelty", "class_activation", "feature_maps"):
-        plain.image_classification.ClearField(field)
-    graph = known.lesions()
-    del graph.metadata_props[:]
-    onnx_models.save(folder, "plain", known.with_manifest(graph, plain))
-    limits = ("--max-request-rows", "200", "--max-message-mib", "2")
-    with running_server("--transport", transport, "--models", str(folder), *limits) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +125,7 @@ def test_an_unfamiliar_picture_carries_a_warning_unasked(stub: ImageClassificati
 
 def test_a_model_without_the_outputs_tells_what_any_model_can(stub: ImageClassificationStub) -> None:
     wishes = pb.ImageReasons(label="lesion", occlusion=True)
-    (result,) = stub.Classify(request(picture(2), reasons=wishes, model="plain")).results
+    (result,) = stub.Classify(request(picture(2), reasons=wishes, model="plain-lesions")).results
     np.testing.assert_allclose(grid(result.occlusion), expected_falls(picture(2)), atol=1e-6)
     assert not result.HasField("uncertainty")
     assert not result.HasField("novelty")
@@ -150,15 +134,15 @@ def test_a_model_without_the_outputs_tells_what_any_model_can(stub: ImageClassif
 @pytest.mark.parametrize(
     ("wishes", "text"),
     [
-        (pb.ImageReasons(class_activation=True), "model plain was exported without class activation maps"),
-        (pb.ImageReasons(feature_maps=["pool"]), "model plain was exported without feature maps"),
+        (pb.ImageReasons(class_activation=True), "model plain-lesions was exported without class activation maps"),
+        (pb.ImageReasons(feature_maps=["pool"]), "model plain-lesions was exported without feature maps"),
     ],
 )
 def test_what_a_model_was_exported_without_is_refused(
     stub: ImageClassificationStub, wishes: pb.ImageReasons, text: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Classify(request(picture(0), reasons=wishes, model="plain"))
+        stub.Classify(request(picture(0), reasons=wishes, model="plain-lesions"))
     assert code_of(caught) is grpc.StatusCode.FAILED_PRECONDITION
     assert text in str(caught.value)
 
@@ -171,9 +155,9 @@ BAD_WISHES: dict[str, tuple[pb.ImageReasons, int, str, str]] = {
     "nothing to draw": (pb.ImageReasons(overlay=True, feature_maps=["pool"]), 1, "overlay", "has nothing to draw"),
     "too many rows": (
         pb.ImageReasons(occlusion=True),
-        5,
+        9,
         "occlusion",
-        "needs 250 rows for 5 images, at most 200 are computed for one request; send fewer images at once",
+        "needs 450 rows for 9 images, at most 400 are computed for one request; send fewer images at once",
     ),
     "too many drawings": (
         pb.ImageReasons(class_activation=True, overlay=True),

@@ -12,30 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import explained_models as known
-import onnx_models
 from bad_request import code_of, violations
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
-from server_process import ServerProcess, running_server
+from server_process import ServerProcess
 
 Row = list[float]
 GRADES = ["I", "II", "III"]
 BACKGROUND = np.array(known.BACKGROUND, np.float64)
-
-
-@pytest.fixture(scope="module")
-def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("models")
-    onnx_models.save(folder, "decay", known.decay())
-    plain = known.decay_manifest()
-    for field in ("members", "novelty", "background"):
-        plain.patient_risk.ClearField(field)
-    graph = known.decay()
-    del graph.metadata_props[:]
-    onnx_models.save(folder, "plain", known.with_manifest(graph, plain))
-    limits = ("--max-request-rows", "400")
-    with running_server("--transport", transport, "--models", str(folder), *limits) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +174,7 @@ def test_spread_and_novelty_are_told_unasked(stub: PatientRiskStub) -> None:
     assert outside.kind == pb.PatientWarning.KIND_OUT_OF_TRAINING_RANGE
     assert (unfamiliar.kind, unfamiliar.feature) == (pb.PatientWarning.KIND_UNFAMILIAR, "")
     assert unfamiliar.message == ("unlike the patients that the model was trained on: novelty 45, expected up to 40")
-    (without,) = stub.Predict(request([95.0, 20.0, 1.0, 2.0], model="plain")).results
+    (without,) = stub.Predict(request([95.0, 20.0, 1.0, 2.0], model="plain-decay")).results
     assert len(without.warnings) == 1
     assert not without.HasField("novelty")
     assert not without.risks[0].HasField("uncertainty")
@@ -198,11 +182,11 @@ def test_spread_and_novelty_are_told_unasked(stub: PatientRiskStub) -> None:
 
 def test_a_model_without_background_has_no_shapley_values(stub: PatientRiskStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(request([60, 20, 1, 2], reasons=pb.RiskReasons(shapley=True), model="plain"))
+        stub.Predict(request([60, 20, 1, 2], reasons=pb.RiskReasons(shapley=True), model="plain-decay"))
     assert code_of(caught) is grpc.StatusCode.FAILED_PRECONDITION
-    assert "model plain was exported without background patients" in str(caught.value)
+    assert "model plain-decay was exported without background patients" in str(caught.value)
     curve = pb.RiskReasons(what_if=pb.WhatIf(feature="grade"))
-    (result,) = stub.Predict(request([60, 20, 1, 2], reasons=curve, model="plain")).results
+    (result,) = stub.Predict(request([60, 20, 1, 2], reasons=curve, model="plain-decay")).results
     assert len(result.what_if.points) == 3
 
 

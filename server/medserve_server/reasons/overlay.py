@@ -12,6 +12,7 @@ LEAST_SIDE = 224
 LEGEND = 28  # pixels below the picture
 FOR, AGAINST = np.array([214, 39, 40], np.float32), np.array([31, 119, 180], np.float32)  # red, blue
 OPACITY = 0.65
+ROUNDING = 1e-6  # smaller values are no reasons
 
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
@@ -36,6 +37,7 @@ def draw(picture: Pixels, values: NDArray[np.generic]) -> bytes:
     below = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float32)
     smooth = Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     peak = float(np.abs(values).max())
+    peak = peak if peak > ROUNDING else 0.0
     above = np.asarray(smooth, np.float32).clip(-peak, peak)
     sheet = np.vstack([_blend(below, above, peak), _legend(size[0])])
     drawing = Image.fromarray(sheet.round().astype(np.uint8))

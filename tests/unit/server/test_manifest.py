@@ -16,9 +16,8 @@ from medserve_server.session import Session
 
 def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
     """Reads a manifest out of a file with the graph that it should fit."""
-    model = known.lesions() if manifest.HasField("image_classification") else known.decay()
-    del model.metadata_props[:]
-    path = onnx_models.save(folder, manifest.name, known.with_manifest(model, manifest))
+    make = known.lesions if manifest.HasField("image_classification") else known.decay
+    path = onnx_models.save(folder, manifest.name, make(manifest))
     session = Session(path, "cpu", Settings())
     return read_manifest(path, session.metadata, session.inputs, session.outputs)
 
