@@ -19,8 +19,8 @@ def confidence_outputs(task: ImageClassificationTask | PatientRiskTask, members:
 def spread(members: NDArray[np.generic]) -> NDArray[np.generic]:
     """Standard deviation over the members, float32 [rows, members, ...] to [rows, ...]."""
     mean = np.add.reduce(members, axis=1, keepdims=True) / members.shape[1]
-    squares = np.square(members - mean)
-    return np.sqrt(np.add.reduce(squares, axis=1) / members.shape[1])  # type: ignore[no-any-return]  # a ufunc's
+    far = members - mean
+    return np.sqrt(np.add.reduce(far * far, axis=1) / members.shape[1])  # type: ignore[no-any-return]  # a ufunc's
 
 
 def unfamiliar(score: float, novelty: Novelty, kind: str) -> str | None:
