@@ -26,9 +26,12 @@ from medserve_client.errors import (
 )
 from medserve_client.health import HealthStatus
 from medserve_client.messages import FeatureValue, Images, ImageSource, Patient, Patients
+from medserve_client.reasons import ImageReasons, RiskReasons, WhatIf
 from medserve_client.results import (
     ClassificationResponse,
+    Contribution,
     Decision,
+    FeatureMaps,
     HorizonRisk,
     ImageResult,
     ImageWarning,
@@ -39,9 +42,13 @@ from medserve_client.results import (
     PatientResult,
     PatientWarning,
     PatientWarningKind,
+    ReasonMap,
     RiskResponse,
+    ShapleyValues,
     SurvivalCurve,
     Task,
+    WhatIfCurve,
+    WhatIfPoint,
 )
 
 __all__ = [
@@ -51,13 +58,16 @@ __all__ = [
     "AsyncClient",
     "ClassificationResponse",
     "Client",
+    "Contribution",
     "DeadlineExceededError",
     "Decision",
     "FailedPreconditionError",
+    "FeatureMaps",
     "FeatureValue",
     "FieldViolation",
     "HealthStatus",
     "HorizonRisk",
+    "ImageReasons",
     "ImageResult",
     "ImageSource",
     "ImageWarning",
@@ -75,11 +85,17 @@ __all__ = [
     "PatientWarningKind",
     "Patients",
     "PermissionDeniedError",
+    "ReasonMap",
     "ResourceExhaustedError",
+    "RiskReasons",
     "RiskResponse",
+    "ShapleyValues",
     "SurvivalCurve",
     "Task",
     "Tls",
     "UnauthenticatedError",
     "UnavailableError",
+    "WhatIf",
+    "WhatIfCurve",
+    "WhatIfPoint",
 ]

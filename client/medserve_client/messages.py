@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_client import results
 from medserve_client.errors import InferenceError, from_status
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
@@ -24,7 +25,9 @@ Patient: TypeAlias = Mapping[str, FeatureValue]
 Patients: TypeAlias = Patient | Sequence[Patient]
 
 
-def classify_request(images: Images, model: str, version: str, top_k: int, frame: int = 0) -> image_pb.ClassifyRequest:
+def classify_request(
+    images: Images, model: str, version: str, top_k: int, reasons: ImageReasons | None = None, frame: int = 0
+) -> image_pb.ClassifyRequest:
     """Builds the request for one or many pictures.
 
     Raises:
@@ -38,6 +41,7 @@ def classify_request(images: Images, model: str, version: str, top_k: int, frame
         model_version=version,
         images=[_image(source, frame, f"images[{index}]") for index, source in enumerate(sources)],
         top_k=top_k,
+        reasons=None if reasons is None else reasons.to_proto(),
     )
 
 
@@ -63,7 +67,9 @@ def _raw_image(pixels: NDArray[np.uint8], field: str) -> image_pb.RawImage:
     return image_pb.RawImage(pixels=pixels.tobytes(), shape=pixels.shape)
 
 
-def predict_request(patients: Patients, model: str, version: str) -> risk_pb.PredictRequest:
+def predict_request(
+    patients: Patients, model: str, version: str, reasons: RiskReasons | None = None
+) -> risk_pb.PredictRequest:
     """Builds the request for one or many patients.
 
     NaN goes out as it is, and the server refuses it: a missing value is None.
@@ -76,6 +82,7 @@ def predict_request(patients: Patients, model: str, version: str) -> risk_pb.Pre
         model_name=model,
         model_version=version,
         patients=[_patient(record, f"patients[{index}]") for index, record in enumerate(records)],
+        reasons=None if reasons is None else reasons.to_proto(),
     )
 
 
@@ -119,7 +126,22 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
         warnings=tuple(
             results.ImageWarning(results.ImageWarningKind(warning.kind), warning.message) for warning in one.warnings
         ),
+        uncertainty=one.uncertainty if one.HasField("uncertainty") else None,
+        novelty=one.novelty if one.HasField("novelty") else None,
+        class_activation=_reason_map(one.class_activation) if one.HasField("class_activation") else None,
+        occlusion=_reason_map(one.occlusion) if one.HasField("occlusion") else None,
+        feature_maps=tuple(map(_feature_maps, one.feature_maps)),
     )
+
+
+def _reason_map(one: image_pb.ReasonMap) -> results.ReasonMap:
+    values = np.array(one.values, np.float32).reshape(one.height, one.width)
+    return results.ReasonMap(one.label, values, one.overlay_png)
+
+
+def _feature_maps(one: image_pb.FeatureMaps) -> results.FeatureMaps:
+    values = np.frombuffer(one.values, "<f4").reshape(one.channels, one.height, one.width)
+    return results.FeatureMaps(one.layer, values.astype(np.float32))
 
 
 def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
@@ -131,7 +153,12 @@ def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
 
 def _patient_result(one: risk_pb.PatientResult) -> results.PatientResult:
     return results.PatientResult(
-        risks=tuple(results.HorizonRisk(entry.horizon, entry.time, entry.risk) for entry in one.risks),
+        risks=tuple(
+            results.HorizonRisk(
+                entry.horizon, entry.time, entry.risk, entry.uncertainty if entry.HasField("uncertainty") else None
+            )
+            for entry in one.risks
+        ),
         survival=results.SurvivalCurve(
             times=np.array(one.survival.times, dtype=np.float64),
             probabilities=np.array(one.survival.probabilities, dtype=np.float32),
@@ -141,7 +168,25 @@ def _patient_result(one: risk_pb.PatientResult) -> results.PatientResult:
             results.PatientWarning(results.PatientWarningKind(warning.kind), warning.feature, warning.message)
             for warning in one.warnings
         ),
+        novelty=one.novelty if one.HasField("novelty") else None,
+        shapley=_shapley(one.shapley) if one.HasField("shapley") else None,
+        what_if=_what_if(one.what_if) if one.HasField("what_if") else None,
     )
+
+
+def _shapley(one: risk_pb.ShapleyValues) -> results.ShapleyValues:
+    contributions = tuple(results.Contribution(entry.feature, entry.value) for entry in one.contributions)
+    return results.ShapleyValues(one.horizon, one.base_risk, contributions)
+
+
+def _what_if(one: risk_pb.WhatIfCurve) -> results.WhatIfCurve:
+    points = tuple(
+        results.WhatIfPoint(
+            point.value.category if point.value.WhichOneof("value") == "category" else point.value.number, point.risk
+        )
+        for point in one.points
+    )
+    return results.WhatIfCurve(one.horizon, one.feature, points)
 
 
 def classification_outcome(reply: image_pb.ClassifyStreamResponse) -> results.ClassificationResponse | InferenceError:

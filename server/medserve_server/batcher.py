@@ -111,11 +111,14 @@ class Batcher:
     def submit(self, work: Work) -> None:
         """Queues work behind all of the same or a higher priority.
 
+        Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest.
+
         Raises:
             Overloaded: the queue is full.
         """
         with self._arrived:
-            if len(self._queue) >= self._max_pending:
+            room = self._max_pending if work.priority <= DEFAULT_PRIORITY else self._max_pending // 2
+            if len(self._queue) >= max(room, 1):
                 raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
             if self._queue and self._queue[-1].priority > work.priority:
                 position = next(i for i, other in enumerate(self._queue) if other.priority > work.priority)

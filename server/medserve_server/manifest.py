@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from google.protobuf import json_format
 
 from medserve_proto.v1.manifest_pb2 import (
@@ -17,6 +18,7 @@ from medserve_proto.v1.manifest_pb2 import (
     PatientRiskTask,
 )
 from medserve_server.errors import ModelLoadError
+from medserve_server.patients import PatientReader
 from medserve_server.session import TensorSpec
 
 KEY = "medserve.manifest"
@@ -53,11 +55,15 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             shape = (-1, task.input.height, task.input.width, channels)
             yield from _tensor_problems("input", inputs, "image", "UINT8", shape)
             yield from _tensor_problems("output", outputs, "probabilities", "FP32", (-1, len(task.labels)))
+            yield from _confidence_problems(task, outputs, "member_probabilities", len(task.labels))
+            yield from _map_problems(task, outputs)
             yield from _image_problems(task)
         case "patient_risk":
             risk = manifest.patient_risk
             yield from _tensor_problems("input", inputs, "features", "FP32", (-1, len(risk.features)))
             yield from _tensor_problems("output", outputs, "survival", "FP32", (-1, len(risk.curve_times)))
+            yield from _confidence_problems(risk, outputs, "member_survival", len(risk.curve_times))
+            yield from _background_problems(risk)
             yield from _risk_problems(risk)
         case _:
             yield "it names no task"
@@ -92,6 +98,44 @@ def _tensor_problems(
             f"{kind} {name} is {found[name].datatype} {list(found[name].shape)} in the graph "
             f"and {datatype} {list(shape)} by the manifest"
         )
+
+
+def _confidence_problems(
+    task: ImageClassificationTask | PatientRiskTask, outputs: Sequence[TensorSpec], members: str, width: int
+) -> Iterator[str]:
+    """What is wrong with the optional outputs that models of both tasks may have."""
+    if task.members > 1:
+        yield from _tensor_problems("output", outputs, members, "FP32", (-1, task.members, width))
+    if task.HasField("novelty"):
+        yield from _tensor_problems("output", outputs, "novelty", "FP32", (-1,))
+        if not math.isfinite(task.novelty.threshold):
+            yield f"novelty.threshold {task.novelty.threshold} is no number"
+
+
+def _map_problems(task: ImageClassificationTask, outputs: Sequence[TensorSpec]) -> Iterator[str]:
+    if task.HasField("class_activation"):
+        size = task.class_activation
+        shape = (-1, len(task.labels), size.height, size.width)
+        yield from _tensor_problems("output", outputs, "class_activation", "FP32", shape)
+    layers = [one.layer for one in task.feature_maps]
+    if len(set(layers)) != len(layers):
+        yield "a layer of feature_maps occurs twice"
+    for one in task.feature_maps:
+        shape = (-1, one.channels, one.size.height, one.size.width)
+        yield from _tensor_problems("output", outputs, f"feature_map.{one.layer}", "FP32", shape)
+
+
+def _background_problems(task: PatientRiskTask) -> Iterator[str]:
+    """Background patients are rows of the input: each value there, and possible."""
+    reader = PatientReader(task, len(task.features))
+    for index, patient in enumerate(task.background):
+        row = np.array([patient.features], np.float32)
+        if row.shape[1] != len(task.features):
+            yield f"background[{index}] has {row.shape[1]} values, expected {len(task.features)}"
+        elif np.isnan(row).any():
+            yield f"background[{index}] lacks a value"
+        elif problem := next(reader.check(row), None):
+            yield f"background[{index}]: {problem}"
 
 
 def _image_problems(task: ImageClassificationTask) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
@@ -37,6 +37,16 @@ class Metrics:
         )
         self.compute_seconds = self._histogram(
             "medserve_compute_duration_seconds", "Time that a run of a model took.", SECONDS, *model
+        )
+        self.reason_seconds = self._histogram(
+            "medserve_reasons_duration_seconds",
+            "Time from reading a request that asks for this reason, alone or with others, to its answer.",
+            SECONDS,
+            *model,
+            "reason",
+        )
+        self.reason_rows = self._counter(
+            "medserve_reason_rows_total", "Rows computed to explain others.", *model, "reason"
         )
         self.batch_rows = self._histogram("medserve_batch_size", "Rows of a run of a model.", ROWS, *model)
         self.pending = self._gauge("medserve_pending_requests", "Requests waiting for a model.", *model)
@@ -189,6 +199,12 @@ class ModelMetrics:
             statistics.queue.add(sum(waits), len(waits))
             statistics.compute.add(seconds * len(waits), len(waits))
             statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
+
+    def explained(self, kinds: Mapping[str, int], seconds: float) -> None:
+        """Notes an answer with reasons: their kinds, the rows that each added, how long the answer took."""
+        for kind, rows in kinds.items():
+            self._metrics.reason_rows.labels(*self._labels, kind).inc(rows)
+            self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
 
     def request(self, api: str) -> "RequestTimer":
         """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""

@@ -81,6 +81,8 @@ class Model:
         except Overloaded:
             work.cancelled = True
             raise
+        for _ in range(self.runs - 1):  # beside the thread that the caller sees to
+            self._threads.submit(self.run_waiting)
 
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless another thread is doing that."""

@@ -21,7 +21,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from medserve_server.auth import Metadata, Tokens
-from medserve_server.batcher import Outcome, Work
+from medserve_server.batcher import Arrays, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
 from medserve_server.interceptors import DETAILS_KEY, to_status
@@ -193,7 +193,7 @@ class NativeFront:
         except Exception as error:  # noqa: BLE001 - the caller waits for an answer, not for this thread
             self._fail(call, error)
             return
-        model.run_waiting()
+        model.run_soon()  # not here: slow answers need the decoders too, and a run goes on as long as work comes
 
     def _answer(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         """Sends the answers of one run of a model."""
@@ -201,14 +201,20 @@ class NativeFront:
             call: Any = work.receipt
             if isinstance(outcome, ServingError):
                 self._fail(call, outcome)
-                continue
-            try:
-                payload = call.job.answer(outcome).SerializeToString()
-            except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
-                self._fail(call, error)
-                continue
-            self._front.respond(call.number, payload)
-            self._ended(call, grpc.StatusCode.OK)
+            elif call.job.slow:
+                self._decoders.submit(self._respond, call, outcome)
+            else:
+                self._respond(call, outcome)
+
+    def _respond(self, call: _Call, outputs: Arrays) -> None:
+        assert call.job is not None  # noqa: S101 - it was read, since it was run
+        try:
+            payload = call.job.answer(outputs).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
+            self._fail(call, error)
+            return
+        self._front.respond(call.number, payload)
+        self._ended(call, grpc.StatusCode.OK)
 
     def _fail(self, call: _Call, error: Exception) -> None:
         code = status_of(error)

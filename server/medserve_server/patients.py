@@ -73,7 +73,7 @@ class PatientReader:
         for name, value in patient:
             try:
                 if name not in self.columns:
-                    raise ValueError(self._unknown(name))
+                    raise ValueError(self.unknown(name))
                 if name in seen:
                     raise ValueError("is given twice")
                 seen.add(name)
@@ -109,7 +109,8 @@ class PatientReader:
                 place = f"row {row}, column {column.position} ({column.name})"
                 yield f"{place} is {values[row]:g}, expected {column.expected}"
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """What to say about a name that is no feature."""
         close = difflib.get_close_matches(name[:64], self.columns, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"is not a feature of the model{hint}; it has {', '.join(self.columns)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+import explained_models
 import onnx_models
 from server_process import REPOSITORY, ServerProcess, running_server
 
@@ -56,6 +57,19 @@ def zoo(repository: Path, transport: str) -> Iterator[ServerProcess]:
         "--max-pending-requests",
         "8",
     ) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
+    """Serves models with every output that explains, and the same without them, with small limits."""
+    folder = tmp_path_factory.mktemp("explained")
+    onnx_models.save(folder, "lesions", explained_models.lesions())
+    onnx_models.save(folder, "decay", explained_models.decay())
+    onnx_models.save(folder, "plain-lesions", explained_models.lesions(explained_models.plain_lesions_manifest()))
+    onnx_models.save(folder, "plain-decay", explained_models.decay(explained_models.plain_decay_manifest()))
+    limits = ("--max-request-rows", "400", "--max-message-mib", "2")
+    with running_server("--transport", transport, "--models", str(folder), *limits) as started:
         yield started
 
 

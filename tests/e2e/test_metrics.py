@@ -20,6 +20,8 @@ FAMILIES = {
     "medserve_queue_duration_seconds": "histogram",
     "medserve_compute_duration_seconds": "histogram",
     "medserve_batch_size": "histogram",
+    "medserve_reasons_duration_seconds": "histogram",
+    "medserve_reason_rows": "counter",
     "medserve_pending_requests": "gauge",
     "medserve_inflight_requests": "gauge",
     "medserve_model_ready": "gauge",

@@ -18,6 +18,7 @@ from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import Task
 
 
@@ -73,15 +74,34 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return describe(client, options.model, options.version, as_json=options.json)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            return classify(client, model, options.files, options.top_k, options.frame, as_json=options.json)
+            reasons, overlays = _image_reasons(options), options.overlay
+            return classify(
+                client, model, options.files, options.top_k, options.frame, reasons, overlays, as_json=options.json
+            )
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
-            return score(client, model, options.file, options.output)
+            return score(client, model, options.file, options.output, _risk_reasons(options), as_json=options.json)
         case "health":
             return show_health(client, options.service)
         case "loadtest":
             return loadtest(client, options)
     raise AssertionError(f"no such command: {options.command}")  # argparse has refused it
+
+
+def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
+    if not (options.class_activation or options.occlusion):
+        if options.overlay is not None or options.label:
+            raise UsageError("--overlay and --label are about maps; ask for --class-activation or --occlusion too")
+        return None
+    return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
+
+
+def _risk_reasons(options: argparse.Namespace) -> RiskReasons | None:
+    if not options.shapley and options.what_if is None:
+        if options.horizon:
+            raise UsageError("--horizon is about reasons; ask for --shapley or --what-if too")
+        return None
+    return RiskReasons(options.horizon, options.shapley, options.what_if)
 
 
 def _explain(error: InferenceError, options: argparse.Namespace) -> str:
@@ -123,6 +143,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
     command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
     command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    command.add_argument("--class-activation", action="store_true", help="show which places the network itself weighed")
+    command.add_argument(
+        "--occlusion", action="store_true", help="show how far the probability falls where each place is covered"
+    )
+    command.add_argument("--label", default="", help="the label that maps speak of; by default the one decided for")
+    command.add_argument(
+        "--overlay", type=Path, metavar="FOLDER", help="write each map over its picture there, as NAME.occlusion.png"
+    )
 
     command = add(
         "risk",
@@ -133,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE.csv")
     command.add_argument(
         "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON document for each row, each on a line")
+    command.add_argument("--shapley", action="store_true", help="show how far each feature moves the risk")
+    command.add_argument("--what-if", metavar="FEATURE", help="show the risk with other values of this feature")
+    command.add_argument(
+        "--horizon", default="", help="label of the one whose risk is explained, by default the model's reference"
     )
     _add_model(command)
 

@@ -22,6 +22,9 @@ from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
 
+# Requests with reasons have many rows: those without go before them.
+EXPLAINED_PRIORITY = DEFAULT_PRIORITY + 1
+
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)
 StreamResponse = TypeVar("StreamResponse", bound=Message)
@@ -38,6 +41,8 @@ class Job(Generic[Response]):
     priority: int = DEFAULT_PRIORITY
     timeout: float | None = None
     """Seconds that it may wait for the model; None: as long as the call may last."""
+    slow: bool = False
+    """Whether answering takes so long that others should not have to wait for it."""
 
     def deadline(self, of_call: float | None) -> float | None:
         """The earlier of the call's deadline and the end of `timeout`, on the clock of `time.monotonic`."""
@@ -76,6 +81,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             for field in self.request_type.DESCRIPTOR.fields
             if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
         ]
+        self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._window = settings.stream_window
         self._stopping = stopping
         self._decoders = decoders
@@ -142,24 +148,26 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     async def _answer(self, request: Request, deadline: float | None) -> Response:
         model = self.find(request)
         with model.metrics.request(self.name):
+            loop = asyncio.get_running_loop()
             if self.is_slow(request):
-                loop = asyncio.get_running_loop()
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)
             outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority)
+            if job.slow:
+                return await loop.run_in_executor(self._decoders, job.answer, outputs)
             return job.answer(outputs)
 
 
-def checked(model: Model, probabilities: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The same probabilities.
+def checked(model: Model, output: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same output.
 
     Raises:
-        InferenceFailed: one of them is no number: never an answer about a patient.
+        InferenceFailed: a value in it is no number: never an answer about a patient.
     """
-    if not np.isfinite(probabilities).all():
-        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
-    return probabilities
+    if not np.isfinite(output).all():
+        raise InferenceFailed(f"model {model.name} gave a value that is no number")
+    return output
 
 
 def _deadline(context: Context) -> float | None:
