@@ -46,6 +46,10 @@ class WrongModel(ServingError):
     """The model is served, but not for this kind of request."""
 
 
+class ModelRefused(ServingError):
+    """A model that can't be loaded as it lies in the repository."""
+
+
 class Overloaded(ServingError):
     """The queue is full."""
 
@@ -82,6 +86,7 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     WrongModel: grpc.StatusCode.FAILED_PRECONDITION,
+    ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

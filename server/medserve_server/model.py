@@ -1,13 +1,11 @@
 """One version of one model, loaded, checked and warm."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
 from medserve_server.errors import ModelLoadError, Overloaded, ServingError
 from medserve_server.images import ImageReader
+from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
 from medserve_server.parity import deviation
@@ -29,13 +28,14 @@ log = logging.getLogger(__name__)
 # What exporters call a first axis that counts independent rows. Under any other name, requests to a model
 # without a manifest are never joined: its first axis may be a sequence, and rows would mix.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
+RETIRE_LOOK_SECONDS = 0.02
 
 
 class Model:
     """A model that answers: its session, its queue, its manifest and what reads its inputs."""
 
-    def __init__(self, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> None:
-        """Loads the file and runs it once on zeros.
+    def __init__(self, name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics) -> None:
+        """Loads a file and runs it once on zeros.
 
         Raises:
             ModelLoadError: the file can't be served; the message says why.
@@ -43,13 +43,14 @@ class Model:
         started = time.monotonic()
         self.name = name
         self.version = version
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.session, self.manifest = _open_session(name, version, path, settings, metrics)
+        self.sha256 = file.sha256
+        self.session, self.manifest = _open_session(name, version, file, settings, metrics)
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
+        self._warm_up()
+        self.session.forget_file()
         self.metrics = ModelMetrics(metrics, name, version)
-        self._warm_up(path)
         self.runs = max(1, available_cpus() // self.session.threads) if self.session.provider == "cpu" else 1
         self._batcher = Batcher(
             self.session.run,
@@ -89,8 +90,13 @@ class Model:
 
     def run_soon(self) -> None:
         """Has a thread of the model do `run_waiting`, where none does yet."""
-        if not self._batcher.busy:
+        if self._batcher.busy:
+            return
+        try:
             self._threads.submit(self.run_waiting)
+        except RuntimeError:
+            if not self._batcher.closed:  # where it is, all that waited has been withdrawn
+                raise
 
     async def infer(
         self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
@@ -123,10 +129,17 @@ class Model:
             self._deliver[loop] = lambda outcomes: _call_soon(loop, outcomes)
         return self._deliver[loop]
 
+    def retire(self, hurry: threading.Event) -> None:
+        """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
+        while self.metrics.inflight and not hurry.wait(RETIRE_LOOK_SECONDS):
+            pass
+        self.close()
+
     def close(self) -> None:
-        """Drops what waits, and frees the model's thread when its last run is over."""
-        self._batcher.clear()
+        """Drops what waits, and frees the model's threads and memory when its last run is over."""
+        self._batcher.close()
         self._threads.shutdown()
+        self.session.close()
 
     def _warm_sizes(self) -> tuple[int, ...]:
         """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
@@ -135,8 +148,9 @@ class Model:
         powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
         return tuple(sorted({*powers, self.max_batch_rows}))
 
-    def _warm_up(self, path: Path) -> None:
+    def _warm_up(self) -> None:
         """Runs zeros in every size that will be asked for."""
+        path = self.session.path
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
@@ -151,7 +165,7 @@ class Model:
 
 
 def _open_session(
-    name: str, version: str, path: Path, settings: Settings, metrics: Metrics
+    name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
 ) -> tuple[Session, Manifest | None]:
     """Loads the file onto the first provider that takes it and gives what PyTorch gave.
 
@@ -161,12 +175,12 @@ def _open_session(
     refused: ModelLoadError | None = None
     for provider in candidates(settings):
         try:
-            session = Session(path, provider, settings)
-            manifest = read_manifest(path, session.metadata, session.inputs, session.outputs)
+            session = Session(file, provider, settings)
+            manifest = read_manifest(file.path, session.metadata, session.inputs, session.outputs)
             worst = deviation(session, manifest) if manifest is not None else None
             if worst is not None and worst > settings.max_deviation:
                 raise ModelLoadError(
-                    f"{path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
+                    f"{file.path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
                     f"--max-deviation allows {settings.max_deviation:g}"
                 )
         except ModelLoadError as error:

@@ -78,21 +78,28 @@ class NativeFront:
             max_concurrent_streams=settings.max_connection_streams,
         )
         self._front.set_fallback(fallback)
-        self._threads: list[threading.Thread] = []
+        self._threads: set[threading.Thread] = set()
+        self._wanted = 0
+        self._lock = threading.Lock()  # guards the two above
         self._closed = False
 
     def start(self) -> int:
         """Begins to listen and returns the port."""
         self._front.start()
-        self.add_threads(1)
+        self.set_threads(1)
         return int(self._front.bound_port)
 
-    def add_threads(self, count: int) -> None:
-        """Adds threads that take calls. With one more than there are models, there is always one that listens."""
-        for _ in range(count):
-            thread = threading.Thread(target=self._serve, name="native", daemon=True)
+    def set_threads(self, count: int) -> None:
+        """Has that many threads take calls: more of them at once, or fewer as soon as some of them look up."""
+        with self._lock:
+            self._wanted = count
+            new = [
+                threading.Thread(target=self._serve, name="native", daemon=True)
+                for _ in range(count - len(self._threads))
+            ]
+            self._threads.update(new)
+        for thread in new:
             thread.start()
-            self._threads.append(thread)
 
     def wait_until_answered(self, seconds: float) -> bool:
         """Waits until every call that was taken has its answer; False when that takes longer."""
@@ -109,7 +116,7 @@ class NativeFront:
 
     def join(self) -> None:
         """Waits for the threads, each of which ends with the run of a model that it is in."""
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join()
 
     def _serve(self) -> None:
@@ -127,6 +134,16 @@ class NativeFront:
                 model.run_soon()
             for model in list(models)[:1]:
                 model.run_waiting()
+            if self._leave():
+                return
+
+    def _leave(self) -> bool:
+        """Whether there are more threads than are wanted, without this one too."""
+        with self._lock:
+            if len(self._threads) <= self._wanted:
+                return False
+            self._threads.remove(threading.current_thread())
+            return True
 
     def _take(self, number: int, method: int, payload: bytes, remaining: float | None) -> Model | None:
         """Reads a call and queues its work; gives the model that has to run, if this thread has to run it."""
@@ -142,8 +159,7 @@ class NativeFront:
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model = api.find(request)
-            call.timer = model.metrics.request(api.name)
+            model, call.timer = api.begin(request)
             if api.is_slow(request):
                 self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
