@@ -1,10 +1,12 @@
 """Reads a model's manifest out of its ONNX file and holds it against the graph."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from medserve_proto.v1.manifest_pb2 import (
     COLOR_SPACE_RGB,
@@ -44,6 +46,7 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
     if manifest.schema_version != SCHEMA_VERSION:
         yield f"schema_version is {manifest.schema_version}, this server reads {SCHEMA_VERSION}"
         return
+    yield from (f"{field} is no number" for field in _not_numbers(manifest))
     match manifest.WhichOneof("task"):
         case "image_classification":
             task = manifest.image_classification
@@ -59,6 +62,16 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _risk_problems(risk)
         case _:
             yield "it names no task"
+
+
+def _not_numbers(message: Message, prefix: str = "") -> Iterator[str]:
+    """The paths of all fields that are NaN, which no comparison would find."""
+    for field, value in message.ListFields():
+        for entry in value if field.is_repeated else (value,):
+            if isinstance(entry, Message):
+                yield from _not_numbers(entry, f"{prefix}{field.name}.")
+            elif isinstance(entry, float) and math.isnan(entry):
+                yield f"{prefix}{field.name}"
 
 
 def _tensor_problems(
