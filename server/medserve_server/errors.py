@@ -82,6 +82,11 @@ class ProviderUnavailable(ModelLoadError):
     """The execution provider that was asked for can't be had on this machine."""
 
 
+def printable(text: str) -> str:
+    """The text on one line of ASCII, cut: what comes out of a model's file or its name may hold anything."""
+    return text[:1000].encode("unicode_escape").decode("ascii")
+
+
 STATUS: dict[type[ServingError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,

@@ -46,10 +46,10 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
     if manifest.schema_version != SCHEMA_VERSION:
         yield f"schema_version is {manifest.schema_version}, this server reads {SCHEMA_VERSION}"
         return
-    yield from (f"{field} is no number" for field in _not_numbers(manifest))
     match manifest.WhichOneof("task"):
         case "image_classification":
             task = manifest.image_classification
+            yield from _not_numbers(task, "image_classification")
             channels = 3 if task.input.color_space == COLOR_SPACE_RGB else 1
             shape = (-1, task.input.height, task.input.width, channels)
             yield from _tensor_problems("input", inputs, "image", "UINT8", shape)
@@ -57,6 +57,7 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _image_problems(task)
         case "patient_risk":
             risk = manifest.patient_risk
+            yield from _not_numbers(risk, "patient_risk")
             yield from _tensor_problems("input", inputs, "features", "FP32", (-1, len(risk.features)))
             yield from _tensor_problems("output", outputs, "survival", "FP32", (-1, len(risk.curve_times)))
             yield from _risk_problems(risk)
@@ -64,14 +65,14 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield "it names no task"
 
 
-def _not_numbers(message: Message, prefix: str = "") -> Iterator[str]:
-    """The paths of all fields that are NaN, which no comparison would find."""
+def _not_numbers(message: Message, path: str) -> Iterator[str]:
+    """Looks for NaN, which no comparison finds."""
     for field, value in message.ListFields():
         for entry in value if field.is_repeated else (value,):
             if isinstance(entry, Message):
-                yield from _not_numbers(entry, f"{prefix}{field.name}.")
+                yield from _not_numbers(entry, f"{path}.{field.name}")
             elif isinstance(entry, float) and math.isnan(entry):
-                yield f"{prefix}{field.name}"
+                yield f"{path}.{field.name} is no number"
 
 
 def _tensor_problems(

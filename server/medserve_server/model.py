@@ -13,7 +13,7 @@ from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
-from medserve_server.errors import ModelLoadError, Overloaded, ServingError
+from medserve_server.errors import ModelLoadError, Overloaded, ServingError, printable
 from medserve_server.images import ImageReader
 from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
@@ -161,7 +161,7 @@ class Model:
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
-            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, error)
+            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
 
 
 def _open_session(
@@ -186,7 +186,7 @@ def _open_session(
         except ModelLoadError as error:
             refused = error
             metrics.provider_refused.labels(name, version, provider).set(1)
-            log.warning("%s is not used: %s", provider, error)
+            log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
             return session, manifest
     assert refused is not None  # noqa: S101 - there is always a candidate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medserve_server.config import Settings
 from medserve_server.discovery import Found, Key, is_well_named
-from medserve_server.errors import ModelLoadError
+from medserve_server.errors import ModelLoadError, printable
 from medserve_server.integrity import read_model, read_public_key
 from medserve_server.metrics import Metrics
 from medserve_server.model import Model
@@ -16,8 +16,6 @@ from medserve_server.repository import ModelRepository
 from medserve_server.version_policy import VersionPolicy
 
 log = logging.getLogger(__name__)
-
-MAX_TEXT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,8 @@ class ModelLoader:
         try:
             model = self._read(key, content)
         except ModelLoadError as error:
-            self._refuse(key, content, str(error).removeprefix(f"{content.found.path}: "))
+            path = content.found.path
+            self._refuse(key, content, str(error).removeprefix(f"{path}: ").replace(f"{path.parent}/", ""))
         except Exception as error:  # a hostile file may raise anything; what serves and the others go on
             log.exception("loading %s/%s failed in a way that nobody thought of", *key)
             self._refuse(key, content, f"loading it raised {type(error).__name__}; the server's log says more")
@@ -172,8 +171,3 @@ class ModelLoader:
         self._metrics.refused.remove_by_labels({"model": key[0], "version": key[1]})
         if key not in self.loaded and key not in self._retiring.values():
             self._metrics.forget(*key)
-
-
-def printable(text: str) -> str:
-    """The text on one line of ASCII: names of files may hold anything."""
-    return text[:MAX_TEXT].encode("unicode_escape").decode("ascii")
