@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 import threading
 import time
@@ -13,6 +14,7 @@ from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.cpus import available_cpus
+from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, Overloaded, ServingError, printable
 from medserve_server.images import ImageReader
 from medserve_server.integrity import ModelFile
@@ -48,6 +50,7 @@ class Model:
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
+        self._max_row_bytes = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
         self._warm_up()
         self.session.forget_file()
         self.metrics = ModelMetrics(metrics, name, version)
@@ -151,6 +154,7 @@ class Model:
     def _warm_up(self) -> None:
         """Runs zeros in every size that will be asked for."""
         path = self.session.path
+        self._check_row_sizes()
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
@@ -162,6 +166,16 @@ class Model:
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
             log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
+
+    def _check_row_sizes(self) -> None:
+        """Refuses a model that no request could be sent to, before its zeros fill the memory."""
+        for spec in self.session.inputs + self.session.outputs:
+            row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+            if row_bytes > self._max_row_bytes:
+                raise ModelLoadError(
+                    f"{self.session.path}: a row of {spec.name} has {row_bytes} bytes, more than --max-message-mib "
+                    f"and --max-image-megapixels let through"
+                )
 
 
 def _open_session(

@@ -145,6 +145,8 @@ class ModelControl:
         self._trouble = ""
         # A file that is still being written is left alone until it looks the same twice.
         self._unsettled = frozenset(key for key in contents if contents[key] != self._contents.get(key))
+        for key in sorted(self._unsettled):
+            log.info("%s has changed; it is loaded when the next look finds it the same", printable("/".join(key)))
         self._contents = contents
         for name in sorted({name for name, _ in (*contents, *self._loader.loaded, *self._loader.refused)}):
             self._bring_up_to_date(name)
@@ -208,7 +210,7 @@ class ModelControl:
         if key == self._loader.loading:
             return IndexEntry(name, version, "LOADING")
         if key in self._unsettled:
-            reason = "its files have changed; it is loaded when they are found unchanged"
+            reason = "it has changed; it is loaded when the next look finds it the same"
         else:
             reason = refusal or "not loaded"
         return IndexEntry(name, version, "UNAVAILABLE", reason)

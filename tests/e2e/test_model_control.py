@@ -111,6 +111,7 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
             file.write(whole[:20_000])
             file.flush()
             live.caller.wait_for_reason("a", 1, "ONNX Runtime can't load it")
+            assert "a/1 has changed; it is loaded when the next look finds it the same" in live.log.read_text()
             assert live.caller.state("a", 1) == "READY"
             assert live.caller.number("a") == 1
             file.write(whole[20_000:])

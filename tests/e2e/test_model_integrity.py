@@ -77,6 +77,8 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
     nested = onnx.load_from_string(chest_xray)
     nested.metadata_props[0].value = "[" * 100_000
     add("nested", nested.SerializeToString(), "is not a manifest")
+    huge = onnx_models.identity("FP32", ["batch", 1 << 20, 1 << 20])
+    add("huge", huge.SerializeToString(), "a row of x has 4398046511104 bytes")
     add("link-out", None, "it is a link that leaves the repository").symlink_to(outside / "model.onnx")
     add("up", None, "it is a link that leaves the repository").symlink_to("../../../outside/model.onnx")
     add("dangling", None, "is neither a file nor a link to one").symlink_to("nothing")
