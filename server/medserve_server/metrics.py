@@ -223,14 +223,14 @@ class ModelMetrics:
 
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
         """Notes the end of a request."""
-        with self._lock:
-            self._inflight -= 1
-            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
         key = api, code
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
         self._request_seconds[api].observe(seconds)
+        with self._lock:
+            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+            self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
 
 
 class RequestTimer:

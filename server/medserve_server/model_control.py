@@ -106,6 +106,7 @@ class ModelControl:
 
     def close(self) -> None:
         """Closes all models; to be called when no request is left."""
+        self._loader.stop()
         self._thread.submit(self._loader.close).result()
         self._thread.shutdown()
 

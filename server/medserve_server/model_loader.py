@@ -79,7 +79,7 @@ class ModelLoader:
             new = {v for v in contents if (name, v) not in closed and self.loaded.get((name, v)) != contents[v]}
             wanted = self._policy.choose(name, new | {v for v in contents if (name, v) in self.loaded})
             missing = [version for version in wanted if version in new]
-            if not missing:
+            if not missing or self._stopping.is_set():
                 break
             self._load((name, missing[0]), contents[missing[0]])
         if "" not in contents:
@@ -98,9 +98,12 @@ class ModelLoader:
         self._retire(self._models.remove(*key))
         log.info("%s/%s is served no more", *key)
 
+    def stop(self) -> None:
+        """Lets nothing more be loaded, and nothing be waited for; may be called from any thread."""
+        self._stopping.set()
+
     def close(self) -> None:
         """Closes all models."""
-        self._stopping.set()
         for thread in list(self._retiring):
             thread.join()
         for model in self._models:
@@ -160,7 +163,7 @@ class ModelLoader:
             self._forget(self._retiring.pop(thread))
             self._expect_models(len(self._models) + len(self._retiring))
 
-        thread = threading.Thread(target=retire, name=f"retire-{model.name}")
+        thread = threading.Thread(target=retire, name=f"retire-{model.name}", daemon=True)
         self._retiring[thread] = model.name, model.version
         thread.start()
 

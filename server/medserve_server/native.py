@@ -80,7 +80,7 @@ class NativeFront:
         self._front.set_fallback(fallback)
         self._threads: set[threading.Thread] = set()
         self._wanted = 0
-        self._lock = threading.Lock()  # guards the two above
+        self._lock = threading.Lock()  # guards the threads, and the end of calls
         self._closed = False
 
     def start(self) -> int:
@@ -159,7 +159,9 @@ class NativeFront:
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model, call.timer = api.begin(request)
+            model, timer = api.begin(request)
+            if not self._keep(call, timer):
+                return None
             if api.is_slow(request):
                 self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
@@ -168,6 +170,15 @@ class NativeFront:
             self._fail(call, error)
             return None
         return model
+
+    def _keep(self, call: _Call, timer: RequestTimer) -> bool:
+        """Lets the call's end be the timer's; where another thread ended the call already, the timer ends here."""
+        with self._lock:
+            if call.number in self._open:
+                call.timer = timer
+                return True
+        timer.end(grpc.StatusCode.CANCELLED)
+        return False
 
     def _parse(self, api: ModelApi[Any, Any, Any], payload: bytes) -> Message:
         if len(payload) > self._max_bytes:
@@ -228,8 +239,9 @@ class NativeFront:
 
     def _ended(self, call: _Call, code: grpc.StatusCode) -> None:
         # An answer and the client's leaving may come at once: the first of them ends the call.
-        if self._open.pop(call.number, None) is None:
-            return
+        with self._lock:
+            if self._open.pop(call.number, None) is None:
+                return
         if call.timer is not None:
             call.timer.end(code)
         call.method.ended(code, time.monotonic() - call.began)

@@ -120,6 +120,18 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
     assert live.caller.index() == {("a", "1"): ("READY", "")}
 
 
+def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> None:
+    live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
+    request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[bytes(4)])
+    for _ in range(20):
+        calls = [live.caller.stub.ModelInfer.future(request) for _ in range(50)]
+        for call in calls:
+            call.cancel()
+    live.caller.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="a"))
+    wait_until(lambda: 'model="a"' not in live.server.metrics(), "its series to go, and it with them")
+
+
 def test_a_version_that_is_removed_leaves(serve: Callable[..., Live]) -> None:
     def prepare(models: ModelFolder) -> None:
         for version in (1, 2):

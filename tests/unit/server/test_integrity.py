@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medserve_server.errors import ModelLoadError
@@ -33,6 +33,7 @@ def test_the_models_of_the_repository_are_those_that_are_listed() -> None:
     assert read_checksums(models) == found, "make checksums lists them anew"
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 255), bit=st.integers(0, 7))
 def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, position: int, bit: int) -> None:
     folder = tmp_path_factory.getbasetemp() / "bits"
@@ -46,6 +47,7 @@ def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, posi
         read_model(path, max_bytes=256, listed=None, public_key=KEY.public_key())
 
 
+@settings(deadline=None)
 @given(signature=st.binary(max_size=64))
 def test_no_other_bytes_are_a_signature(tmp_path_factory: pytest.TempPathFactory, signature: bytes) -> None:
     path = model(tmp_path_factory.getbasetemp() / "signatures")
