@@ -50,7 +50,7 @@ class Model:
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
-        self._max_row_bytes = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
+        _check_row_sizes(self.session, settings)
         self._warm_up()
         self.session.forget_file()
         self.metrics = ModelMetrics(metrics, name, version)
@@ -154,7 +154,6 @@ class Model:
     def _warm_up(self) -> None:
         """Runs zeros in every size that will be asked for."""
         path = self.session.path
-        self._check_row_sizes()
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
@@ -167,15 +166,21 @@ class Model:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
             log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
 
-    def _check_row_sizes(self) -> None:
-        """Refuses a model that no request could be sent to, before its zeros fill the memory."""
-        for spec in self.session.inputs + self.session.outputs:
-            row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
-            if row_bytes > self._max_row_bytes:
-                raise ModelLoadError(
-                    f"{self.session.path}: a row of {spec.name} has {row_bytes} bytes, more than --max-message-mib "
-                    f"and --max-image-megapixels let through"
-                )
+
+def _check_row_sizes(session: Session, settings: Settings) -> None:
+    """Refuses a model that no request could be sent to, before its zeros fill the memory.
+
+    Raises:
+        ModelLoadError: a row of an input or output has more bytes than a message, and than a decoded picture.
+    """
+    most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
+    for spec in session.inputs + session.outputs:
+        row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+        if row_bytes > most:
+            raise ModelLoadError(
+                f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "
+                f"--max-message-mib and --max-image-megapixels let {most} through"
+            )
 
 
 def _open_session(
@@ -186,7 +191,7 @@ def _open_session(
     Raises:
         ModelLoadError: there is none; the message says what was wrong with the last one.
     """
-    refused: ModelLoadError | None = None
+    refused: dict[str, ModelLoadError] = {}
     for provider in candidates(settings):
         try:
             session = Session(file, provider, settings)
@@ -198,13 +203,14 @@ def _open_session(
                     f"--max-deviation allows {settings.max_deviation:g}"
                 )
         except ModelLoadError as error:
-            refused = error
-            metrics.provider_refused.labels(name, version, provider).set(1)
+            refused[provider] = error
             log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
+            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
+            for other in refused:
+                metrics.provider_refused.labels(name, version, other).set(1)
             return session, manifest
-    assert refused is not None  # noqa: S101 - there is always a candidate
-    raise refused
+    raise list(refused.values())[-1]  # there is always a candidate
 
 
 class _Parts:
