@@ -1,4 +1,4 @@
-# make serve | test | fuzz | train | bench | proto | lint | format | clean
+# make serve | test | fuzz | train | checksums | bench | proto | lint | format | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,7 +9,7 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-container fuzz train bench proto proto-check lint format clean
+.PHONY: serve test test-container fuzz train checksums bench proto proto-check lint format clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
@@ -38,6 +38,10 @@ format: .venv-dev/installed
 train: .venv-dev/installed
 	.venv-dev/bin/medserve-train fit chest-xray --data-dir $(DATA)
 	.venv-dev/bin/medserve-train fit breast-cancer-risk
+
+# For models that came from elsewhere: training lists what it writes.
+checksums:
+	cd models && sha256sum */*/model.onnx > SHA256SUMS
 
 bench: .venv-dev/installed
 	.venv-dev/bin/medserve-train article-risk

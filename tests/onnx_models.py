@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -50,6 +51,21 @@ def identity(datatype: str, shape: Shape) -> onnx.ModelProto:
     """y = x."""
     kind = DATATYPES[datatype]
     return make([helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, shape)}, {"y": (kind, shape)})
+
+
+def add(number: float, size: int = 1) -> onnx.ModelProto:
+    """y = x + number, in a file of about 4 * `size` bytes."""
+    numbers = numpy_helper.from_array(np.full(size, number, np.float32), "numbers")
+    nodes = [
+        helper.make_node("ReduceMax", ["numbers"], ["number"], keepdims=0),
+        helper.make_node("Add", ["x", "number"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    model = make(nodes[1:], {"x": rows, "number": (TensorProto.FLOAT, [])}, {"y": rows})
+    del model.graph.input[1]
+    model.graph.node.insert(0, nodes[0])
+    model.graph.initializer.append(numbers)
+    return model
 
 
 def two_inputs() -> onnx.ModelProto:

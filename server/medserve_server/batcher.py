@@ -95,6 +95,7 @@ class Batcher:
         self._rows = 0  # of all that waits
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
+        self.closed = False
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -117,6 +118,8 @@ class Batcher:
             Overloaded: the queue is full.
         """
         with self._arrived:
+            if self.closed:
+                return  # no request is left that could wait for it
             room = self._max_pending if work.priority <= DEFAULT_PRIORITY else self._max_pending // 2
             if len(self._queue) >= max(room, 1):
                 raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
@@ -129,11 +132,14 @@ class Batcher:
             if self._max_delay:
                 self._arrived.notify()
 
-    def clear(self) -> None:
-        """Drops all that waits; nothing is delivered for it."""
+    def close(self) -> None:
+        """Drops all that waits, undelivered, takes nothing any more, and returns once no thread runs the model."""
         with self._arrived:
+            self.closed = True
             self._queue.clear()
             self._rows = 0
+            self._arrived.notify_all()
+            self._arrived.wait_for(lambda: self._free == self._runs)
 
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless as many threads as may are doing that."""
@@ -147,6 +153,7 @@ class Batcher:
         except BaseException:
             with self._arrived:
                 self._free += 1
+                self._arrived.notify_all()
             raise
 
     def _next_batch(self) -> list[Work]:
@@ -174,6 +181,8 @@ class Batcher:
             if not batch:
                 # Under the lock: work that is submitted after this finds a free thread.
                 self._free += 1
+                if self.closed:
+                    self._arrived.notify_all()
         _deliver(expired)
         return batch
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from medserve_server.cpus import available_cpus
+from medserve_server.version_policy import VersionPolicy
 
 DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
 MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
@@ -43,6 +44,27 @@ class Settings(BaseSettings):
     models: Path = Field(
         default=Path("models"), description="Model repository: a folder of <name>/<version>/model.onnx."
     )
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        default="none",
+        description="When the repository is looked into: at the start alone (none), every --poll-interval (poll), or "
+        "for --load-model, RepositoryModelLoad and RepositoryModelUnload (explicit).",
+    )
+    poll_interval: PositiveFloat = Field(default=5.0, description="Seconds between two looks into the repository.")
+    load_model: tuple[str, ...] = Field(
+        default=(), description="Model to load at the start, with --model-control explicit; may be given repeatedly."
+    )
+    version_policy: str = Field(
+        default="all",
+        description="Versions that are served: all, latest:N, and for single models NAME=all, NAME=latest:N or "
+        "NAME=1,3; separated by spaces.",
+    )
+    max_model_mib: PositiveInt = Field(default=512, description="Size of a model file, in MiB.")
+    require_signed: Path | None = Field(
+        default=None,
+        description="PEM file of an ed25519 public key: only models are served that have its signature beside them, "
+        "in model.onnx.sig.",
+    )
+
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int = Field(
@@ -153,6 +175,12 @@ class Settings(BaseSettings):
     def stream_window(self) -> int:
         """Requests of one stream under way at once: enough to fill a batch, not so many as to fill the queue."""
         return min(self.max_batch_rows, self.max_pending_requests)
+
+    @field_validator("version_policy")
+    @classmethod
+    def _check_version_policy(cls, text: str) -> str:
+        VersionPolicy.parse(text)
+        return text
 
     @classmethod
     def settings_customise_sources(

@@ -81,6 +81,10 @@ class PermissionDenied(ServingError):
     limit: Limit | None = "permission"
 
 
+class ModelRefused(ServingError):
+    """A model that can't be loaded as it lies in the repository."""
+
+
 class Overloaded(ServingError):
     """The queue is full, or another bound on what is under way is reached."""
 
@@ -117,12 +121,18 @@ class ProviderUnavailable(ModelLoadError):
     """The execution provider that was asked for can't be had on this machine."""
 
 
+def printable(text: str) -> str:
+    """The text on one line of ASCII, cut: what comes out of a model's file or its name may hold anything."""
+    return text[:1000].encode("unicode_escape").decode("ascii")
+
+
 STATUS: dict[type[ServingError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     WrongModel: grpc.StatusCode.FAILED_PRECONDITION,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

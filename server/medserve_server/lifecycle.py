@@ -23,6 +23,7 @@ from medserve_server.config import Settings
 from medserve_server.health import Health
 from medserve_server.metrics import Metrics
 from medserve_server.metrics_page import serve_metrics
+from medserve_server.model_control import ModelControl
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
@@ -53,10 +54,11 @@ class Server:
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = ThreadPoolExecutor(settings.cpus, thread_name_prefix="decode")
+        self._control = ModelControl(settings, self.models, self.metrics, self._expect_models)
         shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
-        self._inference = Inference(*shared)
+        self._inference = Inference(*shared, self._control)
         apis = (self._classification, self._risk, self._inference)
         self._transport = Transport(settings, self.metrics, self._stopping, self._decoders, apis, self._add_services)
 
@@ -82,18 +84,18 @@ class Server:
             )
             self.port = await self._transport.start()
         try:
-            await asyncio.to_thread(self.models.load, self.settings, self.metrics)
+            await self._control.start()
             await self._health.set_serving(True)
             if not alone:  # until now, callers were better off with the other workers
                 self.port = await self._transport.start()
-            self._transport.models_loaded(len(list(self.models)))
             started(self)
+            polling = asyncio.create_task(self._control.poll())
             await self._stop_asked.wait()
+            polling.cancel()
             await self._drain()
         finally:
             await self._transport.close()
-            for model in self.models:
-                model.close()
+            await asyncio.to_thread(self._control.close)
             self._transport.join()
             self._decoders.shutdown()
             if alone:
@@ -102,6 +104,9 @@ class Server:
     def stop(self) -> None:
         """Begins to stop, as SIGTERM does."""
         self._stop_asked.set()
+
+    def _expect_models(self, count: int) -> None:
+        self._transport.expect_models(count)
 
     def _add_services(self, server: aio.Server) -> None:
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)

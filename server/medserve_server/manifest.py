@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from medserve_proto.v1.manifest_pb2 import (
     COLOR_SPACE_RGB,
@@ -51,6 +52,7 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
     match manifest.WhichOneof("task"):
         case "image_classification":
             task = manifest.image_classification
+            yield from _not_numbers(task, "image_classification")
             channels = 3 if task.input.color_space == COLOR_SPACE_RGB else 1
             shape = (-1, task.input.height, task.input.width, channels)
             yield from _tensor_problems("input", inputs, "image", "UINT8", shape)
@@ -60,6 +62,7 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _image_problems(task)
         case "patient_risk":
             risk = manifest.patient_risk
+            yield from _not_numbers(risk, "patient_risk")
             yield from _tensor_problems("input", inputs, "features", "FP32", (-1, len(risk.features)))
             yield from _tensor_problems("output", outputs, "survival", "FP32", (-1, len(risk.curve_times)))
             yield from _confidence_problems(risk, outputs, "member_survival", len(risk.curve_times))
@@ -85,6 +88,16 @@ def _reference_problems(
                 f"reference[{index}] has {size} values and {len(reference.probabilities)} probabilities, "
                 f"expected {row} and {answer}"
             )
+
+
+def _not_numbers(message: Message, path: str) -> Iterator[str]:
+    """Looks for NaN, which no comparison finds."""
+    for field, value in message.ListFields():
+        for entry in value if field.is_repeated else (value,):
+            if isinstance(entry, Message):
+                yield from _not_numbers(entry, f"{path}.{field.name}")
+            elif isinstance(entry, float) and math.isnan(entry):
+                yield f"{path}.{field.name} is no number"
 
 
 def _tensor_problems(

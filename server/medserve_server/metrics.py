@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
-from typing import get_args
+from typing import TypeVar, get_args
 
 import grpc
 import onnxruntime
@@ -17,6 +17,7 @@ from medserve_server.errors import STATUS, Limit, ServingError
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+Family = TypeVar("Family", Counter, Gauge, Histogram)
 APIS = ("image_classification", "patient_risk", "inference")
 
 
@@ -25,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_models: list[Counter | Gauge | Histogram] = []
         model = ("model", "version")
         self.requests = self._counter("medserve_inference_requests_total", "Requests answered.", *model, "api", "code")
         self.rows = self._counter("medserve_inferences_total", "Rows (images, patients) computed.", *model)
@@ -54,6 +56,12 @@ class Metrics:
         self.ready = self._gauge("medserve_model_ready", "1: the model takes requests.", *model)
         self.load_seconds = self._gauge(
             "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
+        )
+        self.model_refused = self._gauge(
+            "medserve_model_refused", "1: the file that lies there now can't be served, see the log.", *model
+        )
+        self.load_failures = Counter(
+            "medserve_model_load_failures_total", "Model files that were refused.", registry=self.registry
         )
         self.provider_refused = self._gauge(
             "medserve_provider_refused", "1: the model is not run on this provider, see the log.", *model, "provider"
@@ -86,14 +94,24 @@ class Metrics:
         if error.limit is not None:
             self._refused[error.limit].inc()
 
+    def forget(self, name: str, version: str) -> None:
+        """Removes all series of a model that is served no more."""
+        for family in self._of_models:
+            family.remove_by_labels({"model": name, "version": version})
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+        return self._noted(Counter(name, text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
+        return self._noted(Gauge(name, text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+        return self._noted(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
+
+    def _noted(self, family: Family, labels: tuple[str, ...]) -> Family:
+        if "model" in labels:
+            self._of_models.append(family)
+        return family
 
 
 class MethodMetrics:
@@ -174,10 +192,17 @@ class ModelMetrics:
         self._batch_rows = metrics.batch_rows.labels(*self._labels)
         self._requests: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._request_seconds = {api: metrics.request_seconds.labels(*self._labels, api) for api in APIS}
-        metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
+
+    @property
+    def inflight(self) -> int:
+        """Requests that began and have not ended."""
+        return self._inflight
 
     def loaded(self, provider: str, threads: int, precision: str, seconds: float, pending: Callable[[], int]) -> None:
         """Notes that the model is ready, how it runs, and where to ask for its queue's length."""
+        name, version = self._labels
+        self._metrics.session_info.remove_by_labels({"model": name, "version": version})  # of what it replaces
+        self._metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
         self._metrics.session_info.labels(*self._labels, provider, str(threads), precision).set(1)
         self._metrics.load_seconds.labels(*self._labels).set(seconds)
         self._metrics.pending.labels(*self._labels).set_function(pending)
@@ -214,14 +239,14 @@ class ModelMetrics:
 
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
         """Notes the end of a request."""
-        with self._lock:
-            self._inflight -= 1
-            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
         key = api, code
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
         self._request_seconds[api].observe(seconds)
+        with self._lock:
+            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+            self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
 
 
 class RequestTimer:

@@ -1,21 +1,22 @@
 """One version of one model, loaded, checked and warm."""
 
 import asyncio
-import hashlib
 import logging
+import math
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.errors import ModelLoadError, Overloaded, ServingError
+from medserve_server.datatypes import DATATYPES
+from medserve_server.errors import ModelLoadError, Overloaded, ServingError, printable
 from medserve_server.images import ImageReader
+from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
 from medserve_server.parity import deviation
@@ -28,13 +29,14 @@ log = logging.getLogger(__name__)
 # What exporters call a first axis that counts independent rows. Under any other name, requests to a model
 # without a manifest are never joined: its first axis may be a sequence, and rows would mix.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
+RETIRE_LOOK_SECONDS = 0.02
 
 
 class Model:
     """A model that answers: its session, its queue, its manifest and what reads its inputs."""
 
-    def __init__(self, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> None:
-        """Loads the file and runs it once on zeros.
+    def __init__(self, name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics) -> None:
+        """Loads a file and runs it once on zeros.
 
         Raises:
             ModelLoadError: the file can't be served; the message says why.
@@ -42,13 +44,15 @@ class Model:
         started = time.monotonic()
         self.name = name
         self.version = version
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.session, self.manifest = _open_session(name, version, path, settings, metrics)
+        self.sha256 = file.sha256
+        self.session, self.manifest = _open_session(name, version, file, settings, metrics)
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
+        _check_row_sizes(self.session, settings)
+        self._warm_up()
+        self.session.forget_file()
         self.metrics = ModelMetrics(metrics, name, version)
-        self._warm_up(path)
         self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
         self._batcher = Batcher(
             self.session.run,
@@ -90,8 +94,13 @@ class Model:
 
     def run_soon(self) -> None:
         """Has a thread of the model do `run_waiting`, where none does yet."""
-        if not self._batcher.busy:
+        if self._batcher.busy:
+            return
+        try:
             self._threads.submit(self.run_waiting)
+        except RuntimeError:
+            if not self._batcher.closed:  # where it is, all that waited has been withdrawn
+                raise
 
     async def infer(
         self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
@@ -124,10 +133,17 @@ class Model:
             self._deliver[loop] = lambda outcomes: _call_soon(loop, outcomes)
         return self._deliver[loop]
 
+    def retire(self, hurry: threading.Event) -> None:
+        """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
+        while self.metrics.inflight and not hurry.wait(RETIRE_LOOK_SECONDS):
+            pass
+        self.close()
+
     def close(self) -> None:
-        """Drops what waits, and frees the model's thread when its last run is over."""
-        self._batcher.clear()
+        """Drops what waits, and frees the model's threads and memory when its last run is over."""
+        self._batcher.close()
         self._threads.shutdown()
+        self.session.close()
 
     def _warm_sizes(self) -> tuple[int, ...]:
         """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
@@ -136,8 +152,9 @@ class Model:
         powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
         return tuple(sorted({*powers, self.max_batch_rows}))
 
-    def _warm_up(self, path: Path) -> None:
+    def _warm_up(self) -> None:
         """Runs zeros in every size that will be asked for."""
+        path = self.session.path
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
@@ -148,36 +165,53 @@ class Model:
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
-            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, error)
+            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
+
+
+def _check_row_sizes(session: Session, settings: Settings) -> None:
+    """Refuses a model that no request could be sent to, before its zeros fill the memory.
+
+    Raises:
+        ModelLoadError: a row of an input or output has more bytes than a message, and than a decoded picture.
+    """
+    most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
+    for spec in session.inputs + session.outputs:
+        row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+        if row_bytes > most:
+            raise ModelLoadError(
+                f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "
+                f"--max-message-mib and --max-image-megapixels let {most} through"
+            )
 
 
 def _open_session(
-    name: str, version: str, path: Path, settings: Settings, metrics: Metrics
+    name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
 ) -> tuple[Session, Manifest | None]:
     """Loads the file onto the first provider that takes it and gives what PyTorch gave.
 
     Raises:
         ModelLoadError: there is none; the message says what was wrong with the last one.
     """
-    refused: ModelLoadError | None = None
+    refused: dict[str, ModelLoadError] = {}
     for provider in candidates(settings):
         try:
-            session = Session(path, provider, settings)
-            manifest = read_manifest(path, session.metadata, session.inputs, session.outputs)
+            session = Session(file, provider, settings)
+            manifest = read_manifest(file.path, session.metadata, session.inputs, session.outputs)
             worst = deviation(session, manifest) if manifest is not None else None
             if worst is not None and worst > settings.max_deviation:
                 raise ModelLoadError(
-                    f"{path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
+                    f"{file.path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
                     f"--max-deviation allows {settings.max_deviation:g}"
                 )
         except ModelLoadError as error:
-            refused = error
-            metrics.provider_refused.labels(name, version, provider).set(1)
-            log.warning("%s is not used: %s", provider, error)
+            refused[provider] = error
+            log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
+            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
+            for other in refused:
+                metrics.provider_refused.labels(name, version, other).set(1)
             return session, manifest
-    assert refused is not None  # noqa: S101 - there is always a candidate
-    raise refused
+    raise list(refused.values())[-1]  # there is always a candidate
 
 
 class _Parts:

@@ -81,7 +81,10 @@ class NativeFront:
         self._settings = settings
         self._fallback = fallback
         self._front: NativeGrpcFront
-        self._threads: list[threading.Thread] = []
+        self._started = False
+        self._threads: set[threading.Thread] = set()
+        self._wanted = 1
+        self._lock = threading.Lock()  # guards the threads, and the end of calls
         self._closed = False
 
     def bind(self) -> None:
@@ -98,15 +101,23 @@ class NativeFront:
     def start(self) -> int:
         """Begins to serve and returns the port."""
         self._front.start()
-        self.add_threads(1)
+        self._started = True
+        self.set_threads(self._wanted)
         return int(self._front.bound_port)
 
-    def add_threads(self, count: int) -> None:
-        """Adds threads that take calls. With one more than there are models, there is always one that listens."""
-        for _ in range(count):
-            thread = threading.Thread(target=self._serve, name="native", daemon=True)
+    def set_threads(self, count: int) -> None:
+        """Has that many threads take calls: more of them at once, or fewer as soon as some of them look up."""
+        with self._lock:
+            self._wanted = count
+            if not self._started:
+                return
+            new = [
+                threading.Thread(target=self._serve, name="native", daemon=True)
+                for _ in range(count - len(self._threads))
+            ]
+            self._threads.update(new)
+        for thread in new:
             thread.start()
-            self._threads.append(thread)
 
     def wait_until_answered(self, seconds: float) -> bool:
         """Waits until every call that was taken has its answer; False when that takes longer."""
@@ -119,12 +130,12 @@ class NativeFront:
     def close(self) -> None:
         """Closes all connections."""
         self._closed = True
-        if self._threads:
+        if self._started:
             self._front.close()
 
     def join(self) -> None:
         """Waits for the threads, each of which ends with the run of a model that it is in."""
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join()
 
     def _serve(self) -> None:
@@ -142,6 +153,16 @@ class NativeFront:
                 model.run_soon()
             for model in list(models)[:1]:
                 model.run_waiting()
+            if self._leave():
+                return
+
+    def _leave(self) -> bool:
+        """Whether there are more threads than are wanted, without this one too."""
+        with self._lock:
+            if len(self._threads) <= self._wanted:
+                return False
+            self._threads.remove(threading.current_thread())
+            return True
 
     def _take(
         self, number: int, method: int, payload: bytes, metadata: Metadata, peer: str, remaining: float | None
@@ -160,8 +181,9 @@ class NativeFront:
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model = api.find(request)
-            call.timer = model.metrics.request(api.name)
+            model, timer = api.begin(request)
+            if not self._keep(call, timer):
+                return None
             if api.is_slow(request):
                 self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
@@ -170,6 +192,15 @@ class NativeFront:
             self._fail(call, error)
             return None
         return model
+
+    def _keep(self, call: _Call, timer: RequestTimer) -> bool:
+        """Lets the call's end be the timer's; where another thread ended the call already, the timer ends here."""
+        with self._lock:
+            if call.number in self._open:
+                call.timer = timer
+                return True
+        timer.end(grpc.StatusCode.CANCELLED)
+        return False
 
     def _parse(self, api: ModelApi[Any, Any, Any], payload: bytes) -> Message:
         if len(payload) > self._max_bytes:
@@ -237,8 +268,9 @@ class NativeFront:
 
     def _ended(self, call: _Call, code: grpc.StatusCode) -> None:
         # An answer and the client's leaving may come at once: the first of them ends the call.
-        if self._open.pop(call.number, None) is None:
-            return
+        with self._lock:
+            if self._open.pop(call.number, None) is None:
+                return
         if call.client is not None:
             self._limits.leave(call.client)
         if call.timer is not None:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES, ORT_TYPES
 from medserve_server.errors import ModelLoadError, ProviderUnavailable
+from medserve_server.integrity import ModelFile
 from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, Provider, add_provider
 
 # A row that takes less than this is run on one thread.
 SMALL_SECONDS = 0.001
 
 
+EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
 
 # Tensors by name. BF16, which NumPy lacks, is held as its bits in uint16; BYTES as str objects.
@@ -41,37 +43,41 @@ class TensorSpec:
 class Session:
     """A loaded ONNX file. Calls to `run` may come from any thread."""
 
-    def __init__(self, path: Path, provider: Provider, settings: Settings) -> None:
+    def __init__(self, file: ModelFile, provider: Provider, settings: Settings) -> None:
         """Loads a file onto a provider, with as many threads as pay.
 
         Raises:
             ModelLoadError: ONNX Runtime can't load it, or not onto this provider.
         """
         self.provider = provider
-        self._path = path
+        self.path = file.path
+        self._file: ModelFile | None = file
         self._settings = settings
         self.threads = settings.threads or settings.cpus
         self._load()
-        self.inputs = tuple(_spec(path, "input", tensor) for tensor in self._session.get_inputs())
-        self.outputs = tuple(_spec(path, "output", tensor) for tensor in self._session.get_outputs())
+        self.inputs = tuple(_spec(file.path, "input", tensor) for tensor in self._session.get_inputs())
+        self.outputs = tuple(_spec(file.path, "output", tensor) for tensor in self._session.get_outputs())
         # A GPU's results are asked for in ordinary memory; BF16 exists only as ONNX Runtime's own values.
         self._bound = provider in GPU_PROVIDERS or any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
 
     def _load(self) -> None:
+        assert self._file is not None  # noqa: S101 - until `forget_file`
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         # A spinning worker takes the core that the network needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        # From bytes, ONNX Runtime would look for external data in the working directory.
+        options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(self._file.data_folder))
         try:
             add_provider(options, self.provider, self._settings, self.threads)
-            self._session = ort.InferenceSession(self._path, options)
+            self._session = ort.InferenceSession(self._file.content, options)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
-            raise ModelLoadError(f"{self._path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
+            raise ModelLoadError(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
         self._session.disable_fallback()
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
             raise ProviderUnavailable(
-                f"{self._path}: ONNX Runtime could not start {ONNX_NAMES[self.provider]}; its log above says why"
+                f"{self.path}: ONNX Runtime could not start {ONNX_NAMES[self.provider]}; its log above says why"
             )
 
     def warm_up(self, rows: int) -> None:
@@ -91,6 +97,14 @@ class Session:
             self.threads = 1
             self._load()
             self.warm_up(1)
+
+    def forget_file(self) -> None:
+        """Frees the file's bytes; to be called when the session is as it will stay."""
+        self._file = None
+
+    def close(self) -> None:
+        """Frees what ONNX Runtime holds; nothing may run any more."""
+        del self._session
 
     @property
     def metadata(self) -> Mapping[str, str]:

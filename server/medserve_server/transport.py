@@ -93,10 +93,10 @@ class Transport:
         except (RuntimeError, OSError) as error:
             raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
 
-    def models_loaded(self, count: int) -> None:
-        """Prepares for calls to that many models."""
+    def expect_models(self, count: int) -> None:
+        """Prepares for that many models that run at the same time."""
         if self.native:
-            self._front.add_threads(count)
+            self._front.set_threads(count + 1)  # one always listens
 
     async def drain(self, grace: float) -> bool:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.

@@ -51,9 +51,14 @@ class Supervisor:
         prepare: what each worker does first, such as logging.
         describe: rows that say what a worker serves.
         show: is given them, with the two ports, once every worker is ready.
+
+    Raises:
+        SettingsError: models are to be loaded on request, and a request reaches only one worker.
     """
 
     def __init__(self, settings: Settings, prepare: Prepare, describe: Describe, show: Show) -> None:
+        if settings.model_control == "explicit":
+            raise SettingsError("--model-control explicit would reach one of the --workers; use poll, or one worker")
         self._settings = settings
         self._prepare = prepare
         self._describe = describe

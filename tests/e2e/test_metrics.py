@@ -26,6 +26,8 @@ FAMILIES = {
     "medserve_inflight_requests": "gauge",
     "medserve_model_ready": "gauge",
     "medserve_model_load_duration_seconds": "gauge",
+    "medserve_model_load_failures": "counter",
+    "medserve_model_refused": "gauge",
     "medserve_session_info": "gauge",
     "medserve_build_info": "gauge",
     "grpc_server_started": "counter",

@@ -15,6 +15,7 @@ from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError
 from medserve_server.images import ImageReader
+from medserve_server.integrity import read_model
 from medserve_server.interceptors import to_status
 from medserve_server.manifest import KEY, read_manifest
 from medserve_server.parity import deviation
@@ -32,7 +33,11 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 @cache
 def session(name: str) -> Session:
     """A shipped model, loaded once."""
-    return Session(MODELS / name / "1/model.onnx", "cpu", Settings(threads=1))
+    return Session(
+        read_model(MODELS / name / "1/model.onnx", max_bytes=2**24, listed=None, public_key=None),
+        "cpu",
+        Settings(threads=1),
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.interceptors import Context
+from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
@@ -55,7 +56,7 @@ class Job(Generic[Response]):
 class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     """An API with one unary method that runs a model, and a stream of the same.
 
-    Transports either await `unary` and iterate `stream`, or do the steps themselves: `find`, `read`,
+    Transports either await `unary` and iterate `stream`, or do the steps themselves: `begin`, `read`,
     `Model.submit`, `Job.answer`.
     """
 
@@ -104,15 +105,15 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         del request
         return False
 
-    def find(self, request: Request) -> Model:
-        """The model that a request names.
+    def begin(self, request: Request) -> tuple[Model, RequestTimer]:
+        """The model that a request names, which stays open until the timer ends.
 
         Raises:
             InvalidInput: a name is too long.
             NotFound: there is none.
         """
         self._check_names(request)
-        return self._models.get(request.model_name, request.model_version)
+        return self._models.begin(request.model_name, request.model_version, self.name)
 
     def _check_names(self, request: Request) -> None:
         """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
@@ -146,8 +147,8 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             yield response
 
     async def _answer(self, request: Request, deadline: float | None) -> Response:
-        model = self.find(request)
-        with model.metrics.request(self.name):
+        model, timer = self.begin(request)
+        with timer:
             loop = asyncio.get_running_loop()
             if self.is_slow(request):
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)

@@ -1,6 +1,8 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from functools import partial
 from importlib.metadata import version
 
@@ -11,17 +13,20 @@ from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unsupported
+from medserve_server.config import Settings
+from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
 from medserve_server.model import Model
+from medserve_server.model_control import ModelControl
 from medserve_server.patients import PatientReader
+from medserve_server.repository import ModelRepository
 from medserve_server.services.api import Job, ModelApi
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
 MAX_TENSORS = 256
-MODEL_CONTROL = "models are loaded when the server starts; put the file into the repository and restart it"
+NO_EFFECT = frozenset({"unload_dependents"})  # of RepositoryModelUnload: no model here depends on another
 
 
 class Inference(
@@ -32,6 +37,18 @@ class Inference(
     name = "inference"
     method = "/inference.GRPCInferenceService/ModelInfer"
     request_type = pb.ModelInferRequest
+
+    def __init__(
+        self,
+        models: ModelRepository,
+        settings: Settings,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        refused: Callable[[ServingError], None],
+        control: ModelControl,
+    ) -> None:
+        super().__init__(models, settings, stopping, decoders, refused)
+        self._control = control
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Answers one request."""
@@ -122,23 +139,31 @@ class Inference(
         return pb.ModelStatisticsResponse(model_stats=[_statistics(model) for model in models])
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        """Every version of every model; all that are listed are ready."""
+        """Every version in the repository, with its state and what stands against it."""
         index = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
-            models=[index(name=model.name, version=model.version, state="READY") for model in self._models]
+            models=[
+                index(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
+                for entry in await self._control.index()
+                if entry.state == "READY" or not request.ready
+            ]
         )
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        """Not here: UNIMPLEMENTED."""
-        raise Unsupported(MODEL_CONTROL)
+        """Loads what lies in the repository under a name; with --model-control explicit."""
+        _check_control(request, frozenset())
+        await self._control.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        """Not here: UNIMPLEMENTED."""
-        raise Unsupported(MODEL_CONTROL)
+        """Serves a model no more; with --model-control explicit."""
+        _check_control(request, NO_EFFECT)
+        await self._control.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
     def _get(
         self,
@@ -151,6 +176,21 @@ def _response(request_id: str, model: Model, raw: bool, outputs: Arrays) -> pb.M
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request_id)
     codec.encode(outputs, model.session.outputs, response, raw=raw)
     return response
+
+
+def _check_control(
+    request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest, known: frozenset[str]
+) -> None:
+    """Refuses what would be ignored otherwise: another repository, a configuration, files."""
+    problems = [
+        FieldViolation(f"parameters[{name[:128]}]", "is a parameter that this server does not have")
+        for name in sorted(request.parameters)
+        if name not in known
+    ]
+    if request.repository_name:
+        problems.append(FieldViolation("repository_name", "is set, but a server has one repository; leave it empty"))
+    if problems:
+        raise InvalidInput(problems)
 
 
 def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:

@@ -10,6 +10,7 @@ import onnx_models
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
+from medserve_server.integrity import read_model
 from medserve_server.manifest import read_manifest
 from medserve_server.session import Session
 
@@ -18,7 +19,7 @@ def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
     """Reads a manifest out of a file with the graph that it should fit."""
     make = known.lesions if manifest.HasField("image_classification") else known.decay
     path = onnx_models.save(folder, manifest.name, make(manifest))
-    session = Session(path, "cpu", Settings())
+    session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())
     return read_manifest(path, session.metadata, session.inputs, session.outputs)
 
 

@@ -5,6 +5,7 @@ from onnx import TensorProto, helper
 
 import onnx_models
 from medserve_server.config import Settings
+from medserve_server.integrity import read_model
 from medserve_server.session import Session
 
 
@@ -20,7 +21,11 @@ def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path:
         {"half": (TensorProto.BFLOAT16, shape), "single": (TensorProto.FLOAT, shape)},
         {"difference": (TensorProto.FLOAT, shape), "same": (TensorProto.BFLOAT16, shape)},
     )
-    session = Session(onnx_models.save(tmp_path, "mixed", model), "cpu", Settings())
+    session = Session(
+        read_model(onnx_models.save(tmp_path, "mixed", model), max_bytes=2**24, listed=None, public_key=None),
+        "cpu",
+        Settings(),
+    )
     single = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
     bits = np.array([[0x3F80, 0x4000], [0x4040, 0x4080], [0x40A0, 0x3F80]], np.uint16)  # 1 2, 3 4, 5 1
     for part in (slice(0, 3), slice(1, 3), slice(2, 3)):  # nothing of one run is left for the next
