@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import onnx
@@ -18,10 +18,23 @@ from medserve_training.errors import UserError
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed
 from medserve_training.reference import reference_deviation, reference_input
+from medserve_training.splits import Splits
+
+Input = TypeVar("Input", np.uint8, np.float32)
 
 OPSET = 18
 # Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
 LARGEST_DEVIATION = 1e-5
+
+
+def export(
+    model: nn.Module, inputs: Splits[NDArray[Input]], output_name: str
+) -> tuple[onnx.ModelProto, Splits[NDArray[np.float32]], float]:
+    """The graph, what ONNX Runtime makes of each split with it, and how far PyTorch is from that on validation."""
+    graph = to_onnx(model, torch.from_numpy(inputs.train[:2]), output_name)
+    session = open_session(graph.SerializeToString())
+    output = inputs.map(lambda rows: predict(session, rows))
+    return graph, output, deviation(model, output.validation, inputs.validation)
 
 
 def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelProto:
