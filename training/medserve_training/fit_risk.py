@@ -11,10 +11,11 @@ from rich.console import Console
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
-from medserve_training.export import export, write
+from medserve_training.export import deviation, to_onnx, write
+from medserve_training.inference import open_session
 from medserve_training.losses import hazard_targets
 from medserve_training.manifest import figures, risk_manifest
-from medserve_training.measure import measure_patients
+from medserve_training.measure_risk import measure_patients
 from medserve_training.network_settings import RiskNetwork
 from medserve_training.networks.risk import RiskModel, SurvivalCurve, risk_network, start_at_hazard
 from medserve_training.patient_data import load_patients
@@ -49,14 +50,15 @@ def fit_survival(
     if not fabric.is_global_zero:
         return {}
     model = SurvivalCurve(*members)
-    graph, output, largest = export(model, data.map(lambda part: part.features), "survival")
+    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), ["survival"])
+    session = open_session(graph.SerializeToString())
     manifest = risk_manifest(recipe, task, schema, covariates, data.train)
-    manifest.training.export_deviation = largest
+    output = measure_patients(manifest, session, data, ["validation"])
+    manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    measure_patients(manifest, output, data)
     write(graph, manifest, places.model)
     write_report(recipe, history, figures(manifest), places.report)
-    plot_risk(output.test.astype(np.float64), data.test, "test", manifest.patient_risk, places.report)
+    plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, places.report)
     return figures(manifest)
 
 
@@ -76,7 +78,7 @@ def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console)
         for metric in classification_metrics(probabilities, labels, None)
     }
     write_report(recipe, history, found, places.report)
-    plot_classification(held_out, ("censored", "event seen"), {}, places.report)
+    plot_classification(held_out, ("censored", "event seen"), [], places.report)
     console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")
     return found
 

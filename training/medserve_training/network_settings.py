@@ -28,6 +28,17 @@ class BaselineCnn:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ResidualSe:
+    """A small residual network with squeeze-and-excitation, pooled by mean and maximum."""
+
+    name: Literal["residual-se"]
+    widths: tuple[Count, Count, Count] = (16, 32, 64)
+    activation: Activation = "relu"
+    dropout: Part = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
 class BaselineRiskCnn:
     """The articles' risk network."""
 
@@ -35,7 +46,7 @@ class BaselineRiskCnn:
 
 
 # A network that is added here is built in `networks/`.
-ImageNetwork = BaselineCnn
+ImageNetwork = BaselineCnn | ResidualSe
 RiskNetwork = BaselineRiskCnn
 
 

@@ -34,6 +34,20 @@ class Split:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """The methods of which the one that holds best on validation is taken; the first wins a tie."""
+
+    methods: Several[Literal["none", "temperature", "isotonic"]] = ("none", "temperature", "isotonic")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Export:
+    """What the file answers beside its probabilities: the outputs of these layers of an image network's trunk."""
+
+    feature_maps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
 class Texts:
     """What the manifest says in words; `license` is an SPDX identifier."""
 
@@ -128,6 +142,8 @@ class Recipe:
     task: Annotated[ImageTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
     split: Split = Split()
     augmentation: Augmentation | None = None
+    calibration: Calibration = Calibration()
+    export: Export = Export()
 
     def __post_init__(self) -> None:
         """Holds network, loss and augmentation to the task."""

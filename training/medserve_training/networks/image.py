@@ -3,15 +3,18 @@
 Everything between raw pixels and probabilities is a module here, so that what is trained is what is exported.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medserve_training.network_settings import ImageNetwork as ImageSettings
 from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image_network import ImageNetwork
+from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.residual_se import residual_se
 
 
 def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
@@ -28,6 +31,8 @@ def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs:
     match settings.name:
         case "baseline-cnn":
             return baseline_cnn(settings, shape, outputs)
+        case "residual-se":
+            return residual_se(settings, shape, outputs)
 
 
 class ImageClassifier(nn.Module):
@@ -39,7 +44,7 @@ class ImageClassifier(nn.Module):
         deviation: Standard deviation of each channel, float [channels], above 0.
     """
 
-    def __init__(self, network: nn.Module, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+    def __init__(self, network: ImageNetwork, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
         super().__init__()
         self.network = network
         self.mean: Tensor
@@ -59,24 +64,79 @@ class ImageClassifier(nn.Module):
         planes = image.permute(0, 3, 1, 2).float()
         return (planes - self.mean) / self.deviation
 
+    @torch.no_grad()
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The last features of pictures, [n, d]."""
+        self.eval()
+        batches = torch.split(torch.from_numpy(pixels), 256)
+        found = [self.network.neck(self.network.trunk(self.standardize(batch))) for batch in batches]
+        return torch.cat(found).double().numpy()
 
-class ImageProbabilities(nn.Module):
-    """Pixels, uint8 [n, height, width, channels], to probabilities, float32 [n, classes]: the exported graph.
+
+class ImageGraph(nn.Module):
+    """Pixels, uint8 [n, height, width, channels], to everything that an exported file answers, in the order of `names`.
+
+    - `probabilities`, float32 [n, classes]: the members' mean, calibrated.
+    - `member_probabilities` [n, members, classes], of an ensemble: each member's, calibrated alike.
+    - `novelty` [n]: the members' mean.
+    - `class_activation` [n, classes, h, w], where the network pools over all places: the members' mean.
+    - `feature_map.LAYER` [n, c, h, w]: of the first member.
 
     Args:
-        members: Of the ensemble, whose probabilities are averaged.
+        members: Of the ensemble, of one network.
+        calibration: Takes and gives probabilities.
+        novelty: For each member, its features to a score; none for no such output.
+        feature_maps: Layers of the trunk.
     """
 
-    def __init__(self, *members: ImageClassifier) -> None:
+    def __init__(
+        self,
+        members: Sequence[ImageClassifier],
+        calibration: nn.Module | None = None,
+        novelty: Sequence[nn.Module] = (),
+        feature_maps: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.calibration = nn.Identity() if calibration is None else calibration
+        self.novelty = nn.ModuleList(novelty)
+        self.feature_maps = tuple(feature_maps)
+        self.pools = isinstance(members[0].network.neck, GlobalPool)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Softmax over each member's logits, and their mean."""
-        probabilities = [torch.softmax(both_logits(member(image)), dim=1) for member in self.members]
-        return probabilities[0] if len(probabilities) == 1 else torch.stack(probabilities, dim=1).mean(dim=1)
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        names = ["probabilities"]
+        names += ["member_probabilities"] if len(self.members) > 1 else []
+        names += ["novelty"] if len(self.novelty) else []
+        names += ["class_activation"] if self.pools else []
+        return names + [f"feature_map.{layer}" for layer in self.feature_maps]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Runs every member once."""
+        members = [cast("ImageClassifier", member) for member in self.members]
+        standardized = members[0].standardize(image)
+        networks = [member.network for member in members]
+        layers = [network.layers(standardized) for network in networks]
+        maps = [list(found.values())[-1] for found in layers]
+        features = [network.neck(last) for network, last in zip(networks, maps, strict=True)]
+        logits = [network.head(last) for network, last in zip(networks, features, strict=True)]
+        single = [torch.softmax(both_logits(scores), dim=1) for scores in logits]
+        outputs = [self.calibration(_mean(single))]
+        if len(networks) > 1:
+            outputs.append(torch.stack([self.calibration(member) for member in single], dim=1))
+        if len(self.novelty):
+            outputs.append(_mean([score(last) for score, last in zip(self.novelty, features, strict=True)]))
+        if self.pools:
+            shares = [network.class_activation(last) for network, last in zip(networks, maps, strict=True)]
+            outputs.append(_mean([both_logits(share) for share in shares]))
+        return (*outputs, *(layers[0][layer] for layer in self.feature_maps))
 
 
 def both_logits(logits: Tensor) -> Tensor:
-    """Logits of both labels where a network gives that of the second alone: softmax over (0, z) is the sigmoid of z."""
-    return functional.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
+    """Logits of both labels where a network gives the second alone: softmax of (-z/2, z/2) is the sigmoid of z."""
+    return torch.cat([-logits / 2, logits / 2], dim=1) if logits.shape[1] == 1 else logits
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.stack(tensors).mean(dim=0)

@@ -9,6 +9,23 @@ from torch import Tensor, nn
 from medserve_training.errors import UserError
 
 
+class GlobalPool(nn.Module):
+    """Maps [n, c, h, w] to each channel's mean, and its maximum after it where `maximum` says so: [n, c] or [n, 2c]."""
+
+    def __init__(self, *, maximum: bool, dropout: float) -> None:
+        super().__init__()
+        self.maximum = maximum
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pools over all places."""
+        features = maps.mean(dim=(2, 3))
+        if self.maximum:
+            features = torch.cat([features, maps.amax(dim=(2, 3))], dim=1)
+        result: Tensor = self.dropout(features)
+        return result
+
+
 class ImageNetwork(nn.Module):
     """Standardised pictures, float32 [n, channels, height, width], to logits, float32 [n, outputs].
 
@@ -28,6 +45,28 @@ class ImageNetwork(nn.Module):
         """Trunk, neck and head."""
         logits: Tensor = self.head(self.neck(self.trunk(pictures)))
         return logits
+
+    def layers(self, pictures: Tensor) -> dict[str, Tensor]:
+        """What each layer of the trunk gives, in order, by its name."""
+        found = {}
+        for name, layer in self.trunk.named_children():
+            pictures = layer(pictures)
+            found[name] = pictures
+        return found
+
+    def class_activation(self, maps: Tensor) -> Tensor:
+        """How much each place adds to each logit (Zhou et al. 2016): [n, c, h, w] to [n, outputs, h, w].
+
+        Summed over all places this is the logit without its bias. Needs a neck that pools globally: a channel's mean
+        is shared out evenly, its maximum belongs to the place that has it.
+        """
+        channels = maps.shape[1]
+        activation = torch.einsum("oc,nchw->nohw", self.head.weight[:, :channels], maps) / maps[0, 0].numel()
+        if isinstance(self.neck, GlobalPool) and self.neck.maximum:
+            largest = (maps == maps.amax(dim=(2, 3), keepdim=True)).float()
+            peaks = maps * largest / largest.sum(dim=(2, 3), keepdim=True)
+            activation = activation + torch.einsum("oc,nchw->nohw", self.head.weight[:, channels:], peaks)
+        return activation
 
 
 @torch.no_grad()

@@ -33,6 +33,15 @@ def pool(name: Pooling, size: int, stride: int | None = None) -> nn.Module:
     return _POOLINGS[name](size, stride)
 
 
+def convolution(before: int, after: int, size: int, activation: Activation, stride: int = 1) -> nn.Sequential:
+    """A convolution that keeps height and width (but for a stride), batch norm and activation."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(after),
+        activate(activation),
+    )
+
+
 def initialize(network: nn.Module, name: Initialization) -> None:
     """Starts weights as Glorot & Bengio (2010) or He et al. (2015) do, for rectifiers; biases start at 0."""
     for layer in network.modules():
