@@ -112,11 +112,15 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
     quantize.set_defaults(run=_quantize)
 
+    _add_article_risk(commands)
+    return parser
+
+
+def _add_article_risk(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
-    return parser
 
 
 def _count(text: str) -> int:
