@@ -137,7 +137,7 @@ def _decision_curve(predicted: Predicted, names: Sequence[str]) -> Figure:
             benefits = [net_benefit(scores, labels, threshold) for threshold in thresholds]
             axes.plot(thresholds, benefits, f"C{index}{style}", label=f"{split}, n = {len(labels)}: {name}")
     axes.axhline(0, color="0.7", linestyle=":", label=f"all {names[0]}")
-    axes.set(xlabel="threshold on the probability", ylabel="net benefit", ylim=(-0.05, None), title="Decision curve")
+    axes.set(xlabel="threshold on the probability", ylabel="net benefit", ylim=(-0.05, 1), title="Decision curve")
     axes.legend(fontsize="small")
     return figure
 
