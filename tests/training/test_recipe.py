@@ -7,7 +7,9 @@ from medserve_training.recipe import SurvivalTask, load_recipe, recipe_names
 
 
 def test_every_packaged_recipe_loads_under_its_own_name() -> None:
-    assert {"article-risk", "breast-cancer-risk", "chest-xray", "digits", "fashion-mnist"} <= set(recipe_names())
+    assert {"alexnet", "article-risk", "chest-xray", "chest-xray-article", "lenet-5", "resnet", "vgg"} <= set(
+        recipe_names()
+    )
     for name in recipe_names():
         assert load_recipe(name).name == name
 
@@ -38,7 +40,12 @@ def test_curve_times_are_half_years_from_zero() -> None:
         ("training.epochs=0", "training.epochs: was 0"),
         ("split.test=1.5", "split.test: was 1.5"),
         ("name=Upper Case", "name: was 'Upper Case'"),
-        ("network=baseline-cnn", "goes with network 'baseline-risk-cnn'"),
+        ("network.name=baseline-cnn", "goes with network.name 'baseline-risk-cnn'"),
+        ("network.name=cnn", "network: Input tag 'cnn'"),
+        ("network.dropuot=0.5", "dropuot: no such key"),
+        ("training.weight_decay=0.1", "weight_decay goes with optimizer 'adamw'"),
+        ("training.label_smoothing=0.1", "need classes"),
+        ("augmentation.rotation=5.0", "augmentation changes pictures"),
         ("task.reference_horizon='9 years'", "reference_horizon '9 years'"),
         ("task.interval=100", "not a multiple of the interval 100"),
         ("seed", "expected key=value"),
@@ -59,5 +66,5 @@ def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: article-risk"):
+    with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: alexnet, article-risk"):
         load_recipe("chest")

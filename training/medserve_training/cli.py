@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
+from medserve_training.source import Source
 
 # Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
 
@@ -58,16 +59,48 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
-    verify = commands.add_parser("verify", parents=[data], help="recompute a model's figures from its ONNX file")
-    verify.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
-    verify.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
-    verify.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    repeat = commands.add_parser("repeat", parents=[data], help="fit and evaluate a recipe with several seeds")
+    repeat.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
+    repeat.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
+    repeat.add_argument("--seeds", type=_count, default=5, help="the seeds 1 to this (default: 5)")
+    repeat.add_argument("--runs", type=Path, default=Path("runs"), help="folder for models and reports (default: runs)")
+    repeat.set_defaults(run=_repeat)
+
+    tune = commands.add_parser("tune", parents=[data], help="search over a recipe's keys, by the loss on validation")
+    tune.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
+    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key that stays fixed")
+    tune.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {spec}")
+    tune.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="KEY=VALUES",
+        help="low..high or a,b,c; e.g. training.learning_rate=1e-4..1e-2",
+    )
+    tune.add_argument("--trials", type=_count, default=20, help="number of trainings (default: 20)")
+    tune.add_argument("--grid", action="store_true", help="try every combination instead")
+    tune.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    tune.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the table and the best recipe")
+    tune.set_defaults(run=_tune)
+
+    file = argparse.ArgumentParser(add_help=False, parents=[data])
+    file.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
+    file.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
+    file.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+
+    evaluate = commands.add_parser("evaluate", parents=[file], help="put a model's figures on its test split into it")
+    evaluate.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder for predictions and plots (default: runs)"
+    )
+    evaluate.add_argument(
+        "--unfamiliar", metavar="SPEC", help="pictures that are none of the model's, to try novelty on"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+    verify = commands.add_parser("verify", parents=[file], help="recompute a model's figures from its ONNX file")
     verify.set_defaults(run=_verify)
 
-    quantize = commands.add_parser("quantize", parents=[data], help="write a variant that computes in 8-bit integers")
-    quantize.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
-    quantize.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
-    quantize.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    quantize = commands.add_parser("quantize", parents=[file], help="write a variant that computes in 8-bit integers")
     quantize.add_argument("--output", type=Path, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)")
     quantize.add_argument("--rows", type=_count, default=512, help="training pictures to calibrate on (default: 512)")
     quantize.add_argument(
@@ -79,11 +112,15 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
     quantize.set_defaults(run=_quantize)
 
+    _add_article_risk(commands)
+    return parser
+
+
+def _add_article_risk(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
-    return parser
 
 
 def _count(text: str) -> int:
@@ -98,7 +135,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.fit import Places, fit  # noqa: PLC0415
+    from medserve_training.fit import fit  # noqa: PLC0415
+    from medserve_training.places import Places  # noqa: PLC0415
 
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
@@ -107,18 +145,80 @@ def _fit(options: argparse.Namespace) -> int:
     console = Console()
     figures = fit(recipe, places, fabric, console)
     if figures:
-        table = Table("figure", "value", title=recipe.manifest.title)
-        for name, value in figures.items():
-            table.add_row(name, f"{value:.4f}")
-        console.print(table)
+        _print_figures(console, figures, recipe.manifest.title)
         console.print(f"Metrics and plots are in {places.report}/.")
     return 0
+
+
+def _print_figures(console: Console, figures: Mapping[str, float], title: str) -> None:
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+
+def _repeat(options: argparse.Namespace) -> int:
+    recipe = load_recipe(options.recipe, options.set)
+
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    from medserve_training.places import Places  # noqa: PLC0415
+    from medserve_training.repeat import repeat  # noqa: PLC0415
+
+    folder = options.runs / f"{recipe.name}-seeds"
+    places = Places(options.data_dir, folder, folder)
+    console = Console()
+    fabric = Fabric(accelerator="cpu", devices=1)
+    spreads = repeat(options.recipe, options.set, options.seeds, places, fabric, console)
+    table = Table("figure", "mean", "standard deviation", title=f"{recipe.manifest.title}, {options.seeds} seeds")
+    for name, (mean, deviation) in spreads.items():
+        if not name.endswith((", low", ", high")):
+            table.add_row(name, f"{mean:.4f}", f"{deviation:.4f}")
+    console.print(table)
+    console.print(f"Every seed's figures are in {folder}/seeds.json.")
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    recipe = load_recipe(options.recipe, options.set, options.data)
+
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    from medserve_training.tune import Search, parse_space, tune  # noqa: PLC0415
+
+    space = parse_space(options.vary)
+    search = Search(options.recipe, options.set, options.data, space, options.trials, options.grid, options.seed)
+    folder = options.runs / f"{recipe.name}-tune"
+    console = Console()
+    best = tune(search, options.data_dir, folder, Fabric(accelerator="cpu", devices=1), console)
+    table = Table("key", "best", title=recipe.manifest.title)
+    for key, value in best.items():
+        table.add_row(key, str(value))
+    console.print(table)
+    console.print(f"All trials are in {folder}/trials.csv, the recipe in {folder}/best.toml.")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from medserve_training.evaluate import evaluate  # noqa: PLC0415
+    from medserve_training.manifest import read_manifest  # noqa: PLC0415
+
+    folder = options.runs / read_manifest(options.model).name
+    figures = evaluate(_source(options), folder, options.unfamiliar)
+    console = Console()
+    _print_figures(console, figures, str(options.model))
+    console.print(f"Predictions and plots are in {folder}/.")
+    return 0
+
+
+def _source(options: argparse.Namespace) -> Source:
+    return Source(options.model, options.data, options.recipe, options.data_dir)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from medserve_training.verify import TOLERANCE, verify  # noqa: PLC0415
 
-    comparisons = verify(options.model, options.data, options.recipe, options.data_dir)
+    comparisons = verify(_source(options))
     table = Table("figure", "manifest", "recomputed", "", title=str(options.model))
     for entry in comparisons:
         stated, recomputed = (

@@ -18,14 +18,25 @@ from medserve_training.splits import Images, Patients, fingerprint
 
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1
+NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean over the members"
 
 _COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
 _CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
 _RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
 
 
-def image_manifest(recipe: Recipe, task: ImageTask, train: Images) -> pb.Manifest:
-    """The manifest of an image classifier, before its quality is measured."""
+def image_manifest(
+    recipe: Recipe, task: ImageTask, train: Images, calibration: pb.Calibration | None, graph: onnx.GraphProto
+) -> pb.Manifest:
+    """The manifest of an image classifier, before its quality is measured.
+
+    Args:
+        recipe: What was trained.
+        task: Its task.
+        train: The training split.
+        calibration: How the probabilities were calibrated.
+        graph: Its outputs are described, as far as they are there.
+    """
     manifest = _common(recipe, train)
     manifest.image_classification.CopyFrom(
         pb.ImageClassificationTask(
@@ -37,9 +48,28 @@ def image_manifest(recipe: Recipe, task: ImageTask, train: Images) -> pb.Manifes
                 resampling=_RESAMPLINGS[task.resampling],
             ),
             labels=task.labels,
+            calibration=calibration,
+            members=recipe.training.members,
         ),
     )
+    _describe_outputs(manifest.image_classification, graph)
     return manifest
+
+
+def _describe_outputs(task: pb.ImageClassificationTask, graph: onnx.GraphProto) -> None:
+    for output in graph.output:
+        shape = [entry.dim_value for entry in output.type.tensor_type.shape.dim]
+        kind, _, layer = output.name.partition(".")
+        match kind:
+            case "novelty":
+                task.novelty.method = NOVELTY
+            case "class_activation":
+                task.class_activation.height, task.class_activation.width = shape[2:]
+            case "feature_map":
+                size = pb.MapSize(height=shape[2], width=shape[3])
+                task.feature_maps.append(pb.FeatureMap(layer=layer, channels=shape[1], size=size))
+            case _:
+                pass
 
 
 def risk_manifest(
@@ -150,6 +180,9 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):
             found[f"operating point {point.name}: {name}"] = getattr(point, name)
+    if manifest.image_classification.HasField("novelty"):
+        novelty = manifest.image_classification.novelty
+        found |= {"novelty: threshold": novelty.threshold, "novelty: false alarms": novelty.false_alarms}
     for feature in manifest.patient_risk.features:
         if feature.WhichOneof("missing") == "imputed_as":
             found[f"{feature.name}: imputed as"] = feature.imputed_as

@@ -1,0 +1,108 @@
+"""The tables `[network]` of a recipe: one for each network, told apart by `name`. Builders are in `networks/`."""
+
+from typing import Literal, get_args, get_type_hints
+
+from pydantic.dataclasses import dataclass
+
+from medserve_training.strict_toml import STRICT, Count, Several
+from medserve_training.training_settings import Part
+
+Activation = Literal["relu", "leaky-relu", "elu", "gelu", "tanh", "sigmoid"]
+Pooling = Literal["max", "average"]
+Initialization = Literal["glorot-uniform", "glorot-normal", "he-uniform", "he-normal"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaselineCnn:
+    """The articles' image network; every choice that they discuss is a parameter, and theirs is its default."""
+
+    name: Literal["baseline-cnn"]
+    widths: tuple[Count, Count, Count] = (32, 64, 64)
+    kernel: Count = 3
+    dense: Count = 64
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    batch_norm: bool = False
+    dropout: Part = 0.0
+    initialization: Initialization = "glorot-uniform"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResidualSe:
+    """A small residual network with squeeze-and-excitation, pooled by mean and maximum."""
+
+    name: Literal["residual-se"]
+    widths: tuple[Count, Count, Count] = (16, 32, 64)
+    activation: Activation = "relu"
+    dropout: Part = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LeNet5:
+    """LeNet-5 (LeCun et al. 1998): tanh and average pooling by default."""
+
+    name: Literal["lenet-5"]
+    widths: tuple[Count, Count, Count] = (6, 16, 120)
+    dense: Count = 84
+    activation: Activation = "tanh"
+    pooling: Pooling = "average"
+    dropout: Part = 0.0
+    initialization: Initialization = "glorot-uniform"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AlexNet:
+    """AlexNet (Krizhevsky et al. 2012) for small pictures, with `width` channels where the original has 64."""
+
+    name: Literal["alexnet"]
+    width: Count = 32
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    dropout: Part = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Vgg:
+    """VGG (Simonyan & Zisserman 2015): stages of 3 x 3 convolutions, each ending with a pooling."""
+
+    name: Literal["vgg"]
+    widths: Several[Count] = (32, 64, 128)
+    convolutions: Count = 2
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    batch_norm: bool = True
+    dropout: Part = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResNet:
+    """ResNet (He et al. 2016, section 4.2): stages of residual blocks, each but the first halving the maps."""
+
+    name: Literal["resnet"]
+    widths: Several[Count] = (16, 32, 64)
+    blocks: Count = 3
+    activation: Activation = "relu"
+    dropout: Part = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaselineRiskCnn:
+    """The articles' risk network."""
+
+    name: Literal["baseline-risk-cnn"]
+
+
+# A network that is added here is built in `networks/`.
+ImageNetwork = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
+RiskNetwork = BaselineRiskCnn
+
+
+def names(networks: object) -> list[str]:
+    """The names of one of these unions."""
+    return [get_args(get_type_hints(cls)["name"])[0] for cls in get_args(networks) or (networks,)]
