@@ -102,7 +102,10 @@ def _common_task(recipes: Sequence[Recipe]) -> SurvivalTask:
     tasks = [recipe.task for recipe in recipes if isinstance(recipe.task, SurvivalTask)]
     if len(tasks) < len(recipes):
         raise UserError("cross-validation is for recipes with the task 'survival'; for the status task: article-risk")
-    if len({(recipe.data.spec, task.curve_times, task.horizons) for recipe, task in zip(recipes, tasks, strict=True)}) > 1:
+    if (
+        len({(recipe.data.spec, task.curve_times, task.horizons) for recipe, task in zip(recipes, tasks, strict=True)})
+        > 1
+    ):
         raise UserError("these recipes differ in data, times or horizons, so their figures can't be compared")
     return tasks[0]
 

@@ -17,7 +17,7 @@ from medserve_training.splits import Patients, take
 Floats = NDArray[np.float64]
 
 COMPARED = ("concordance_index", "concordance_index_uno", "integrated_brier_score")
-RESAMPLES = 500
+RESAMPLES = 200
 _SEED = 0
 
 
