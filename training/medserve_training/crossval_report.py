@@ -18,6 +18,20 @@ from medserve_training.errors import UserError
 from medserve_training.external_cohort import DESCRIPTION
 from medserve_training.recipe import Recipe
 
+_HEAD = """\
+# Risk models, cross-validated and on an external cohort
+
+Written by `medserve-train crossval {names} --external`. Everything that is learned from data is learned inside the
+training folds. Harrell's and Uno's concordance (events up to 5 years, ranked by the risk at 5 years), the integrated
+Brier score (0 to 5 years, weighted by the probability of censoring) and the AUC at 1, 3 and 5 years are means over
+folds, with the 95 % interval of Nadeau & Bengio (2003). Calibration is that of all patients of a repeat together: slope
+and observed/expected at 1, 3 and 5 years, and the p-value of D-calibration (median over repeats). On the external
+cohort, all patients are one fold, and censoring is weighted by its own distribution.
+
+The clinical transforms were derived on these very patients (Sauerbrei & Royston 1999), so whatever uses them looks
+better here than it is; the piecewise-linear encoding and the external cohort show how much.
+
+"""
 _TITLES = {"cross-validation": "Cross-validation", "external": "External cohort"}
 
 
@@ -144,20 +158,7 @@ def _plain(figures: Figures) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _head(recipes: Sequence[Recipe]) -> list[str]:
-    names = " ".join(recipe.name for recipe in recipes)
-    return [
-        "# Risk models, cross-validated and on an external cohort",
-        "",
-        f"Written by `medserve-train crossval {names} --external`. Everything that is learned from data is learned",
-        "inside the training folds. Harrell's and Uno's concordance, the integrated Brier score (0 to 5 years, weighted",
-        "by the probability of censoring) and the AUC at 1, 3 and 5 years are means over folds, with the 95 % interval",
-        "of Nadeau & Bengio (2003). Calibration is that of all patients of a repeat together: slope and observed/expected",
-        "at 1, 3 and 5 years, and the p-value of D-calibration (median over repeats).",
-        "",
-        "The clinical transforms were derived on these very patients (Sauerbrei & Royston 1999), so whatever uses them",
-        "looks better here than it is; the piecewise-linear encoding and the external cohort show how much.",
-        "",
-    ]
+    return _HEAD.format(names=" ".join(recipe.name for recipe in recipes)).splitlines()
 
 
 def _tables(figures: Figures, differences: Figures) -> list[str]:
