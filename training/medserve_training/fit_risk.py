@@ -28,7 +28,6 @@ def fit_survival(
 ) -> dict[str, float]:
     """Trains a survival model; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
-<<<<<<< HEAD
     model, history = train_survival(recipe, task, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -38,45 +37,12 @@ def fit_survival(
     made_up = background(data.train, schema, lambda rows: predict(session, rows), recipe.seed)
     manifest.patient_risk.background.extend(pb.BackgroundPatient(features=row) for row in made_up.tolist())
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
-=======
-    members, history = train_survival(recipe, task, data, schema, fabric, console)
-    if not fabric.is_global_zero:
-        return {}
-    covariates = describe(data.train, schema)
-    model = SurvivalCurve(*members)
-    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), ["survival"])
-    session = open_session(graph.SerializeToString())
-    manifest = risk_manifest(recipe, task, schema, covariates, data.train)
-    output = measure_patients(manifest, session, data, ["validation"])
->>>>>>> images
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     write(graph, manifest, places.model)
     write_report(recipe, history, figures(manifest), places.report)
     plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, places.report)
     return figures(manifest)
-<<<<<<< HEAD
-=======
-
-
-def train_survival(
-    recipe: Recipe, task: SurvivalTask, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
-) -> tuple[list[RiskModel], list[Epoch]]:
-    """Trains the members of a survival model; they end on the CPU."""
-    covariates = describe(data.train, schema)
-    rows = data.map(
-        lambda part: tensors(part.features, *hazard_targets(part.times, part.events, task.interval, task.intervals)),
-    )
-    _, events, at_risk = rows.train.tensors
-    hazard = events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1)
-
-    def build() -> RiskModel:
-        network = risk_network(cast("RiskNetwork", recipe.network), len(schema.features), task.intervals)
-        start_at_hazard(network, hazard)
-        return RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
-
-    return train_members(build, rows, recipe.training, recipe.seed, fabric, console)
->>>>>>> images
 
 
 def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
