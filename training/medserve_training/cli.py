@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--unfamiliar", metavar="SPEC", help="pictures that are none of the model's, to try novelty on"
     )
+    evaluate.add_argument(
+        "--crossval", type=Path, metavar="FILE", help="risk.json of crossval, to put its figures into the manifest"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     verify = commands.add_parser("verify", parents=[file], help="recompute a model's figures from its ONNX file")
@@ -112,11 +115,24 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
     quantize.set_defaults(run=_quantize)
 
-    _add_article_risk(commands)
+    _add_studies(commands, data)
     return parser
 
 
-def _add_article_risk(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_studies(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
+) -> None:
+    crossval = commands.add_parser("crossval", parents=[data], help="cross-validate survival recipes beside baselines")
+    crossval.add_argument("recipes", nargs="+", metavar="RECIPE", help="the first is compared with the others")
+    crossval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in every recipe")
+    crossval.add_argument("--repeats", type=_count, default=10, help="how often (default: 10)")
+    crossval.add_argument("--folds", type=_folds, default=5, help="into how many parts (default: 5)")
+    crossval.add_argument("--jobs", type=_count, default=2, help="processes at a time (default: 2)")
+    crossval.add_argument("--external", action="store_true", help="also train on Rotterdam and test on GBSG")
+    crossval.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    crossval.add_argument("--runs", type=Path, default=Path("runs"), help="folder for predictions (default: runs)")
+    crossval.set_defaults(run=_crossval)
+
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
@@ -127,6 +143,12 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def _folds(text: str) -> int:
+    if (number := int(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is below 2")
     return number
 
 
@@ -204,7 +226,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from medserve_training.manifest import read_manifest  # noqa: PLC0415
 
     folder = options.runs / read_manifest(options.model).name
-    figures = evaluate(_source(options), folder, options.unfamiliar)
+    figures = evaluate(_source(options), folder, options.unfamiliar, options.crossval)
     console = Console()
     _print_figures(console, figures, str(options.model))
     console.print(f"Predictions and plots are in {folder}/.")
@@ -257,6 +279,18 @@ def _quantize(options: argparse.Namespace) -> int:
             f"[yellow]The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
             "a larger --max-deviation than that. Another --seed or more --rows may do better.",
         )
+    return 0
+
+
+def _crossval(options: argparse.Namespace) -> int:
+    from medserve_training.crossval import Plan  # noqa: PLC0415
+    from medserve_training.crossval_report import crossval  # noqa: PLC0415
+
+    recipes = [load_recipe(name, options.set) for name in options.recipes]
+    plan = Plan(options.repeats, options.folds, options.jobs)
+    console = Console()
+    crossval(recipes, plan, options.data_dir, options.output, options.runs, console, external=options.external)
+    console.print(f"risk.json, risk.md and risk.png are in {options.output}/, predictions in {options.runs}/.")
     return 0
 
 

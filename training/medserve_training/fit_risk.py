@@ -1,32 +1,26 @@
 """From a survival or status recipe to an ONNX file, a metrics file and plots."""
 
-from typing import cast
-
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from rich.console import Console
 
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.background import background
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
 from medserve_training.export import deviation, to_onnx, write
-from medserve_training.inference import open_session
-from medserve_training.losses import hazard_targets
+from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, risk_manifest
 from medserve_training.measure_risk import measure_patients
-from medserve_training.network_settings import RiskNetwork
-from medserve_training.networks.risk import RiskModel, SurvivalCurve, risk_network, start_at_hazard
 from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
 from medserve_training.recipe import Recipe, SurvivalTask
 from medserve_training.reference import reference_rows
 from medserve_training.report import write_report
 from medserve_training.risk_plots import plot_risk
-from medserve_training.schema import Schema
-from medserve_training.splits import Patients, Splits
-from medserve_training.train import Epoch, tensors, train_members
+from medserve_training.train_risk import status_probabilities, train_status, train_survival
 
 
 def fit_survival(
@@ -34,40 +28,21 @@ def fit_survival(
 ) -> dict[str, float]:
     """Trains a survival model; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
-    members, history = train_survival(recipe, task, data, schema, fabric, console)
+    model, history = train_survival(recipe, task, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
-    covariates = describe(data.train, schema)
-    model = SurvivalCurve(*members)
-    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), ["survival"])
+    graph = to_onnx(model, torch.from_numpy(data.train.features[:2]), model.names)
     session = open_session(graph.SerializeToString())
-    manifest = risk_manifest(recipe, task, schema, covariates, data.train)
-    output = measure_patients(manifest, session, data, ["validation"])
+    manifest = risk_manifest(recipe, task, schema, describe(data.train, schema), data.train)
+    made_up = background(data.train, schema, lambda rows: predict(session, rows), recipe.seed)
+    manifest.patient_risk.background.extend(pb.BackgroundPatient(features=row) for row in made_up.tolist())
+    output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     write(graph, manifest, places.model)
     write_report(recipe, history, figures(manifest), places.report)
     plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, places.report)
     return figures(manifest)
-
-
-def train_survival(
-    recipe: Recipe, task: SurvivalTask, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
-) -> tuple[list[RiskModel], list[Epoch]]:
-    """Trains the members of a survival model; they end on the CPU."""
-    covariates = describe(data.train, schema)
-    rows = data.map(
-        lambda part: tensors(part.features, *hazard_targets(part.times, part.events, task.interval, task.intervals)),
-    )
-    _, events, at_risk = rows.train.tensors
-    hazard = events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1)
-
-    def build() -> RiskModel:
-        network = risk_network(cast("RiskNetwork", recipe.network), len(schema.features), task.intervals)
-        start_at_hazard(network, hazard)
-        return RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
-
-    return train_members(build, rows, recipe.training, recipe.seed, fabric, console)
 
 
 def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
@@ -89,25 +64,3 @@ def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console)
     plot_classification(held_out, ("censored", "event seen"), [], places.report)
     console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")
     return found
-
-
-def train_status(
-    recipe: Recipe, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
-) -> tuple[RiskModel, list[Epoch]]:
-    """Trains the articles' model of whether the event was seen; it ends on the CPU."""
-    covariates = describe(data.train, schema)
-
-    def build() -> RiskModel:
-        network = risk_network(cast("RiskNetwork", recipe.network), len(schema.features), outputs=1)
-        return RiskModel(network, covariates.replacements, covariates.mean, covariates.deviation)
-
-    rows = data.map(lambda part: tensors(part.features, part.events.astype(np.float32)))
-    (model,), history = train_members(build, rows, recipe.training, recipe.seed, fabric, console)
-    return model, history
-
-
-@torch.no_grad()
-def status_probabilities(model: RiskModel, rows: Patients) -> NDArray[np.float64]:
-    """Probabilities of no event and of an event, [n, 2], by a model with one output."""
-    event = torch.sigmoid(model.eval()(torch.from_numpy(rows.features))[:, 0]).double().numpy()
-    return np.stack([1 - event, event], axis=1)

@@ -63,11 +63,27 @@ def logistic_hazard(logits: Tensor, events: Tensor, at_risk: Tensor) -> Tensor:
     return (terms * at_risk).sum(dim=1)
 
 
+def cox(logits: Tensor, times: Tensor, events: Tensor) -> Tensor:
+    """Minus the log of Cox's partial likelihood (1975), the loss of DeepSurv (Katzman et al. 2018): [n].
+
+    Ties are Breslow's (1974). The patients at risk are those of the batch, so batches should be large.
+
+    Args:
+        logits: Log of the relative hazard, [n, 1].
+        times: Of event or censoring, float [n].
+        events: 1 where the event was seen, float32 [n].
+    """
+    at_risk = times[None, :] >= times[:, None]
+    everybody = logits[:, 0].expand(len(times), -1).masked_fill(~at_risk, -torch.inf)
+    return events * (torch.logsumexp(everybody, dim=1) - logits[:, 0])
+
+
 LOSSES: dict[LossName, Loss] = {
     "cross-entropy": cross_entropy,
     "binary-cross-entropy": binary_cross_entropy,
     "mean-absolute-error": mean_absolute_error,
     "logistic-hazard": logistic_hazard,
+    "cox": cox,
 }
 
 

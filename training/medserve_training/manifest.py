@@ -19,6 +19,9 @@ from medserve_training.splits import Images, Patients, fingerprint
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1
 NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean over the members"
+# On which a file is measured; figures of cross-validation and external cohorts are of its recipe.
+SPLITS = ("validation", "test")
+RISK_NOVELTY = "Mahalanobis distance of the encoded covariates"
 
 _COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
 _CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
@@ -86,6 +89,8 @@ def risk_manifest(
             horizons=[pb.Horizon(label=horizon.label, time=horizon.time) for horizon in task.horizons],
             risk_groups=[pb.RiskGroup(label=label) for label in task.risk_groups],
             reference_horizon=task.reference_horizon,
+            members=recipe.training.members,
+            novelty=pb.Novelty(method=RISK_NOVELTY),
         ),
     )
     set_covariates(manifest.patient_risk, covariates)
@@ -175,14 +180,12 @@ def read_manifest(path: Path) -> pb.Manifest:
 
 
 def figures(manifest: pb.Manifest) -> dict[str, float]:
-    """Every measured number of a manifest, by a readable name."""
+    """Every number of a manifest that is measured on the file itself and its data, by a readable name."""
     found: dict[str, float] = {}
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):
             found[f"operating point {point.name}: {name}"] = getattr(point, name)
-    if manifest.image_classification.HasField("novelty"):
-        novelty = manifest.image_classification.novelty
-        found |= {"novelty: threshold": novelty.threshold, "novelty: false alarms": novelty.false_alarms}
+    found |= _novelty_figures(manifest)
     for feature in manifest.patient_risk.features:
         if feature.WhichOneof("missing") == "imputed_as":
             found[f"{feature.name}: imputed as"] = feature.imputed_as
@@ -192,17 +195,26 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for group in manifest.patient_risk.risk_groups:
         found[f"risk group {group.label}: risk below"] = group.risk_below
     for evaluation in manifest.evaluations:
-        found |= _evaluation_figures(evaluation)
+        if evaluation.split in SPLITS:
+            found |= _evaluation_figures(evaluation)
     if manifest.HasField("quantization"):
         found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
     return found
 
 
+def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
+    task = manifest.patient_risk if manifest.WhichOneof("task") == "patient_risk" else manifest.image_classification
+    if not task.HasField("novelty"):
+        return {}
+    return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}
+
+
 def _evaluation_figures(evaluation: pb.Evaluation) -> dict[str, float]:
-    found: dict[str, float] = {f"{evaluation.split}: size": evaluation.size}
+    part = f"{evaluation.split}, {evaluation.subgroup}" if evaluation.subgroup else evaluation.split
+    found: dict[str, float] = {f"{part}: size": evaluation.size}
     for metric in evaluation.metrics:
-        found[f"{evaluation.split}: {metric.name}"] = metric.value
+        found[f"{part}: {metric.name}"] = metric.value
         if metric.HasField("interval"):
-            found[f"{evaluation.split}: {metric.name}, low"] = metric.interval.low
-            found[f"{evaluation.split}: {metric.name}, high"] = metric.interval.high
+            found[f"{part}: {metric.name}, low"] = metric.interval.low
+            found[f"{part}: {metric.name}, high"] = metric.interval.high
     return found

@@ -10,7 +10,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.covariates import describe
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session
-from medserve_training.manifest import read_manifest, set_covariates
+from medserve_training.manifest import SPLITS, read_manifest, set_covariates
 from medserve_training.measure_images import measure_images, validation_metric
 from medserve_training.measure_risk import measure_patients
 from medserve_training.origin import hold_to_training_data, recipe_of
@@ -45,7 +45,11 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
     recipe = recipe_of(source.path, manifest, source.data, source.recipe)
     fresh = pb.Manifest()
     fresh.CopyFrom(manifest)
-    splits = splits or [evaluation.split for evaluation in manifest.evaluations if not evaluation.subgroup]
+    splits = splits or [
+        evaluation.split
+        for evaluation in manifest.evaluations
+        if not evaluation.subgroup and evaluation.split in SPLITS
+    ]
     session = open_session(source.path)
     data: Splits[Images] | Splits[Patients]
     if isinstance(recipe.task, ImageTask):
@@ -56,7 +60,7 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
         data, schema = load_patients(recipe)
         hold_to_training_data(manifest, data.train)
         set_covariates(fresh.patient_risk, describe(data.train, schema))
-        output = measure_patients(fresh, session, data, splits)
+        output = measure_patients(fresh, session, data, splits, getattr(recipe.task, "subgroups", ()))
     if fresh.HasField("quantization"):
         fresh.quantization.metric_after = validation_metric(fresh, fresh.quantization.metric)
     return Measured(recipe, manifest, fresh, data, output)

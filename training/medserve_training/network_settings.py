@@ -98,9 +98,33 @@ class BaselineRiskCnn:
     name: Literal["baseline-risk-cnn"]
 
 
+@dataclass(frozen=True, config=STRICT)
+class ProjectionRiskCnn:
+    """A convolution over learned projections of the covariates, whose order then means nothing.
+
+    Attributes:
+        name: Its name.
+        encoding: Of the covariates: the transforms that the schema names, or piecewise linear between quantiles.
+        bins: Of each number in the piecewise-linear encoding.
+        channels: Of the sequence that the covariates are laid out to.
+        positions: Its length.
+        dropout: Of the convolution's output.
+        effect: Of the covariates on the hazard over time: constant; constant plus a part that fades, to 1/e
+            after four intervals; or free in each interval.
+    """
+
+    name: Literal["projection-risk-cnn"]
+    encoding: Literal["clinical", "piecewise-linear"] = "clinical"
+    bins: Count = 4
+    channels: Count = 16
+    positions: Count = 8
+    dropout: Part = 0.0
+    effect: Literal["constant", "fading", "free"] = "constant"
+
+
 # A network that is added here is built in `networks/`.
 ImageNetwork = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
-RiskNetwork = BaselineRiskCnn
+RiskNetwork = BaselineRiskCnn | ProjectionRiskCnn
 
 
 def names(networks: object) -> list[str]:

@@ -87,7 +87,8 @@ class Horizon:
 class SurvivalTask:
     """Covariates to a survival curve over `intervals` intervals of length `interval`, in the data's unit of time.
 
-    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon.
+    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon. Figures are also
+    given for subgroups: each category, or the halves of a number around its training median.
     """
 
     kind: Literal["survival"]
@@ -96,6 +97,7 @@ class SurvivalTask:
     horizons: Several[Horizon]
     reference_horizon: str
     risk_groups: Several[str]
+    subgroups: tuple[str, ...] = ()
 
     @property
     def curve_times(self) -> tuple[float, ...]:
@@ -124,7 +126,7 @@ class StatusTask:
 # By task: the networks and losses that go with it.
 _FITTING = {
     "image-classification": (names(ImageNetwork), ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"]),
-    "survival": (names(RiskNetwork), ["logistic-hazard"]),
+    "survival": (names(RiskNetwork), ["logistic-hazard", "cox"]),
     "status": (names(RiskNetwork), ["binary-cross-entropy"]),
 }
 

@@ -10,7 +10,7 @@ from medserve_training.strict_toml import STRICT, Count, Positive
 # From 0 up to but not 1.
 Part = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
-LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error", "logistic-hazard"]
+LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error", "logistic-hazard", "cox"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -59,8 +59,8 @@ class Training:
         """Refuses what would do nothing."""
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError(f"weight_decay goes with optimizer 'adamw'; with {self.optimizer!r} use l2")
-        if self.loss == "logistic-hazard" and (self.label_smoothing or self.balance != "none"):
-            raise ValueError("label_smoothing and balance need classes; the loss 'logistic-hazard' has none")
+        if self.loss in ("logistic-hazard", "cox") and (self.label_smoothing or self.balance != "none"):
+            raise ValueError(f"label_smoothing and balance need classes; the loss {self.loss!r} has none")
 
 
 @dataclass(frozen=True, config=STRICT)

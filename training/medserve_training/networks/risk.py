@@ -3,28 +3,29 @@
 Everything between raw units and probabilities is a module here, so that what is trained is what is exported.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medserve_training.errors import UserError
-from medserve_training.network_settings import RiskNetwork
+from medserve_training.network_settings import BaselineRiskCnn, ProjectionRiskCnn
 from medserve_training.networks.layers import initialize
+from medserve_training.networks.preparation import Preparation
+from medserve_training.networks.projection import ProjectionCnn
 
 
-def risk_network(settings: RiskNetwork, features: int, outputs: int) -> nn.Sequential:
-    """The network of a recipe's table: [n, features] to logits [n, outputs]; its last layer is linear.
+def risk_network(settings: BaselineRiskCnn | ProjectionRiskCnn, columns: int, outputs: int) -> nn.Module:
+    """The network of a recipe's table: [n, columns] to logits [n, outputs].
 
     Raises:
         UserError: There are too few covariates.
     """
-    match settings.name:
-        case "baseline-risk-cnn":
-            return baseline_risk_cnn(features, outputs)
+    if isinstance(settings, BaselineRiskCnn):
+        return baseline_risk_cnn(columns, outputs)
+    return ProjectionCnn(settings, columns, outputs)
 
 
 def baseline_risk_cnn(features: int, outputs: int) -> nn.Sequential:
@@ -50,74 +51,73 @@ def baseline_risk_cnn(features: int, outputs: int) -> nn.Sequential:
     return network
 
 
-def start_at_hazard(network: nn.Sequential, hazard: Tensor) -> None:
-    """Sets the last layer's biases so that an untrained network starts near the cohort's hazards.
-
-    Otherwise it starts at a hazard of one half and spends its epochs on the mean instead of on differences.
-
-    Args:
-        network: Ends with a linear layer with one output for each interval.
-        hazard: Of the cohort in each interval, [intervals].
-    """
-    with torch.no_grad():
-        cast("nn.Linear", network[-1]).bias.copy_(torch.logit(hazard, eps=1e-4))
-
-
 class RiskModel(nn.Module):
     """Covariates in clinical units, float32 [n, features], NaN where missing, to logits, float32 [n, outputs].
 
     Args:
-        network: Takes standardised covariates.
-        replacements: What a missing covariate becomes, float [features]; NaN where it may not be missing.
-        mean: Of each covariate, float [features].
-        deviation: Standard deviation of each covariate, float [features], above 0.
+        preparation: Covariates to the network's input.
+        network: Its input to what is added to the baseline.
+        baseline: Logits of the cohort, [outputs]; see `baseline.py`.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        replacements: NDArray[np.float64],
-        mean: NDArray[np.float64],
-        deviation: NDArray[np.float64],
-    ) -> None:
+    def __init__(self, preparation: Preparation, network: nn.Module, baseline: Tensor) -> None:
         super().__init__()
+        self.preparation = preparation
         self.network = network
-        self.replacements: Tensor
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.register_buffer("replacements", torch.tensor(replacements, dtype=torch.float32))
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32))
+        self.baseline: Tensor
+        self.register_buffer("baseline", baseline)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Imputes, standardises, runs the network."""
-        imputed = torch.where(torch.isnan(features), self.replacements, features)
-        logits: Tensor = self.network((imputed - self.mean) / self.deviation)
+        """Prepares the covariates and runs the network."""
+        return self.logits(self.preparation(features))
+
+    def logits(self, columns: Tensor) -> Tensor:
+        """The logits of prepared covariates."""
+        logits: Tensor = self.network(columns) + self.baseline
         # Rectifiers and poolings may swallow a NaN: a patient without a required covariate gets no figure at all.
-        return torch.where(torch.isnan(imputed).any(dim=1, keepdim=True), torch.nan, logits)
+        return torch.where(torch.isnan(columns[:, :1]), torch.nan, logits)
 
 
-class SurvivalCurve(nn.Module):
-    """Covariates in clinical units, float32 [n, features], to survival, float32 [n, intervals + 1]: the exported graph.
+class SurvivalGraph(nn.Module):
+    """Covariates in clinical units, float32 [n, features], to all that a file answers, in the order of `names`.
 
-    With the hazard h of each interval, survival is the product of 1 - h over the intervals so far
-    (Gensheimer & Narasimhan 2019, eq. 2), here as the exponential of a sum; it is 1 at time 0.
+    - `survival`, float32 [n, intervals + 1]: the members' mean; 1 at time 0.
+    - `member_survival` [n, members, intervals + 1], of an ensemble: each member's.
+    - `novelty` [n], where there is a score.
+
+    With the hazard h of each interval, survival is the product of 1 - h over the intervals so far (Gensheimer &
+    Narasimhan 2019, eq. 2), here as the exponential of a sum: -log(1 - h) is softplus of the logit of a logistic
+    hazard, and exp of the logit (the log cumulative hazard of the interval) of a proportional one.
 
     Args:
-        members: Of the ensemble, whose survival is averaged.
+        members: Of the ensemble, with one preparation.
+        proportional: Whether the hazards are proportional (Cox), else logistic.
+        novelty: Prepared covariates to a score.
     """
 
-    def __init__(self, *members: RiskModel) -> None:
+    def __init__(self, members: Sequence[RiskModel], *, proportional: bool, novelty: nn.Module | None = None) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.proportional = proportional
+        self.novelty = novelty
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Survival at time 0 and at the end of each interval."""
-        curves = [_survival(member(features)) for member in self.members]
-        return curves[0] if len(curves) == 1 else torch.stack(curves, dim=1).mean(dim=1)
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        names = ["survival"]
+        names += ["member_survival"] if len(self.members) > 1 else []
+        return names + (["novelty"] if self.novelty is not None else [])
 
-
-def _survival(logits: Tensor) -> Tensor:
-    # 1 - sigmoid(x) = exp(-softplus(x))
-    cumulative = torch.cumsum(functional.softplus(logits), dim=1)
-    return torch.exp(-functional.pad(cumulative, (1, 0)))
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Prepares the covariates once and runs every member."""
+        members = [cast("RiskModel", member) for member in self.members]
+        columns = members[0].preparation(features)
+        logits = torch.stack([member.logits(columns) for member in members], dim=1)
+        hazards = torch.exp(logits) if self.proportional else functional.softplus(logits)
+        survival = torch.exp(-functional.pad(torch.cumsum(hazards, dim=2), (1, 0)))
+        outputs = [survival.mean(dim=1)]
+        if len(members) > 1:
+            outputs.append(survival)
+        if self.novelty is not None:
+            outputs.append(self.novelty(columns))
+        return tuple(outputs)
