@@ -6,7 +6,8 @@ import pytest
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.fit import Places, fit
+from medserve_training.fit import fit
+from medserve_training.places import Places
 from medserve_training.recipe import load_recipe
 
 Fit = Callable[..., Path]

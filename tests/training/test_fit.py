@@ -19,7 +19,9 @@ from medserve_training.errors import UserError
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
-from medserve_training.networks import ImageClassifier, ImageProbabilities, baseline_cnn
+from medserve_training.network_settings import BaselineCnn
+from medserve_training.networks.baseline import baseline_cnn
+from medserve_training.networks.image import ImageClassifier, ImageProbabilities
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
 from medserve_training.splits import Splits
@@ -158,7 +160,8 @@ def test_metrics_and_plots_are_written(digits_model: Path, risk_model: Path) -> 
 
 
 def test_a_graph_that_differs_from_the_network_is_not_written(tmp_path: Path, digits_model: Path) -> None:
-    model = ImageProbabilities(ImageClassifier(baseline_cnn(28, 28, 1, 10), np.zeros(1), np.ones(1)))
+    network = baseline_cnn(BaselineCnn("baseline-cnn"), (1, 28, 28), 10)
+    model = ImageProbabilities(ImageClassifier(network, np.zeros(1), np.ones(1)))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
     graph = to_onnx(model, torch.from_numpy(pixels[:2]), "probabilities")
     with torch.no_grad():

@@ -4,27 +4,30 @@ import torch
 from torch import nn
 
 from medserve_training.errors import UserError
-from medserve_training.networks import (
-    ImageClassifier,
-    ImageProbabilities,
-    RiskModel,
-    SurvivalCurve,
-    baseline_cnn,
-    baseline_risk_cnn,
-    start_at_hazard,
-)
+from medserve_training.network_settings import BaselineCnn
+from medserve_training.networks.baseline import baseline_cnn
+from medserve_training.networks.image import ImageClassifier, ImageProbabilities
+from medserve_training.networks.risk import RiskModel, SurvivalCurve, baseline_risk_cnn, start_at_hazard
+
+ARTICLE = BaselineCnn("baseline-cnn")
 
 
-def shapes(network: nn.Sequential, rows: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    found = []
-    for layer in network:
-        rows = layer(rows)
-        found.append((type(layer).__name__, tuple(rows.shape[1:])))
+def shapes(network: nn.Module, rows: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for layer in leaves(network):
+        layer.register_forward_hook(
+            lambda layer, _, output: found.append((type(layer).__name__, tuple(output.shape[1:])))
+        )
+    network(rows)
     return found
 
 
+def leaves(network: nn.Module) -> list[nn.Module]:
+    return [layer for layer in network.modules() if not list(layer.children())]
+
+
 def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
-    network = baseline_cnn(28, 28, 1, 10)
+    network = baseline_cnn(ARTICLE, (1, 28, 28), 10)
     assert shapes(network, torch.zeros(2, 1, 28, 28)) == [
         ("Conv2d", (32, 26, 26)),
         ("ReLU", (32, 26, 26)),
@@ -40,7 +43,7 @@ def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
         ("Linear", (10,)),
     ]
     # As Keras's summary of that model counts: 320, 18496, 36928, 36928, 650.
-    assert [sum(p.numel() for p in layer.parameters()) for layer in network if list(layer.parameters())] == [
+    assert [sum(p.numel() for p in layer.parameters()) for layer in leaves(network) if list(layer.parameters())] == [
         320,
         18496,
         36928,
@@ -65,7 +68,7 @@ def test_baseline_risk_cnn_is_the_articles_layer_by_layer() -> None:
 
 
 def test_weights_start_as_keras_would() -> None:
-    first = baseline_cnn(28, 28, 1, 2)[0]
+    first = leaves(baseline_cnn(ARTICLE, (1, 28, 28), 2))[0]
     assert isinstance(first, nn.Conv2d)
     assert first.bias is not None
     limit = (6 / (9 + 9 * 32)) ** 0.5
@@ -75,8 +78,8 @@ def test_weights_start_as_keras_would() -> None:
 
 @pytest.mark.parametrize("size", [8, 17])
 def test_a_picture_too_small_for_the_network_is_refused(size: int) -> None:
-    with pytest.raises(UserError, match="at least 18 x 18"):
-        baseline_cnn(size, 28, 1, 2)
+    with pytest.raises(UserError, match=f"baseline-cnn needs larger pictures than {size} x 28"):
+        baseline_cnn(ARTICLE, (1, size, 28), 2)
 
 
 def test_too_few_covariates_are_refused() -> None:

@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from medserve_training.fit import status_probabilities, train_status
+from medserve_training.train_risk import status_probabilities, train_status
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
 

@@ -1,16 +1,16 @@
-"""Figures of classifiers: discrimination, calibration, operating points."""
+"""Figures of classifiers: discrimination, calibration, decisions."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.operating_points import sensitivity_specificity
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 _METHOD = f"bootstrap, {RESAMPLES} resamples within each class"
 # Of the resampling, so that an interval can be recomputed.
 _SEED = 0
@@ -32,85 +32,71 @@ def auroc(positive: Floats, negative: Floats) -> Floats:
     return area
 
 
-def calibration_error(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
-    """Expected calibration error of the most probable label in equal-width bins (Guo et al. 2017, eq. 3)."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-def sensitivity_specificity(scores: Floats, labels: Labels, threshold: float) -> tuple[float, float]:
-    """Share of the positives (label 1) at or above the threshold, and of the negatives below it."""
-    positive = scores >= threshold
-    return float(positive[labels == 1].mean()), float((~positive)[labels == 0].mean())
-
-
-def operating_points(scores: Floats, labels: Labels, positive_label: str) -> list[pb.OperatingPoint]:
-    """Thresholds chosen on validation data: the highest with a sensitivity of at least 0.95, and Youden's (1950).
-
-    A threshold lies halfway between two neighbouring scores, so that no rounding of a score can move a picture over it.
+def calibration_error(probabilities: Floats, labels: Labels, bins: int = 15, weights: Floats | None = None) -> float:
+    """Expected calibration error of the most probable label in equal-width bins (Guo et al. 2017, eq. 3).
 
     Args:
-        scores: Probability of the positive label, [n].
-        labels: 0 or 1, [n].
-        positive_label: Its name.
+        probabilities: [n, classes].
+        labels: [n].
+        bins: Their number.
+        weights: How much each row counts, [n]; by default all alike.
     """
-    ordered = np.unique(scores)
-    # At 0 everybody is positive.
-    thresholds = np.concatenate([[0.0], (ordered[1:] + ordered[:-1]) / 2])
-    rates = np.array([sensitivity_specificity(scores, labels, threshold) for threshold in thresholds])
-    sensitive = int(np.flatnonzero(rates[:, 0] >= 0.95)[-1])
-    youden = int(rates.sum(axis=1).argmax())
-    return [
-        pb.OperatingPoint(
-            name=name,
-            positive_label=positive_label,
-            threshold=thresholds[index],
-            sensitivity=rates[index, 0],
-            specificity=rates[index, 1],
-            chosen_on="validation",
-        )
-        for name, index in (("sensitivity-0.95", sensitive), ("youden", youden))
-    ]
+    confidence = probabilities.max(axis=1)
+    gaps = confidence - (probabilities.argmax(axis=1) == labels)
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    weights = np.ones(len(labels)) if weights is None else weights
+    return float(np.abs(np.bincount(index, weights=gaps * weights, minlength=bins)).sum() / weights.sum())
 
 
 def classification_metrics(probabilities: Floats, labels: Labels, threshold: float | None) -> list[pb.Metric]:
-    """All figures of one split.
+    """All figures of one split, each with its interval.
 
     Args:
         probabilities: [n, classes].
         labels: [n].
         threshold: Of the default operating point on the probability of label 1, where there is one.
     """
+    found = _figures(probabilities, labels, threshold)
+    random = np.random.default_rng(_SEED)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    resampled = []
+    for _ in range(RESAMPLES):
+        index = np.concatenate([random.choice(group, len(group)) for group in groups])
+        resampled.append(list(_figures(probabilities[index], labels[index], threshold).values()))
+    bounds = np.quantile(resampled, [0.025, 0.975], axis=0).T
+    return [
+        pb.Metric(name=name, value=value, interval=pb.ConfidenceInterval(low=low, high=high, method=_METHOD))
+        for (name, value), (low, high) in zip(found.items(), bounds, strict=True)
+    ]
+
+
+def _figures(probabilities: Floats, labels: Labels, threshold: float | None) -> dict[str, float]:
     classes = np.arange(probabilities.shape[1])
-    figures = {
-        "accuracy": accuracy_score(labels, probabilities.argmax(axis=1)),
-        "expected_calibration_error": calibration_error(probabilities, labels),
-        # Single precision leaves sums that are 1 to seven digits; scikit-learn wants more.
-        "brier_score": brier_score_loss(
-            labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes
-        ),
+    one_hot = labels[:, np.newaxis] == classes
+    squares = ((probabilities - one_hot) ** 2).sum(axis=1).mean()
+    right = float((probabilities.argmax(axis=1) == labels).mean())
+    error = calibration_error(probabilities, labels)
+    if len(classes) > 2:
+        area = _macro_auroc(probabilities, one_hot)
+        return {"auroc_macro": area, "accuracy": right, "expected_calibration_error": error, "brier_score": squares}
+    scores = probabilities[:, 1]
+    found = {
+        "auroc": float(auroc(scores[labels == 1], scores[labels == 0])),
+        "accuracy": right,
+        "expected_calibration_error": error,
+        # Of the second label alone, as is usual with two: half the sum over both.
+        "brier_score": squares / 2,
     }
     if threshold is not None:
-        scores = probabilities[:, 1]
         sensitivity, specificity = sensitivity_specificity(scores, labels, threshold)
-        figures["accuracy_at_operating_point"] = ((scores >= threshold) == labels).mean()
-        figures["sensitivity_at_operating_point"] = sensitivity
-        figures["specificity_at_operating_point"] = specificity
-    area = _auroc_with_interval(probabilities[:, 1], labels) if len(classes) == 2 else _macro(probabilities, labels)
-    return [area, *(pb.Metric(name=name, value=value) for name, value in figures.items())]
+        found["accuracy_at_operating_point"] = float(((scores >= threshold) == labels).mean())
+        found["sensitivity_at_operating_point"] = sensitivity
+        found["specificity_at_operating_point"] = specificity
+    return found
 
 
-def _macro(probabilities: Floats, labels: Labels) -> pb.Metric:
-    return pb.Metric(name="auroc_macro", value=roc_auc_score(labels, probabilities, multi_class="ovr"))
-
-
-def _auroc_with_interval(scores: Floats, labels: Labels) -> pb.Metric:
-    random = np.random.default_rng(_SEED)
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    resampled = [random.choice(group, (RESAMPLES, len(group))) for group in (positive, negative)]
-    low, high = np.quantile(auroc(*resampled), [0.025, 0.975])
-    interval = pb.ConfidenceInterval(low=low, high=high, method=_METHOD)
-    return pb.Metric(name="auroc", value=float(auroc(positive, negative)), interval=interval)
+def _macro_auroc(probabilities: Floats, one_hot: NDArray[np.bool_]) -> float:
+    """Mean over the classes of the area of each against the rest."""
+    positives = one_hot.sum(axis=0)
+    sums = (rankdata(probabilities, axis=0) * one_hot).sum(axis=0) - positives * (positives + 1) / 2
+    return float((sums / (positives * (len(one_hot) - positives))).mean())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.classification_metrics import classification_metrics
 
 Floats = NDArray[np.float64]
@@ -18,14 +19,14 @@ Predicted = Mapping[str, tuple[Floats, Labels]]
 
 
 def plot_classification(
-    predicted: Predicted, names: Sequence[str], points: Mapping[str, float], folder: Path
+    predicted: Predicted, names: Sequence[str], points: Sequence[pb.OperatingPoint], folder: Path
 ) -> list[Path]:
-    """Writes roc.png, confusion.png and calibration.png.
+    """Writes roc.png, confusion.png, calibration.png and, with two classes, decision_curve.png.
 
     Args:
         predicted: For each split, probabilities and labels; the confusion matrix is that of the last split.
         names: Of the classes.
-        points: Thresholds on the second class to mark, by name; the first one decides in the confusion matrix.
+        points: Thresholds on the second class to mark; the first one decides in the confusion matrix.
         folder: Where to.
 
     Returns:
@@ -36,6 +37,8 @@ def plot_classification(
         "confusion": _confusion(predicted, names, points),
         "calibration": _calibration(predicted, names),
     }
+    if len(names) == 2:
+        figures["decision_curve"] = _decision_curve(predicted, names)
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
@@ -44,7 +47,7 @@ def plot_classification(
     return paths
 
 
-def _roc(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]) -> Figure:
+def _roc(predicted: Predicted, names: Sequence[str], points: Sequence[pb.OperatingPoint]) -> Figure:
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", label="chance")
@@ -54,9 +57,9 @@ def _roc(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]
             area = classification_metrics(probabilities, labels, None)[0]
             interval = f"[{area.interval.low:.3f}, {area.interval.high:.3f}]"
             (line,) = axes.plot(false, true, label=f"{split}, n = {len(labels)}: AUC {area.value:.3f} {interval}")
-            for (name, threshold), marker in zip(points.items(), "osD^", strict=False):
-                at = np.flatnonzero(thresholds >= threshold)[-1]
-                text = f"{split}, {name} (p ≥ {threshold:.3f})"
+            for point, marker in zip(points, "osD^v", strict=False):
+                at = np.flatnonzero(thresholds >= point.threshold)[-1]
+                text = f"{split}, {point.name} (p ≥ {point.threshold:.3f})"
                 axes.plot(false[at], true[at], marker, color=line.get_color(), label=text)
         axes.set_title(f"ROC curve of {names[1]}; 95 % intervals by bootstrap")
     else:
@@ -70,12 +73,13 @@ def _roc(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]
     return figure
 
 
-def _confusion(predicted: Predicted, names: Sequence[str], points: Mapping[str, float]) -> Figure:
+def _confusion(predicted: Predicted, names: Sequence[str], points: Sequence[pb.OperatingPoint]) -> Figure:
     split, (probabilities, labels) = list(predicted.items())[-1]
     decision, rule = probabilities.argmax(axis=1), "most probable class"
     if points:
-        name, threshold = next(iter(points.items()))
-        decision, rule = (probabilities[:, 1] >= threshold).astype(np.int64), f"{name}, p ≥ {threshold:.3f}"
+        threshold = points[0].threshold
+        decision = (probabilities[:, 1] >= threshold).astype(np.int64)
+        rule = f"{points[0].name}, p ≥ {threshold:.3f}"
     counts = confusion_matrix(labels, decision, labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3 + 0.6 * max(len(names), 3)
@@ -113,6 +117,28 @@ def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
     upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins, 95 % intervals (Wilson)")
     upper.legend(loc="upper left")
     lower.set(xlabel=f"predicted {what}", ylabel="number", yscale="log")
+    return figure
+
+
+def net_benefit(scores: Floats, labels: Labels, threshold: float) -> float:
+    """True positives less false ones at the odds of the threshold, as parts of all (Vickers & Elkin 2006)."""
+    positive = scores >= threshold
+    true, false = (positive & (labels == 1)).mean(), (positive & (labels == 0)).mean()
+    return float(true - false * threshold / (1 - threshold))
+
+
+def _decision_curve(predicted: Predicted, names: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    thresholds = np.linspace(0.01, 0.99, 99)
+    for index, (split, (probabilities, labels)) in enumerate(predicted.items()):
+        curves = {"model": probabilities[:, 1], f"all {names[1]}": np.ones(len(labels))}
+        for (name, scores), style in zip(curves.items(), "-:", strict=True):
+            benefits = [net_benefit(scores, labels, threshold) for threshold in thresholds]
+            axes.plot(thresholds, benefits, f"C{index}{style}", label=f"{split}, n = {len(labels)}: {name}")
+    axes.axhline(0, color="0.7", linestyle=":", label=f"all {names[0]}")
+    axes.set(xlabel="threshold on the probability", ylabel="net benefit", ylim=(-0.05, None), title="Decision curve")
+    axes.legend(fontsize="small")
     return figure
 
 

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
+from medserve_training.source import Source
 
 # Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
 
@@ -58,16 +59,24 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
-    verify = commands.add_parser("verify", parents=[data], help="recompute a model's figures from its ONNX file")
-    verify.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
-    verify.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
-    verify.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    file = argparse.ArgumentParser(add_help=False, parents=[data])
+    file.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
+    file.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
+    file.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+
+    evaluate = commands.add_parser("evaluate", parents=[file], help="put a model's figures on its test split into it")
+    evaluate.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder for predictions and plots (default: runs)"
+    )
+    evaluate.add_argument(
+        "--unfamiliar", metavar="SPEC", help="pictures that are none of the model's, to try novelty on"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+    verify = commands.add_parser("verify", parents=[file], help="recompute a model's figures from its ONNX file")
     verify.set_defaults(run=_verify)
 
-    quantize = commands.add_parser("quantize", parents=[data], help="write a variant that computes in 8-bit integers")
-    quantize.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
-    quantize.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
-    quantize.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    quantize = commands.add_parser("quantize", parents=[file], help="write a variant that computes in 8-bit integers")
     quantize.add_argument("--output", type=Path, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)")
     quantize.add_argument("--rows", type=_count, default=512, help="training pictures to calibrate on (default: 512)")
     quantize.add_argument(
@@ -98,7 +107,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.fit import Places, fit  # noqa: PLC0415
+    from medserve_training.fit import fit  # noqa: PLC0415
+    from medserve_training.places import Places  # noqa: PLC0415
 
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
@@ -107,18 +117,38 @@ def _fit(options: argparse.Namespace) -> int:
     console = Console()
     figures = fit(recipe, places, fabric, console)
     if figures:
-        table = Table("figure", "value", title=recipe.manifest.title)
-        for name, value in figures.items():
-            table.add_row(name, f"{value:.4f}")
-        console.print(table)
+        _print_figures(console, figures, recipe.manifest.title)
         console.print(f"Metrics and plots are in {places.report}/.")
     return 0
+
+
+def _print_figures(console: Console, figures: Mapping[str, float], title: str) -> None:
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from medserve_training.evaluate import evaluate  # noqa: PLC0415
+    from medserve_training.manifest import read_manifest  # noqa: PLC0415
+
+    folder = options.runs / read_manifest(options.model).name
+    figures = evaluate(_source(options), folder, options.unfamiliar)
+    console = Console()
+    _print_figures(console, figures, str(options.model))
+    console.print(f"Predictions and plots are in {folder}/.")
+    return 0
+
+
+def _source(options: argparse.Namespace) -> Source:
+    return Source(options.model, options.data, options.recipe, options.data_dir)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from medserve_training.verify import TOLERANCE, verify  # noqa: PLC0415
 
-    comparisons = verify(options.model, options.data, options.recipe, options.data_dir)
+    comparisons = verify(_source(options))
     table = Table("figure", "manifest", "recomputed", "", title=str(options.model))
     for entry in comparisons:
         stated, recomputed = (

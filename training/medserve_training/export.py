@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,20 +17,20 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed
-from medserve_training.reference import reference_deviation, reference_input
+from medserve_training.reference import answers, reference_deviation, reference_input
 
 OPSET = 18
 # Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
 LARGEST_DEVIATION = 1e-5
 
 
-def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelProto:
-    """Exports a model with one input, named as its argument, and one output, with a free batch axis.
+def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Exports a model with one input, named as its argument, with a free batch axis.
 
     Args:
         model: In evaluation mode on the CPU.
         example: Two rows of input.
-        output: Name of the output.
+        outputs: Names of the outputs.
 
     Returns:
         The checked graph, without anything of the exporter's or of this machine in it.
@@ -42,7 +42,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, output: str) -> onnx.ModelP
             (example,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            output_names=[output],
+            output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
         )
@@ -76,19 +76,15 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def deviation(model: nn.Module, exported: NDArray[np.float32], rows: NDArray[np.uint8] | NDArray[np.float32]) -> float:
-    """Largest absolute difference between PyTorch's output for the rows and ONNX Runtime's.
+def deviation(model: nn.Module, exported: NDArray[np.floating], rows: NDArray[np.uint8] | NDArray[np.float32]) -> float:
+    """Largest absolute difference between PyTorch's first output for the rows and ONNX Runtime's.
 
     Args:
         model: As it was exported.
         exported: ONNX Runtime's output.
         rows: The input.
     """
-    model.eval()
-    with torch.no_grad():
-        batches = torch.split(torch.from_numpy(rows), 256)
-        expected = torch.cat([model(batch) for batch in batches]).numpy()
-    return float(np.abs(expected - exported).max())
+    return float(np.abs(answers(model, rows) - exported).max())
 
 
 def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:

@@ -32,7 +32,24 @@ def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Image
     Raises:
         UserError: The data is missing, broken or does not fit the task.
     """
-    kind, _, place = recipe.data.spec.partition(":")
+    spec = recipe.data.spec
+    parts = {name: _bring_to_task(images, task, spec) for name, images in _read(spec, task, data_dir).items()}
+    return drop_shared(cut(parts, recipe.split, recipe.seed))
+
+
+def load_pictures(spec: str, task: ImageTask, data_dir: Path) -> NDArray[np.uint8]:
+    """The pictures of some other data, without their classes: those of its test split where it has one.
+
+    Raises:
+        UserError: The data is missing or broken, or of another colour than the task's.
+    """
+    parts = _read(spec, task, data_dir)
+    pixels = parts.get("test", parts["train"]).pixels
+    return _resize(pixels, task, spec)
+
+
+def _read(spec: str, task: ImageTask, data_dir: Path) -> dict[str, Images]:
+    kind, _, place = spec.partition(":")
     readers: dict[str, Callable[[], dict[str, Images]]] = {
         "medmnist": lambda: read_medmnist(place, data_dir),
         "idx": lambda: read_idx_folder(Path(place)),
@@ -41,11 +58,9 @@ def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Image
     }
     if kind not in readers:
         raise UserError(
-            f"data spec {recipe.data.spec!r}: expected medmnist:NAME, idx:FOLDER, digits or folder:PATH "
-            f"for the task {task.kind!r}",
+            f"data spec {spec!r}: expected medmnist:NAME, idx:FOLDER, digits or folder:PATH for the task {task.kind!r}",
         )
-    parts = {name: _bring_to_task(images, task, recipe.data.spec) for name, images in readers[kind]().items()}
-    return drop_shared(cut(parts, recipe.split, recipe.seed))
+    return readers[kind]()
 
 
 def read_medmnist(name: str, data_dir: Path) -> dict[str, Images]:
@@ -185,9 +200,12 @@ def _bring_to_task(images: Images, task: ImageTask, spec: str) -> Images:
     pixels, labels = images
     if len(pixels) == 0 or labels.min() < 0 or labels.max() >= len(task.labels):
         raise UserError(f"{spec}: expected the classes 0 to {len(task.labels) - 1}, as task.labels says")
+    return Images(_resize(pixels, task, spec), labels)
+
+
+def _resize(pixels: NDArray[np.uint8], task: ImageTask, spec: str) -> NDArray[np.uint8]:
     if pixels.shape[3] != task.channels:
         raise UserError(f"{spec}: has {pixels.shape[3]} channels, but task.color is {task.color!r}")
-    if pixels.shape[1:3] != (task.height, task.width):
-        pictures = (Image.fromarray(picture.squeeze()) for picture in pixels)
-        pixels = np.stack([_fit(picture, task) for picture in pictures])
-    return Images(pixels, labels)
+    if pixels.shape[1:3] == (task.height, task.width):
+        return pixels
+    return np.stack([_fit(Image.fromarray(picture.squeeze()), task) for picture in pixels])

@@ -27,9 +27,14 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
 def predict(
     session: onnxruntime.InferenceSession,
     rows: NDArray[np.uint8] | NDArray[np.float32],
+    output: str | None = None,
     batch_size: int = 256,
 ) -> NDArray[np.float32]:
-    """The only output of a model with one input, for all rows, batch by batch."""
+    """One output of a model with one input, by default the first, for all rows, batch by batch."""
     name = session.get_inputs()[0].name
+    wanted = [output or session.get_outputs()[0].name]
+    options = onnxruntime.RunOptions()
+    # Otherwise everything is computed, wanted or not.
+    options.only_execute_path_to_fetches = True
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
+    return np.concatenate([session.run(wanted, {name: batch}, options)[0] for batch in batches])

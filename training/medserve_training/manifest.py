@@ -18,14 +18,28 @@ from medserve_training.splits import Images, Patients, fingerprint
 
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1
+NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean over the members"
+# On which a file is measured; figures of cross-validation and external cohorts are of its recipe.
+SPLITS = ("validation", "test")
+RISK_NOVELTY = "Mahalanobis distance of the encoded covariates"
 
 _COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
 _CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
 _RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
 
 
-def image_manifest(recipe: Recipe, task: ImageTask, train: Images) -> pb.Manifest:
-    """The manifest of an image classifier, before its quality is measured."""
+def image_manifest(
+    recipe: Recipe, task: ImageTask, train: Images, calibration: pb.Calibration | None, graph: onnx.GraphProto
+) -> pb.Manifest:
+    """The manifest of an image classifier, before its quality is measured.
+
+    Args:
+        recipe: What was trained.
+        task: Its task.
+        train: The training split.
+        calibration: How the probabilities were calibrated.
+        graph: Its outputs are described, as far as they are there.
+    """
     manifest = _common(recipe, train)
     manifest.image_classification.CopyFrom(
         pb.ImageClassificationTask(
@@ -37,9 +51,28 @@ def image_manifest(recipe: Recipe, task: ImageTask, train: Images) -> pb.Manifes
                 resampling=_RESAMPLINGS[task.resampling],
             ),
             labels=task.labels,
+            calibration=calibration,
+            members=recipe.training.members,
         ),
     )
+    _describe_outputs(manifest.image_classification, graph)
     return manifest
+
+
+def _describe_outputs(task: pb.ImageClassificationTask, graph: onnx.GraphProto) -> None:
+    for output in graph.output:
+        shape = [entry.dim_value for entry in output.type.tensor_type.shape.dim]
+        kind, _, layer = output.name.partition(".")
+        match kind:
+            case "novelty":
+                task.novelty.method = NOVELTY
+            case "class_activation":
+                task.class_activation.height, task.class_activation.width = shape[2:]
+            case "feature_map":
+                size = pb.MapSize(height=shape[2], width=shape[3])
+                task.feature_maps.append(pb.FeatureMap(layer=layer, channels=shape[1], size=size))
+            case _:
+                pass
 
 
 def risk_manifest(
@@ -56,6 +89,8 @@ def risk_manifest(
             horizons=[pb.Horizon(label=horizon.label, time=horizon.time) for horizon in task.horizons],
             risk_groups=[pb.RiskGroup(label=label) for label in task.risk_groups],
             reference_horizon=task.reference_horizon,
+            members=recipe.training.members,
+            novelty=pb.Novelty(method=RISK_NOVELTY),
         ),
     )
     set_covariates(manifest.patient_risk, covariates)
@@ -145,11 +180,15 @@ def read_manifest(path: Path) -> pb.Manifest:
 
 
 def figures(manifest: pb.Manifest) -> dict[str, float]:
-    """Every measured number of a manifest, by a readable name."""
+    """Every number of a manifest that is measured on the file itself and its data, by a readable name."""
     found: dict[str, float] = {}
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):
             found[f"operating point {point.name}: {name}"] = getattr(point, name)
+    kind = manifest.WhichOneof("task")
+    if kind is not None and getattr(manifest, kind).HasField("novelty"):
+        novelty = getattr(manifest, kind).novelty
+        found |= {"novelty: threshold": novelty.threshold, "novelty: false alarms": novelty.false_alarms}
     for feature in manifest.patient_risk.features:
         if feature.WhichOneof("missing") == "imputed_as":
             found[f"{feature.name}: imputed as"] = feature.imputed_as
@@ -159,17 +198,19 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for group in manifest.patient_risk.risk_groups:
         found[f"risk group {group.label}: risk below"] = group.risk_below
     for evaluation in manifest.evaluations:
-        found |= _evaluation_figures(evaluation)
+        if evaluation.split in SPLITS:
+            found |= _evaluation_figures(evaluation)
     if manifest.HasField("quantization"):
         found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
     return found
 
 
 def _evaluation_figures(evaluation: pb.Evaluation) -> dict[str, float]:
-    found: dict[str, float] = {f"{evaluation.split}: size": evaluation.size}
+    part = f"{evaluation.split}, {evaluation.subgroup}" if evaluation.subgroup else evaluation.split
+    found: dict[str, float] = {f"{part}: size": evaluation.size}
     for metric in evaluation.metrics:
-        found[f"{evaluation.split}: {metric.name}"] = metric.value
+        found[f"{part}: {metric.name}"] = metric.value
         if metric.HasField("interval"):
-            found[f"{evaluation.split}: {metric.name}, low"] = metric.interval.low
-            found[f"{evaluation.split}: {metric.name}, high"] = metric.interval.high
+            found[f"{part}: {metric.name}, low"] = metric.interval.low
+            found[f"{part}: {metric.name}, high"] = metric.interval.high
     return found

@@ -28,7 +28,7 @@ from medserve_training.export import save, strip
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
-from medserve_training.measure import measure_images, validation_metric
+from medserve_training.measure_images import measure_images, validation_metric
 from medserve_training.origin import hold_to_training_data, recipe_of
 from medserve_training.recipe import ImageTask
 from medserve_training.reference import made_up_images, reference_deviation, reference_input
@@ -240,14 +240,12 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no
         return next(self._feeds, None)
 
 
-def _measured(source: Source, model: bytes) -> tuple[pb.Manifest, NDArray[np.float32]]:
+def _measured(source: Source, model: bytes) -> tuple[pb.Manifest, NDArray[np.float64]]:
     """The source's manifest with a model's own figures, and the model's probabilities on validation."""
     manifest = pb.Manifest()
     manifest.CopyFrom(source.manifest)
-    session = open_session(model)
-    output = source.data.map(lambda rows: predict(session, rows.pixels))
-    measure_images(manifest, output, source.data)
-    return manifest, output.validation
+    output = measure_images(manifest, open_session(model), source.data, ["validation"])
+    return manifest, output["validation"]
 
 
 def _method(percentile: float, training_rows: int, all_rows: int) -> str:

@@ -10,11 +10,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from medserve_training.errors import UserError
-from medserve_training.strict_toml import STRICT, Several, build, parse_toml
+from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
+from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml
+from medserve_training.training_settings import Augmentation, Training
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,14 +34,17 @@ class Split:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Training:
-    """How the weights are found. `patience` is a number of epochs without a better validation loss, or absent."""
+class Calibration:
+    """The methods of which the one that holds best on validation is taken; the first wins a tie."""
 
-    epochs: Count
-    batch_size: Count
-    learning_rate: Positive
-    loss: Literal["cross-entropy", "binary-cross-entropy", "logistic-hazard"]
-    patience: Count | None = None
+    methods: Several[Literal["none", "temperature", "isotonic"]] = ("none", "temperature", "isotonic")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Export:
+    """What the file answers beside its probabilities: the outputs of these layers of an image network's trunk."""
+
+    feature_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,7 +87,8 @@ class Horizon:
 class SurvivalTask:
     """Covariates to a survival curve over `intervals` intervals of length `interval`, in the data's unit of time.
 
-    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon.
+    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon. Figures are also
+    given for subgroups: each category, or the halves of a number around its training median.
     """
 
     kind: Literal["survival"]
@@ -93,6 +97,7 @@ class SurvivalTask:
     horizons: Several[Horizon]
     reference_horizon: str
     risk_groups: Several[str]
+    subgroups: tuple[str, ...] = ()
 
     @property
     def curve_times(self) -> tuple[float, ...]:
@@ -118,10 +123,11 @@ class StatusTask:
     kind: Literal["status"]
 
 
+# By task: the networks and losses that go with it.
 _FITTING = {
-    "image-classification": ("baseline-cnn", "cross-entropy"),
-    "survival": ("baseline-risk-cnn", "logistic-hazard"),
-    "status": ("baseline-risk-cnn", "binary-cross-entropy"),
+    "image-classification": (names(ImageNetwork), ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"]),
+    "survival": (names(RiskNetwork), ["logistic-hazard", "cox"]),
+    "status": (names(RiskNetwork), ["binary-cross-entropy"]),
 }
 
 
@@ -130,22 +136,33 @@ class Recipe:
     """A recipe. The seed decides the split, the first weights and the order of the batches."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-    network: Literal["baseline-cnn", "baseline-risk-cnn"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: Data
+    network: Annotated[ImageNetwork | RiskNetwork, Field(discriminator="name")]
     training: Training
     manifest: Texts
     task: Annotated[ImageTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
     split: Split = Split()
+    augmentation: Augmentation | None = None
+    calibration: Calibration = Calibration()
+    export: Export = Export()
 
     def __post_init__(self) -> None:
-        """Holds network and loss to the task."""
-        network, loss = _FITTING[self.task.kind]
-        if (self.network, self.training.loss) != (network, loss):
+        """Holds network, loss and augmentation to the task."""
+        networks, losses = _FITTING[self.task.kind]
+        if self.network.name not in networks or self.training.loss not in losses:
             raise ValueError(
-                f"the task {self.task.kind!r} goes with network {network!r} and training.loss {loss!r}, "
-                f"not with {self.network!r} and {self.training.loss!r}",
+                f"the task {self.task.kind!r} goes with network.name {_one_of(networks)} and training.loss "
+                f"{_one_of(losses)}, not with {self.network.name!r} and {self.training.loss!r}",
             )
+        if self.training.loss == "binary-cross-entropy" and len(getattr(self.task, "labels", "ab")) != 2:
+            raise ValueError("training.loss 'binary-cross-entropy' needs two task.labels; use 'cross-entropy'")
+        if self.augmentation is not None and self.task.kind != "image-classification":
+            raise ValueError(f"augmentation changes pictures; the task {self.task.kind!r} has none")
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    return " or ".join(repr(choice) for choice in choices)
 
 
 def recipe_names() -> list[str]:

@@ -26,15 +26,14 @@ def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[p
         size = manifest.image_classification.input
         channels = 3 if size.color_space == pb.COLOR_SPACE_RGB else 1
         pixels = made_up_images(size.height, size.width, channels, random)
-        answers = _answers(model, pixels)
         return [
             pb.ReferenceRow(pixels=row.tobytes(), probabilities=answer)
-            for row, answer in zip(pixels, answers, strict=True)
+            for row, answer in zip(pixels, answers(model, pixels).tolist(), strict=True)
         ]
     features = made_up_patients(manifest.patient_risk.features, random)
     return [
         pb.ReferenceRow(features=row, probabilities=answer)
-        for row, answer in zip(features.tolist(), _answers(model, features), strict=True)
+        for row, answer in zip(features.tolist(), answers(model, features).tolist(), strict=True)
     ]
 
 
@@ -102,8 +101,11 @@ def _made_up_covariate(feature: pb.Feature, random: np.random.Generator) -> NDAr
     return values.round() if feature.numeric.integer else values
 
 
-def _answers(model: nn.Module, rows: Pixels | Floats) -> list[list[float]]:
+@torch.no_grad()
+def answers(model: nn.Module, rows: Pixels | Floats) -> Floats:
+    """PyTorch's first output for some rows, batch by batch."""
     model.eval()
-    with torch.no_grad():
-        answers: list[list[float]] = model(torch.from_numpy(rows)).tolist()
-    return answers
+    outputs = [model(batch) for batch in torch.split(torch.from_numpy(rows), 256)]
+    first = [output if isinstance(output, torch.Tensor) else output[0] for output in outputs]
+    result: Floats = torch.cat(first).numpy()
+    return result

@@ -1,17 +1,13 @@
-"""Figures of survival models, by scikit-survival, with bootstrap intervals."""
+"""Figures of survival models, by scikit-survival and as in `risk_calibration`, with bootstrap intervals."""
 
 import numpy as np
 from numpy.typing import NDArray
-from sksurv.metrics import (
-    concordance_index_censored,
-    concordance_index_ipcw,
-    cumulative_dynamic_auc,
-    integrated_brier_score,
-)
+from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, cumulative_dynamic_auc
 from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
+from medserve_training.risk_calibration import calibration_slope, censor_after, d_calibration, observed_to_expected
 from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
@@ -23,16 +19,13 @@ _SEED = 0
 
 
 def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> list[pb.Metric]:
-    """All figures of one split.
+    """All figures of one split: those of `discrimination` and `calibration`, with intervals, and D-calibration.
 
-    Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
-    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the concordances rank the risk at the
-    reference horizon; censoring weights come from the training split. A figure that a split can't give, for want of an
-    event, is left out.
+    A figure that a split can't give, for want of an event, is left out.
 
     Args:
         survival: Predicted, [n, curve times].
-        train: The training split, for the distribution of censoring.
+        train: The patients whose censoring is that of the split's: the training split, or the split itself.
         rows: The patients that were predicted.
         task: Gives times and horizons.
 
@@ -45,7 +38,6 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
             f"the training split was followed for {train.times.max():g} {task.time_unit}, but the last horizon is at "
             f"{end:g}; choose earlier horizons in the recipe",
         )
-    train, rows = _censor_after(end, train), _censor_after(end, rows)
     figures = _figures(survival, train, rows, task)
     random = np.random.default_rng(_SEED)
     resamples = []
@@ -53,11 +45,53 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
         index = _resample(rows.events, random)
         resamples.append(list(_figures(survival[index], train, take(rows, index), task).values()))
     lows, highs = np.nanquantile(np.array(resamples), [0.025, 0.975], axis=0)
-    return [
+    metrics = [
         pb.Metric(name=name, value=value, interval=pb.ConfidenceInterval(low=low, high=high, method=_METHOD))
         for (name, value), low, high in zip(figures.items(), lows, highs, strict=True)
         if not np.isnan(value)
     ]
+    p_value = d_calibration(survival, np.array(task.curve_times), rows)
+    return [*metrics, pb.Metric(name="d_calibration_p_value", value=p_value)]
+
+
+def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
+    """How well risks are ordered, and Brier's score.
+
+    Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
+    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the concordances rank the risk at the
+    reference horizon; the Brier score is integrated from 0 to the last horizon over the curve's times, and divided by
+    it. Arguments as for `risk_metrics`.
+    """
+    end = max(horizon.time for horizon in task.horizons)
+    train, rows = censor_after(end, train), censor_after(end, rows)
+    train_outcome = Surv.from_arrays(train.events, train.times)
+    outcome = Surv.from_arrays(rows.events, rows.times)
+    risk = reference_risk(survival, task)
+    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end])
+    scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+    figures = {
+        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0],
+        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0],
+        # At time 0 everybody is known to be there: the score is 0.
+        "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end,
+    }
+    for horizon in task.horizons:
+        risk = risk_at(survival, task, horizon.time)
+        # Without an event so far there is nobody to rank: some resamples have none by the first horizon.
+        defined = (rows.events & (rows.times <= horizon.time)).any()
+        areas = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])[0] if defined else [np.nan]
+        figures[f"auroc_{_name(horizon)}"] = areas[0]
+    return {name: float(value) for name, value in figures.items()}
+
+
+def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
+    """Slope and observed/expected of the risk at each horizon; arguments as for `risk_metrics`."""
+    found = {}
+    for horizon in task.horizons:
+        risk = risk_at(survival, task, horizon.time)
+        found[f"calibration_slope_{_name(horizon)}"] = calibration_slope(risk, rows, horizon.time)
+        found[f"observed_to_expected_{_name(horizon)}"] = observed_to_expected(risk, rows, horizon.time)
+    return found
 
 
 def risk_at(survival: Floats, task: pb.PatientRiskTask, time: float) -> Floats:
@@ -72,30 +106,11 @@ def reference_risk(survival: Floats, task: pb.PatientRiskTask) -> Floats:
 
 
 def _figures(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
-    train_outcome = Surv.from_arrays(train.events, train.times)
-    outcome = Surv.from_arrays(rows.events, rows.times)
-    risk = reference_risk(survival, task)
-    end = max(horizon.time for horizon in task.horizons)
-    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end])
-    columns = np.isin(task.curve_times, grid)
-    figures = {
-        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0],
-        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0],
-        "integrated_brier_score": integrated_brier_score(train_outcome, outcome, survival[:, columns], grid),
-    }
-    for horizon in task.horizons:
-        risk = risk_at(survival, task, horizon.time)
-        # Without an event so far there is nobody to rank: some resamples have none by the first horizon.
-        defined = (rows.events & (rows.times <= horizon.time)).any()
-        areas = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])[0] if defined else [np.nan]
-        figures[f"auroc_{horizon.label.replace(' ', '_')}"] = areas[0]
-    return {name: float(value) for name, value in figures.items()}
+    return discrimination(survival, train, rows, task) | calibration(survival, rows, task)
 
 
-def _censor_after(end: float, rows: Patients) -> Patients:
-    """Ends follow-up just after `end`: no figure up to `end` changes, and the weights stay within follow-up."""
-    later = rows.times > end
-    return Patients(rows.features, np.where(later, end * 1.001, rows.times), rows.events & ~later)
+def _name(horizon: pb.Horizon) -> str:
+    return horizon.label.replace(" ", "_")
 
 
 def _resample(events: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.intp]:

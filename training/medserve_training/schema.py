@@ -10,6 +10,18 @@ from medserve_training.strict_toml import STRICT, Several, build, parse_toml
 
 
 @dataclass(frozen=True, config=STRICT)
+class Transform:
+    """One way in which a number x enters a network with clinical encoding.
+
+    "linear" is x, "below" is min(x, parameter), "square" is (x - parameter)², "log" is ln(x + parameter) and
+    "exponential" is exp(parameter · x); all are standardised afterwards.
+    """
+
+    kind: Literal["linear", "below", "square", "log", "exponential"]
+    parameter: float = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
 class Number:
     """A numeric covariate: `minimum` and `maximum` are the limits of what can be true, in `unit`."""
 
@@ -21,6 +33,15 @@ class Number:
     maximum: float
     integer: bool = False
     required: bool = False
+    transforms: tuple[Transform, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a logarithm of what may be 0 or less."""
+        for transform in self.transforms:
+            if transform.kind == "log" and self.minimum + transform.parameter <= 0:
+                raise ValueError(
+                    f"{self.name!r} may be {self.minimum:g}, where ln(x + {transform.parameter:g}) is not defined"
+                )
 
 
 @dataclass(frozen=True, config=STRICT)

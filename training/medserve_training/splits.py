@@ -41,6 +41,11 @@ class Splits(Generic[Part]):
     validation: Part
     test: Part
 
+    def part(self, name: str) -> Part:
+        """One of the three, by its name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return parts[name]
+
     def map(self, function: Callable[[Part], Other]) -> "Splits[Other]":
         """The function's result for each part."""
         return Splits(function(self.train), function(self.validation), function(self.test))

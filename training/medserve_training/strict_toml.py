@@ -15,6 +15,8 @@ STRICT = ConfigDict(strict=True, extra="forbid")
 T = TypeVar("T")
 # At least one; TOML has arrays only, but what is frozen holds tuples.
 Several = Annotated[tuple[T, ...], Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 def parse_toml(text: str, source: str) -> dict[str, object]:

@@ -1,0 +1,97 @@
+"""Evaluates a model file on its test split: the only command that looks at it."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.classification_plots import plot_classification
+from medserve_training.export import save
+from medserve_training.image_data import load_pictures
+from medserve_training.inference import open_session, predict
+from medserve_training.manifest import figures
+from medserve_training.model_file import Measured, measure_again
+from medserve_training.recipe import ImageTask
+from medserve_training.risk_plots import plot_risk
+from medserve_training.source import Source
+from medserve_training.splits import Images, Patients, Splits
+
+Pixels = NDArray[np.uint8]
+SPLITS = ("validation", "test")
+
+
+def evaluate(source: Source, report: Path, unfamiliar: str | None) -> dict[str, float]:
+    """Writes a model's figures on its test split into its manifest, and predictions and plots into a folder.
+
+    Args:
+        source: The model file, which is replaced, and its data.
+        report: The folder; gets predictions.npz (with probabilities and labels, or survival, times and events, of
+            validation and test), evaluation.json and plots.
+        unfamiliar: Data spec of pictures that are none of the model's; its novelty score is tried on them.
+
+    Returns:
+        The figures, by name.
+
+    Raises:
+        UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
+    """
+    measured = measure_again(source, SPLITS)
+    save(onnx.load(source.path), measured.fresh, source.path)
+    found = figures(measured.fresh)
+    report.mkdir(parents=True, exist_ok=True)
+    if isinstance(measured.recipe.task, ImageTask):
+        images = cast("Splits[Images]", measured.data)
+        _report_images(measured, images, report)
+        if measured.fresh.image_classification.HasField("novelty"):
+            others = None if unfamiliar is None else load_pictures(unfamiliar, measured.recipe.task, source.data_dir)
+            found |= alarms(source.path, measured.fresh, images.test.pixels, others)
+    else:
+        _report_patients(measured, cast("Splits[Patients]", measured.data), report)
+    (report / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def alarms(path: Path, manifest: pb.Manifest, test: Pixels, others: Pixels | None) -> dict[str, float]:
+    """How often the novelty score warns, as parts of 1.
+
+    Args:
+        path: The model file.
+        manifest: Its manifest, with a novelty threshold.
+        test: Pictures on which a warning is wrong.
+        others: Pictures that are none of the model's.
+    """
+    session, random = open_session(path), np.random.default_rng(0)
+    pictures = {
+        "test": test,
+        "test, inverted": 255 - test,
+        "noise": random.integers(0, 256, test.shape, dtype=np.uint8),
+        **({} if others is None else {"other data": others}),
+    }
+    threshold = manifest.image_classification.novelty.threshold
+    return {
+        f"novelty warnings: {name}": float((predict(session, rows, "novelty") > threshold).mean())
+        for name, rows in pictures.items()
+    }
+
+
+def _report_images(measured: Measured, data: Splits[Images], folder: Path) -> None:
+    task = measured.fresh.image_classification
+    predicted = {split: (output, data.part(split).labels) for split, output in measured.output.items()}
+    plot_classification(predicted, task.labels, task.operating_points, folder)
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for split, (probabilities, labels) in predicted.items():
+        arrays |= {f"{split}_probabilities": probabilities, f"{split}_labels": labels}
+    np.savez(folder / "predictions.npz", allow_pickle=False, **arrays)
+
+
+def _report_patients(measured: Measured, data: Splits[Patients], folder: Path) -> None:
+    plot_risk(measured.output["test"], data.test, "test", measured.fresh.patient_risk, folder)
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for split, survival in measured.output.items():
+        rows = data.part(split)
+        arrays |= {f"{split}_survival": survival, f"{split}_times": rows.times, f"{split}_events": rows.events}
+    np.savez(folder / "predictions.npz", allow_pickle=False, **arrays)

@@ -1,0 +1,76 @@
+"""From an image recipe to an ONNX file, a metrics file and plots."""
+
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from medserve_training.augmentation import augment
+from medserve_training.calibration import choose_calibration
+from medserve_training.classification_plots import plot_classification
+from medserve_training.errors import UserError
+from medserve_training.export import deviation as largest_difference
+from medserve_training.export import to_onnx, write
+from medserve_training.image_data import load_images
+from medserve_training.inference import open_session
+from medserve_training.manifest import figures, image_manifest
+from medserve_training.measure_images import measure_images
+from medserve_training.network_settings import ImageNetwork
+from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
+from medserve_training.networks.image_network import ImageNetwork as BuiltNetwork
+from medserve_training.networks.novelty import Mahalanobis
+from medserve_training.places import Places
+from medserve_training.recipe import ImageTask, Recipe
+from medserve_training.reference import answers, reference_rows
+from medserve_training.report import write_report
+from medserve_training.train import tensors, train_members
+
+
+def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+    """Trains an image classifier; arguments and errors are those of `fit`."""
+    data = load_images(recipe, task, places.data_dir)
+    pixels = data.train.pixels
+    mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
+    outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
+
+    settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
+
+    def build() -> ImageClassifier:
+        network = image_network(settings, (task.channels, task.height, task.width), outputs)
+        # With the channels last, convolutions train a quarter faster on CPUs.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its types
+        return ImageClassifier(network, mean, deviation)
+
+    _find_layers(build().network, recipe)
+    change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
+    rows = data.map(lambda part: tensors(part.pixels, part.labels))
+    members, history = train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
+    if not fabric.is_global_zero:
+        return {}
+    validation = answers(ImageGraph(members), data.validation.pixels).astype(np.float64)
+    methods = [method for method in recipe.calibration.methods if method != "isotonic" or len(task.labels) == 2]
+    calibration, described, judged = choose_calibration(methods, validation, data.validation.labels)
+    novelty = [Mahalanobis(member.features(pixels), data.train.labels) for member in members]
+    model = ImageGraph(members, calibration, novelty, recipe.export.feature_maps)
+    graph = to_onnx(model, torch.from_numpy(pixels[:2]), model.names)
+    manifest = image_manifest(recipe, task, data.train, described, graph.graph)
+    output = measure_images(manifest, open_session(graph.SerializeToString()), data, ["validation"])
+    manifest.training.export_deviation = largest_difference(model, output["validation"], data.validation.pixels)
+    manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
+    write(graph, manifest, places.model)
+    worst = {f"calibration {entry.method}: worst error": entry.worst_error for entry in judged}
+    write_report(recipe, history, figures(manifest) | worst, places.report)
+    predicted = {"validation": (output["validation"], data.validation.labels)}
+    plot_classification(predicted, task.labels, manifest.image_classification.operating_points, places.report)
+    return figures(manifest)
+
+
+def _find_layers(network: BuiltNetwork, recipe: Recipe) -> None:
+    """Notices a layer that is not there before training, and not after it."""
+    layers = [name for name, _ in network.trunk.named_children()]
+    for layer in recipe.export.feature_maps:
+        if layer not in layers:
+            raise UserError(f"export.feature_maps: {layer!r} is no layer of {recipe.network.name}: {', '.join(layers)}")

@@ -1,0 +1,55 @@
+"""Thresholds at which a probability becomes a decision, chosen on validation data."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medserve_proto.v1 import manifest_pb2 as pb
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+SENSITIVITIES = (0.95, 0.9, 0.98)
+# What a missed patient costs in false alarms.
+MISS_COSTS = (5,)
+
+
+def sensitivity_specificity(scores: Floats, labels: Labels, threshold: float) -> tuple[float, float]:
+    """Share of the positives (label 1) at or above the threshold, and of the negatives below it."""
+    positive = scores >= threshold
+    return float(positive[labels == 1].mean()), float((~positive)[labels == 0].mean())
+
+
+def operating_points(scores: Floats, labels: Labels, positive_label: str) -> list[pb.OperatingPoint]:
+    """The default first: the highest threshold with a sensitivity of at least 0.95.
+
+    Beside it those for 0.90 and 0.98, Youden's (1950: the largest sum of sensitivity and specificity), and the one
+    with the lowest cost where a missed patient costs as much as five false alarms. A threshold lies halfway between
+    two neighbouring scores, so that no rounding of a score can move a picture over it.
+
+    Args:
+        scores: Probability of the positive label, [n].
+        labels: 0 or 1, [n].
+        positive_label: Its name.
+    """
+    ordered = np.unique(scores)
+    # At 0 everybody is positive.
+    thresholds = np.concatenate([[0.0], (ordered[1:] + ordered[:-1]) / 2])
+    rates = np.array([sensitivity_specificity(scores, labels, threshold) for threshold in thresholds])
+    sensitivity, specificity = rates.T
+    prevalence = labels.mean()
+    chosen = {f"sensitivity-{least:.2f}": np.flatnonzero(sensitivity >= least)[-1] for least in SENSITIVITIES}
+    chosen["youden"] = rates.sum(axis=1).argmax()
+    for cost in MISS_COSTS:
+        spent = cost * prevalence * (1 - sensitivity) + (1 - prevalence) * (1 - specificity)
+        chosen[f"cost-{cost}"] = spent.argmin()
+    return [
+        pb.OperatingPoint(
+            name=name,
+            positive_label=positive_label,
+            threshold=thresholds[index],
+            sensitivity=sensitivity[index],
+            specificity=specificity[index],
+            chosen_on="validation",
+        )
+        for name, index in chosen.items()
+    ]
