@@ -37,7 +37,9 @@ format: .venv-dev/installed
 
 train: .venv-dev/installed
 	.venv-dev/bin/medserve-train fit chest-xray --data-dir $(DATA)
+	.venv-dev/bin/medserve-train evaluate models/chest-xray/1/model.onnx --data medmnist:pneumoniamnist --data-dir $(DATA)
 	.venv-dev/bin/medserve-train fit breast-cancer-risk
+	.venv-dev/bin/medserve-train evaluate models/breast-cancer-risk/1/model.onnx --data gbsg
 
 bench: .venv-dev/installed
 	.venv-dev/bin/medserve-train article-risk

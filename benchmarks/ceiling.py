@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 import onnxruntime as ort
 
+from benchmarks.model import make_model
 from benchmarks.requests import pictures
 from benchmarks.servers import MODEL, ROOT
 
@@ -61,6 +62,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=2.0)
     arguments = parser.parse_args()
+    make_model()
     found = [
         asdict(cost(batch, threads, arguments.seconds))
         for batch, threads in itertools.product(arguments.batches, arguments.threads)

@@ -8,7 +8,7 @@ from benchmarks.servers import PEER_SERVERS
 
 INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} round(s), the servers taking
 turns, {results.seconds:g} s of each load after a warm-up. Figures are medians over the rounds, with the least and the
-most behind them. The model is `models/chest-xray/1/model.onnx` (uint8 pixels in, probabilities out), the same file for
+most behind them. The model is the articles' CNN (uint8 pixels in, probabilities out), the same file for
 all. Each server runs alone, all of its processes count, and each gave ONNX Runtime's probabilities to 1e-4. The load
 comes from one process on the same cores, so that throughput is what server and load reach together; the server's CPU
 time is its own, and noise disturbs it least."""

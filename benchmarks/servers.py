@@ -9,7 +9,8 @@ from typing import Literal
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
-MODEL = ROOT / "models" / "chest-xray" / "1" / "model.onnx"
+MODELS = ROOT / "build" / "benchmark" / "models"
+MODEL = MODELS / "chest-xray" / "1" / "model.onnx"
 
 Protocol = Literal["grpc", "octets", "base64"]
 """The Open Inference Protocol, or the pixels as the body of an HTTP request, or base64 in JSON."""
@@ -187,7 +188,7 @@ def medserve_servers() -> list[Server]:
     """Ours: each transport and provider that this installation has."""
     program = str(Path(sys.executable).parent / "medserve-server")
     usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout  # noqa: S603
-    command = (program, "--models", "{root}/models", "--port", "{port}", "--metrics-port", "0")
+    command = (program, "--models", str(MODELS), "--port", "{port}", "--metrics-port", "0")
     if "--transport" not in usage:
         return [Server("medserve", command, streams=True)]
     servers = [Server("medserve grpcio", (*command, "--transport", "grpcio"), streams=True)]

@@ -12,6 +12,7 @@ import time
 from benchmarks.ceiling import costs_in_a_process
 from benchmarks.environments import missing
 from benchmarks.measure import Shape
+from benchmarks.model import make_model
 from benchmarks.plots import plot
 from benchmarks.report import report
 from benchmarks.results import Results, machine
@@ -44,6 +45,7 @@ def main() -> None:
     if arguments.render:
         results = Results.load(DATA)
     else:
+        make_model()
         if arguments.quick:
             arguments.rounds, arguments.seconds, arguments.warmup = 1, 1.0, 0.5
         servers = [*medserve_servers(), *PEER_SERVERS]

@@ -4,6 +4,7 @@ import argparse
 import itertools
 
 from benchmarks.measure import Shape
+from benchmarks.model import make_model
 from benchmarks.servers import PEER_SERVERS, medserve_servers
 from benchmarks.trials import trial
 
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--warmup", type=float, default=1.0)
     arguments = parser.parse_args()
+    make_model()
     server = next(each for each in (*PEER_SERVERS, *medserve_servers()) if each.name.startswith(arguments.server))
     names = [setting.partition("=")[0] for setting in arguments.settings]
     choices = [setting.partition("=")[2].split(",") for setting in arguments.settings]

@@ -13,7 +13,7 @@ def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: py
     assert main([*arguments, "--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "model" / "model.onnx").is_file()
     assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
-    assert "test: accuracy" in capsys.readouterr().out
+    assert "validation: accuracy" in capsys.readouterr().out
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> None:

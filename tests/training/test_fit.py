@@ -21,7 +21,7 @@ from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
 from medserve_training.network_settings import BaselineCnn
 from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image import ImageClassifier, ImageProbabilities
+from medserve_training.networks.image import ImageClassifier, ImageGraph
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
 from medserve_training.splits import Splits
@@ -75,7 +75,9 @@ def test_a_file_is_one_clean_self_contained_graph(model: str, request: pytest.Fi
 
 def test_the_image_manifest_fits_its_graph(digits_model: Path) -> None:
     session, manifest = open_session(digits_model), read_manifest(digits_model)
-    task, (image,), (probabilities,) = manifest.image_classification, session.get_inputs(), session.get_outputs()
+    task, (image,), outputs = manifest.image_classification, session.get_inputs(), session.get_outputs()
+    probabilities, novelty = outputs
+    assert (novelty.name, novelty.type, novelty.shape) == ("novelty", "tensor(float)", ["batch"])
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["batch", 28, 28, 1])
     assert (task.input.height, task.input.width, len(task.labels)) == (28, 28, 10)
     assert (probabilities.name, probabilities.type, probabilities.shape) == (
@@ -85,7 +87,7 @@ def test_the_image_manifest_fits_its_graph(digits_model: Path) -> None:
     )
     assert manifest.name == manifest.training.recipe == "digits"
     assert not task.operating_points
-    assert [evaluation.split for evaluation in manifest.evaluations] == ["validation", "test"]
+    assert [evaluation.split for evaluation in manifest.evaluations] == ["validation"]
     assert 0 <= manifest.training.export_deviation <= 1e-5
 
 
@@ -112,7 +114,7 @@ def test_a_rows_result_does_not_depend_on_its_batch(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), dtype=np.uint8)
     for session, rows in ((open_session(digits_model), images), (risk_session, patients[:64])):
-        np.testing.assert_allclose(predict(session, rows, size), predict(session, rows, 64), atol=1e-6)
+        np.testing.assert_allclose(predict(session, rows, batch_size=size), predict(session, rows), atol=1e-6)
 
 
 @given(missing=st.sets(st.sampled_from([1, 2, 3, 5, 6, 7])), row=st.integers(0, 102))
@@ -151,7 +153,7 @@ def test_survival_starts_at_one_and_never_rises(risk_session: InferenceSession, 
 def test_metrics_and_plots_are_written(digits_model: Path, risk_model: Path) -> None:
     report = json.loads((digits_model.parent / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert report["recipe"]["training"]["epochs"] == len(report["epochs"]) == 1
-    assert 0.5 < report["figures"]["test: accuracy"] < 1
+    assert 0.5 < report["figures"]["validation: accuracy"] < 1
     for model, names in (
         (digits_model, {"loss", "roc", "confusion", "calibration"}),
         (risk_model, {"loss", "risk_groups", "calibration"}),
@@ -161,9 +163,9 @@ def test_metrics_and_plots_are_written(digits_model: Path, risk_model: Path) -> 
 
 def test_a_graph_that_differs_from_the_network_is_not_written(tmp_path: Path, digits_model: Path) -> None:
     network = baseline_cnn(BaselineCnn("baseline-cnn"), (1, 28, 28), 10)
-    model = ImageProbabilities(ImageClassifier(network, np.zeros(1), np.ones(1)))
+    model = ImageGraph([ImageClassifier(network, np.zeros(1), np.ones(1))])
     pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
-    graph = to_onnx(model, torch.from_numpy(pixels[:2]), "probabilities")
+    graph = to_onnx(model, torch.from_numpy(pixels[:2]), model.names)
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
     manifest = read_manifest(digits_model)

@@ -1,14 +1,26 @@
 import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, softmax
 
-from medserve_training.losses import binary_cross_entropy, cross_entropy, hazard_targets, logistic_hazard
+from medserve_training.losses import (
+    LOSSES,
+    binary_cross_entropy,
+    class_weights,
+    cross_entropy,
+    hazard_targets,
+    logistic_hazard,
+    mean_absolute_error,
+    smoothed,
+)
+from medserve_training.training_settings import LossName
 
 positive = st.floats(0.01, 20, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(positive, st.booleans(), st.lists(st.floats(-4, 4), min_size=5, max_size=5)), min_size=1))
 def test_logistic_hazard_is_minus_the_log_of_the_likelihood(patients: list[tuple[float, bool, list[float]]]) -> None:
     interval, intervals = 2.0, 5
@@ -45,3 +57,34 @@ def test_classification_losses_follow_their_formulas() -> None:
     score = expit(logits.numpy()[:, 0])
     expected = -np.log([score[0], 1 - score[1]])
     np.testing.assert_allclose(binary_cross_entropy(logits[:, :1], torch.tensor([1.0, 0.0])), expected, rtol=1e-6)
+
+
+def test_mean_absolute_error_is_that_of_probabilities() -> None:
+    logits, labels = torch.tensor([[1.0, -2.0, 0.0], [0.5, 3.0, 1.0]]), torch.tensor([0, 2])
+    expected = np.abs(softmax(logits.numpy(), axis=1) - np.eye(3)[labels]).mean(axis=1)
+    np.testing.assert_allclose(mean_absolute_error(logits, labels), expected, rtol=1e-6)
+
+
+def test_two_logits_and_their_difference_are_one_binary_loss() -> None:
+    logits, labels = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    difference = logits[:, 1:] - logits[:, :1]
+    expected = cross_entropy(logits, labels)
+    torch.testing.assert_close(binary_cross_entropy(logits, labels), expected)
+    torch.testing.assert_close(binary_cross_entropy(difference, labels.float()), expected)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "binary-cross-entropy"])
+def test_smoothing_spreads_a_part_of_the_target(name: LossName) -> None:
+    logits, labels = torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1])
+    expected = 0.9 * LOSSES[name](logits, labels) + 0.05 * (
+        LOSSES[name](logits, labels) + LOSSES[name](logits, 1 - labels)
+    )
+    torch.testing.assert_close(smoothed(name, 0.1)(logits, labels), expected)
+
+
+def test_class_weights_make_every_class_count_alike() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    weights = class_weights(labels)
+    assert weights[labels].sum().item() == pytest.approx(10)
+    for label in range(3):
+        assert weights[labels][labels == label].sum().item() == pytest.approx(10 / 3)

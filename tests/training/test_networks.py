@@ -6,7 +6,8 @@ from torch import nn
 from medserve_training.errors import UserError
 from medserve_training.network_settings import BaselineCnn
 from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image import ImageClassifier, ImageProbabilities
+from medserve_training.networks.image import ImageClassifier, ImageGraph
+from medserve_training.networks.image_network import GlobalPool, ImageNetwork
 from medserve_training.networks.risk import RiskModel, SurvivalCurve, baseline_risk_cnn, start_at_hazard
 
 ARTICLE = BaselineCnn("baseline-cnn")
@@ -87,12 +88,19 @@ def test_too_few_covariates_are_refused() -> None:
         baseline_risk_cnn(3, 1)
 
 
+def small(maximum: bool = True) -> ImageNetwork:
+    return ImageNetwork(
+        {"conv": nn.Conv2d(3, 4, 3)}, GlobalPool(maximum=maximum, dropout=0.5), nn.Linear(8 - 4 * (not maximum), 2)
+    )
+
+
 def test_image_probabilities_do_not_depend_on_the_pixels_unit() -> None:
-    classifier = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(2 * 2 * 3, 2)), np.zeros(3), np.ones(3))
+    classifier = ImageClassifier(small(), np.zeros(3), np.ones(3))
     other = ImageClassifier(classifier.network, np.full(3, 10.0), np.ones(3))
-    pixels = torch.randint(0, 200, (4, 2, 2, 3), dtype=torch.uint8)
-    torch.testing.assert_close(ImageProbabilities(classifier)(pixels), ImageProbabilities(other)(pixels + 10))
-    torch.testing.assert_close(ImageProbabilities(classifier)(pixels).sum(dim=1), torch.ones(4))
+    pixels = torch.randint(0, 200, (4, 5, 5, 3), dtype=torch.uint8)
+    first, second = ImageGraph([classifier]).eval(), ImageGraph([other]).eval()
+    torch.testing.assert_close(first(pixels)[0], second(pixels + 10)[0])
+    torch.testing.assert_close(first(pixels)[0].sum(dim=1), torch.ones(4))
 
 
 def test_survival_is_the_product_of_one_minus_the_hazards() -> None:

@@ -11,7 +11,7 @@ from medserve_training.errors import UserError
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed, read_manifest
-from medserve_training.measure import validation_metric
+from medserve_training.measure_images import validation_metric
 from medserve_training.quantize import calibration_pictures, keep_the_first_convolution
 from medserve_training.recipe import ImageTask, load_recipe
 from medserve_training.reference import reference_deviation, reference_input
@@ -84,7 +84,7 @@ def test_loss_and_deviation_are_those_of_validation(
 
 def test_a_variant_confirms_its_own_manifest(int8_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(int8_model), "--data", "digits"]) == 0
-    assert "All 11 figures are the same" in capsys.readouterr().out
+    assert "All 16 figures are the same" in capsys.readouterr().out
 
 
 def test_a_polished_loss_is_found(int8_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,13 +93,13 @@ def test_a_polished_loss_is_found(int8_model: Path, tmp_path: Path, capsys: pyte
     embed(model, manifest)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["verify", str(tmp_path / "model.onnx"), "--data", "digits"]) == 1
-    assert "1 of 11 figures differ" in capsys.readouterr().out
+    assert "1 of 16 figures differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_a_rows_result_does_not_depend_on_its_batch(size: int, int8_model: Path, digits: Splits[Images]) -> None:
     session, rows = open_session(int8_model), digits.test.pixels[:64]
-    np.testing.assert_allclose(predict(session, rows, size), predict(session, rows, 64), atol=1e-6)
+    np.testing.assert_allclose(predict(session, rows, batch_size=size), predict(session, rows), atol=1e-6)
 
 
 def test_a_loss_above_the_limit_writes_no_file(

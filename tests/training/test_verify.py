@@ -1,10 +1,13 @@
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.cli import main
@@ -28,30 +31,60 @@ def test_a_model_confirms_its_own_manifest_without_pytorch(digits_model: Path) -
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All 10 figures are the same" in done.stdout
+    assert "All 15 figures are the same" in done.stdout
 
 
 def test_a_risk_model_confirms_its_own_manifest(risk_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(risk_model), "--data", "gbsg"]) == 0
-    assert "All 57 figures are the same" in capsys.readouterr().out
+    assert "All 38 figures are the same" in capsys.readouterr().out
 
 
 def test_a_changed_figure_is_found(digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def polish(manifest: pb.Manifest) -> None:
-        manifest.evaluations[1].metrics[1].value += 2e-6
+        manifest.evaluations[0].metrics[1].value += 2e-6
 
     assert main(["verify", changed(digits_model, tmp_path, polish), "--data", "digits"]) == 1
-    assert "1 of 10 figures differ by more than 1e-06" in capsys.readouterr().out
+    assert "1 of 15 figures differ by more than 1e-06" in capsys.readouterr().out
 
 
 def test_a_dropped_or_invented_figure_is_found(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def forget(manifest: pb.Manifest) -> None:
-        manifest.evaluations[1].metrics[0].name = "precision"
+        manifest.evaluations[0].metrics[0].name = "precision"
 
     assert main(["verify", changed(digits_model, tmp_path, forget), "--data", "digits"]) == 1
-    assert "2 of 11 figures differ" in capsys.readouterr().out
+    assert "6 of 18 figures differ" in capsys.readouterr().out
+
+
+def test_evaluate_adds_the_test_split_and_the_file_still_confirms_itself(
+    digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(digits_model.read_bytes())
+    others = tmp_path / "others"
+    others.mkdir()
+    for label in read_manifest(path).image_classification.labels:
+        (others / label).mkdir()
+        Image.effect_noise((28, 28), 90).save(others / label / "noise.png")
+    arguments = ["--data", "digits", "--runs", str(tmp_path), "--unfamiliar", f"folder:{others}"]
+    assert main(["evaluate", str(path), *arguments]) == 0
+    before, after = read_manifest(digits_model), read_manifest(path)
+    assert [evaluation.split for evaluation in after.evaluations] == ["validation", "test"]
+    assert after.evaluations[0] == before.evaluations[0]
+    report = tmp_path / "digits"
+    predictions = np.load(report / "predictions.npz")
+    labels, probabilities = predictions["test_labels"], predictions["test_probabilities"]
+    accuracy = next(metric.value for metric in after.evaluations[1].metrics if metric.name == "accuracy")
+    assert accuracy == (probabilities.argmax(axis=1) == labels).mean()
+    figures = json.loads((report / "evaluation.json").read_text(encoding="utf-8"))
+    assert figures["test: accuracy"] == accuracy
+    assert figures["novelty warnings: noise"] > 0.9
+    assert figures["novelty warnings: test"] < 0.1
+    assert figures["novelty warnings: other data"] > 0.9
+    capsys.readouterr()
+    assert main(["verify", str(path), "--data", "digits"]) == 0
+    assert "All 28 figures are the same" in capsys.readouterr().out
 
 
 def test_another_training_split_is_found(

@@ -59,6 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
+    tune = commands.add_parser("tune", parents=[data], help="search over a recipe's keys, by the loss on validation")
+    tune.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
+    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key that stays fixed")
+    tune.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {spec}")
+    tune.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="KEY=VALUES",
+        help="low..high or a,b,c; e.g. training.learning_rate=1e-4..1e-2",
+    )
+    tune.add_argument("--trials", type=_count, default=20, help="number of trainings (default: 20)")
+    tune.add_argument("--grid", action="store_true", help="try every combination instead")
+    tune.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    tune.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the table and the best recipe")
+    tune.set_defaults(run=_tune)
+
     file = argparse.ArgumentParser(add_help=False, parents=[data])
     file.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
     file.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {spec}")
@@ -127,6 +144,26 @@ def _print_figures(console: Console, figures: Mapping[str, float], title: str) -
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}")
     console.print(table)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    recipe = load_recipe(options.recipe, options.set, options.data)
+
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    from medserve_training.tune import Search, parse_space, tune  # noqa: PLC0415
+
+    space = parse_space(options.vary)
+    search = Search(options.recipe, options.set, options.data, space, options.trials, options.grid, options.seed)
+    folder = options.runs / f"{recipe.name}-tune"
+    console = Console()
+    best = tune(search, options.data_dir, folder, Fabric(accelerator="cpu", devices=1), console)
+    table = Table("key", "best", title=recipe.manifest.title)
+    for key, value in best.items():
+        table.add_row(key, str(value))
+    console.print(table)
+    console.print(f"All trials are in {folder}/trials.csv, the recipe in {folder}/best.toml.")
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -26,36 +26,22 @@ from medserve_training.places import Places
 from medserve_training.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
-from medserve_training.train import tensors, train_members
+from medserve_training.splits import Images, Splits
+from medserve_training.train import Epoch, tensors, train_members
 
 
 def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
     data = load_images(recipe, task, places.data_dir)
-    pixels = data.train.pixels
-    mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
-    outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
-
-    settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
-
-    def build() -> ImageClassifier:
-        network = image_network(settings, (task.channels, task.height, task.width), outputs)
-        # With the channels last, convolutions train a quarter faster on CPUs.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its types
-        return ImageClassifier(network, mean, deviation)
-
-    _find_layers(build().network, recipe)
-    change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
-    rows = data.map(lambda part: tensors(part.pixels, part.labels))
-    members, history = train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
+    members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:
         return {}
     validation = answers(ImageGraph(members), data.validation.pixels).astype(np.float64)
     methods = [method for method in recipe.calibration.methods if method != "isotonic" or len(task.labels) == 2]
     calibration, described, judged = choose_calibration(methods, validation, data.validation.labels)
-    novelty = [Mahalanobis(member.features(pixels), data.train.labels) for member in members]
+    novelty = [Mahalanobis(member.features(data.train.pixels), data.train.labels) for member in members]
     model = ImageGraph(members, calibration, novelty, recipe.export.feature_maps)
-    graph = to_onnx(model, torch.from_numpy(pixels[:2]), model.names)
+    graph = to_onnx(model, torch.from_numpy(data.train.pixels[:2]), model.names)
     manifest = image_manifest(recipe, task, data.train, described, graph.graph)
     output = measure_images(manifest, open_session(graph.SerializeToString()), data, ["validation"])
     manifest.training.export_deviation = largest_difference(model, output["validation"], data.validation.pixels)
@@ -66,6 +52,31 @@ def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, 
     predicted = {"validation": (output["validation"], data.validation.labels)}
     plot_classification(predicted, task.labels, manifest.image_classification.operating_points, places.report)
     return figures(manifest)
+
+
+def train_images(
+    recipe: Recipe, task: ImageTask, data: Splits[Images], fabric: Fabric, console: Console
+) -> tuple[list[ImageClassifier], list[Epoch]]:
+    """Trains the members of an image classifier; they end on the CPU.
+
+    Raises:
+        UserError: The pictures are too small for the network, or a layer to export is not there.
+    """
+    settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
+    pixels = data.train.pixels
+    mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
+    outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
+
+    def build() -> ImageClassifier:
+        network = image_network(settings, (task.channels, task.height, task.width), outputs)
+        # With the channels last, convolutions train a quarter faster on CPUs.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its types
+        return ImageClassifier(network, mean, deviation)
+
+    _find_layers(build().network, recipe)
+    change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
+    rows = data.map(lambda part: tensors(part.pixels, part.labels))
+    return train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
 
 
 def _find_layers(network: BuiltNetwork, recipe: Recipe) -> None:

@@ -4,7 +4,7 @@ from typing import Literal, get_args, get_type_hints
 
 from pydantic.dataclasses import dataclass
 
-from medserve_training.strict_toml import STRICT, Count
+from medserve_training.strict_toml import STRICT, Count, Several
 from medserve_training.training_settings import Part
 
 Activation = Literal["relu", "leaky-relu", "elu", "gelu", "tanh", "sigmoid"]
@@ -33,6 +33,59 @@ class ResidualSe:
 
     name: Literal["residual-se"]
     widths: tuple[Count, Count, Count] = (16, 32, 64)
+    activation: Activation = "relu"
+    dropout: Part = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LeNet5:
+    """LeNet-5 (LeCun et al. 1998): tanh and average pooling by default."""
+
+    name: Literal["lenet-5"]
+    widths: tuple[Count, Count, Count] = (6, 16, 120)
+    dense: Count = 84
+    activation: Activation = "tanh"
+    pooling: Pooling = "average"
+    dropout: Part = 0.0
+    initialization: Initialization = "glorot-uniform"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AlexNet:
+    """AlexNet (Krizhevsky et al. 2012) for small pictures, with `width` channels where the original has 64."""
+
+    name: Literal["alexnet"]
+    width: Count = 32
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    dropout: Part = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Vgg:
+    """VGG (Simonyan & Zisserman 2015): stages of 3 x 3 convolutions, each ending with a pooling."""
+
+    name: Literal["vgg"]
+    widths: Several[Count] = (32, 64, 128)
+    convolutions: Count = 2
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    batch_norm: bool = True
+    dropout: Part = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResNet:
+    """ResNet (He et al. 2016, section 4.2): stages of residual blocks, each but the first halving the maps."""
+
+    name: Literal["resnet"]
+    widths: Several[Count] = (16, 32, 64)
+    blocks: Count = 3
     activation: Activation = "relu"
     dropout: Part = 0.0
     initialization: Initialization = "he-normal"
@@ -70,7 +123,7 @@ class ProjectionRiskCnn:
 
 
 # A network that is added here is built in `networks/`.
-ImageNetwork = BaselineCnn | ResidualSe
+ImageNetwork = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
 RiskNetwork = BaselineRiskCnn | ProjectionRiskCnn
 
 

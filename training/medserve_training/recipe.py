@@ -183,7 +183,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), data: str | No
     Raises:
         UserError: There is no such recipe, or a key in it or in an override is wrong.
     """
-    values = parse_toml(_read(name_or_path), f"recipe {name_or_path}")
+    values = parse_toml(read_recipe(name_or_path), f"recipe {name_or_path}")
     for override in overrides:
         _override(values, override)
     if data is not None:
@@ -191,7 +191,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), data: str | No
     return build(Recipe, values, f"recipe {name_or_path}")
 
 
-def _read(name_or_path: str) -> str:
+def read_recipe(name_or_path: str) -> str:
+    """The text of a recipe.
+
+    Raises:
+        UserError: There is no such recipe.
+    """
     if name_or_path in recipe_names():
         return (files("medserve_training") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
     path = Path(name_or_path)

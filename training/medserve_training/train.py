@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from medserve_training.errors import UserError
+from medserve_training.errors import Diverged
 from medserve_training.losses import LOSSES, Loss, class_weights, smoothed
 from medserve_training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
 from medserve_training.splits import Splits
@@ -121,7 +121,7 @@ def train(
         The losses of each epoch.
 
     Raises:
-        UserError: The loss is no number any more.
+        Diverged: The loss is no number any more.
     """
     optimizer: torch.optim.Optimizer = make_optimizer(model, settings)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -152,7 +152,7 @@ def train(
             validation_loss = _validate(evaluated, LOSSES[settings.loss], checks, fabric)
             epoch = Epoch(number, train_loss, validation_loss, sum(norms) / len(norms), max(norms), rate, member)
             if not math.isfinite(epoch.train_loss + epoch.validation_loss):
-                raise UserError(f"the loss is {epoch.train_loss} in epoch {number}; lower training.learning_rate")
+                raise Diverged(f"the loss is {epoch.train_loss} in epoch {number}; lower training.learning_rate")
             history.append(epoch)
             progress.update(task, losses=f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
             best = min(history, key=lambda earlier: earlier.validation_loss)

@@ -4,7 +4,7 @@ from torch import nn
 
 from medserve_training.network_settings import BaselineCnn
 from medserve_training.networks.image_network import ImageNetwork, flat_size
-from medserve_training.networks.layers import activate, initialize, pool
+from medserve_training.networks.layers import activate, dense, initialize, pool
 
 
 def baseline_cnn(settings: BaselineCnn, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
@@ -28,9 +28,7 @@ def baseline_cnn(settings: BaselineCnn, shape: tuple[int, int, int], outputs: in
     }
     neck = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(flat_size(trunk, shape, settings.name), settings.dense),
-        activate(settings.activation),
-        *([nn.Dropout(settings.dropout)] if settings.dropout else []),
+        *dense(flat_size(trunk, shape, settings.name), settings.dense, settings.activation, settings.dropout),
     )
     network = ImageNetwork(trunk, neck, nn.Linear(settings.dense, outputs))
     initialize(network, settings.initialization)

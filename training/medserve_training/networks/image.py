@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medserve_training.network_settings import ImageNetwork as ImageSettings
+from medserve_training.networks.alexnet import alexnet
 from medserve_training.networks.baseline import baseline_cnn
 from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.lenet import lenet_5
 from medserve_training.networks.residual_se import residual_se
+from medserve_training.networks.resnet import resnet
+from medserve_training.networks.vgg import vgg
 
 
 def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
@@ -31,6 +35,14 @@ def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs:
     match settings.name:
         case "baseline-cnn":
             return baseline_cnn(settings, shape, outputs)
+        case "lenet-5":
+            return lenet_5(settings, shape, outputs)
+        case "alexnet":
+            return alexnet(settings, shape, outputs)
+        case "vgg":
+            return vgg(settings, shape, outputs)
+        case "resnet":
+            return resnet(settings, shape, outputs)
         case "residual-se":
             return residual_se(settings, shape, outputs)
 

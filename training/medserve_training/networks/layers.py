@@ -33,13 +33,20 @@ def pool(name: Pooling, size: int, stride: int | None = None) -> nn.Module:
     return _POOLINGS[name](size, stride)
 
 
-def convolution(before: int, after: int, size: int, activation: Activation, stride: int = 1) -> nn.Sequential:
+def convolution(
+    before: int, after: int, size: int, activation: Activation, *, stride: int = 1, batch_norm: bool = True
+) -> nn.Sequential:
     """A convolution that keeps height and width (but for a stride), batch norm and activation."""
     return nn.Sequential(
-        nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(after),
+        nn.Conv2d(before, after, size, stride, padding=size // 2, bias=not batch_norm),
+        *([nn.BatchNorm2d(after)] if batch_norm else []),
         activate(activation),
     )
+
+
+def dense(before: int, after: int, activation: Activation, dropout: float) -> nn.Sequential:
+    """A dense layer, its activation, and dropout where there is any."""
+    return nn.Sequential(nn.Linear(before, after), activate(activation), *([nn.Dropout(dropout)] if dropout else []))
 
 
 def initialize(network: nn.Module, name: Initialization) -> None:

@@ -3,30 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from medserve_training.network_settings import Activation, ResidualSe
+from medserve_training.network_settings import ResidualSe
 from medserve_training.networks.image_network import GlobalPool, ImageNetwork
-from medserve_training.networks.layers import activate, convolution, initialize
+from medserve_training.networks.layers import convolution, initialize
+from medserve_training.networks.residual import Residual
 
 # Channels squeezed into one, as in Hu et al. 2018 for small networks.
 _SQUEEZE = 4
-
-
-class Residual(nn.Module):
-    """Two convolutions added to their input (He et al. 2016): [n, width, h, w] to the same."""
-
-    def __init__(self, width: int, activation: Activation) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            convolution(width, width, 3, activation),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        self.activation = activate(activation)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Adds the input before the last activation."""
-        result: Tensor = self.activation(maps + self.layers(maps))
-        return result
 
 
 class SqueezeExcite(nn.Module):
@@ -56,10 +39,10 @@ def residual_se(settings: ResidualSe, shape: tuple[int, int, int], outputs: int)
         "conv1": convolution(shape[0], first, 3, settings.activation),
         "conv2": convolution(first, second, 3, settings.activation),
         "pool1": nn.MaxPool2d(2),
-        "residual1": Residual(second, settings.activation),
+        "residual1": Residual(second, second, settings.activation),
         "conv3": convolution(second, third, 3, settings.activation),
         "pool2": nn.MaxPool2d(2),
-        "residual2": Residual(third, settings.activation),
+        "residual2": Residual(third, third, settings.activation),
         "excite": SqueezeExcite(third),
     }
     network = ImageNetwork(trunk, GlobalPool(maximum=True, dropout=settings.dropout), nn.Linear(2 * third, outputs))
