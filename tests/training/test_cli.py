@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from medserve_training.cli import main
+from medserve_training.manifest import read_manifest
 
 
 def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,6 +15,22 @@ def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: py
     assert (tmp_path / "model" / "model.onnx").is_file()
     assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
     assert "validation: accuracy" in capsys.readouterr().out
+
+
+def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
+    arguments = ["repeat", "digits", *fast, "--seeds", "2", "--runs", str(tmp_path)]
+    assert main(arguments) == 0
+    folder = tmp_path / "digits-seeds"
+    figures = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"]
+    first, second = figures["test: accuracy"]
+    assert f"{(first + second) / 2:.4f}" in capsys.readouterr().out
+    assert [read_manifest(folder / f"seed-{seed}" / "model.onnx").training.seed for seed in (1, 2)] == [1, 2]
+    assert main(arguments) == 0
+    assert "is trained" not in capsys.readouterr().out
+    assert json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"] == figures
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from medserve_training.recipe import SurvivalTask, load_recipe, recipe_names
 
 
 def test_every_packaged_recipe_loads_under_its_own_name() -> None:
-    assert {"article-risk", "breast-cancer-risk", "chest-xray", "digits", "fashion-mnist"} <= set(recipe_names())
+    assert {"alexnet", "article-risk", "chest-xray", "chest-xray-article", "lenet-5", "resnet", "vgg"} <= set(
+        recipe_names()
+    )
     for name in recipe_names():
         assert load_recipe(name).name == name
 
@@ -64,5 +66,5 @@ def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:
-    with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: article-risk"):
+    with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: alexnet, article-risk"):
         load_recipe("chest")

@@ -33,6 +33,7 @@ def alike(labels: Tensor) -> Splits[TensorDataset]:
     return Splits(rows, rows, rows)
 
 
+@torch.no_grad()
 def probability(network: nn.Module) -> float:
     return float(torch.softmax(network(torch.zeros(1, 1)), dim=1)[0, 1])
 

@@ -14,9 +14,9 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from medserve_training.train_risk import status_probabilities, train_status
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
+from medserve_training.train_risk import status_probabilities, train_status
 
 ARTICLE_AUC = 0.717
 ARTICLE_ACCURACY = 0.644

@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
+    repeat = commands.add_parser("repeat", parents=[data], help="fit and evaluate a recipe with several seeds")
+    repeat.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
+    repeat.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
+    repeat.add_argument("--seeds", type=_count, default=5, help="the seeds 1 to this (default: 5)")
+    repeat.add_argument("--runs", type=Path, default=Path("runs"), help="folder for models and reports (default: runs)")
+    repeat.set_defaults(run=_repeat)
+
     tune = commands.add_parser("tune", parents=[data], help="search over a recipe's keys, by the loss on validation")
     tune.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key that stays fixed")
@@ -88,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--unfamiliar", metavar="SPEC", help="pictures that are none of the model's, to try novelty on"
     )
+    evaluate.add_argument(
+        "--crossval", type=Path, metavar="FILE", help="risk.json of crossval, to put its figures into the manifest"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     verify = commands.add_parser("verify", parents=[file], help="recompute a model's figures from its ONNX file")
@@ -105,6 +115,17 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
     quantize.set_defaults(run=_quantize)
 
+    crossval = commands.add_parser("crossval", parents=[data], help="cross-validate survival recipes beside baselines")
+    crossval.add_argument("recipes", nargs="+", metavar="RECIPE", help="the first is compared with the others")
+    crossval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in every recipe")
+    crossval.add_argument("--repeats", type=_count, default=10, help="how often (default: 10)")
+    crossval.add_argument("--folds", type=_folds, default=5, help="into how many parts (default: 5)")
+    crossval.add_argument("--jobs", type=_count, default=2, help="processes at a time (default: 2)")
+    crossval.add_argument("--external", action="store_true", help="also train on Rotterdam and test on GBSG")
+    crossval.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    crossval.add_argument("--runs", type=Path, default=Path("runs"), help="folder for predictions (default: runs)")
+    crossval.set_defaults(run=_crossval)
+
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
@@ -116,6 +137,12 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def _folds(text: str) -> int:
+    if (number := int(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is below 2")
     return number
 
 
@@ -146,6 +173,28 @@ def _print_figures(console: Console, figures: Mapping[str, float], title: str) -
     console.print(table)
 
 
+def _repeat(options: argparse.Namespace) -> int:
+    recipe = load_recipe(options.recipe, options.set)
+
+    from lightning_fabric import Fabric  # noqa: PLC0415
+
+    from medserve_training.places import Places  # noqa: PLC0415
+    from medserve_training.repeat import repeat  # noqa: PLC0415
+
+    folder = options.runs / f"{recipe.name}-seeds"
+    places = Places(options.data_dir, folder, folder)
+    console = Console()
+    fabric = Fabric(accelerator="cpu", devices=1)
+    spreads = repeat(options.recipe, options.set, options.seeds, places, fabric, console)
+    table = Table("figure", "mean", "standard deviation", title=f"{recipe.manifest.title}, {options.seeds} seeds")
+    for name, (mean, deviation) in spreads.items():
+        if not name.endswith((", low", ", high")):
+            table.add_row(name, f"{mean:.4f}", f"{deviation:.4f}")
+    console.print(table)
+    console.print(f"Every seed's figures are in {folder}/seeds.json.")
+    return 0
+
+
 def _tune(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.set, options.data)
 
@@ -171,7 +220,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from medserve_training.manifest import read_manifest  # noqa: PLC0415
 
     folder = options.runs / read_manifest(options.model).name
-    figures = evaluate(_source(options), folder, options.unfamiliar)
+    figures = evaluate(_source(options), folder, options.unfamiliar, options.crossval)
     console = Console()
     _print_figures(console, figures, str(options.model))
     console.print(f"Predictions and plots are in {folder}/.")
@@ -224,6 +273,18 @@ def _quantize(options: argparse.Namespace) -> int:
             f"[yellow]The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
             "a larger --max-deviation than that. Another --seed or more --rows may do better.",
         )
+    return 0
+
+
+def _crossval(options: argparse.Namespace) -> int:
+    from medserve_training.crossval import Plan  # noqa: PLC0415
+    from medserve_training.crossval_report import crossval  # noqa: PLC0415
+
+    recipes = [load_recipe(name, options.set) for name in options.recipes]
+    plan = Plan(options.repeats, options.folds, options.jobs)
+    console = Console()
+    crossval(recipes, plan, options.data_dir, options.output, options.runs, console, external=options.external)
+    console.print(f"risk.json, risk.md and risk.png are in {options.output}/, predictions in {options.runs}/.")
     return 0
 
 

@@ -1,5 +1,6 @@
 """How covariates become columns of a network's input: the terms of clinical transforms and of piecewise-linear ones."""
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def piecewise_terms(schema: Schema, train: Patients, bins: int) -> list[Term]:
             continue
         inner = np.unique(np.nanquantile(column, np.arange(1, bins) / bins)).tolist()
         edges = [-_LARGEST, *inner, _LARGEST]
-        terms += [Term("segment", feature.name, low, high) for low, high in zip(edges, edges[1:], strict=False)]
+        terms += [Term("segment", feature.name, low, high) for low, high in pairwise(edges)]
     return terms
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
 from medserve_training.classification_plots import plot_classification
+from medserve_training.crossval_report import read_evaluations
 from medserve_training.export import save
 from medserve_training.image_data import load_pictures
 from medserve_training.inference import open_session, predict
-from medserve_training.manifest import figures
+from medserve_training.manifest import SPLITS, figures
 from medserve_training.model_file import Measured, measure_again
 from medserve_training.recipe import ImageTask
 from medserve_training.risk_plots import plot_risk
@@ -22,10 +23,9 @@ from medserve_training.source import Source
 from medserve_training.splits import Images, Patients, Splits
 
 Pixels = NDArray[np.uint8]
-SPLITS = ("validation", "test")
 
 
-def evaluate(source: Source, report: Path, unfamiliar: str | None) -> dict[str, float]:
+def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Path | None = None) -> dict[str, float]:
     """Writes a model's figures on its test split into its manifest, its card, and predictions and plots.
 
     The card, card.md and card.html, goes into the folder of the model file.
@@ -35,6 +35,7 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None) -> dict[str, 
         report: The folder; gets predictions.npz (with probabilities and labels, or survival, times and events, of
             validation and test), evaluation.json and plots.
         unfamiliar: Data spec of pictures that are none of the model's; its novelty score is tried on them.
+        crossval: The risk.json of cross-validation with the model's recipe, whose figures go into the manifest too.
 
     Returns:
         The figures, by name.
@@ -43,6 +44,10 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None) -> dict[str, 
         UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
     """
     measured = measure_again(source, SPLITS)
+    if crossval is not None:
+        found_before = [entry for entry in measured.fresh.evaluations if entry.split in SPLITS]
+        del measured.fresh.evaluations[:]
+        measured.fresh.evaluations.extend([*found_before, *read_evaluations(crossval, measured.recipe)])
     save(onnx.load(source.path), measured.fresh, source.path)
     found, alarmed = figures(measured.fresh), dict[str, float]()
     report.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from rich.console import Console
 
 from medserve_training.augmentation import augment
@@ -29,6 +30,9 @@ from medserve_training.report import write_report
 from medserve_training.splits import Images, Splits
 from medserve_training.train import Epoch, tensors, train_members
 
+# Of the validation pictures, for the choice of the calibration.
+_HARDER_SETS = 4
+
 
 def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
@@ -36,9 +40,11 @@ def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, 
     members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:
         return {}
-    validation = answers(ImageGraph(members), data.validation.pixels).astype(np.float64)
+    plain = ImageGraph(members)
+    validation = answers(plain, data.validation.pixels).astype(np.float64)
+    harder = _harder(plain, data.validation.pixels, recipe)
     methods = [method for method in recipe.calibration.methods if method != "isotonic" or len(task.labels) == 2]
-    calibration, described, judged = choose_calibration(methods, validation, data.validation.labels)
+    calibration, described, judged = choose_calibration(methods, validation, data.validation.labels, harder)
     novelty = [Mahalanobis(member.features(data.train.pixels), data.train.labels) for member in members]
     model = ImageGraph(members, calibration, novelty, recipe.export.feature_maps)
     graph = to_onnx(model, torch.from_numpy(data.train.pixels[:2]), model.names)
@@ -77,6 +83,16 @@ def train_images(
     change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
     rows = data.map(lambda part: tensors(part.pixels, part.labels))
     return train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
+
+
+def _harder(model: ImageGraph, pixels: NDArray[np.uint8], recipe: Recipe) -> list[NDArray[np.float64]]:
+    """Probabilities for pictures changed twice as far as in training, a few times; none without augmentation."""
+    if recipe.augmentation is None:
+        return []
+    settings, rows = recipe.augmentation.doubled(), torch.from_numpy(pixels)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return [answers(model, augment(rows, settings).numpy()).astype(np.float64) for _ in range(_HARDER_SETS)]
 
 
 def _find_layers(network: BuiltNetwork, recipe: Recipe) -> None:

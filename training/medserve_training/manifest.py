@@ -185,10 +185,7 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):
             found[f"operating point {point.name}: {name}"] = getattr(point, name)
-    kind = manifest.WhichOneof("task")
-    if kind is not None and getattr(manifest, kind).HasField("novelty"):
-        novelty = getattr(manifest, kind).novelty
-        found |= {"novelty: threshold": novelty.threshold, "novelty: false alarms": novelty.false_alarms}
+    found |= _novelty_figures(manifest)
     for feature in manifest.patient_risk.features:
         if feature.WhichOneof("missing") == "imputed_as":
             found[f"{feature.name}: imputed as"] = feature.imputed_as
@@ -203,6 +200,13 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     if manifest.HasField("quantization"):
         found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
     return found
+
+
+def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
+    task = manifest.patient_risk if manifest.WhichOneof("task") == "patient_risk" else manifest.image_classification
+    if not task.HasField("novelty"):
+        return {}
+    return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}
 
 
 def _evaluation_figures(evaluation: pb.Evaluation) -> dict[str, float]:

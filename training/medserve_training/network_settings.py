@@ -109,8 +109,8 @@ class ProjectionRiskCnn:
         channels: Of the sequence that the covariates are laid out to.
         positions: Its length.
         dropout: Of the convolution's output.
-        effect: Of the covariates on the hazard over time: constant; constant plus a part that fades to 0 with the last
-            interval; or free in each interval.
+        effect: Of the covariates on the hazard over time: constant; constant plus a part that fades, to 1/e
+            after four intervals; or free in each interval.
     """
 
     name: Literal["projection-risk-cnn"]

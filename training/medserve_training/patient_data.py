@@ -20,12 +20,21 @@ def load_patients(recipe: Recipe) -> tuple[Splits[Patients], Schema]:
     Raises:
         UserError: The data is missing or does not fit its schema.
     """
+    patients, schema = load_cohort(recipe)
+    return cut({"train": patients}, recipe.split, recipe.seed), schema
+
+
+def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:
+    """Loads the patients that a recipe's data spec names, all of them.
+
+    Raises:
+        UserError: The data is missing or does not fit its schema.
+    """
     kind, _, place = recipe.data.spec.partition(":")
     if kind == "gbsg":
         with as_file(files("medserve_training") / "schemas" / "gbsg.toml") as path:
             schema = load_schema(path)
-        covariates, outcome = load_gbsg2()
-        table = covariates.assign(time=outcome["time"], cens=outcome["cens"])
+        table = gbsg_table()
     elif kind == "csv":
         schema = load_schema(Path(place).with_suffix(".toml"))
         table = _read_csv(Path(place))
@@ -33,7 +42,14 @@ def load_patients(recipe: Recipe) -> tuple[Splits[Patients], Schema]:
         raise UserError(
             f"data spec {recipe.data.spec!r}: expected gbsg or csv:FILE for the task {recipe.task.kind!r}",
         )
-    return cut({"train": read_table(table, schema, recipe.data.spec)}, recipe.split, recipe.seed), schema
+    return read_table(table, schema, recipe.data.spec), schema
+
+
+def gbsg_table() -> pd.DataFrame:
+    """The patients of GBSG as scikit-survival spells them, with their outcome in the columns `time` and `cens`."""
+    covariates, outcome = load_gbsg2()
+    table: pd.DataFrame = covariates.assign(time=outcome["time"], cens=outcome["cens"])
+    return table
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -194,20 +194,38 @@ def _convert(source: Source, pictures: Pixels, percentile: float) -> Candidate:
 
 
 def keep_the_first_convolution(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that stay float: the first convolution with its rectifier and pooling.
+    """Names of the nodes that stay float: each member's first convolution with its rectifier and pooling.
 
-    The pooling changes places with the rectifier, which changes no result: ONNX Runtime otherwise moves the
-    conversion to integers before the pooling and pools integers thirty times slower than floats.
+    So do convolutions of single values, as squeeze-and-excitation has: there is nothing to gain. A pooling changes
+    places with the rectifier before it, which changes no result: ONNX Runtime otherwise moves the conversion to
+    integers before the pooling and pools integers thirty times slower than floats.
 
     Raises:
         UserError: The graph has no second convolution.
     """
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    if len(convolutions) < 2:
+    first = [node for node in convolutions if node.input[0] == convolutions[0].input[0]]
+    if len(convolutions) == len(first):
         raise UserError(
             f"the graph has too few convolutions ({len(convolutions)}): only those after the first are converted"
         )
-    kept = [convolutions[0]]
+    makers = {node.output[0]: node for node in graph.node}
+    kept: list[str] = []
+    for convolution in first:
+        kept += [node.name for node in _with_followers(graph, convolution)]
+    squeezed = {node.output[0] for node in graph.node if node.op_type == "ReduceMean"}
+    for node in convolutions:
+        before = makers.get(node.input[0])
+        if before is not None and before.op_type in _FOLLOWERS:
+            before = makers.get(before.input[0])
+        if node.input[0] in squeezed or (before is not None and before.name in kept and before.input[0] in squeezed):
+            kept += [entry.name for entry in _with_followers(graph, node)]
+    return kept
+
+
+def _with_followers(graph: onnx.GraphProto, convolution: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A convolution with the rectifier and pooling behind it, these two in the other order."""
+    kept = [convolution]
     while (follower := _only_follower(graph, kept[-1])) is not None and follower.op_type in _FOLLOWERS:
         kept.append(follower)
     for first, second in itertools.pairwise(kept):
@@ -219,7 +237,7 @@ def keep_the_first_convolution(graph: onnx.GraphProto) -> list[str]:
             pooling.output[0] = rectifier.input[0] = f"{second.output[0]}_raw"
             first.CopyFrom(pooling)
             second.CopyFrom(rectifier)
-    return [node.name for node in kept]
+    return kept
 
 
 def _only_follower(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto | None:

@@ -23,8 +23,8 @@ def censor_after(end: float, rows: Patients) -> Patients:
 def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
     """Slope of Cox's regression on the complementary log-log of the predicted risks, up to their time.
 
-    1 is right; below 1 the predictions are too extreme, above 1 too timid (van Houwelingen 2000; Royston & Altman 2013).
-    NaN where no event was seen.
+    1 is right; below 1 the predictions are too extreme, above 1 too timid (van Houwelingen 2000; Royston & Altman
+    2013). NaN where no event was seen.
 
     Args:
         risk: Predicted probability of the event by `time`, [n].

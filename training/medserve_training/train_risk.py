@@ -85,10 +85,8 @@ def _prepare(recipe: Recipe, train: Patients, schema: Schema) -> Preparation:
     settings = cast("RiskNetwork", recipe.network)
     if isinstance(settings, BaselineRiskCnn):
         return Preparation(train.features, replacements, nn.Identity())
-    if settings.encoding == "clinical":
-        terms = clinical_terms(schema)
-    else:
-        terms = piecewise_terms(schema, train, settings.bins)
+    clinical = settings.encoding == "clinical"
+    terms = clinical_terms(schema) if clinical else piecewise_terms(schema, train, settings.bins)
     encoding = Encoding(terms, [feature.name for feature in schema.features])
     return Preparation(train.features, replacements, encoding, _LIMIT)
 
@@ -103,12 +101,12 @@ def _targets(rows: Patients, task: SurvivalTask, *, proportional: bool) -> Tenso
 def _refit_baseline(model: RiskModel, train: Patients, task: SurvivalTask, *, proportional: bool) -> None:
     """Fits the baseline again, now that the effects are known."""
     logits = model.eval()(torch.from_numpy(train.features))
-    _, *targets = _targets(train, task, proportional=proportional).tensors
+    _, first, second = _targets(train, task, proportional=proportional).tensors
     if proportional:
         ends = torch.tensor(task.curve_times[1:], dtype=torch.float32)
-        model.baseline = model.baseline + breslow(logits[:, 0], *targets, ends)
+        model.baseline = breslow(logits[:, 0], first, second, ends)
     else:
-        model.baseline = model.baseline + refit_logits(logits, *targets)
+        model.baseline = model.baseline + refit_logits(logits, first, second)
 
 
 def _novelty(preparation: Preparation, train: Patients) -> nn.Module:

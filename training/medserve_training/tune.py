@@ -74,12 +74,17 @@ def parse_space(texts: Sequence[str]) -> dict[str, Range | Choices]:
 
 
 def _value(text: str) -> Choice:
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
+    value = _toml(text)
     if not isinstance(value, (str, int, float, bool)):
         raise UserError(f"--vary: {text} is neither a number nor text nor true or false")
+    return value
+
+
+def _toml(text: str) -> object:
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
     return value
 
 
@@ -103,13 +108,17 @@ def tune(search: Search, data_dir: Path, folder: Path, fabric: Fabric, console: 
     if "training.loss" in keys:
         raise UserError("--vary training.loss: the values of different losses can't be compared")
     folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=_sampler(search))
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {key: _suggest(trial, key, values) for key, values in search.space.items()}
         recipe = load_recipe(search.recipe, [*search.overrides, *_overrides(chosen)], search.data)
-        loss = validation_loss(recipe, data_dir, fabric)
+        try:
+            loss = validation_loss(recipe, data_dir, fabric)
+        except Diverged:
+            console.print(f"trial {trial.number + 1}: diverged with {chosen}", highlight=False)
+            raise
         console.print(f"trial {trial.number + 1}: validation loss {loss:.5f} with {chosen}", highlight=False)
         return loss
 
@@ -181,5 +190,5 @@ def _with_keys(search: Search, best: Mapping[str, object]) -> str:
         table: Any = document
         for name in tables:
             table = table.setdefault(name, tomlkit.table())
-        table[last] = _value(text)
+        table[last] = _toml(text)
     return tomlkit.dumps(document)

@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from medserve_training.network_settings import ProjectionRiskCnn
 
+# Intervals after which a fading effect is 1/e of what it was.
+_FADING = 4
+
 
 class ProjectionCnn(nn.Module):
     """Prepared covariates, [n, columns], to logits, [n, outputs].
@@ -36,7 +39,7 @@ class ProjectionCnn(nn.Module):
 
     def forward(self, columns: Tensor) -> Tensor:
         """Projects, convolves around a residual connection, and gives each effect its course over time."""
-        maps = functional.gelu(self.project(columns)).unflatten(1, self.shape)
+        maps = functional.gelu(self.project(columns)).reshape(-1, *self.shape)
         maps = maps + self.dropout(functional.gelu(self.convolve(maps)))
         effects = self.effects(torch.cat([maps.flatten(1), columns], dim=1))
         logits: Tensor = effects @ self.course
@@ -49,5 +52,5 @@ def _course(settings: ProjectionRiskCnn, outputs: int) -> Tensor:
     if settings.effect == "constant" or outputs == 1:
         return constant
     if settings.effect == "fading":
-        return torch.cat([constant, torch.linspace(1, 0, outputs)[None]])
+        return torch.cat([constant, torch.exp(-torch.arange(outputs) / _FADING)[None]])
     return torch.eye(outputs)

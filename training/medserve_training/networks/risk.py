@@ -79,15 +79,15 @@ class RiskModel(nn.Module):
 
 
 class SurvivalGraph(nn.Module):
-    """Covariates in clinical units, float32 [n, features], to all that an exported file answers, in the order of `names`.
+    """Covariates in clinical units, float32 [n, features], to all that a file answers, in the order of `names`.
 
     - `survival`, float32 [n, intervals + 1]: the members' mean; 1 at time 0.
     - `member_survival` [n, members, intervals + 1], of an ensemble: each member's.
     - `novelty` [n], where there is a score.
 
     With the hazard h of each interval, survival is the product of 1 - h over the intervals so far (Gensheimer &
-    Narasimhan 2019, eq. 2), here as the exponential of a sum: -log(1 - h) is softplus of the logit of a logistic hazard,
-    and exp of the logit (the log cumulative hazard of the interval) of a proportional one.
+    Narasimhan 2019, eq. 2), here as the exponential of a sum: -log(1 - h) is softplus of the logit of a logistic
+    hazard, and exp of the logit (the log cumulative hazard of the interval) of a proportional one.
 
     Args:
         members: Of the ensemble, with one preparation.

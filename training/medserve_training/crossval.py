@@ -1,0 +1,150 @@
+"""Repeated stratified cross-validation of survival recipes beside baselines, and their test on an external cohort."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+from medserve_training.errors import UserError
+from medserve_training.external_cohort import load_external
+from medserve_training.patient_data import load_cohort
+from medserve_training.recipe import Recipe, SurvivalTask
+from medserve_training.schema import Schema
+from medserve_training.splits import Patients, Splits, cut, take
+from medserve_training.survival_baselines import BASELINES, Baseline
+from medserve_training.train_risk import train_survival
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often, into how many parts, by how many processes at a time; the seed decides the parts."""
+
+    repeats: int
+    folds: int
+    jobs: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Survival of patients by models that never saw them.
+
+    Attributes:
+        task: Times and horizons.
+        patients: The cohort that was predicted.
+        folds: Of each repeat in turn, indices of the test patients of each fold.
+        survival: For each model, of each fold, [n, curve times].
+        outside: Whether the models were trained on another cohort; there is one fold then, with everybody.
+    """
+
+    task: SurvivalTask
+    patients: Patients
+    folds: list[Index]
+    survival: dict[str, list[Floats]]
+    outside: bool = False
+
+
+def cross_validate(recipes: Sequence[Recipe], plan: Plan, console: Console) -> Predictions:
+    """Trains every recipe and every baseline on all folds but one, and predicts that one, again and again.
+
+    Everything that is learned from data is learned inside the fold: imputation, encoding, standardisation, weights.
+
+    Args:
+        recipes: Survival recipes with the same data and times.
+        plan: Repeats, folds, processes.
+        console: For progress.
+
+    Raises:
+        UserError: A recipe is no survival recipe, or they do not belong together.
+    """
+    task = _common_task(recipes)
+    patients, schema = load_cohort(recipes[0])
+    splitter = RepeatedStratifiedKFold(n_splits=plan.folds, n_repeats=plan.repeats, random_state=plan.seed)
+    folds = [(np.sort(train), np.sort(test)) for train, test in splitter.split(patients.features, patients.events)]
+    work = partial(_predict_fold, recipes, task, patients, schema)
+    with ProcessPoolExecutor(plan.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        done = pool.map(work, folds)
+        results = list(track(done, "folds", len(folds), console=console, disable=not console.is_terminal))
+    survival = {name: [result[name] for result in results] for name in results[0]}
+    return Predictions(task, patients, [test for _, test in folds], survival)
+
+
+def predict_external(recipes: Sequence[Recipe], data_dir: Path) -> Predictions:
+    """Trains every recipe and every baseline on node-positive patients of Rotterdam, and predicts GBSG.
+
+    Args:
+        recipes: As for `cross_validate`.
+        data_dir: Where rotterdam.csv lies.
+
+    Raises:
+        UserError: The file is missing, or the recipes do not belong together.
+    """
+    task = _common_task(recipes)
+    train, test, schema = load_external(data_dir)
+    survival = {name: [curves] for name, curves in _predict(recipes, task, train, test, schema)}
+    return Predictions(task, test, [np.arange(len(test.times))], survival, outside=True)
+
+
+def _common_task(recipes: Sequence[Recipe]) -> SurvivalTask:
+    tasks = [recipe.task for recipe in recipes if isinstance(recipe.task, SurvivalTask)]
+    if len(tasks) < len(recipes):
+        raise UserError("cross-validation is for recipes with the task 'survival'; for the status task: article-risk")
+    if (
+        len({(recipe.data.spec, task.curve_times, task.horizons) for recipe, task in zip(recipes, tasks, strict=True)})
+        > 1
+    ):
+        raise UserError("these recipes differ in data, times or horizons, so their figures can't be compared")
+    return tasks[0]
+
+
+def _predict_fold(
+    recipes: Sequence[Recipe], task: SurvivalTask, patients: Patients, schema: Schema, fold: tuple[Index, Index]
+) -> dict[str, Floats]:
+    train, test = (take(patients, index) for index in fold)
+    return dict(_predict(recipes, task, train, test, schema))
+
+
+def _predict(
+    recipes: Sequence[Recipe], task: SurvivalTask, train: Patients, test: Patients, schema: Schema
+) -> Iterator[tuple[str, Floats]]:
+    models: dict[str, Baseline] = {recipe.name: partial(_network, recipe, task) for recipe in recipes}
+    for name, model in (models | BASELINES).items():
+        yield name, model(train, test, schema, task.curve_times, recipes[0].seed)
+
+
+@torch.no_grad()
+def _curves(model: torch.nn.Module, rows: Patients) -> Floats:
+    survival: Floats = model.eval()(torch.from_numpy(rows.features))[0].double().numpy()
+    return survival
+
+
+def _network(
+    recipe: Recipe,
+    task: SurvivalTask,
+    train: Patients,
+    test: Patients,
+    schema: Schema,
+    times: Sequence[float],
+    seed: int,
+) -> Floats:
+    """A recipe as if it were a baseline; times and seed are its own."""
+    del times, seed
+    # Validation decides only where training stops early; it is then cut off from the training patients.
+    early = recipe.training.patience is not None
+    data = cut({"train": train, "test": test}, recipe.split, recipe.seed) if early else Splits(train, train, test)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model, _ = train_survival(recipe, task, data, schema, fabric, Console(quiet=True))
+    return _curves(model, test)

@@ -1,0 +1,50 @@
+"""A recipe over several seeds: how much of a figure is luck."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from medserve_training.evaluate import evaluate
+from medserve_training.fit import fit
+from medserve_training.places import Places
+from medserve_training.recipe import load_recipe
+from medserve_training.source import Source
+
+
+def repeat(
+    recipe: str, overrides: Sequence[str], seeds: int, places: Places, fabric: Fabric, console: Console
+) -> dict[str, tuple[float, float]]:
+    """Fits a recipe with the seeds 1, 2, ... and, when all are there, evaluates each model once.
+
+    A seed whose model is there is not trained again, so that a run that was cut off goes on.
+
+    Args:
+        recipe: As `load_recipe` takes it.
+        overrides: As `load_recipe` takes them.
+        seeds: Their number.
+        places: The data; `model` is the folder of the models, `report` that of the reports and seeds.json.
+        fabric: Already launched.
+        console: For progress.
+
+    Returns:
+        Mean and standard deviation over the seeds of every figure.
+    """
+    found: list[dict[str, float]] = []
+    paths = {seed: places.model / f"seed-{seed}" / "model.onnx" for seed in range(1, seeds + 1)}
+    for seed, path in paths.items():
+        if not path.is_file():
+            chosen = load_recipe(recipe, [*overrides, f"seed={seed}"])
+            fit(chosen, Places(places.data_dir, path, places.report / f"seed-{seed}"), fabric, console)
+            console.print(f"seed {seed} of {seeds} is trained")
+    for seed, path in paths.items():
+        spec = load_recipe(recipe, overrides).data.spec
+        found.append(evaluate(Source(path, spec, recipe, places.data_dir), places.report / f"seed-{seed}", None))
+    common = [name for name in found[0] if all(name in figures for figures in found)]
+    values = {name: np.array([figures[name] for figures in found]) for name in common}
+    spreads = {name: (float(array.mean()), float(array.std(ddof=min(1, seeds - 1)))) for name, array in values.items()}
+    content = {"seeds": seeds, "figures": {name: array.tolist() for name, array in values.items()}}
+    (places.report / "seeds.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return spreads
