@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
@@ -153,8 +154,9 @@ def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
     what = f"probability of {names[1]}" if len(names) == 2 else "probability of the most probable class"
     share = f"share of {names[1]}" if len(names) == 2 else "share of right decisions"
     upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins\n95 % intervals (Wilson)")
-    upper.legend(loc="upper left", fontsize="small")
+    upper.legend(loc="lower right", fontsize="small")
     lower.set(xlabel=f"predicted {what}", ylabel="number", yscale="log")
+    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return figure
 
 
@@ -175,8 +177,11 @@ def _decision_curve(predicted: Predicted, names: Sequence[str]) -> Figure:
             benefits = [net_benefit(scores, labels, threshold) for threshold in thresholds]
             axes.plot(thresholds, benefits, f"C{index}{style}", label=f"{split}, n = {len(labels)}: {name}")
     axes.axhline(0, color="0.6", linestyle=":", label=f"all {names[0]}")
-    axes.set(xlabel="threshold on the probability", ylabel="net benefit", ylim=(-0.05, None), title="Decision curve")
-    axes.legend(fontsize="small")
+    highest = max(float((labels == 1).mean()) for _, labels in predicted.values())
+    axes.set(xlabel="threshold on the probability", ylabel="net benefit", title="Decision curve")
+    # Above the curves there is room for the legend.
+    axes.set_ylim(-0.05 * highest, 1.6 * highest)
+    axes.legend(fontsize="small", loc="upper right")
     return figure
 
 

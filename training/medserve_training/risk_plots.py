@@ -75,9 +75,9 @@ def _risk_groups(survival: Floats, rows: Patients, split: str, task: pb.PatientR
         label = f"{risk_group.label} risk, n = {len(members)}, {patients.events.sum()} events"
         axes.plot(task.curve_times, mean, color=color, linestyle="--", marker=marker, markersize=4, label=label)
         for tick in ticks:
-            table.text(tick, -index, str(int((patients.times >= tick).sum())), ha="center", va="center", color=color)
+            table.text(tick, -index, str(int((patients.times >= tick).sum())), ha="center", va="center")
     axes.set(ylabel=f"no {task.event}", ylim=(0, 1.02), xlim=(0, last))
-    axes.set_title(f"{split}, n = {len(rows.times)}\npredicted (dashed), Kaplan-Meier with 95 % band (steps)")
+    axes.set_title(f"{split}, n = {len(rows.times)}\ndashed: predicted; steps: Kaplan-Meier, 95 % band")
     axes.legend(loc="lower left", fontsize="small")
     axes.grid(alpha=0.3)
     _at_risk(table, ticks, task)
@@ -123,9 +123,9 @@ def over_time(
     end = max(horizon.time for horizon in task.horizons)
     train, rows = censor_after(end, train), censor_after(end, rows)
     outcomes = Surv.from_arrays(train.events, train.times), Surv.from_arrays(rows.events, rows.times)
-    # Before the first event there is nobody to rank.
-    first = rows.times[rows.events].min()
-    columns = [index for index, time in enumerate(task.curve_times) if first < time <= end]
+    # Before the first event, and after the last patient, there is nobody to rank.
+    first, last = rows.times[rows.events].min(), min(rows.times.max(), train.times.max())
+    columns = [index for index, time in enumerate(task.curve_times) if first < time <= end and time < last]
     times = np.array(task.curve_times)[columns]
     areas = cumulative_dynamic_auc(*outcomes, 1 - survival[:, columns], times)[0]
     scores = brier_score(*outcomes, survival[:, columns], times)[1]

@@ -17,14 +17,15 @@ from medserve_training.card.svg import draw, labelled
 from medserve_training.classification_plots import quality_figures
 from medserve_training.inference import open_session, predict
 from medserve_training.model_file import Measured
+from medserve_training.recipe import Recipe
 from medserve_training.splits import Images, Splits
 
 Floats = NDArray[np.float64]
 _CAPTIONS = {
     "roc": "ROC curve: the share of the ill that is found against the share of the healthy that is flagged.",
     "precision_recall": "Precision and recall; dotted: the share of positives in the split.",
-    "calibration": "Of pictures with a predicted probability of so much, how many were: on the diagonal is right. Below: "
-    "the number of pictures.",
+    "calibration": "Of the pictures with such a probability, how many were: on the diagonal is right. Below: how many "
+    "pictures.",
     "decision_curve": "Net benefit of acting on the model, on everybody, on nobody, by the probability at which one "
     "would act (Vickers & Elkin 2006): the model is of use where it is the highest.",
 }
@@ -33,11 +34,11 @@ _CAPTIONS = {
 def interface(manifest: pb.Manifest) -> list[Block]:
     """What goes in, and what comes out."""
     task = manifest.image_classification
-    color = pb.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").lower()
+    color = pb.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").replace("GRAY", "grey")
     return [
         (
-            f"In: a picture, brought to {task.input.width} × {task.input.height} pixels, {color}. Out: the probability of "
-            f"{_either(task.labels)}."
+            f"In: a picture, brought to {task.input.width} by {task.input.height} pixels, {color}. Out: the "
+            f"probability of {_either(task.labels)}."
         ),
     ]
 
@@ -53,10 +54,14 @@ def sizes(manifest: pb.Manifest, data: Splits[Images]) -> Table:
     for split in ("train", "validation", "test"):
         part = data.part(split)
         counts = np.bincount(part.labels, minlength=len(labels))
-        cells = [f"{count:,} ({percent(count / len(part.labels))})" for count in counts.tolist()]
+        cells = [_count(count, len(part.labels)) for count in counts.tolist()]
         rows.append([split, f"{len(part.labels):,}", *cells])
     note = "A training picture that validation or test holds too, pixel for pixel, is left out."
     return Table(["split", "pictures", *labels], rows, note)
+
+
+def _count(number: int, of: int) -> str:
+    return f"{number:,} ({percent(number / max(of, 1))})"
 
 
 def found(path: Path, measured: Measured, data: Splits[Images], alarms: Mapping[str, float]) -> list[Section]:
@@ -71,7 +76,7 @@ def found(path: Path, measured: Measured, data: Splits[Images], alarms: Mapping[
     return [
         Section("Curves", [Pictures(list(pictures.values()))]),
         Section("Decisions", _decisions(task, probabilities, labels)),
-        Section("Calibration", [*_calibration(task), Pictures([calibration])]),
+        Section("Calibration", [*_calibration(task, measured.recipe), Pictures([calibration])]),
         *_unfamiliar(task, alarms),
         *_uncertainty(task, session, data.test, probabilities),
         examples(measured.fresh, session, data.test),
@@ -90,12 +95,8 @@ def _decisions(task: pb.ImageClassificationTask, probabilities: Floats, labels: 
         note = f"{point.name} is the default; a call may name another. On test: 95 % intervals (Wilson)."
         blocks.append(Table([*head, "specificity, test"], rows, note))
     counts = confusion_matrix(labels, decision, labels=range(len(task.labels)))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     matrix = [
-        [
-            label,
-            *(f"{count:,} ({percent(count / max(sum(row), 1))})" if len(row) == 2 else f"{count:,}" for count in row),
-        ]
+        [label, *(_count(count, sum(row)) if len(row) == 2 else f"{count:,}" for count in row)]
         for label, row in zip(task.labels, counts.tolist(), strict=True)
     ]
     table = Table(
@@ -116,9 +117,15 @@ def _point_row(point: pb.OperatingPoint, scores: Floats, labels: NDArray[np.int6
     return [point.name, f"{point.threshold:.3f}", f"{point.sensitivity:.3f}", f"{point.specificity:.3f}", *cells]
 
 
-def _calibration(task: pb.ImageClassificationTask) -> list[Block]:
+def _calibration(task: pb.ImageClassificationTask, recipe: Recipe) -> list[Block]:
     if not task.HasField("calibration"):
-        return ["The probabilities are the network's own; nothing was calibrated."]
+        tried = ", ".join(recipe.calibration.methods)
+        return [
+            (
+                f"The probabilities are the network's own: of {tried}, no method was clearly better than none on "
+                "validation, judged by its worst calibration error over several prevalences and with harder pictures."
+            ),
+        ]
     used = task.calibration
     return [
         (
@@ -169,10 +176,10 @@ def limits(manifest: pb.Manifest, data: Splits[Images]) -> list[str]:
     task = manifest.image_classification
     texts = [
         (
-            f"The figures hold for pictures like these: {manifest.training.data}. Other devices, other hospitals and other "
+            f"The figures hold for pictures like these: {manifest.training.data}. Other devices, hospitals and "
             "patients give other figures, and nothing here says how far they fall."
         ),
-        f"It sees {task.input.width} × {task.input.height} pixels; what is smaller than a pixel is not there.",
+        f"It sees {task.input.width} by {task.input.height} pixels; what is smaller than a pixel is not there.",
         f"It knows {_either(task.labels)} and nothing else: any other finding is answered as one of these.",
         "Intervals say how far chance moves a figure among pictures like these, and nothing of another place.",
         "The maps show what the answer responds to. They are no evidence of disease, nor of its absence.",

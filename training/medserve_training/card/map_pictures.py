@@ -34,8 +34,8 @@ def examples(manifest: pb.Manifest, session: onnxruntime.InferenceSession, test:
         source = "The pictures are made up, and no patient's."
     drawn = [_picture(task, session, caption, pixels) for caption, pixels in pictures]
     text = (
-        "Left the picture; then where the answer comes from. Orange speaks for the label named, blue against it; each "
-        "map has a scale of its own. Occlusion: how far the label's probability falls where a patch is covered."
+        "Left the picture, then where the answer comes from. Orange speaks for the label named, purple against it; "
+        "each map has a scale of its own. Occlusion: how far the label's probability falls where a patch is covered."
     )
     return Section("What it looks at", [text, Pictures(drawn), source])
 

@@ -34,7 +34,7 @@ def data(measured: Measured, sizes: Table) -> Section:
             sizes,
             cut,
             (
-                "Weights come from the training split. Everything that is chosen is chosen on training and validation; the "
+                "The weights come from the training split, all choices from training and validation; the "
                 "test split is looked at once, by the command that wrote this card."
             ),
             f"SHA-256 of the training split's arrays: {training.data_sha256}",

@@ -28,13 +28,15 @@ def quality(manifest: pb.Manifest) -> Section:
     """All figures: a column for each split, cross-validation and external cohort; then those of subgroups."""
     whole = [entry for entry in manifest.evaluations if not entry.subgroup]
     names = list(dict.fromkeys(metric.name for entry in whole for metric in entry.metrics))
-    rows = [[*title(name), *(_value(entry, name) for entry in whole)] for name in names]
-    head = ["figure", "better", *(f"{entry.split}, n = {entry.size:,}" for entry in whole)]
+    rows = []
+    for name in names:
+        words, better = title(name)
+        rows.append([words, *(_value(entry, name) for entry in whole), better])
+    head = ["figure", *(f"{entry.split}, n = {entry.size:,}" for entry in whole), "better"]
     methods = {metric.interval.method for entry in whole for metric in entry.metrics if metric.HasField("interval")}
     note = f"In brackets: 95 % intervals ({'; '.join(sorted(methods))})." if methods else ""
     blocks: list[Block] = [Table(head, rows, note)]
-    others = dict.fromkeys(entry.data for entry in whole if entry.data != manifest.training.data)
-    blocks.extend(f"Other data: {name}." for name in others)
+    blocks.extend(f"{entry.split}: {entry.data}." for entry in whole if entry.data != manifest.training.data)
     blocks.extend(_subgroups(manifest))
     return Section("Measured quality", blocks)
 

@@ -166,18 +166,18 @@ def limits(manifest: pb.Manifest, data: Splits[Patients]) -> list[str]:
     task, test = manifest.patient_risk, data.test
     texts = [
         (
-            f"The test split has {len(test.times):,} patients and {test.events.sum():,} events: its intervals are wide, and "
-            "one other split would give other figures. Where cross-validation stands beside it, trust that more."
+            f"The test split has {len(test.times):,} patients and {test.events.sum():,} events: its intervals are "
+            "wide, and another split would give other figures. Trust cross-validation more, where it stands beside."
         ),
         (
-            f"The figures hold for patients like these: {manifest.training.data}. Other times, treatments and places give "
-            "other figures."
+            f"The figures hold for patients like these: {manifest.training.data}. Other times, treatments and places "
+            "give others."
         ),
         f"Nothing is said beyond {task.curve_times[-1]:g} {task.time_unit}.",
         "It has learned what goes together, not what causes what: no answer says what a treatment would change.",
         (
-            "A missing value is replaced by a common one, with a warning; the more are missing, the less the risk is the "
-            "patient's own."
+            "A missing value is replaced by a common one, with a warning; the more are missing, the less the risk "
+            "is the patient's own."
         ),
     ]
     if any(entry.subgroup for entry in manifest.evaluations):

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from medserve_training.plot_style import STYLE
+from medserve_training.plot_style import COLORS, STYLE
 
 _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -41,4 +41,7 @@ def _shorten(text: str) -> str:
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
     text = re.sub(r"(font: [^'\";]*)'[^;\"]*", r"\1sans-serif", text)
     text = re.sub(r">\s+<", "><", text)
-    return text.replace("#000000", "currentColor")
+    # A hundredth of a point is less than a pixel.
+    text = re.sub(r'(?<= d=)"[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path[0].split())), text)
+    # Blue is too dark on a dark page: there the page has another.
+    return text.replace("#000000", "currentColor").replace(COLORS[0].lower(), "var(--blue)")
