@@ -93,9 +93,15 @@ def test_the_image_manifest_fits_its_graph(digits_model: Path) -> None:
 
 def test_the_risk_manifest_fits_its_graph(risk_model: Path) -> None:
     session, manifest = open_session(risk_model), read_manifest(risk_model)
-    task, (features,), (survival,) = manifest.patient_risk, session.get_inputs(), session.get_outputs()
+    task, (features,), outputs = manifest.patient_risk, session.get_inputs(), session.get_outputs()
     assert (features.name, features.type, features.shape) == ("features", "tensor(float)", ["batch", 8])
-    assert (survival.name, survival.type, survival.shape) == ("survival", "tensor(float)", ["batch", 13])
+    assert [(output.name, output.type, output.shape) for output in outputs] == [
+        ("survival", "tensor(float)", ["batch", 13]),
+        ("member_survival", "tensor(float)", ["batch", 5, 13]),
+        ("novelty", "tensor(float)", ["batch"]),
+    ]
+    assert task.members == 5
+    assert task.novelty.threshold > 0
     assert (len(task.features), len(task.curve_times)) == (8, 13)
     assert [feature.name for feature in task.features if feature.required] == ["age", "positive_nodes"]
     assert {horizon.time for horizon in task.horizons} <= set(task.curve_times)

@@ -24,7 +24,7 @@ from medserve_training.networks.image_network import GlobalPool, ImageNetwork
 from medserve_training.networks.layers import initialize, pool
 from medserve_training.networks.residual import Residual
 from medserve_training.networks.residual_se import SqueezeExcite
-from medserve_training.networks.risk import RiskModel, SurvivalCurve, baseline_risk_cnn, start_at_hazard
+from medserve_training.networks.risk import baseline_risk_cnn
 
 ARTICLE = BaselineCnn("baseline-cnn")
 
@@ -117,21 +117,6 @@ def test_image_probabilities_do_not_depend_on_the_pixels_unit() -> None:
     first, second = ImageGraph([classifier]).eval(), ImageGraph([other]).eval()
     torch.testing.assert_close(first(pixels)[0], second(pixels + 10)[0])
     torch.testing.assert_close(first(pixels)[0].sum(dim=1), torch.ones(4))
-
-
-def test_survival_is_the_product_of_one_minus_the_hazards() -> None:
-    model = RiskModel(baseline_risk_cnn(8, 12), np.full(8, np.nan), np.zeros(8), np.ones(8))
-    features = torch.randn(5, 8)
-    hazards = torch.sigmoid(model(features))
-    expected = torch.cumprod(torch.cat([torch.ones(5, 1), 1 - hazards], dim=1), dim=1)
-    torch.testing.assert_close(SurvivalCurve(model)(features), expected)
-
-
-def test_a_network_can_start_at_the_cohorts_hazard() -> None:
-    network = baseline_risk_cnn(8, 3)
-    start_at_hazard(network, torch.tensor([0.1, 0.0, 0.5]))
-    hazard = torch.sigmoid(network(torch.zeros(1, 8)))[0]
-    torch.testing.assert_close(hazard, torch.tensor([0.1, 1e-4, 0.5]))
 
 
 NETWORKS: list[Settings] = [

@@ -115,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
     quantize.set_defaults(run=_quantize)
 
+    _add_studies(commands, data)
+    return parser
+
+
+def _add_studies(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
+) -> None:
     crossval = commands.add_parser("crossval", parents=[data], help="cross-validate survival recipes beside baselines")
     crossval.add_argument("recipes", nargs="+", metavar="RECIPE", help="the first is compared with the others")
     crossval.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in every recipe")
@@ -130,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
-    return parser
 
 
 def _count(text: str) -> int:

@@ -21,7 +21,7 @@ _SEED = 0
 def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> list[pb.Metric]:
     """All figures of one split: those of `discrimination` and `calibration`, with intervals, and D-calibration.
 
-    A figure that a split can't give, for want of an event, is left out.
+    A figure that a split can't give, for want of an event or of follow-up, is left out.
 
     Args:
         survival: Predicted, [n, curve times].
@@ -44,12 +44,12 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
     for _ in range(RESAMPLES):
         index = _resample(rows.events, random)
         resamples.append(list(_figures(survival[index], train, take(rows, index), task).values()))
-    lows, highs = np.nanquantile(np.array(resamples), [0.025, 0.975], axis=0)
-    metrics = [
-        pb.Metric(name=name, value=value, interval=pb.ConfidenceInterval(low=low, high=high, method=_METHOD))
-        for (name, value), low, high in zip(figures.items(), lows, highs, strict=True)
-        if not np.isnan(value)
-    ]
+    metrics = []
+    for (name, value), values in zip(figures.items(), np.array(resamples).T, strict=True):
+        if not np.isnan(value):
+            low, high = np.nanquantile(values, [0.025, 0.975])
+            interval = pb.ConfidenceInterval(low=low, high=high, method=_METHOD)
+            metrics.append(pb.Metric(name=name, value=value, interval=interval))
     p_value = d_calibration(survival, np.array(task.curve_times), rows)
     return [*metrics, pb.Metric(name="d_calibration_p_value", value=p_value)]
 
@@ -67,18 +67,19 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     train_outcome = Surv.from_arrays(train.events, train.times)
     outcome = Surv.from_arrays(rows.events, rows.times)
     risk = reference_risk(survival, task)
-    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end])
+    longest = rows.times.max()
+    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
     scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
     figures = {
         "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0],
         "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0],
         # At time 0 everybody is known to be there: the score is 0.
-        "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end,
+        "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end if longest > end else np.nan,
     }
     for horizon in task.horizons:
         risk = risk_at(survival, task, horizon.time)
-        # Without an event so far there is nobody to rank: some resamples have none by the first horizon.
-        defined = (rows.events & (rows.times <= horizon.time)).any()
+        # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
+        defined = (rows.events & (rows.times <= horizon.time)).any() and longest > horizon.time
         areas = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])[0] if defined else [np.nan]
         figures[f"auroc_{_name(horizon)}"] = areas[0]
     return {name: float(value) for name, value in figures.items()}
@@ -89,8 +90,10 @@ def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> d
     found = {}
     for horizon in task.horizons:
         risk = risk_at(survival, task, horizon.time)
+        followed = rows.times.max() > horizon.time
+        observed = observed_to_expected(risk, rows, horizon.time) if followed else np.nan
         found[f"calibration_slope_{_name(horizon)}"] = calibration_slope(risk, rows, horizon.time)
-        found[f"observed_to_expected_{_name(horizon)}"] = observed_to_expected(risk, rows, horizon.time)
+        found[f"observed_to_expected_{_name(horizon)}"] = observed
     return found
 
 

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from medserve_training.errors import Diverged, UserError
 from medserve_training.fit_images import train_images
-from medserve_training.fit_risk import train_survival
 from medserve_training.image_data import load_images
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
+from medserve_training.train_risk import train_survival
 
 try:
     import optuna
