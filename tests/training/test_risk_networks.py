@@ -150,7 +150,7 @@ def test_breslows_baseline_is_scikit_survivals(cohort: tuple[Patients, Schema]) 
     ends = np.array([300.0, 800, 1500])
     found = breslow(
         torch.from_numpy(columns @ fitted.coef_),
-        torch.from_numpy(patients.times),
+        torch.tensor(patients.times),
         torch.from_numpy(patients.events.astype(float)),
         torch.from_numpy(ends),
     )
@@ -181,7 +181,9 @@ def test_novelty_is_high_for_a_patient_unlike_the_others(cohort: tuple[Patients,
 def test_the_background_is_made_up_and_stands_for_the_cohort(cohort: tuple[Patients, Schema]) -> None:
     train, schema = cohort
 
-    def curves(rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def curves(
+        rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         risk = rows[:, 4] / 60
         return np.stack([np.ones(len(rows)), 1 - risk], axis=1).astype(np.float32)
 

@@ -12,7 +12,7 @@ from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 500
+RESAMPLES = 200
 _METHOD = f"bootstrap, {RESAMPLES} resamples within events and censored"
 # Of the resampling, so that an interval can be recomputed.
 _SEED = 0
@@ -76,12 +76,14 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
         # At time 0 everybody is known to be there: the score is 0.
         "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end if longest > end else np.nan,
     }
-    for horizon in task.horizons:
-        risk = risk_at(survival, task, horizon.time)
-        # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
-        defined = (rows.events & (rows.times <= horizon.time)).any() and longest > horizon.time
-        areas = cumulative_dynamic_auc(train_outcome, outcome, risk, [horizon.time])[0] if defined else [np.nan]
-        figures[f"auroc_{_name(horizon)}"] = areas[0]
+    first = rows.times[rows.events].min(initial=np.inf)
+    # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
+    defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]
+    times = [horizon.time for horizon in defined]
+    risks = np.stack([risk_at(survival, task, time) for time in times], axis=1) if times else np.empty((len(risk), 0))
+    areas = cumulative_dynamic_auc(train_outcome, outcome, risks, times)[0] if times else []
+    found = {_name(horizon): area for horizon, area in zip(defined, areas, strict=True)}
+    figures |= {f"auroc_{_name(horizon)}": found.get(_name(horizon), np.nan) for horizon in task.horizons}
     return {name: float(value) for name, value in figures.items()}
 
 
