@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -107,7 +108,7 @@ def _of_what(what: str, names: Sequence[str], points: Sequence[pb.OperatingPoint
     return f"{what} of {names[1]}" + "".join(f"\ndot: {point.name}, p ≥ {point.threshold:.3f}" for point in points[:1])
 
 
-def _unit_square(axes: Axes, x: str, y: str, legend: str) -> None:
+def _unit_square(axes: Axes, x: str, y: str, legend: Literal["lower left", "lower right"]) -> None:
     axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.legend(loc=legend, fontsize="small")
 
