@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_FILE = "model.onnx"
+CARDS = {"card.md", "card.html"}  # about the model, and no part of it
 SIGNATURE_FILE = "model.onnx.sig"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -97,6 +98,8 @@ def _files(folder: Path) -> tuple[tuple[FileState, ...], str | None]:
         except OSError:  # a link to nothing, or to itself
             status = path.lstat()
         name = str(path.relative_to(folder))
+        if name in CARDS:
+            continue
         files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
         if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device could take forever
             problem = f"{name[:128]!r} in its folder is neither a file nor a link to one"

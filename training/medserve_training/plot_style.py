@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from matplotlib import cycler
+from cycler import cycler
 
 # Okabe & Ito (2008), without those too pale for a white page.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
