@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError
 from medserve_server.session import Tensors
+from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Work:
     cancelled: bool = False
     """Set it to withdraw the work; nothing is delivered then."""
     part_of: "Work | None" = None
+    trail: Trail | None = None
+    """Where its run is noted."""
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -199,6 +202,7 @@ class Batcher:
         try:
             results = self._run_joined(batch)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
+            _note_run(batch, started)
             if len(batch) == 1:
                 _deliver([(batch[0], _as_serving_error(error))])
                 return
@@ -209,6 +213,7 @@ class Batcher:
             return
         took = time.monotonic() - started
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
@@ -246,6 +251,13 @@ def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
     if first.dtype.hasobject:
         return np.concatenate(arrays)
     return np.frombuffer(b"".join([array.data for array in arrays]), first.dtype).reshape(-1, *first.shape[1:])
+
+
+def _note_run(batch: list[Work], started: float) -> None:
+    finished = time.monotonic()
+    for work in batch:
+        if work.trail is not None:
+            work.trail.ran(started, finished)
 
 
 def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
