@@ -1,6 +1,7 @@
 """Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError
+from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError, printable
 from medserve_server.session import Tensors
 from medserve_server.trail import Trail
 
@@ -20,6 +21,7 @@ Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
 
 EXPIRED = "the deadline passed while the request waited"
+FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
@@ -273,5 +275,7 @@ def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
 def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    log.error("a model failed on a request: %s", error)
+    # Not the error's text: of a value that is out of range, ONNX Runtime says what it was.
+    node = FAILED_NODE.search(str(error))
+    log.error("a model failed on a request: %s%s", type(error).__name__, printable(node[0]) if node else "")
     return InferenceFailed("the model failed on this request; the server's log says why")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from medserve_server.auth import CLIENT, Tokens
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
-from medserve_server.trail import TRAIL, Trail, Trails
+from medserve_server.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,19 @@ class CallInterceptor(aio.ServerInterceptor):
         stopping: once set, new calls are refused.
         limits: what one client may have under way.
         tokens: who may call; None where anyone may.
-        trails: where calls are noted.
+        observers: who is told of finished calls.
     """
 
     def __init__(
-        self, metrics: Metrics, stopping: asyncio.Event, limits: CallLimits, tokens: Tokens | None, trails: Trails
+        self,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        limits: CallLimits,
+        tokens: Tokens | None,
+        observers: Sequence[Observer],
     ) -> None:
         self._metrics = metrics
-        self._trails = trails
+        self._observers = observers
         self._stopping = stopping
         self._limits = limits
         self._tokens = tokens
@@ -95,7 +100,7 @@ class CallInterceptor(aio.ServerInterceptor):
         """Answers a call with an error before its message is read: a handler of streams reads when it likes."""
 
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
-            async with _Call(self._counted[path], context, self._trails):
+            async with _Call(self._counted[path], context, self._observers):
                 raise error
 
         behaviour: Any = refuse  # typed for grpc's synchronous servers alone
@@ -113,7 +118,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
-            return _Call(metrics, context, self._trails, stopping, limits, self._tokens)
+            return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
@@ -130,14 +135,14 @@ class _Call:
         self,
         metrics: MethodMetrics,
         context: Context,
-        trails: Trails,
+        observers: Sequence[Observer],
         stopping: asyncio.Event | None = None,
         limits: CallLimits | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self._metrics = metrics
         self._context = context
-        self._trails = trails
+        self._observers = observers
         self._stopping = stopping
         self._limits = limits
         self._tokens = tokens
@@ -147,9 +152,11 @@ class _Call:
     async def __aenter__(self) -> None:
         self._began = time.monotonic()
         self._metrics.started()
-        client = CLIENT.get() or client_of(self._context.peer())
-        self._trail = self._trails.begin(self._metrics.path, client, self._context.invocation_metadata() or ())
-        TRAIL.set(self._trail)
+        if self._observers:
+            client = CLIENT.get() or client_of(self._context.peer())
+            metadata = self._context.invocation_metadata() or ()
+            self._trail = follow(self._observers, self._metrics.path, client, metadata)
+            TRAIL.set(self._trail)
 
     def admit(self) -> None:
         """Refuses a call that is one too many for its client, and one that comes too late.

@@ -30,7 +30,7 @@ from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
-from medserve_server.trail import Observer, Trails
+from medserve_server.trail import Observer
 from medserve_server.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,9 @@ class Server:
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared, self._control)
         apis = (self._classification, self._risk, self._inference)
-        self._after: list[Callable[[], None]] = []
-        trails = Trails(self._observers())
+        self._closers: list[Callable[[], None]] = []
         self._transport = Transport(
-            settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, trails
+            settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
         )
 
     async def run(self, started: Callable[["Server"], None]) -> None:
@@ -104,7 +103,7 @@ class Server:
             await asyncio.to_thread(self._control.close)
             self._transport.join()
             self._decoders.shutdown()
-            for close in self._after:
+            for close in self._closers:
                 await asyncio.to_thread(close)
             if alone:
                 stop_metrics()
@@ -121,7 +120,7 @@ class Server:
 
             tracer = Tracer(self.settings.otlp_endpoint)
             observers.append(tracer.trace)
-            self._after.append(tracer.close)
+            self._closers.append(tracer.close)
         return observers
 
     def _expect_models(self, count: int) -> None:

@@ -29,7 +29,7 @@ from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
-from medserve_server.trail import Trail, Trails
+from medserve_server.trail import Observer, Trail, follow
 
 try:
     from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -71,7 +71,7 @@ class NativeFront:
         fallback: str,
         limits: CallLimits,
         tokens: Tokens | None,
-        trails: Trails,
+        observers: Sequence[Observer],
     ) -> None:
         self._apis = apis
         self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
@@ -79,7 +79,7 @@ class NativeFront:
         self._decoders = decoders
         self._limits = limits
         self._tokens = tokens
-        self._trails = trails
+        self._observers = observers
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
         self._settings = settings
@@ -176,11 +176,14 @@ class NativeFront:
         deadline = None if remaining is None else began + remaining
         call = self._open[number] = _Call(number, self._methods[method], began, deadline)
         call.method.started()
+        if self._observers:
+            call.trail = follow(self._observers, call.method.path, client_of(peer), metadata)
         api = self._apis[method]
         try:
             # Before anything is read: a flood has to cost less to refuse than to answer.
             client = self._tokens.client(call.method.path, metadata) if self._tokens else client_of(peer)
-            call.trail = self._trails.begin(call.method.path, client, metadata)
+            if call.trail is not None:
+                call.trail.client = client
             self._limits.enter(client)
             call.client = client
             if self._stopping.is_set():

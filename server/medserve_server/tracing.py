@@ -1,5 +1,6 @@
 """OpenTelemetry traces: a span for each call and each request of a stream, and one for each stage of it."""
 
+import threading
 import time
 from importlib.metadata import version
 
@@ -17,6 +18,8 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError('--otlp-endpoint needs OpenTelemetry: pip install "medserve[otel]"') from error
 
+# At the end, a collector that does not answer is waited for no longer.
+LAST_SECONDS = 3.0
 # What the specification's table for servers counts as the server's fault; the rest is the caller's.
 # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 FAULTS = {
@@ -41,7 +44,8 @@ class Tracer:
     def __init__(self, endpoint: str) -> None:
         resource = Resource.create({"service.name": "medserve", "service.version": version("medserve")})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._exporter = OTLPSpanExporter(endpoint=endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("medserve_server")
         self._propagator = TraceContextTextMapPropagator()
 
@@ -79,4 +83,7 @@ class Tracer:
 
     def close(self) -> None:
         """Sends what is left."""
+        late = threading.Timer(LAST_SECONDS, self._exporter.shutdown)
+        late.start()
         self._provider.shutdown()
+        late.cancel()

@@ -92,16 +92,8 @@ TRAIL: ContextVar[Trail | None] = ContextVar("TRAIL", default=None)
 """Of the call that is being answered; None where nobody observes."""
 
 
-class Trails:
-    """Begins a trail for each call, if somebody observes."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-
-    def begin(self, method: str, client: str, metadata: Metadata) -> Trail | None:
-        """Notes a call that came in."""
-        if not self._observers:
-            return None
-        given = [value for key, value in metadata if key == "traceparent"]
-        value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""
-        return Trail(self._observers, method, client, value if TRACEPARENT.fullmatch(value) else "")
+def follow(observers: Sequence[Observer], method: str, client: str, metadata: Metadata) -> Trail:
+    """Begins the trail of a call that came in."""
+    given = [value for key, value in metadata if key == "traceparent"]
+    value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""
+    return Trail(observers, method, client, value if TRACEPARENT.fullmatch(value) else "")
