@@ -88,7 +88,7 @@ def patient(**changes: float | str) -> risk.Patient:
     entries = []
     for name, value in (values | changes).items():
         kind = {"category": value} if isinstance(value, str) else {"number": value}
-        entries.append(risk.FeatureEntry(key=name, value=risk.FeatureValue(**kind)))  # type: ignore[arg-type]
+        entries.append(risk.FeatureEntry(key=name, value=risk.FeatureValue(**kind)))
     return risk.Patient(features=entries)
 
 

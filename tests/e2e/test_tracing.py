@@ -32,9 +32,9 @@ def collected(repository: Path, transport: str) -> tuple[Collector, int, int]:
         flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", collector.endpoint)
         with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            stub.ModelInfer(request(rows=3), metadata=[("traceparent", f"00-{TRACE}-{PARENT}-01")], timeout=30)
-            stub.ModelInfer(request(), metadata=[("traceparent", f"00-{'a' * 32}-{PARENT}-00")], timeout=30)
-            list(stub.ModelStreamInfer(iter([request(), request()]), metadata=[("traceparent", "nonsense")]))
+            stub.ModelInfer(request(rows=3), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),), timeout=30)
+            stub.ModelInfer(request(), metadata=(("traceparent", f"00-{'a' * 32}-{PARENT}-00"),), timeout=30)
+            list(stub.ModelStreamInfer(iter([request(), request()]), metadata=(("traceparent", "nonsense"),)))
             for bad in (request(x=99), request(rows=5000)):
                 with pytest.raises(grpc.RpcError):
                     stub.ModelInfer(bad, timeout=30)
