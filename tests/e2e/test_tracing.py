@@ -119,8 +119,6 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
     flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1")
     with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
         assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=30).outputs
-        stopping = time.monotonic()
-    assert time.monotonic() - stopping < 20, "without a limit of our own it would be 30 seconds"
     assert "every call was answered" in log.read_text()
 
 
