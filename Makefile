@@ -1,4 +1,4 @@
-# make serve | test | fuzz | train | checksums | bench | proto | lint | format | clean
+# make serve | test | fuzz | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,7 +9,7 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-container fuzz train checksums bench proto proto-check lint format clean
+.PHONY: serve test test-container fuzz train checksums bench proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
@@ -58,8 +58,29 @@ proto: .venv-proto/installed
 proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
+# What the image installs, with the checksums of all files: after each change of pyproject.toml or the constraints.
+LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock"
+
+lock: .venv-audit/installed
+	$(LOCK) --extra server --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
+	$(LOCK) --extra cuda --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \
+		-o deploy/requirements-cuda.txt
+	$(LOCK) --group build -o deploy/requirements-build.txt
+
+# Software bill of materials of the server's environment, as CycloneDX.
+sbom: .venv/installed .venv-audit/installed
+	mkdir -p build
+	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.cdx.json .venv
+
+# Known vulnerabilities of what the image installs; asks the database of PyPI, or with --vulnerability-service osv.
+audit: .venv-audit/installed
+	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cpu.txt $(ARGS)
+	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cuda.txt $(ARGS)
+
 clean:
-	rm -rf .venv .venv-dev .venv-proto .venv-triton build
+	rm -rf .venv .venv-audit .venv-dev .venv-proto .venv-triton build
 
 # What serving needs; the client comes with it.
 .venv/installed: pyproject.toml constraints.txt
@@ -77,6 +98,12 @@ clean:
 .venv-proto/installed: proto/requirements.txt
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+# Tools that look at dependencies; none of them beside ours.
+.venv-audit/installed: deploy/audit-tools.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # Another client of the protocol, which needs an older protobuf too; ours has to live beside it.

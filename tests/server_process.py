@@ -48,10 +48,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
 
 
-def refusal(*flags: str) -> str:
+def refusal(*flags: str, program: Sequence[str] = THE_SERVER) -> str:
     """What a server says that refuses to start."""
     ended = subprocess.run(
-        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=30, check=False
+        command(*flags, program=program),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

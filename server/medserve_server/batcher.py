@@ -1,6 +1,7 @@
 """Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError
+from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError, printable
 from medserve_server.session import Tensors
+from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
 
 EXPIRED = "the deadline passed while the request waited"
+FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
@@ -40,6 +43,8 @@ class Work:
     cancelled: bool = False
     """Set it to withdraw the work; nothing is delivered then."""
     part_of: "Work | None" = None
+    trail: Trail | None = None
+    """Where its run is noted."""
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -199,6 +204,7 @@ class Batcher:
         try:
             results = self._run_joined(batch)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
+            _note_run(batch, started)
             if len(batch) == 1:
                 _deliver([(batch[0], _as_serving_error(error))])
                 return
@@ -209,6 +215,7 @@ class Batcher:
             return
         took = time.monotonic() - started
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
@@ -248,6 +255,13 @@ def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
     return np.frombuffer(b"".join([array.data for array in arrays]), first.dtype).reshape(-1, *first.shape[1:])
 
 
+def _note_run(batch: list[Work], started: float) -> None:
+    finished = time.monotonic()
+    for work in batch:
+        if work.trail is not None:
+            work.trail.ran(started, finished)
+
+
 def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
     """Hands each outcome to its request's side, in as few calls as there are sides."""
     sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
@@ -261,5 +275,7 @@ def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
 def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    log.error("a model failed on a request: %s", error)
+    # Not the error's text: of a value that is out of range, ONNX Runtime says what it was.
+    node = FAILED_NODE.search(str(error))
+    log.error("a model failed on a request: %s%s", type(error).__name__, printable(node[0]) if node else "")
     return InferenceFailed("the model failed on this request; the server's log says why")

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
 from medserve_server.lifecycle import Server
+from medserve_server.logs import set_up_logs
 from medserve_server.workers import Row, Supervisor
 
 
@@ -62,9 +62,7 @@ async def _serve(settings: Settings) -> None:
 
 def _prepare(settings: Settings) -> None:
     """Sets up logging and warnings."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    set_up_logs(settings)
     # They warn of sloppy metadata in pictures that they read all the same: anyone could fill the log with that, and
     # pydicom quotes it.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")

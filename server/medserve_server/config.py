@@ -160,6 +160,14 @@ class Settings(BaseSettings):
     )
     grace: float = Field(default=30.0, ge=0, description="Seconds that accepted work gets to finish, after that.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="Of each line of the log.")
+    access_log: bool = Field(default=False, description="Log every call that ended (docs/observability.md).")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+$",
+        description="OpenTelemetry collector to send traces to by OTLP over gRPC, as http://HOST:4317, or https://; "
+        "of the extra otel.",
+    )
 
     @property
     def address(self) -> str:

@@ -4,10 +4,14 @@ Its pixels are bounded by its header. These are the other ways in which a small 
 """
 
 import io
+import logging
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from medserve_server.errors import InvalidInput
+
+# Its messages quote the tags of the file.
+logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 # Texts of a PNG are unpacked whole; Pillow itself stops at 64 MiB.
 PngImagePlugin.MAX_TEXT_MEMORY = 8 * 1024 * 1024

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from medserve_server.auth import CLIENT, Tokens
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
+from medserve_server.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,19 @@ class CallInterceptor(aio.ServerInterceptor):
         stopping: once set, new calls are refused.
         limits: what one client may have under way.
         tokens: who may call; None where anyone may.
+        observers: who is told of finished calls.
     """
 
-    def __init__(self, metrics: Metrics, stopping: asyncio.Event, limits: CallLimits, tokens: Tokens | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        limits: CallLimits,
+        tokens: Tokens | None,
+        observers: Sequence[Observer],
+    ) -> None:
         self._metrics = metrics
+        self._observers = observers
         self._stopping = stopping
         self._limits = limits
         self._tokens = tokens
@@ -90,7 +100,7 @@ class CallInterceptor(aio.ServerInterceptor):
         """Answers a call with an error before its message is read: a handler of streams reads when it likes."""
 
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
-            async with _Call(self._counted[path], context):
+            async with _Call(self._counted[path], context, self._observers):
                 raise error
 
         behaviour: Any = refuse  # typed for grpc's synchronous servers alone
@@ -108,7 +118,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
-            return _Call(metrics, context, stopping, limits, self._tokens)
+            return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
@@ -125,20 +135,28 @@ class _Call:
         self,
         metrics: MethodMetrics,
         context: Context,
+        observers: Sequence[Observer],
         stopping: asyncio.Event | None = None,
         limits: CallLimits | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self._metrics = metrics
         self._context = context
+        self._observers = observers
         self._stopping = stopping
         self._limits = limits
         self._tokens = tokens
         self._client: str | None = None
+        self._trail: Trail | None = None
 
     async def __aenter__(self) -> None:
         self._began = time.monotonic()
         self._metrics.started()
+        if self._observers:
+            client = CLIENT.get() or client_of(self._context.peer())
+            metadata = self._context.invocation_metadata() or ()
+            self._trail = follow(self._observers, self._metrics.path, client, metadata)
+            TRAIL.set(self._trail)
 
     def admit(self) -> None:
         """Refuses a call that is one too many for its client, and one that comes too late.
@@ -164,7 +182,10 @@ class _Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.ended(self._code(error), time.monotonic() - self._began)
+        code = self._code(error)
+        self._metrics.ended(code, time.monotonic() - self._began)
+        if self._trail is not None:
+            self._trail.end(code)
         if self._limits is not None and self._client is not None:
             self._limits.leave(self._client)
         if isinstance(error, ServingError):

@@ -21,6 +21,7 @@ from medserve_proto.v1 import (
 )
 from medserve_server.config import Settings
 from medserve_server.health import Health
+from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
 from medserve_server.metrics_page import serve_metrics
 from medserve_server.model_control import ModelControl
@@ -29,6 +30,7 @@ from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
+from medserve_server.trail import Observer
 from medserve_server.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,10 @@ class Server:
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared, self._control)
         apis = (self._classification, self._risk, self._inference)
-        self._transport = Transport(settings, self.metrics, self._stopping, self._decoders, apis, self._add_services)
+        self._closers: list[Callable[[], None]] = []
+        self._transport = Transport(
+            settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
+        )
 
     async def run(self, started: Callable[["Server"], None]) -> None:
         """Serves until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
@@ -98,12 +103,25 @@ class Server:
             await asyncio.to_thread(self._control.close)
             self._transport.join()
             self._decoders.shutdown()
+            for close in self._closers:
+                await asyncio.to_thread(close)
             if alone:
                 stop_metrics()
 
     def stop(self) -> None:
         """Begins to stop, as SIGTERM does."""
         self._stop_asked.set()
+
+    def _observers(self) -> list[Observer]:
+        """Who is told of finished calls, as the settings say; without any, nothing is noted."""
+        observers: list[Observer] = [log_call] if self.settings.access_log else []
+        if self.settings.otlp_endpoint is not None:
+            from medserve_server.tracing import Tracer  # noqa: PLC0415 - of the extra `otel`
+
+            tracer = Tracer(self.settings.otlp_endpoint)
+            observers.append(tracer.trace)
+            self._closers.append(tracer.close)
+        return observers
 
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)

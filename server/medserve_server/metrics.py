@@ -279,4 +279,4 @@ def status_of(error: BaseException | None) -> grpc.StatusCode:
     if isinstance(error, ServingError):
         return STATUS[type(error)]
     # asyncio's CancelledError and GeneratorExit: the client left; anything else is a bug.
-    return grpc.StatusCode.UNKNOWN if isinstance(error, Exception) else grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.INTERNAL if isinstance(error, Exception) else grpc.StatusCode.CANCELLED

@@ -23,6 +23,7 @@ from medserve_server.parity import deviation
 from medserve_server.patients import PatientReader
 from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
 from medserve_server.session import Session, Tensors
+from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Model:
         Raises:
             Overloaded: the queue is full.
         """
+        if work.trail is not None:
+            work.trail.rows, work.trail.queued = work.rows, work.since
         if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
             self._batcher.submit(work)
             return
@@ -103,7 +106,13 @@ class Model:
                 raise
 
     async def infer(
-        self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
+        self,
+        inputs: Tensors,
+        rows: int,
+        outputs: tuple[str, ...],
+        deadline: float | None,
+        priority: int,
+        trail: Trail | None = None,
     ) -> Arrays:
         """Runs the model on one request's rows, together with those of other requests where it can.
 
@@ -113,13 +122,14 @@ class Model:
             outputs: names of the wanted outputs.
             deadline: on the clock of `time.monotonic`.
             priority: lower ones go first.
+            trail: where the run is noted.
 
         Raises:
             ServingError: the queue is full, the deadline passed, or the model failed.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
-        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future)
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail)
         self.submit(work)
         self.run_soon()
         try:
@@ -231,6 +241,7 @@ class _Parts:
                 whole.priority,
                 receipt=start,
                 part_of=whole,
+                trail=whole.trail,
             )
             for start in range(0, whole.rows, max_rows)
         ]

@@ -29,6 +29,7 @@ from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.trail import Observer, Trail, follow
 
 try:
     from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -54,6 +55,7 @@ class _Call:
     timer: RequestTimer | None = None
     job: Job[Any] | None = None
     work: Work | None = None
+    trail: Trail | None = None
 
 
 class NativeFront:
@@ -69,6 +71,7 @@ class NativeFront:
         fallback: str,
         limits: CallLimits,
         tokens: Tokens | None,
+        observers: Sequence[Observer],
     ) -> None:
         self._apis = apis
         self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
@@ -76,6 +79,7 @@ class NativeFront:
         self._decoders = decoders
         self._limits = limits
         self._tokens = tokens
+        self._observers = observers
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
         self._settings = settings
@@ -172,16 +176,20 @@ class NativeFront:
         deadline = None if remaining is None else began + remaining
         call = self._open[number] = _Call(number, self._methods[method], began, deadline)
         call.method.started()
+        if self._observers:
+            call.trail = follow(self._observers, call.method.path, client_of(peer), metadata)
         api = self._apis[method]
         try:
             # Before anything is read: a flood has to cost less to refuse than to answer.
             client = self._tokens.client(call.method.path, metadata) if self._tokens else client_of(peer)
+            if call.trail is not None:
+                call.trail.client = client
             self._limits.enter(client)
             call.client = client
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model, timer = api.begin(request)
+            model, timer = api.begin(request, call.trail)
             if not self._keep(call, timer):
                 return None
             if api.is_slow(request):
@@ -213,7 +221,14 @@ class NativeFront:
     def _read(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
         job = call.job = api.read(model, request)
         call.work = Work(
-            job.inputs, job.rows, job.outputs, self._answer, job.deadline(call.deadline), job.priority, call
+            job.inputs,
+            job.rows,
+            job.outputs,
+            self._answer,
+            job.deadline(call.deadline),
+            job.priority,
+            call,
+            trail=call.trail,
         )
         model.submit(call.work)
 
@@ -276,3 +291,5 @@ class NativeFront:
         if call.timer is not None:
             call.timer.end(code)
         call.method.ended(code, time.monotonic() - call.began)
+        if call.trail is not None:
+            call.trail.end(code)

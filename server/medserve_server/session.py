@@ -19,6 +19,9 @@ from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, Provider, add_p
 # A row that takes less than this is run on one thread.
 SMALL_SECONDS = 0.001
 
+# Of a run that fails, ONNX Runtime would log what value was out of range.
+QUIETLY = ort.RunOptions()
+QUIETLY.log_severity_level = 4
 
 EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
@@ -115,7 +118,7 @@ class Session:
         """Runs the graph on one batch and returns the named outputs."""
         if self._bound:
             return self._run_bound(inputs, outputs)
-        return dict(zip(outputs, self._session.run(list(outputs), dict(inputs)), strict=True))
+        return dict(zip(outputs, self._session.run(list(outputs), dict(inputs), QUIETLY), strict=True))
 
     def _run_bound(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         """The way for GPUs and for BF16: each input copied to the device once, each output back once.
@@ -133,7 +136,7 @@ class Session:
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, QUIETLY)
         return {name: _to_numpy(value) for name, value in zip(outputs, binding.get_outputs(), strict=True)}
 
 

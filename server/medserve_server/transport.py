@@ -16,6 +16,7 @@ from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
 from medserve_server.tls import server_credentials
+from medserve_server.trail import Observer
 
 
 class Transport:
@@ -28,6 +29,7 @@ class Transport:
         decoders: threads for requests that take long to read.
         apis: what native serves itself.
         add_services: adds all services to a grpcio server.
+        observers: who is told of finished calls.
 
     Raises:
         SettingsError: a file of certificates or tokens can't be used.
@@ -41,12 +43,13 @@ class Transport:
         decoders: Executor,
         apis: Sequence[ModelApi[Any, Any, Any]],
         add_services: Callable[[aio.Server], None],
+        observers: Sequence[Observer],
     ) -> None:
         self._settings = settings
         self._credentials = server_credentials(settings)
         tokens = Tokens(settings.tokens) if settings.tokens is not None else None
         limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
-        self._interceptor = CallInterceptor(metrics, stopping, limits, tokens)
+        self._interceptor = CallInterceptor(metrics, stopping, limits, tokens, observers)
         # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
         self.native = settings.transport == "native"
         limit = settings.max_message_mib * 1024 * 1024
@@ -72,7 +75,7 @@ class Transport:
 
             self._folder = tempfile.mkdtemp(prefix="medserve-")
             fallback = f"{self._folder}/grpcio"
-            self._front = NativeFront(apis, settings, metrics, stopping, decoders, fallback, limits, tokens)
+            self._front = NativeFront(apis, settings, metrics, stopping, decoders, fallback, limits, tokens, observers)
 
     async def start(self) -> int:
         """Begins to listen and returns the port.

@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -22,6 +23,7 @@ from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
+from medserve_server.trail import TRAIL, Trail
 
 # Requests with reasons have many rows: those without go before them.
 EXPLAINED_PRIORITY = DEFAULT_PRIORITY + 1
@@ -65,6 +67,8 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     method: ClassVar[str]
     """Path of the unary method."""
     request_type: ClassVar[type[Message]]
+    id_field: ClassVar[str] = "request_id"
+    """Where a request has the client's name for it."""
 
     def __init__(
         self,
@@ -105,15 +109,20 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         del request
         return False
 
-    def begin(self, request: Request) -> tuple[Model, RequestTimer]:
+    def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
 
         Raises:
             InvalidInput: a name is too long.
             NotFound: there is none.
         """
+        if trail is not None:
+            trail.asked(getattr(request, self.id_field))
         self._check_names(request)
-        return self._models.begin(request.model_name, request.model_version, self.name)
+        model, timer = self._models.begin(request.model_name, request.model_version, self.name)
+        if trail is not None:
+            trail.found(model.name, model.version, model.sha256)
+        return model, timer
 
     def _check_names(self, request: Request) -> None:
         """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
@@ -130,15 +139,18 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     async def unary(self, request: Request, context: Context) -> Response:
         """Answers a call."""
-        return await self._answer(request, _deadline(context))
+        return await self._answer(request, _deadline(context), TRAIL.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
         """Answers many requests in their order, errors in their place."""
         deadline = _deadline(context)
+        of_call = TRAIL.get()
 
         async def answer(request: Request) -> StreamResponse:
+            trail = of_call.in_stream() if of_call is not None else None
             try:
-                return self.in_stream(request, await self._answer(request, deadline))
+                with trail or nullcontext():
+                    return self.in_stream(request, await self._answer(request, deadline, trail))
             except ServingError as error:
                 self._refused(error)
                 return self.in_stream(request, error)
@@ -146,15 +158,15 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         async for response in answer_in_order(requests, answer, self._stopping, self._window):
             yield response
 
-    async def _answer(self, request: Request, deadline: float | None) -> Response:
-        model, timer = self.begin(request)
+    async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
+        model, timer = self.begin(request, trail)
         with timer:
             loop = asyncio.get_running_loop()
             if self.is_slow(request):
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)
-            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority)
+            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, trail)
             if job.slow:
                 return await loop.run_in_executor(self._decoders, job.answer, outputs)
             return job.answer(outputs)

@@ -37,6 +37,7 @@ class Inference(
     name = "inference"
     method = "/inference.GRPCInferenceService/ModelInfer"
     request_type = pb.ModelInferRequest
+    id_field = "id"
 
     def __init__(
         self,
