@@ -89,6 +89,9 @@ class Caller:
     def wait_for_reason(self, name: str, version: int | str, reason: str) -> None:
         wait_until(lambda: reason in self.reason(name, version), f"{name}/{version}: {reason}")
 
+    def wait_for_versions(self, name: str, versions: set[str]) -> None:
+        wait_until(lambda: {key[1] for key in self.index(ready=True) if key[0] == name} == versions, f"{versions}")
+
     def state(self, name: str, version: int | str) -> str:
         return self.index().get((name, str(version)), ("", ""))[0]
 

@@ -38,6 +38,8 @@ class Operation:
     """Numbers of the requests that make the model fail."""
     stream: bool = False
     version: str = ""
+    may_be_gone: bool = False
+    """Whether the version comes and goes."""
     cancel_after: float | None = None
     """Seconds."""
     timeout: float | None = None
@@ -45,12 +47,14 @@ class Operation:
 
     @property
     def may_end_as(self) -> set[grpc.StatusCode]:
-        """The statuses that the client itself may bring about."""
+        """The statuses that the client itself, or who takes versions away, may bring about."""
         codes = {grpc.StatusCode.OK}
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
         if self.timeout is not None:
             codes.add(grpc.StatusCode.DEADLINE_EXCEEDED)
+        if self.may_be_gone:
+            codes.add(grpc.StatusCode.NOT_FOUND)
         return codes
 
 
@@ -113,9 +117,14 @@ async def drive(target: str, operations: Sequence[Operation], seed: int) -> Outc
         stub = GRPCInferenceServiceStub(channel)
         async with asyncio.TaskGroup() as group:
             for operation in operations:
-                perform = _stream if operation.stream else _unary
-                group.create_task(perform(stub, operation, questions(operation, random), outcomes))
+                group.create_task(perform(stub, operation, random, outcomes))
     return outcomes
+
+
+async def perform(stub: "Stub", operation: Operation, random: np.random.Generator, outcomes: Outcomes) -> None:
+    """Performs one operation, as `drive` does."""
+    call = _stream if operation.stream else _unary
+    await call(stub, operation, questions(operation, random), outcomes)
 
 
 async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outcomes: Outcomes) -> None:
@@ -144,6 +153,10 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
             question = asked[answered]
             answered += 1
             failed = bool(response.error_message)
+            gone = operation.may_be_gone and response.error_message.startswith("model_version: ")
+            if gone:
+                outcomes[grpc.StatusCode.NOT_FOUND] += 1
+                continue
             outcomes[grpc.StatusCode.INTERNAL if failed else grpc.StatusCode.OK] += 1
             if failed != question.bad:
                 raise Mixed(f"request {question.number} of a stream failed with {response.error_message!r}")
