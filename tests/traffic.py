@@ -28,6 +28,10 @@ class Mixed(AssertionError):
     """A caller got something else than the answer to its own request."""
 
 
+class Lost(Mixed):
+    """A caller got no answer, or a status that nobody had a reason for."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """A call of the model `scaled`: a stream of requests, or unary with one."""
@@ -135,7 +139,7 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
     code = await call.code()
     outcomes[code] += 1
     if code not in operation.may_end_as and not (question.bad and code is grpc.StatusCode.INTERNAL):
-        raise Mixed(f"request {question.number} ended as {code.name}: {await call.details()}")
+        raise Lost(f"request {question.number} ended as {code.name}: {await call.details()}")
     if code is grpc.StatusCode.OK:
         question.check(await call)
 
@@ -168,4 +172,4 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
         outcomes[await call.code()] += len(asked) - answered
         return
     if answered != len(asked):
-        raise Mixed(f"a stream of {len(asked)} requests got {answered} answers")
+        raise Lost(f"a stream of {len(asked)} requests got {answered} answers")

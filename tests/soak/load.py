@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -17,7 +18,10 @@ from grpc import aio
 from medserve_client import AsyncClient, FeatureValue, InvalidArgumentError
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import REPOSITORY
-from traffic import Mixed, Operation, Outcomes, perform
+from traffic import Lost, Mixed, Operation, Outcomes, perform
+
+if TYPE_CHECKING:  # for the type checker alone
+    from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
 
 PATIENCE = 60.0
 """Seconds after which a call without a deadline counts as lost."""
@@ -85,7 +89,7 @@ class Callers:
                 tasks.append(self._call(GRPCInferenceServiceStub(channel), client))
             await asyncio.gather(*tasks)
 
-    async def _call(self, stub: GRPCInferenceServiceStub, client: AsyncClient) -> None:
+    async def _call(self, stub: "Stub", client: AsyncClient) -> None:
         risks = (await client.predict_risk(PATIENT, "breast-cancer-risk")).results[0].risks
         calls: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (60, lambda: self._tensors(stub)),
@@ -97,12 +101,14 @@ class Callers:
         while not self._over:
             try:
                 await asyncio.wait_for(self._random.choice(kinds)(), PATIENCE)
+            except Lost as error:
+                self.tally.lost.append(str(error))
             except Mixed as error:
                 self.tally.wrong.append(str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, the report tells
                 self.tally.lost.append(f"{type(error).__name__}: {error}"[:500])
 
-    async def _tensors(self, stub: GRPCInferenceServiceStub) -> None:
+    async def _tensors(self, stub: "Stub") -> None:
         operation = self._operation()
         began = time.monotonic()
         await perform(stub, operation, self._numbers, self.tally.outcomes)

@@ -18,7 +18,7 @@ import onnx_models
 from model_folder import POLL, ModelFolder
 from server_process import REPOSITORY, THE_SERVER, ServerProcess, running_server
 from soak.load import Callers, Tally
-from soak.samples import Sample, draw, growth, inflight, take
+from soak.samples import FEWEST, Sample, draw, growth, inflight, take
 from traffic import MODEL
 
 WARM_UP_SECONDS = 3.0
@@ -72,7 +72,10 @@ async def _load(
     swaps = 0
     samples: list[Sample] = []
     load.tally.drain_latencies()
-    while (seconds := time.monotonic() - began) < 60 * minutes and not calling.done():
+    while not calling.done():
+        seconds = time.monotonic() - began
+        if seconds > 60 * minutes and len(samples) >= FEWEST:
+            break
         if seconds >= (swaps + 1) * swap_seconds:
             swaps += 1
             _swap(models, swaps)

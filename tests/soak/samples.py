@@ -14,7 +14,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 MIB = 1024 * 1024
-FEWEST = 12
+FEWEST = 18
 """Samples that a judgement needs."""
 
 
@@ -59,8 +59,6 @@ def inflight(server: ServerProcess) -> int:
 def growth(samples: list[Sample]) -> list[str]:
     """What grew over the last two thirds of the time, by the median of all slopes (Theil and Sen)."""
     late = samples[len(samples) // 3 :]
-    if len(late) < FEWEST:
-        return [f"{len(samples)} samples are too few to judge; let it run for longer"]
     found = []
     duration = late[-1].seconds - late[0].seconds
     for name, unit, allowed in (("memory", " MiB", 10.0), ("files", "", 3.0), ("threads", "", 3.0)):
