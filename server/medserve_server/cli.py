@@ -97,14 +97,19 @@ def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_por
     table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
     for row in rows:
         table.add_row(*row)
+    if sys.stdout is None:  # closed
+        return
     console = Console()
     try:
-        console.print(table)
-        if settings.workers > 1:
-            console.print(f"workers  {settings.workers}, each as above", highlight=False)
-        console.print(f"gRPC     {settings.host}:{port}", highlight=False)
-        console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
-        console.print("Ctrl-C stops it after the last answer.", highlight=False)
+        with console.capture() as text:  # rich's own writing ends the process where nobody reads
+            console.print(table)
+            if settings.workers > 1:
+                console.print(f"workers  {settings.workers}, each as above", highlight=False)
+            console.print(f"gRPC     {settings.host}:{port}", highlight=False)
+            console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
+            console.print("Ctrl-C stops it after the last answer.", highlight=False)
+        sys.stdout.write(text.get())
+        sys.stdout.flush()
     except OSError as error:  # a disk that is full, a reader that is gone: no reason not to serve
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python would write at the end
         log.warning("serving on port %d, which standard output does not take: %s", port, error.strerror)
