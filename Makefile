@@ -1,4 +1,4 @@
-# make serve | test | fuzz | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
+# make serve | test | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,7 +9,7 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-container fuzz train checksums bench proto proto-check lint format lock sbom audit clean
+.PHONY: serve test test-container fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
@@ -24,6 +24,10 @@ test-container: .venv-dev/installed
 # Feeds what reads bytes with inputs that reach new code, until stopped: make fuzz ARGS="image -max_total_time=60"
 fuzz: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m fuzz.run $(ARGS)
+
+# Half an hour of mixed load while models are swapped: make soak ARGS="--minutes 3 --transport native"
+soak: .venv-dev/installed
+	PYTHONPATH=tests .venv-dev/bin/python -m soak.run $(ARGS)
 
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check

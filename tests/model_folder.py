@@ -46,6 +46,17 @@ class ModelFolder:
         path.parent.rmdir()
 
 
+def request(name: str, *rows: float, version: int | str = "") -> pb.ModelInferRequest:
+    """For a model with one input x of FP32[batch, 1]."""
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[len(rows), 1])
+    return pb.ModelInferRequest(
+        model_name=name,
+        model_version=str(version),
+        inputs=[tensor],
+        raw_input_contents=[np.array(rows, np.float32).tobytes()],
+    )
+
+
 class Caller:
     """Asks a server for y = x + number."""
 
@@ -53,16 +64,7 @@ class Caller:
         self.stub = GRPCInferenceServiceStub(channel)
 
     def infer(self, name: str, x: float = 0.0, version: int | str = "") -> pb.ModelInferResponse:
-        tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
-        return self.stub.ModelInfer(
-            pb.ModelInferRequest(
-                model_name=name,
-                model_version=str(version),
-                inputs=[tensor],
-                raw_input_contents=[np.float32(x).tobytes()],
-            ),
-            timeout=PATIENCE,
-        )
+        return self.stub.ModelInfer(request(name, x, version=version), timeout=PATIENCE)
 
     def number(self, name: str, version: int | str = "") -> float:
         """What the model that serves adds."""
@@ -86,6 +88,9 @@ class Caller:
 
     def wait_for_reason(self, name: str, version: int | str, reason: str) -> None:
         wait_until(lambda: reason in self.reason(name, version), f"{name}/{version}: {reason}")
+
+    def wait_for_versions(self, name: str, versions: set[str]) -> None:
+        wait_until(lambda: {key[1] for key in self.index(ready=True) if key[0] == name} == versions, f"{versions}")
 
     def state(self, name: str, version: int | str) -> str:
         return self.index().get((name, str(version)), ("", ""))[0]

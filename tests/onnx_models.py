@@ -126,3 +126,46 @@ def slow(repeats: int = 60) -> onnx.ModelProto:
     ]
     rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
     return make(nodes, {"x": rows}, {"y": rows})
+
+
+def loop(rounds: int = 0) -> onnx.ModelProto:
+    """y = x, after `rounds` + max(x) rounds of a loop."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Neg", ["value"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, []),
+        ],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["least"], value_float=float(rounds)),
+        helper.make_node("Constant", [], ["zero"], value_float=0.0),
+        helper.make_node("Cast", ["zero"], ["false"], to=TensorProto.BOOL),
+        helper.make_node("Not", ["false"], ["true"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Add", ["most", "least"], ["rounds_float"]),
+        helper.make_node("Cast", ["rounds_float"], ["rounds"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["rounds", "true", "zero"], ["end"], body=body),
+        helper.make_node("Add", ["x", "end"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    return make(nodes, {"x": rows}, {"y": rows})
+
+
+def failing() -> onnx.ModelProto:
+    """A model whose every run fails: a row of a table that it does not have."""
+    nodes = [
+        helper.make_node("Constant", [], ["table"], value_floats=TABLE),
+        helper.make_node("Constant", [], ["beyond"], value_ints=[len(TABLE)]),
+        helper.make_node("Cast", ["x"], ["code"], to=TensorProto.INT64),
+        helper.make_node("Max", ["code", "beyond"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    return make(nodes, {"x": rows}, {"y": rows})

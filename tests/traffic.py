@@ -28,6 +28,10 @@ class Mixed(AssertionError):
     """A caller got something else than the answer to its own request."""
 
 
+class Lost(Mixed):
+    """A caller got no answer, or a status that nobody had a reason for."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """A call of the model `scaled`: a stream of requests, or unary with one."""
@@ -38,6 +42,8 @@ class Operation:
     """Numbers of the requests that make the model fail."""
     stream: bool = False
     version: str = ""
+    may_be_gone: bool = False
+    """Whether the version comes and goes."""
     cancel_after: float | None = None
     """Seconds."""
     timeout: float | None = None
@@ -45,12 +51,14 @@ class Operation:
 
     @property
     def may_end_as(self) -> set[grpc.StatusCode]:
-        """The statuses that the client itself may bring about."""
+        """The statuses that the client itself, or who takes versions away, may bring about."""
         codes = {grpc.StatusCode.OK}
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
         if self.timeout is not None:
             codes.add(grpc.StatusCode.DEADLINE_EXCEEDED)
+        if self.may_be_gone:
+            codes.add(grpc.StatusCode.NOT_FOUND)
         return codes
 
 
@@ -113,9 +121,14 @@ async def drive(target: str, operations: Sequence[Operation], seed: int) -> Outc
         stub = GRPCInferenceServiceStub(channel)
         async with asyncio.TaskGroup() as group:
             for operation in operations:
-                perform = _stream if operation.stream else _unary
-                group.create_task(perform(stub, operation, questions(operation, random), outcomes))
+                group.create_task(perform(stub, operation, random, outcomes))
     return outcomes
+
+
+async def perform(stub: "Stub", operation: Operation, random: np.random.Generator, outcomes: Outcomes) -> None:
+    """Performs one operation, as `drive` does."""
+    call = _stream if operation.stream else _unary
+    await call(stub, operation, questions(operation, random), outcomes)
 
 
 async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outcomes: Outcomes) -> None:
@@ -126,7 +139,7 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
     code = await call.code()
     outcomes[code] += 1
     if code not in operation.may_end_as and not (question.bad and code is grpc.StatusCode.INTERNAL):
-        raise Mixed(f"request {question.number} ended as {code.name}: {await call.details()}")
+        raise Lost(f"request {question.number} ended as {code.name}: {await call.details()}")
     if code is grpc.StatusCode.OK:
         question.check(await call)
 
@@ -144,6 +157,10 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
             question = asked[answered]
             answered += 1
             failed = bool(response.error_message)
+            gone = operation.may_be_gone and response.error_message.startswith("model_version: ")
+            if gone:
+                outcomes[grpc.StatusCode.NOT_FOUND] += 1
+                continue
             outcomes[grpc.StatusCode.INTERNAL if failed else grpc.StatusCode.OK] += 1
             if failed != question.bad:
                 raise Mixed(f"request {question.number} of a stream failed with {response.error_message!r}")
@@ -155,4 +172,4 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
         outcomes[await call.code()] += len(asked) - answered
         return
     if answered != len(asked):
-        raise Mixed(f"a stream of {len(asked)} requests got {answered} answers")
+        raise Lost(f"a stream of {len(asked)} requests got {answered} answers")

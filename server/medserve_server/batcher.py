@@ -11,8 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError, printable
-from medserve_server.session import Tensors
+from medserve_server.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    Overloaded,
+    ServingError,
+    Unavailable,
+    printable,
+)
+from medserve_server.session import OVERDUE, Tensors
 from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
@@ -22,6 +29,7 @@ Outcome = Arrays | ServingError
 
 EXPIRED = "the deadline passed while the request waited"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
+HANGS = "this model hangs; another server may answer"
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
@@ -100,7 +108,9 @@ class Batcher:
         self._rows = 0  # of all that waits
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
+        self._under_way: dict[int, tuple[float, list[Work]]] = {}  # begin of the run and batch, by the batch's id
         self.closed = False
+        self.suspended = False
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -121,10 +131,13 @@ class Batcher:
 
         Raises:
             Overloaded: the queue is full.
+            Unavailable: the model hangs.
         """
         with self._arrived:
             if self.closed:
                 return  # no request is left that could wait for it
+            if self.suspended:
+                raise Unavailable(HANGS)
             room = self._max_pending if work.priority <= DEFAULT_PRIORITY else self._max_pending // 2
             if len(self._queue) >= max(room, 1):
                 raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
@@ -137,6 +150,22 @@ class Batcher:
             if self._max_delay:
                 self._arrived.notify()
 
+    def suspend(self, latest: float) -> None:
+        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        with self._arrived:
+            self.suspended = True
+            waiting = list(self._queue)
+            self._queue.clear()
+            self._rows = 0
+        late = [key for key, (began, _) in list(self._under_way.items()) if began <= latest]
+        for _, batch in [self._under_way.pop(key, (0.0, [])) for key in late]:
+            _deliver([(work, DeadlineExceeded(OVERDUE)) for work in batch])
+        _deliver([(work, Unavailable(HANGS)) for work in waiting])
+
+    def resume(self) -> None:
+        """Takes work again."""
+        self.suspended = False
+
     def close(self) -> None:
         """Drops all that waits, undelivered, takes nothing any more, and returns once no thread runs the model."""
         with self._arrived:
@@ -146,10 +175,10 @@ class Batcher:
             self._arrived.notify_all()
             self._arrived.wait_for(lambda: self._free == self._runs)
 
-    def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless as many threads as may are doing that."""
+    def run_waiting(self, *, first: bool = False) -> None:
+        """Runs the model on all that waits, unless as many threads as may are doing that; if `first`, unless any is."""
         with self._arrived:
-            if self.busy:
+            if self.busy or (first and self._free < self._runs):
                 return
             self._free -= 1
         try:
@@ -201,12 +230,16 @@ class Batcher:
 
     def _answer(self, batch: list[Work]) -> None:
         started = time.monotonic()
+        self._under_way[id(batch)] = started, batch
         try:
             results = self._run_joined(batch)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
+            if self._under_way.pop(id(batch), None) is None:
+                return  # it hung, and `suspend` has answered
             _note_run(batch, started)
-            if len(batch) == 1:
-                _deliver([(batch[0], _as_serving_error(error))])
+            if len(batch) == 1 or isinstance(error, DeadlineExceeded):
+                failure = _as_serving_error(error)
+                _deliver([(work, failure) for work in batch])
                 return
             # Which requests are to blame is unknown: each gets a run of its own.
             for work in batch:
@@ -214,6 +247,8 @@ class Batcher:
                     self._answer([work])
             return
         took = time.monotonic() - started
+        if self._under_way.pop(id(batch), None) is None:
+            return
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
         _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))

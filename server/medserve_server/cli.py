@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,12 +19,15 @@ from medserve_server.lifecycle import Server
 from medserve_server.logs import set_up_logs
 from medserve_server.workers import Row, Supervisor
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
     if sys.argv[1:2] == ["token"]:
         _make_token(sys.argv[2:])
         return
+    _hold_standard_streams()
     settings = Settings.read(sys.argv[1:])
     _prepare(settings)
     try:
@@ -91,10 +96,28 @@ def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_por
     table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
     for row in rows:
         table.add_row(*row)
+    if sys.stdout is None:  # closed
+        return
     console = Console()
-    console.print(table)
-    if settings.workers > 1:
-        console.print(f"workers  {settings.workers}, each as above", highlight=False)
-    console.print(f"gRPC     {settings.host}:{port}", highlight=False)
-    console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
-    console.print("Ctrl-C stops it after the last answer.", highlight=False)
+    try:
+        with console.capture() as text:  # rich's own writing ends the process where nobody reads
+            console.print(table)
+            if settings.workers > 1:
+                console.print(f"workers  {settings.workers}, each as above", highlight=False)
+            console.print(f"gRPC     {settings.host}:{port}", highlight=False)
+            console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
+            console.print("Ctrl-C stops it after the last answer.", highlight=False)
+        sys.stdout.write(text.get())
+        sys.stdout.flush()
+    except OSError as error:  # a disk that is full, a reader that is gone: no reason not to serve
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python would write at the end
+        log.warning("serving on port %d, which standard output does not take: %s", port, error.strerror)
+
+
+def _hold_standard_streams() -> None:
+    """Opens those that are closed onto nothing: else a connection gets their number, and what is written to them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free

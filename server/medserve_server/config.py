@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     max_pending_requests: PositiveInt = Field(
         default=1024, description="Requests waiting for a model; one more is refused with RESOURCE_EXHAUSTED."
     )
+    max_run_seconds: PositiveFloat = Field(
+        default=30.0, description="Seconds that one run of a model may take; then it is ended, or its model suspended."
+    )
     max_batch_delay_ms: float = Field(
         default=0.0, ge=0, description="Milliseconds that a request may wait for others to fill its batch."
     )

@@ -24,9 +24,13 @@ class Health(health_aio.HealthServicer):
         self._free = max_watchers
         self._services = ("", *services)
         self._stopping = stopping
+        self._told: bool | None = None
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells the state of the server and of each of its services."""
+        """Tells the state of the server and of each of its services, where it is another than before."""
+        if serving == self._told:
+            return
+        self._told = serving
         states = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.set(service, states.SERVING if serving else states.NOT_SERVING)

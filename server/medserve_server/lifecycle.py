@@ -32,6 +32,7 @@ from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.trail import Observer
 from medserve_server.transport import Transport
+from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Server:
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
+        self._takes_work = False
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
@@ -81,6 +83,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
+        watching = asyncio.create_task(self._watch())
         settings = self.settings
         alone = settings.workers == 1
         if alone:
@@ -90,7 +93,8 @@ class Server:
             self.port = await self._transport.start()
         try:
             await self._control.start()
-            await self._health.set_serving(True)
+            self._takes_work = True
+            await self._tell_health()
             if not alone:  # until now, callers were better off with the other workers
                 self.port = await self._transport.start()
             started(self)
@@ -99,12 +103,15 @@ class Server:
             polling.cancel()
             await self._drain()
         finally:
+            watching.cancel()
             await self._transport.close()
+            by_force = exit_soon()
             await asyncio.to_thread(self._control.close)
             self._transport.join()
             self._decoders.shutdown()
             for close in self._closers:
                 await asyncio.to_thread(close)
+            by_force.cancel()
             if alone:
                 stop_metrics()
 
@@ -122,6 +129,18 @@ class Server:
             observers.append(tracer.trace)
             self._closers.append(tracer.close)
         return observers
+
+    async def _watch(self) -> None:
+        """Looks for runs that do not end, until cancelled."""
+        watchdog = Watchdog(self.settings.max_run_seconds)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            watchdog.look()
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        """SERVING as long as work is taken and no model hangs."""
+        await self._health.set_serving(self._takes_work and not any(model.hangs for model in self.models))
 
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)
@@ -144,7 +163,8 @@ class Server:
     async def _drain(self) -> None:
         """Tells everyone, stops taking work, and waits for what was taken."""
         log.info("stopping: health says NOT_SERVING")
-        await self._health.set_serving(False)
+        self._takes_work = False
+        await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
         if await self._transport.drain(self.settings.grace):

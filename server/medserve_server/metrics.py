@@ -3,11 +3,11 @@
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
-from typing import TypeVar, get_args
+from typing import Protocol, TypeVar, get_args
 
 import grpc
 import onnxruntime
@@ -50,10 +50,13 @@ class Metrics:
         self.reason_rows = self._counter(
             "medserve_reason_rows_total", "Rows computed to explain others.", *model, "reason"
         )
+        self.overdue_runs = self._counter(
+            "medserve_overdue_runs_total", "Runs that took longer than --max-run-seconds.", *model
+        )
         self.batch_rows = self._histogram("medserve_batch_size", "Rows of a run of a model.", ROWS, *model)
         self.pending = self._gauge("medserve_pending_requests", "Requests waiting for a model.", *model)
         self.inflight = self._gauge("medserve_inflight_requests", "Requests being answered.", *model)
-        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests.", *model)
+        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests; 0: it hangs.", *model)
         self.load_seconds = self._gauge(
             "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
         )
@@ -176,6 +179,15 @@ class Statistics:
     by_batch_rows: dict[int, Duration] = field(default_factory=dict)
 
 
+class Queue(Protocol):
+    """What waits for a model."""
+
+    suspended: bool
+    """The model hangs."""
+
+    def __len__(self) -> int: ...
+
+
 class ModelMetrics:
     """The series of one loaded model, looked up once."""
 
@@ -190,6 +202,7 @@ class ModelMetrics:
         self._queue_seconds = metrics.queue_seconds.labels(*self._labels)
         self._compute_seconds = metrics.compute_seconds.labels(*self._labels)
         self._batch_rows = metrics.batch_rows.labels(*self._labels)
+        self._overdue_runs = metrics.overdue_runs.labels(*self._labels)
         self._requests: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._request_seconds = {api: metrics.request_seconds.labels(*self._labels, api) for api in APIS}
 
@@ -198,15 +211,19 @@ class ModelMetrics:
         """Requests that began and have not ended."""
         return self._inflight
 
-    def loaded(self, provider: str, threads: int, precision: str, seconds: float, pending: Callable[[], int]) -> None:
-        """Notes that the model is ready, how it runs, and where to ask for its queue's length."""
+    def loaded(self, provider: str, threads: int, precision: str, seconds: float, queue: Queue) -> None:
+        """Notes that the model is ready, how it runs, and what to ask for its state."""
         name, version = self._labels
         self._metrics.session_info.remove_by_labels({"model": name, "version": version})  # of what it replaces
         self._metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
         self._metrics.session_info.labels(*self._labels, provider, str(threads), precision).set(1)
         self._metrics.load_seconds.labels(*self._labels).set(seconds)
-        self._metrics.pending.labels(*self._labels).set_function(pending)
-        self._metrics.ready.labels(*self._labels).set(1)
+        self._metrics.pending.labels(*self._labels).set_function(queue.__len__)
+        self._metrics.ready.labels(*self._labels).set_function(lambda: float(not queue.suspended))
+
+    def overdue(self) -> None:
+        """Notes a run that took too long."""
+        self._overdue_runs.inc()
 
     def executed(self, rows: int, waits: list[float], seconds: float) -> None:
         """Notes a run of the model: its rows, how long each of its requests had waited, how long it took."""

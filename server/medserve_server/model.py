@@ -14,7 +14,7 @@ from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
-from medserve_server.errors import ModelLoadError, Overloaded, ServingError, printable
+from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.images import ImageReader
 from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
@@ -68,13 +68,15 @@ class Model:
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
-        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher.__len__)
+        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher)
+        self.session.owner = self
 
     def submit(self, work: Work) -> None:
         """Queues work, in parts where it has more rows than a batch; `run_waiting` has to follow.
 
         Raises:
             Overloaded: the queue is full.
+            Unavailable: the model hangs.
         """
         if work.trail is not None:
             work.trail.rows, work.trail.queued = work.rows, work.since
@@ -85,15 +87,24 @@ class Model:
         try:
             for part in parts.works:
                 self._batcher.submit(part)
-        except Overloaded:
+        except ServingError:
             work.cancelled = True
             raise
         for _ in range(self.runs - 1):  # beside the thread that the caller sees to
             self._threads.submit(self.run_waiting)
 
     def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless another thread is doing that."""
+        """Runs the model on all that waits, unless other threads are doing that."""
         self._batcher.run_waiting()
+
+    def run_here(self) -> None:
+        """Does `run_waiting` where no thread does yet, and leaves further runs to the model's threads.
+
+        So a model holds at most one of the threads that come here, even where it hangs.
+        """
+        self._batcher.run_waiting(first=True)
+        if len(self._batcher):
+            self.run_soon()
 
     def run_soon(self) -> None:
         """Has a thread of the model do `run_waiting`, where none does yet."""
@@ -136,6 +147,26 @@ class Model:
             return await future
         finally:
             work.cancelled = True  # means nothing where it is done
+
+    @property
+    def hangs(self) -> bool:
+        """Whether runs do not end, so that no request is taken."""
+        return self._batcher.suspended
+
+    def overdue(self) -> None:
+        """Counts a run that was told to end."""
+        self.metrics.overdue()
+
+    def suspend(self, latest: float) -> None:
+        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        if not self.hangs:
+            log.error("%s/%s hangs: its calls are refused until it comes back", self.name, self.version)
+        self._batcher.suspend(latest)
+
+    def resume(self) -> None:
+        """Takes requests again."""
+        log.warning("%s/%s has come back and takes calls again", self.name, self.version)
+        self._batcher.resume()
 
     def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
         """The one function that hands outcomes to this loop, so that a batch wakes it once."""

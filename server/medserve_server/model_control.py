@@ -206,6 +206,8 @@ class ModelControl:
         name, version = printable(key[0]), printable(key[1])
         _, refusal = self._loader.refused.get(key, (None, ""))
         if key in self._loader.loaded:
+            if any(model.hangs for model in self._models if (model.name, model.version) == key):
+                return IndexEntry(name, version, "UNAVAILABLE", "a run of it does not end")
             reason = f"the file that lies there now is refused: {refusal}" if refusal else ""
             return IndexEntry(name, version, "READY", reason)
         if key == self._loader.loading:

@@ -156,7 +156,7 @@ class NativeFront:
             for model in list(models)[1:]:
                 model.run_soon()
             for model in list(models)[:1]:
-                model.run_waiting()
+                model.run_here()
             if self._leave():
                 return
 

@@ -1,10 +1,12 @@
 """An ONNX Runtime session: which provider it got, what its tensors are, and one call to run it."""
 
 import ctypes
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -12,16 +14,14 @@ from numpy.typing import NDArray
 
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES, ORT_TYPES
-from medserve_server.errors import ModelLoadError, ProviderUnavailable
+from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable
 from medserve_server.integrity import ModelFile
-from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, Provider, add_provider
+from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, PAYS_FOR_NEW_SHAPES, Provider, add_provider
 
 # A row that takes less than this is run on one thread.
 SMALL_SECONDS = 0.001
 
-# Of a run that fails, ONNX Runtime would log what value was out of range.
-QUIETLY = ort.RunOptions()
-QUIETLY.log_severity_level = 4
+OVERDUE = "the model ran on this request for longer than the server allows"
 
 EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
@@ -43,6 +43,33 @@ class TensorSpec:
     """The name of the first axis where its size is free."""
 
 
+class Owner(Protocol):
+    """What is told when runs of its session take too long."""
+
+    def overdue(self) -> None:
+        """A run was told to end."""
+
+    def suspend(self, latest: float) -> None:
+        """Runs that began before `latest`, on the clock of `time.monotonic`, do not end; told again and again."""
+
+    def resume(self) -> None:
+        """They ended after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is under way."""
+
+    session: "Session"
+    options: ort.RunOptions
+    began: float
+    """On the clock of `time.monotonic`."""
+
+
+RUNS: dict[int, Run] = {}
+"""All runs of this process, by thread."""
+
+
 class Session:
     """A loaded ONNX file. Calls to `run` may come from any thread."""
 
@@ -62,6 +89,8 @@ class Session:
         self.outputs = tuple(_spec(file.path, "output", tensor) for tensor in self._session.get_outputs())
         # A GPU's results are asked for in ordinary memory; BF16 exists only as ONNX Runtime's own values.
         self._bound = provider in GPU_PROVIDERS or any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
+        self.owner: Owner | None = None
+        """None while it is being loaded."""
 
     def _load(self) -> None:
         assert self._file is not None  # noqa: S101 - until `forget_file`
@@ -114,13 +143,35 @@ class Session:
         """The file's metadata_props."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-        """Runs the graph on one batch and returns the named outputs."""
-        if self._bound:
-            return self._run_bound(inputs, outputs)
-        return dict(zip(outputs, self._session.run(list(outputs), dict(inputs), QUIETLY), strict=True))
+    @property
+    def bounded(self) -> bool:
+        """Whether a run that takes long is one too many: some providers compile in the first ones, for minutes."""
+        return self.owner is not None or self.provider not in PAYS_FOR_NEW_SHAPES
 
-    def _run_bound(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+        """Runs the graph on one batch and returns the named outputs.
+
+        Raises:
+            DeadlineExceeded: it took so long that it was told to end.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # of a run that fails, ONNX Runtime would log what value was out of range
+        thread = threading.get_ident()
+        RUNS[thread] = Run(self, options, time.monotonic())
+        try:
+            if self._bound:
+                return self._run_bound(inputs, outputs, options)
+            return dict(zip(outputs, self._session.run(list(outputs), dict(inputs), options), strict=True))
+        except Exception as error:
+            if options.terminate:
+                raise DeadlineExceeded(OVERDUE) from error
+            raise
+        finally:
+            del RUNS[thread]
+
+    def _run_bound(
+        self, inputs: Tensors, outputs: Sequence[str], options: ort.RunOptions
+    ) -> dict[str, NDArray[np.generic]]:
         """The way for GPUs and for BF16: each input copied to the device once, each output back once.
 
         Ordinary memory, not pinned: ONNX Runtime 1.31 allocates none that is from Python, but for plugged-in providers.
@@ -136,7 +187,7 @@ class Session:
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding, QUIETLY)
+        self._session.run_with_iobinding(binding, options)
         return {name: _to_numpy(value) for name, value in zip(outputs, binding.get_outputs(), strict=True)}
 
 

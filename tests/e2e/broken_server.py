@@ -1,7 +1,11 @@
 """The server with its batcher broken on purpose: python broken_server.py MUTATION FLAGS..."""
 
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from medserve_server import batcher
 from medserve_server.batcher import Batcher, Outcome, Work
@@ -36,11 +40,22 @@ def blamed(self: Batcher, batch: list[Work]) -> list[Outcome]:
         return [InferenceFailed("the batch failed")] * len(batch)
 
 
+def leaking(self: Batcher, batch: list[Work], kept: list[object] = []) -> list[Outcome]:  # noqa: B006 - on purpose
+    """Memory, a descriptor and a thread are left behind 20 times a second."""
+    if not kept or time.monotonic() - LAST[0] > 0.05:
+        LAST[0] = time.monotonic()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        kept += [b"x" * 2**20, Path(os.devnull).open()]  # noqa: SIM115 - on purpose
+    return right(self, batch)
+
+
+LAST = [0.0]
 MUTATIONS: dict[str, Callable[..., list[Outcome]]] = {
     "rotated": rotated,
     "reversed": reversed_rows,
     "kept": kept,
     "blamed": blamed,
+    "leaking": leaking,
 }
 
 if __name__ == "__main__":

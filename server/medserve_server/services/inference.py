@@ -96,16 +96,16 @@ class Inference(
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """Every model is loaded, and the server is not stopping."""
-        return pb.ServerReadyResponse(ready=self._models.ready and not self._stopping.is_set())
+        """Every model is loaded, none hangs, and the server is not stopping."""
+        hangs = any(model.hangs for model in self._models)
+        return pb.ServerReadyResponse(ready=self._models.ready and not hangs and not self._stopping.is_set())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Whether a model takes requests; one that is not here does not."""
         try:
-            self._get(request)
+            return pb.ModelReadyResponse(ready=not self._get(request).hangs)
         except NotFound:
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Name, version and extensions."""
