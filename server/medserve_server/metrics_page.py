@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from medserve_server.reread import Reread
 
+RETRY_SECONDS = 0.2
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -26,6 +28,14 @@ class _Server(ThreadingMixIn, WSGIServer):
         host, self.server_port = self.socket.getsockname()[:2]
         self.server_name = str(host)
         self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Without descriptors, a connection that waits would be tried again and again at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(RETRY_SECONDS)
+            raise
 
 
 class _Server6(_Server):
