@@ -21,8 +21,11 @@ from medserve_training.recipe import Recipe
 _HEAD = """\
 # Risk models, cross-validated and on an external cohort
 
-Written by `medserve-train crossval {names} --external`. Everything that is learned from data is learned inside the
-training folds. Harrell's and Uno's concordance (events up to 5 years, ranked by the risk at 5 years), the integrated
+Written by
+
+    medserve-train crossval {names} --external
+
+Everything that is learned from data is learned inside the training folds. Harrell's and Uno's concordance (events up to 5 years, ranked by the risk at 5 years), the integrated
 Brier score (0 to 5 years, weighted by the probability of censoring) and the AUC at 1, 3 and 5 years are means over
 folds, with the 95 % interval of Nadeau & Bengio (2003). Calibration is that of all patients of a repeat together: slope
 and observed/expected at 1, 3 and 5 years, and the p-value of D-calibration (median over repeats). On the external
