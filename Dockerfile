@@ -9,30 +9,32 @@ FROM ${BASE_IMAGE} AS installer
 # Byte code is compiled once, when all that is not needed is gone.
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-RUN python3 -m venv /opt/medserve
-# Enough to install the dependencies: their layer stays in the cache while only the code changes.
-COPY pyproject.toml constraints.txt constraints-cuda.txt ./
-RUN touch README.md LICENSE
+COPY deploy/requirements-*.txt ./
+# Only files with the checksums that these lists name. What builds the package is kept apart from what runs.
+RUN python3 -m venv /opt/medserve && python3 -m venv /build && \
+    /build/bin/pip install --require-hashes -r requirements-build.txt
+
+
+FROM installer AS package
+COPY pyproject.toml README.md LICENSE ./
+COPY proto proto
+COPY server server
+COPY client client
+RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 
 FROM installer AS environment-cuda
-RUN /opt/medserve/bin/pip install -c constraints.txt -c constraints-cuda.txt ".[cuda]"
-COPY README.md LICENSE ./
-COPY proto proto
-COPY server server
-COPY client client
-COPY deploy/prune-environment.sh deploy/
-RUN /opt/medserve/bin/pip install --no-deps --force-reinstall . && sh deploy/prune-environment.sh /opt/medserve
+RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cuda.txt
+COPY deploy/prune-environment.sh ./
+COPY --from=package /wheel /wheel
+RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve
 
 
 FROM installer AS environment-cpu
-RUN /opt/medserve/bin/pip install -c constraints.txt ".[server]"
-COPY README.md LICENSE ./
-COPY proto proto
-COPY server server
-COPY client client
-COPY deploy/prune-environment.sh deploy/
-RUN /opt/medserve/bin/pip install --no-deps --force-reinstall . && sh deploy/prune-environment.sh /opt/medserve
+RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cpu.txt
+COPY deploy/prune-environment.sh ./
+COPY --from=package /wheel /wheel
+RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve
 
 
 FROM ${BASE_IMAGE} AS models

@@ -1,4 +1,4 @@
-# make serve | test | train | bench | proto | lint | format | clean
+# make serve | test | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,7 +9,7 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-container train bench proto proto-check lint format clean
+.PHONY: serve test test-container fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
@@ -21,6 +21,14 @@ test: lint proto-check .venv-triton/installed
 test-container: .venv-dev/installed
 	.venv-dev/bin/python -m pytest tests/container -m container $(ARGS)
 
+# Feeds what reads bytes with inputs that reach new code, until stopped: make fuzz ARGS="image -max_total_time=60"
+fuzz: .venv-dev/installed
+	PYTHONPATH=tests .venv-dev/bin/python -m fuzz.run $(ARGS)
+
+# Half an hour of mixed load while models are swapped: make soak ARGS="--minutes 3 --transport native"
+soak: .venv-dev/installed
+	PYTHONPATH=tests .venv-dev/bin/python -m soak.run $(ARGS)
+
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check
 	.venv-dev/bin/ruff format --check
@@ -31,11 +39,17 @@ format: .venv-dev/installed
 	.venv-dev/bin/ruff check --fix
 	.venv-dev/bin/ruff format
 
+# One thread: the order of sums, and with it the last bits of the weights, depends on their number.
+train: export OMP_NUM_THREADS = 1
 train: .venv-dev/installed
 	.venv-dev/bin/medserve-train fit chest-xray --data-dir $(DATA)
 	.venv-dev/bin/medserve-train evaluate models/chest-xray/1/model.onnx --data medmnist:pneumoniamnist --data-dir $(DATA)
 	.venv-dev/bin/medserve-train fit breast-cancer-risk
 	.venv-dev/bin/medserve-train evaluate models/breast-cancer-risk/1/model.onnx --data gbsg --crossval benchmarks/risk.json
+
+# For models that came from elsewhere: training lists what it writes.
+checksums:
+	cd models && sha256sum */*/model.onnx > SHA256SUMS
 
 bench: .venv-dev/installed
 	.venv-dev/bin/medserve-train article-risk
@@ -48,14 +62,35 @@ proto: .venv-proto/installed
 proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
+# What the image installs, with the checksums of all files: after each change of pyproject.toml or the constraints.
+LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock"
+
+lock: .venv-audit/installed
+	$(LOCK) --extra server --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
+	$(LOCK) --extra cuda --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \
+		-o deploy/requirements-cuda.txt
+	$(LOCK) --group build -o deploy/requirements-build.txt
+
+# Software bill of materials of the server's environment, as CycloneDX.
+sbom: .venv/installed .venv-audit/installed
+	mkdir -p build
+	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.cdx.json .venv
+
+# Known vulnerabilities of what the image installs; asks the database of PyPI, or with --vulnerability-service osv.
+audit: .venv-audit/installed
+	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cpu.txt $(ARGS)
+	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cuda.txt $(ARGS)
+
 clean:
-	rm -rf .venv .venv-dev .venv-proto .venv-triton build
+	rm -rf .venv .venv-audit .venv-dev .venv-proto .venv-triton build
 
 # What serving needs; the client comes with it.
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing the server into .venv (once, about half a minute)"
 	@$(PYTHON) -m venv .venv
-	@.venv/$(PIP_INSTALL) ".[server]"
+	@.venv/$(PIP_INSTALL) ".[server,dicom]"
 	@touch $@
 
 .venv-dev/installed: pyproject.toml constraints.txt
@@ -67,6 +102,12 @@ clean:
 .venv-proto/installed: proto/requirements.txt
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+# Tools that look at dependencies; none of them beside ours.
+.venv-audit/installed: deploy/audit-tools.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # Another client of the protocol, which needs an older protobuf too; ours has to live beside it.

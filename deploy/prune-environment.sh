@@ -16,6 +16,9 @@ rm -rf "$packages"/numpy/f2py "$packages"/numpy/distutils "$packages"/onnxruntim
 # ONNX Runtime twice: this one is for C programs, Python's own binding holds all of it.
 rm -f "$packages"/onnxruntime/capi/libonnxruntime.so.*
 
+# Example files.
+rm -rf "$packages"/pydicom/data/test_files "$packages"/pydicom/data/charset_files
+
 # rich colours source code with it; nothing here shows any.
 rm -rf "$packages"/pygments/lexers
 

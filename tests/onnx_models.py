@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -52,6 +53,21 @@ def identity(datatype: str, shape: Shape) -> onnx.ModelProto:
     return make([helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, shape)}, {"y": (kind, shape)})
 
 
+def add(number: float, size: int = 1) -> onnx.ModelProto:
+    """y = x + number, in a file of about 4 * `size` bytes."""
+    numbers = numpy_helper.from_array(np.full(size, number, np.float32), "numbers")
+    nodes = [
+        helper.make_node("ReduceMax", ["numbers"], ["number"], keepdims=0),
+        helper.make_node("Add", ["x", "number"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    model = make(nodes[1:], {"x": rows, "number": (TensorProto.FLOAT, [])}, {"y": rows})
+    del model.graph.input[1]
+    model.graph.node.insert(0, nodes[0])
+    model.graph.initializer.append(numbers)
+    return model
+
+
 def two_inputs() -> onnx.ModelProto:
     """sum = a + b and difference = a - b."""
     nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
@@ -65,6 +81,31 @@ def lookup() -> onnx.ModelProto:
     table = helper.make_node("Constant", [], ["table"], value_floats=[10.0, 11.0, 12.0, 13.0])
     gather = helper.make_node("Gather", ["table", "x"], ["y"])
     return make([table, gather], {"x": (TensorProto.INT64, rows)}, {"y": (TensorProto.FLOAT, rows)})
+
+
+TABLE = [10.0, 11.0, 12.0, 13.0]
+
+
+def scaled(factor: int) -> onnx.ModelProto:
+    """y = factor * x + TABLE[code]: a code outside of the table makes the run fail."""
+    nodes = [
+        helper.make_node("Constant", [], ["factor"], value_float=float(factor)),
+        helper.make_node("Constant", [], ["table"], value_floats=TABLE),
+        helper.make_node("Mul", ["x", "factor"], ["product"]),
+        helper.make_node("Gather", ["table", "code"], ["entry"]),
+        helper.make_node("Add", ["product", "entry"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 3])
+    return make(nodes, {"x": rows, "code": (TensorProto.INT64, ["batch", 1])}, {"y": rows})
+
+
+def wide(columns: int = 3000) -> onnx.ModelProto:
+    """y = x, repeated: a small request with a large answer."""
+    repeats = helper.make_node("Constant", [], ["repeats"], value_ints=[1, columns])
+    tile = helper.make_node("Tile", ["x", "repeats"], ["y"])
+    return make(
+        [repeats, tile], {"x": (TensorProto.FLOAT, ["batch", 1])}, {"y": (TensorProto.FLOAT, ["batch", columns])}
+    )
 
 
 def slow(repeats: int = 60) -> onnx.ModelProto:
@@ -82,6 +123,49 @@ def slow(repeats: int = 60) -> onnx.ModelProto:
         helper.make_node("ReduceMean", [f"m{repeats}"], ["end"], keepdims=0),
         helper.make_node("Sub", ["end", "end"], ["zero"]),
         helper.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    return make(nodes, {"x": rows}, {"y": rows})
+
+
+def loop(rounds: int = 0) -> onnx.ModelProto:
+    """y = x, after `rounds` + max(x) rounds of a loop."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Neg", ["value"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, []),
+        ],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["least"], value_float=float(rounds)),
+        helper.make_node("Constant", [], ["zero"], value_float=0.0),
+        helper.make_node("Cast", ["zero"], ["false"], to=TensorProto.BOOL),
+        helper.make_node("Not", ["false"], ["true"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Add", ["most", "least"], ["rounds_float"]),
+        helper.make_node("Cast", ["rounds_float"], ["rounds"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["rounds", "true", "zero"], ["end"], body=body),
+        helper.make_node("Add", ["x", "end"], ["y"]),
+    ]
+    rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
+    return make(nodes, {"x": rows}, {"y": rows})
+
+
+def failing() -> onnx.ModelProto:
+    """A model whose every run fails: a row of a table that it does not have."""
+    nodes = [
+        helper.make_node("Constant", [], ["table"], value_floats=TABLE),
+        helper.make_node("Constant", [], ["beyond"], value_ints=[len(TABLE)]),
+        helper.make_node("Cast", ["x"], ["code"], to=TensorProto.INT64),
+        helper.make_node("Max", ["code", "beyond"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["y"]),
     ]
     rows: tuple[int, Shape] = (TensorProto.FLOAT, ["batch", 1])
     return make(nodes, {"x": rows}, {"y": rows})

@@ -1,9 +1,10 @@
 """Starts the real server as a process of its own, on free ports."""
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +30,54 @@ class ServerProcess:
         return float(line.rsplit(" ", 1)[1])
 
 
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "medserve_server", "--port", "0", "--metrics-port", "0", *flags]
+THE_SERVER = ("-m", "medserve_server")
+
+
+def command(*flags: str, program: Sequence[str] = THE_SERVER) -> list[str]:
+    return [sys.executable, "-W", "error", *program, "--port", "0", "--metrics-port", "0", *flags]
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now, for a server that has to come back on the same one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
 
 
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
 
 
+def refusal(*flags: str, program: Sequence[str] = THE_SERVER) -> str:
+    """What a server says that refuses to start."""
+    ended = subprocess.run(
+        command(*flags, program=program),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
 @contextmanager
-def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProcess]:
-    """Serves until the block ends; the server has to stop cleanly on SIGTERM."""
+def running_server(
+    *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER, status: int = 0
+) -> Iterator[ServerProcess]:
+    """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
-            command(*flags), cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+            command(*flags, program=program),
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         assert process.stdout is not None
@@ -58,4 +92,4 @@ def running_server(*flags: str, log: Path | None = None) -> Iterator[ServerProce
             yield ServerProcess(process, addresses["gRPC"], addresses["metrics"])
         finally:
             process.terminate()
-    assert process.returncode == 0
+    assert process.returncode == status

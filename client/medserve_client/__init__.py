@@ -10,7 +10,7 @@
 """
 
 from medserve_client.async_client import AsyncClient
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
 from medserve_client.client import Client
 from medserve_client.errors import (
     DeadlineExceededError,
@@ -19,14 +19,19 @@ from medserve_client.errors import (
     InferenceError,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from medserve_client.health import HealthStatus
 from medserve_client.messages import FeatureValue, Images, ImageSource, Patient, Patients
+from medserve_client.reasons import ImageReasons, RiskReasons, WhatIf
 from medserve_client.results import (
     ClassificationResponse,
+    Contribution,
     Decision,
+    FeatureMaps,
     HorizonRisk,
     ImageResult,
     ImageWarning,
@@ -37,9 +42,13 @@ from medserve_client.results import (
     PatientResult,
     PatientWarning,
     PatientWarningKind,
+    ReasonMap,
     RiskResponse,
+    ShapleyValues,
     SurvivalCurve,
     Task,
+    WhatIfCurve,
+    WhatIfPoint,
 )
 
 __all__ = [
@@ -49,13 +58,16 @@ __all__ = [
     "AsyncClient",
     "ClassificationResponse",
     "Client",
+    "Contribution",
     "DeadlineExceededError",
     "Decision",
     "FailedPreconditionError",
+    "FeatureMaps",
     "FeatureValue",
     "FieldViolation",
     "HealthStatus",
     "HorizonRisk",
+    "ImageReasons",
     "ImageResult",
     "ImageSource",
     "ImageWarning",
@@ -72,9 +84,18 @@ __all__ = [
     "PatientWarning",
     "PatientWarningKind",
     "Patients",
+    "PermissionDeniedError",
+    "ReasonMap",
     "ResourceExhaustedError",
+    "RiskReasons",
     "RiskResponse",
+    "ShapleyValues",
     "SurvivalCurve",
     "Task",
+    "Tls",
+    "UnauthenticatedError",
     "UnavailableError",
+    "WhatIf",
+    "WhatIfCurve",
+    "WhatIfPoint",
 ]

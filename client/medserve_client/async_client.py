@@ -9,8 +9,16 @@ import grpc
 import grpc.aio
 
 from medserve_client import health, messages
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.channel import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT,
+    Tls,
+    channel_credentials,
+    channel_options,
+)
 from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
@@ -38,10 +46,17 @@ class AsyncClient:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+        credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
+        self._channel = (
+            grpc.aio.secure_channel(target, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(target, options)
+        )
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)
@@ -73,17 +88,26 @@ class AsyncClient:
             return messages.model_description(model, await self._catalog.GetManifest(request, timeout=self._timeout))
 
     async def classify(
-        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+        self,
+        images: messages.Images,
+        model: str,
+        version: str = "",
+        top_k: int = 0,
+        reasons: ImageReasons | None = None,
+        *,
+        frame: int = 0,
     ) -> ClassificationResponse:
         """Classifies one or many pictures; see `Client.classify`."""
         # In a thread, since it may read files.
-        request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
+        request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons, frame)
         with rpc_errors_translated():
             return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
 
-    async def predict_risk(self, patients: messages.Patients, model: str, version: str = "") -> RiskResponse:
+    async def predict_risk(
+        self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
+    ) -> RiskResponse:
         """Predicts the risk of one or many patients; see `Client.predict_risk`."""
-        request = messages.predict_request(patients, model, version)
+        request = messages.predict_request(patients, model, version, reasons)
         with rpc_errors_translated():
             return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
 
@@ -93,12 +117,13 @@ class AsyncClient:
         model: str,
         version: str = "",
         top_k: int = 0,
+        reasons: ImageReasons | None = None,
     ) -> AsyncGenerator[ClassificationResponse | InferenceError, None]:
         """Classifies many batches on one connection; see `Client.classify_stream`."""
 
         async def requests() -> AsyncIterator[ClassifyRequest]:
             async for images in _each(batches):
-                yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k)
+                yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons)
 
         return _stream(self._images.ClassifyStream, requests(), messages.classification_outcome)
 
@@ -107,12 +132,13 @@ class AsyncClient:
         batches: Iterable[messages.Patients] | AsyncIterable[messages.Patients],
         model: str,
         version: str = "",
+        reasons: RiskReasons | None = None,
     ) -> AsyncGenerator[RiskResponse | InferenceError, None]:
         """Predicts the risk of many batches on one connection; see `Client.predict_risk_stream`."""
 
         async def requests() -> AsyncIterator[PredictRequest]:
             async for patients in _each(batches):
-                yield messages.predict_request(patients, model, version)
+                yield messages.predict_request(patients, model, version, reasons)
 
         return _stream(self._risk.PredictStream, requests(), messages.risk_outcome)
 

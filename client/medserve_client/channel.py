@@ -1,7 +1,13 @@
-"""How a channel to the server is set up: load balancing, retries, limits, keepalive."""
+"""How a channel to the server is set up: encryption, token, load balancing, retries, limits, keepalive."""
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc
 
 DEFAULT_TARGET = "127.0.0.1:8001"
 # Seconds that one call may take, retries included.
@@ -29,13 +35,18 @@ _SERVICE_CONFIG = {
 }
 
 
-def channel_options(max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
+def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
     """The options of a channel, for grpc and grpc.aio alike.
 
     Args:
+        target: what the channel connects to.
         max_message_bytes: largest message sent or received.
     """
+    first, comma, _ = target.partition(",")
+    # gRPC would send the whole list as the name of the server, which is no name to HTTP/2 servers that look.
+    authority = [("grpc.default_authority", first.partition(":")[2])] if comma else []
     return [
+        *authority,
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -48,3 +59,61 @@ def channel_options(max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a channel is encrypted. All files are PEM.
+
+    Attributes:
+        ca: the authorities that the server's certificate must come from; None for those of the public web.
+        certificate: the client's own, with its chain, where the server asks for one.
+        key: the private key of `certificate`.
+    """
+
+    ca: str | Path | None = None
+    certificate: str | Path | None = None
+    key: str | Path | None = None
+
+
+def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc.ChannelCredentials | None:
+    """What a channel is opened with; None for plain text without a token.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: one half of certificate and key is missing, the token is no token, or it would travel unencrypted
+            to another machine.
+    """
+    if tls is not None:
+        channel = _tls_credentials(tls)
+    elif token is None:
+        return None
+    elif _stays_here(target):
+        channel = grpc.local_channel_credentials()  # refuses an address that turns out not to be of this machine
+    else:
+        raise ValueError(f"the token would travel to {target} unencrypted; use TLS")
+    if token is None:
+        return channel
+    if not re.fullmatch(r"[\x21-\x7e]+", token):  # not shown: it is a secret all the same
+        raise ValueError("the token is empty, or has a space or another character that no token has")
+    return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token))
+
+
+def _tls_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    if (tls.certificate is None) != (tls.key is None):
+        raise ValueError("certificate and key go together; one of them is missing")
+    ca, key, certificate = (
+        None if file is None else Path(file).read_bytes() for file in (tls.ca, tls.key, tls.certificate)
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _stays_here(target: str) -> bool:
+    """Whether calls to a target don't leave this machine."""
+    if target.startswith("unix:"):
+        return True
+    host = re.sub(r"^(dns:(//[^/]*/)?|ipv4:|ipv6:)", "", target).rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

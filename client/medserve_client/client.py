@@ -7,8 +7,16 @@ from typing import Self, TypeVar
 import grpc
 
 from medserve_client import health, messages
-from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TARGET, DEFAULT_TIMEOUT, channel_options
+from medserve_client.channel import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT,
+    Tls,
+    channel_credentials,
+    channel_options,
+)
 from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
@@ -33,6 +41,8 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
     ) -> None:
         """Connects when the first call is made.
 
@@ -40,9 +50,18 @@ class Client:
             target: host:port, or `dns:///name:port` to spread calls over every address of a name.
             timeout: seconds that one call may take, retries included; a stream has no limit.
             max_message_bytes: largest message sent or received.
+            tls: encrypts; by default nothing is encrypted.
+            token: tells the server who calls. It is never sent unencrypted to another machine.
+
+        Raises:
+            OSError: a file of `tls` can't be read.
+            ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(target, options=channel_options(max_message_bytes))
+        credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
+        self._channel = (
+            grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
+        )
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)
@@ -83,28 +102,40 @@ class Client:
             return messages.model_description(model, self._catalog.GetManifest(request, timeout=self._timeout))
 
     def classify(
-        self, images: messages.Images, model: str, version: str = "", top_k: int = 0
+        self,
+        images: messages.Images,
+        model: str,
+        version: str = "",
+        top_k: int = 0,
+        reasons: ImageReasons | None = None,
+        *,
+        frame: int = 0,
     ) -> ClassificationResponse:
         """Classifies one or many pictures.
 
         Args:
-            images: one or a list of: a path, the bytes of a PNG, JPEG or TIFF file, or pixels
+            images: one or a list of: a path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels
                 as uint8 [height, width] or [height, width, channels].
             model: its name.
             version: by default the highest that is ready.
             top_k: how many labels each result lists, most probable first; 0 for all.
+            reasons: what to tell about the reasons of each result.
+            frame: of each picture, from 0; only DICOM files have more than one.
 
         Raises:
             InvalidArgumentError: a picture is bad; `violations` names it, and no picture was classified.
+            FailedPreconditionError: the model can't tell these reasons.
             OSError: a file can't be read.
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
-            ValueError: an array has a wrong number of dimensions.
+            ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        request = messages.classify_request(images, model, version, top_k)
+        request = messages.classify_request(images, model, version, top_k, reasons, frame)
         with rpc_errors_translated():
             return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
 
-    def predict_risk(self, patients: messages.Patients, model: str, version: str = "") -> RiskResponse:
+    def predict_risk(
+        self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
+    ) -> RiskResponse:
         """Predicts the risk of one or many patients.
 
         Args:
@@ -112,17 +143,24 @@ class Client:
                 manifest; None, or leaving it out, says that a value is missing.
             model: its name.
             version: by default the highest that is ready.
+            reasons: what to tell about the reasons of each risk.
 
         Raises:
             InvalidArgumentError: a value is bad; `violations` names each, and no risk was predicted.
+            FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        request = messages.predict_request(patients, model, version)
+        request = messages.predict_request(patients, model, version, reasons)
         with rpc_errors_translated():
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
 
     def classify_stream(
-        self, batches: Iterable[messages.Images], model: str, version: str = "", top_k: int = 0
+        self,
+        batches: Iterable[messages.Images],
+        model: str,
+        version: str = "",
+        top_k: int = 0,
+        reasons: ImageReasons | None = None,
     ) -> Generator[ClassificationResponse | InferenceError, None, None]:
         """Classifies many batches on one connection.
 
@@ -135,12 +173,17 @@ class Client:
             model: its name.
             version: by default the highest that is ready.
             top_k: how many labels each result lists; 0 for all.
+            reasons: what to tell about the reasons of each result.
         """
-        requests = (messages.classify_request(images, model, version, top_k) for images in batches)
+        requests = (messages.classify_request(images, model, version, top_k, reasons) for images in batches)
         return _stream(self._images.ClassifyStream, requests, messages.classification_outcome)
 
     def predict_risk_stream(
-        self, batches: Iterable[messages.Patients], model: str, version: str = ""
+        self,
+        batches: Iterable[messages.Patients],
+        model: str,
+        version: str = "",
+        reasons: RiskReasons | None = None,
     ) -> Generator[RiskResponse | InferenceError, None, None]:
         """Predicts the risk of many batches of patients on one connection, as `classify_stream` does.
 
@@ -148,8 +191,9 @@ class Client:
             batches: what `predict_risk` takes as patients, once for each request.
             model: its name.
             version: by default the highest that is ready.
+            reasons: what to tell about the reasons of each risk.
         """
-        requests = (messages.predict_request(patients, model, version) for patients in batches)
+        requests = (messages.predict_request(patients, model, version, reasons) for patients in batches)
         return _stream(self._risk.PredictStream, requests, messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:

@@ -76,6 +76,14 @@ class FailedPreconditionError(InferenceError):
     """The model is there, but not for this kind of request."""
 
 
+class UnauthenticatedError(InferenceError):
+    """The server asks for a token, and got none or one that it does not know."""
+
+
+class PermissionDeniedError(InferenceError):
+    """The token's scopes do not cover the call."""
+
+
 class ResourceExhaustedError(InferenceError):
     """The server is too busy, or a message is larger than the server or the client allows."""
 
@@ -92,6 +100,8 @@ _CLASSES: dict[grpc.StatusCode, type[InferenceError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from medserve_client import results
 from medserve_client.errors import InferenceError, from_status
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
-# A file's path, the bytes of a PNG, JPEG or TIFF file, or pixels: uint8 [H, W] or [H, W, C].
+# A file's path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels: uint8 [H, W] or [H, W, C].
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
@@ -24,31 +25,34 @@ Patient: TypeAlias = Mapping[str, FeatureValue]
 Patients: TypeAlias = Patient | Sequence[Patient]
 
 
-def classify_request(images: Images, model: str, version: str, top_k: int) -> image_pb.ClassifyRequest:
+def classify_request(
+    images: Images, model: str, version: str, top_k: int, reasons: ImageReasons | None = None, frame: int = 0
+) -> image_pb.ClassifyRequest:
     """Builds the request for one or many pictures.
 
     Raises:
         OSError: a file can't be read.
         TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
-        ValueError: an array has not two or three dimensions.
+        ValueError: an array has not two or three dimensions, or the frame is not from 0 to 2 ** 32 - 1.
     """
     sources = [images] if isinstance(images, str | os.PathLike | bytes | np.ndarray) else images
     return image_pb.ClassifyRequest(
         model_name=model,
         model_version=version,
-        images=[_image(source, f"images[{index}]") for index, source in enumerate(sources)],
+        images=[_image(source, frame, f"images[{index}]") for index, source in enumerate(sources)],
         top_k=top_k,
+        reasons=None if reasons is None else reasons.to_proto(),
     )
 
 
-def _image(source: ImageSource, field: str) -> image_pb.Image:
+def _image(source: ImageSource, frame: int, field: str) -> image_pb.Image:
     match source:
         case bytes():
-            return image_pb.Image(encoded=source)
+            return image_pb.Image(encoded=source, frame=frame)
         case str() | os.PathLike():
-            return image_pb.Image(encoded=Path(source).read_bytes())
+            return image_pb.Image(encoded=Path(source).read_bytes(), frame=frame)
         case np.ndarray():
-            return image_pb.Image(raw=_raw_image(source, field))
+            return image_pb.Image(raw=_raw_image(source, field), frame=frame)
     raise TypeError(f"{field} is a {type(source).__name__}; expected a path, bytes or a numpy array")
 
 
@@ -63,7 +67,9 @@ def _raw_image(pixels: NDArray[np.uint8], field: str) -> image_pb.RawImage:
     return image_pb.RawImage(pixels=pixels.tobytes(), shape=pixels.shape)
 
 
-def predict_request(patients: Patients, model: str, version: str) -> risk_pb.PredictRequest:
+def predict_request(
+    patients: Patients, model: str, version: str, reasons: RiskReasons | None = None
+) -> risk_pb.PredictRequest:
     """Builds the request for one or many patients.
 
     NaN goes out as it is, and the server refuses it: a missing value is None.
@@ -76,6 +82,7 @@ def predict_request(patients: Patients, model: str, version: str) -> risk_pb.Pre
         model_name=model,
         model_version=version,
         patients=[_patient(record, f"patients[{index}]") for index, record in enumerate(records)],
+        reasons=None if reasons is None else reasons.to_proto(),
     )
 
 
@@ -119,7 +126,22 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
         warnings=tuple(
             results.ImageWarning(results.ImageWarningKind(warning.kind), warning.message) for warning in one.warnings
         ),
+        uncertainty=one.uncertainty if one.HasField("uncertainty") else None,
+        novelty=one.novelty if one.HasField("novelty") else None,
+        class_activation=_reason_map(one.class_activation) if one.HasField("class_activation") else None,
+        occlusion=_reason_map(one.occlusion) if one.HasField("occlusion") else None,
+        feature_maps=tuple(map(_feature_maps, one.feature_maps)),
     )
+
+
+def _reason_map(one: image_pb.ReasonMap) -> results.ReasonMap:
+    values = np.array(one.values, np.float32).reshape(one.height, one.width)
+    return results.ReasonMap(one.label, values, one.overlay_png)
+
+
+def _feature_maps(one: image_pb.FeatureMaps) -> results.FeatureMaps:
+    values = np.frombuffer(one.values, "<f4").reshape(one.channels, one.height, one.width)
+    return results.FeatureMaps(one.layer, values.astype(np.float32))
 
 
 def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
@@ -131,7 +153,12 @@ def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
 
 def _patient_result(one: risk_pb.PatientResult) -> results.PatientResult:
     return results.PatientResult(
-        risks=tuple(results.HorizonRisk(entry.horizon, entry.time, entry.risk) for entry in one.risks),
+        risks=tuple(
+            results.HorizonRisk(
+                entry.horizon, entry.time, entry.risk, entry.uncertainty if entry.HasField("uncertainty") else None
+            )
+            for entry in one.risks
+        ),
         survival=results.SurvivalCurve(
             times=np.array(one.survival.times, dtype=np.float64),
             probabilities=np.array(one.survival.probabilities, dtype=np.float32),
@@ -141,7 +168,25 @@ def _patient_result(one: risk_pb.PatientResult) -> results.PatientResult:
             results.PatientWarning(results.PatientWarningKind(warning.kind), warning.feature, warning.message)
             for warning in one.warnings
         ),
+        novelty=one.novelty if one.HasField("novelty") else None,
+        shapley=_shapley(one.shapley) if one.HasField("shapley") else None,
+        what_if=_what_if(one.what_if) if one.HasField("what_if") else None,
     )
+
+
+def _shapley(one: risk_pb.ShapleyValues) -> results.ShapleyValues:
+    contributions = tuple(results.Contribution(entry.feature, entry.value) for entry in one.contributions)
+    return results.ShapleyValues(one.horizon, one.base_risk, contributions)
+
+
+def _what_if(one: risk_pb.WhatIfCurve) -> results.WhatIfCurve:
+    points = tuple(
+        results.WhatIfPoint(
+            point.value.category if point.value.WhichOneof("value") == "category" else point.value.number, point.risk
+        )
+        for point in one.points
+    )
+    return results.WhatIfCurve(one.horizon, one.feature, points)
 
 
 def classification_outcome(reply: image_pb.ClassifyStreamResponse) -> results.ClassificationResponse | InferenceError:

@@ -27,13 +27,14 @@ class Task(OpenEnum):
 
 
 class ImageWarningKind(OpenEnum):
-    """What was done to a picture before the model saw it."""
+    """What was done to a picture before the model saw it; unfamiliar: it is unlike those of the training data."""
 
     UNSPECIFIED = 0
     RESIZED = 1
     CROPPED = 2
     COLOR_CONVERTED = 3
     DEPTH_REDUCED = 4
+    UNFAMILIAR = 5
 
 
 class PatientWarningKind(OpenEnum):
@@ -42,6 +43,7 @@ class PatientWarningKind(OpenEnum):
     UNSPECIFIED = 0
     OUT_OF_TRAINING_RANGE = 1
     IMPUTED = 2
+    UNFAMILIAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,55 @@ class ImageWarning:
     message: str
 
 
+# Those with an array in them are compared by identity: == of two arrays is an array.
+@dataclass(frozen=True, slots=True, eq=False)
+class ReasonMap:
+    """Why a picture got its label, place by place.
+
+    Attributes:
+        label: the label it speaks of.
+        values: float32 [rows, columns], a grid over the picture that the model saw. Occlusion: how far the
+            probability falls where that place is covered; class activation: the place's share of the label's score.
+        overlay_png: the map drawn over the picture; empty unless asked for.
+    """
+
+    label: str
+    values: NDArray[np.float32]
+    overlay_png: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureMaps:
+    """The activations of one layer, float32 [channels, height, width]."""
+
+    layer: str
+    values: NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """The answer for one picture; `labels` has the most probable first."""
+    """The answer for one picture.
+
+    Attributes:
+        labels: the most probable first.
+        decision: the label decided for.
+        warnings: what was done to the picture, and whether it is unlike those of the training data.
+        uncertainty: standard deviation of the members' probabilities of the first label; None where the model is
+            no ensemble.
+        novelty: how unlike the training data the picture is; None where the model does not measure it.
+        class_activation: as asked for.
+        occlusion: as asked for.
+        feature_maps: as asked for.
+    """
 
     labels: tuple[LabelProbability, ...]
     decision: Decision
     warnings: tuple[ImageWarning, ...]
+    uncertainty: float | None = None
+    novelty: float | None = None
+    class_activation: ReasonMap | None = None
+    occlusion: ReasonMap | None = None
+    feature_maps: tuple[FeatureMaps, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +185,15 @@ class HorizonRisk:
         horizon: its label, e.g. "5 years".
         time: the same in the manifest's time unit.
         risk: from 0 to 1.
+        uncertainty: standard deviation of the members' risks; None where the model is no ensemble.
     """
 
     horizon: str
     time: float
     risk: float
+    uncertainty: float | None = None
 
 
-# Compared by identity: == of two arrays is an array.
 @dataclass(frozen=True, slots=True, eq=False)
 class SurvivalCurve:
     """The probability of no event up to each time.
@@ -172,13 +217,66 @@ class PatientWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """How far a feature moves the risk, above 0 upwards."""
+
+    feature: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShapleyValues:
+    """The risk at a horizon taken apart: `base_risk` and all contributions add up to it.
+
+    Attributes:
+        horizon: label of the horizon.
+        base_risk: mean risk of the manifest's background patients.
+        contributions: one for each feature, in the order of the manifest.
+    """
+
+    horizon: str
+    base_risk: float
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfPoint:
+    """The risk with another value of the feature: a number, or the name of a category."""
+
+    value: float | str
+    risk: float
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfCurve:
+    """The risk at a horizon over the values of one feature, all others as they are."""
+
+    horizon: str
+    feature: str
+    points: tuple[WhatIfPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PatientResult:
-    """The answer for one patient; `risks` has one entry for each horizon of the manifest."""
+    """The answer for one patient.
+
+    Attributes:
+        risks: one for each horizon of the manifest.
+        survival: the curve that they are read off.
+        risk_group: its label.
+        warnings: why the risk deserves a second look.
+        novelty: how unlike the training data the patient is; None where the model does not measure it.
+        shapley: as asked for.
+        what_if: as asked for.
+    """
 
     risks: tuple[HorizonRisk, ...]
     survival: SurvivalCurve
     risk_group: str
     warnings: tuple[PatientWarning, ...]
+    novelty: float | None = None
+    shapley: ShapleyValues | None = None
+    what_if: WhatIfCurve | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -10,8 +11,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServingError
-from medserve_server.session import Tensors
+from medserve_server.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    Overloaded,
+    ServingError,
+    Unavailable,
+    printable,
+)
+from medserve_server.session import OVERDUE, Tensors
+from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +28,8 @@ Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
 
 EXPIRED = "the deadline passed while the request waited"
+FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
+HANGS = "this model hangs; another server may answer"
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
 
 
@@ -40,6 +51,8 @@ class Work:
     cancelled: bool = False
     """Set it to withdraw the work; nothing is delivered then."""
     part_of: "Work | None" = None
+    trail: Trail | None = None
+    """Where its run is noted."""
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -95,6 +108,9 @@ class Batcher:
         self._rows = 0  # of all that waits
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
+        self._under_way: dict[int, tuple[float, list[Work]]] = {}  # begin of the run and batch, by the batch's id
+        self.closed = False
+        self.suspended = False
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -111,11 +127,19 @@ class Batcher:
     def submit(self, work: Work) -> None:
         """Queues work behind all of the same or a higher priority.
 
+        Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest.
+
         Raises:
             Overloaded: the queue is full.
+            Unavailable: the model hangs.
         """
         with self._arrived:
-            if len(self._queue) >= self._max_pending:
+            if self.closed:
+                return  # no request is left that could wait for it
+            if self.suspended:
+                raise Unavailable(HANGS)
+            room = self._max_pending if work.priority <= DEFAULT_PRIORITY else self._max_pending // 2
+            if len(self._queue) >= max(room, 1):
                 raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
             if self._queue and self._queue[-1].priority > work.priority:
                 position = next(i for i, other in enumerate(self._queue) if other.priority > work.priority)
@@ -126,16 +150,35 @@ class Batcher:
             if self._max_delay:
                 self._arrived.notify()
 
-    def clear(self) -> None:
-        """Drops all that waits; nothing is delivered for it."""
+    def suspend(self, latest: float) -> None:
+        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
         with self._arrived:
+            self.suspended = True
+            waiting = list(self._queue)
             self._queue.clear()
             self._rows = 0
+        late = [key for key, (began, _) in list(self._under_way.items()) if began <= latest]
+        for _, batch in [self._under_way.pop(key, (0.0, [])) for key in late]:
+            _deliver([(work, DeadlineExceeded(OVERDUE)) for work in batch])
+        _deliver([(work, Unavailable(HANGS)) for work in waiting])
 
-    def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless as many threads as may are doing that."""
+    def resume(self) -> None:
+        """Takes work again."""
+        self.suspended = False
+
+    def close(self) -> None:
+        """Drops all that waits, undelivered, takes nothing any more, and returns once no thread runs the model."""
         with self._arrived:
-            if self.busy:
+            self.closed = True
+            self._queue.clear()
+            self._rows = 0
+            self._arrived.notify_all()
+            self._arrived.wait_for(lambda: self._free == self._runs)
+
+    def run_waiting(self, *, first: bool = False) -> None:
+        """Runs the model on all that waits, unless as many threads as may are doing that; if `first`, unless any is."""
+        with self._arrived:
+            if self.busy or (first and self._free < self._runs):
                 return
             self._free -= 1
         try:
@@ -144,6 +187,7 @@ class Batcher:
         except BaseException:
             with self._arrived:
                 self._free += 1
+                self._arrived.notify_all()
             raise
 
     def _next_batch(self) -> list[Work]:
@@ -171,6 +215,8 @@ class Batcher:
             if not batch:
                 # Under the lock: work that is submitted after this finds a free thread.
                 self._free += 1
+                if self.closed:
+                    self._arrived.notify_all()
         _deliver(expired)
         return batch
 
@@ -184,11 +230,16 @@ class Batcher:
 
     def _answer(self, batch: list[Work]) -> None:
         started = time.monotonic()
+        self._under_way[id(batch)] = started, batch
         try:
             results = self._run_joined(batch)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
-            if len(batch) == 1:
-                _deliver([(batch[0], _as_serving_error(error))])
+            if self._under_way.pop(id(batch), None) is None:
+                return  # it hung, and `suspend` has answered
+            _note_run(batch, started)
+            if len(batch) == 1 or isinstance(error, DeadlineExceeded):
+                failure = _as_serving_error(error)
+                _deliver([(work, failure) for work in batch])
                 return
             # Which requests are to blame is unknown: each gets a run of its own.
             for work in batch:
@@ -196,7 +247,10 @@ class Batcher:
                     self._answer([work])
             return
         took = time.monotonic() - started
+        if self._under_way.pop(id(batch), None) is None:
+            return
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
@@ -205,7 +259,7 @@ class Batcher:
         if len(batch) == 1:
             inputs = batch[0].inputs
         else:
-            inputs = {name: np.concatenate([work.inputs[name] for work in batch]) for name in batch[0].inputs}
+            inputs = {name: _join([work.inputs[name] for work in batch]) for name in batch[0].inputs}
         size = next((size for size in self._sizes if size >= rows), rows)
         if size > rows:
             inputs = {name: np.concatenate([x, np.repeat(x[-1:], size - rows, axis=0)]) for name, x in inputs.items()}
@@ -228,6 +282,21 @@ class Batcher:
         return results
 
 
+def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """np.concatenate along the rows, but that lets go of the interpreter's lock, and waits for it, at every array."""
+    first = arrays[0]
+    if first.dtype.hasobject:
+        return np.concatenate(arrays)
+    return np.frombuffer(b"".join([array.data for array in arrays]), first.dtype).reshape(-1, *first.shape[1:])
+
+
+def _note_run(batch: list[Work], started: float) -> None:
+    finished = time.monotonic()
+    for work in batch:
+        if work.trail is not None:
+            work.trail.ran(started, finished)
+
+
 def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
     """Hands each outcome to its request's side, in as few calls as there are sides."""
     sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
@@ -241,5 +310,7 @@ def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
 def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    log.error("a model failed on a request: %s", error)
+    # Not the error's text: of a value that is out of range, ONNX Runtime says what it was.
+    node = FAILED_NODE.search(str(error))
+    log.error("a model failed on a request: %s%s", type(error).__name__, printable(node[0]) if node else "")
     return InferenceFailed("the model failed on this request; the server's log says why")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_server.batcher import DEFAULT_PRIORITY
-from medserve_server.datatypes import DATATYPES, Datatype
+from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
 from medserve_server.session import Tensors, TensorSpec
 
@@ -55,30 +55,40 @@ def decode(
         InvalidInput: names, counts, shapes, datatypes or contents do not fit; all that is wrong is listed.
         Unsupported: the request asks for an extension that this server does not have.
     """
-    _refuse_extensions(request)
-    raw = bool(request.raw_input_contents)
-    violations = list(_name_violations(request, inputs, outputs))
-    if raw and len(request.raw_input_contents) != len(request.inputs):
-        count = len(request.raw_input_contents)
-        violations.append(FieldViolation("raw_input_contents", f"has {count} entries for {len(request.inputs)} inputs"))
+    # Lists, since protobuf makes a new object of a field's element each time it is asked for it.
+    tensors, payloads = list(request.inputs), list(request.raw_input_contents)
+    wanted = [output.name for output in request.outputs]
+    _refuse_extensions(request, [*tensors, *request.outputs])
+    violations = [
+        *_name_violations("inputs", [tensor.name for tensor in tensors], inputs),
+        *_name_violations("outputs", wanted, outputs),
+    ]
+    raw = bool(payloads)
+    if raw and len(payloads) != len(tensors):
+        violations.append(
+            FieldViolation("raw_input_contents", f"has {len(payloads)} entries for {len(tensors)} inputs")
+        )
     if violations:
         raise InvalidInput(violations)
 
     specs = {spec.name: spec for spec in inputs}
     arrays: dict[str, NDArray[np.generic]] = {}
-    for index, tensor in enumerate(request.inputs):
+    for index, tensor in enumerate(tensors):
+        name = tensor.name
         try:
-            _check_shape(tensor, specs[tensor.name])
-            payload = request.raw_input_contents[index] if raw else None
-            arrays[tensor.name] = _read_tensor(tensor, payload, f"raw_input_contents[{index}]")
+            shape = _checked_shape(tensor, specs[name])
+            arrays[name] = (
+                _read_raw(tensor, shape, payloads[index], f"raw_input_contents[{index}]")
+                if raw
+                else _read_contents(tensor, shape)
+            )
         except _WrongTensor as wrong:
-            violations.append(FieldViolation(wrong.field or f"inputs[{tensor.name}].{wrong.part}", wrong.description))
+            violations.append(FieldViolation(wrong.field or f"inputs[{name}].{wrong.part}", wrong.description))
     if violations:
         raise InvalidInput(violations)
     rows = _rows(arrays, max_rows) if batched else 1
-    wanted = tuple(output.name for output in request.outputs) or None
     priority, timeout = _scheduling(request) if request.parameters else (DEFAULT_PRIORITY, None)
-    return InferRequest(arrays, wanted, rows, raw, priority, timeout)
+    return InferRequest(arrays, tuple(wanted) or None, rows, raw, priority, timeout)
 
 
 def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInferResponse, *, raw: bool) -> None:
@@ -124,10 +134,9 @@ def _scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
     return numbers["priority"] or DEFAULT_PRIORITY, numbers["timeout"] / 1e6 or None
 
 
-def _refuse_extensions(request: pb.ModelInferRequest) -> None:
+def _refuse_extensions(request: pb.ModelInferRequest, tensors: Sequence[Tensor]) -> None:
     """Refuses what would change the meaning of a request if it were ignored."""
     asked = [f"parameters[{name}]" for name in request.parameters if name.startswith("sequence_")]
-    tensors: list[Tensor] = [*request.inputs, *request.outputs]
     for tensor in tensors:
         if tensor.parameters:
             asked += [
@@ -142,63 +151,61 @@ def _refuse_extensions(request: pb.ModelInferRequest) -> None:
         )
 
 
-def _name_violations(
-    request: pb.ModelInferRequest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> Iterator[FieldViolation]:
-    for kind, given, known in (
-        ("inputs", [tensor.name for tensor in request.inputs], [spec.name for spec in inputs]),
-        ("outputs", [tensor.name for tensor in request.outputs], [spec.name for spec in outputs]),
-    ):
-        if given == known or not given:
-            continue
-        for index, name in enumerate(given):
-            if name not in known:
-                text = f"is {name[:128]!r}, the model's {kind} are {', '.join(known)}"
-                yield FieldViolation(f"{kind}[{index}].name", text)
-            elif name in given[:index]:
-                yield FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time")
-    present = {tensor.name for tensor in request.inputs}
-    for spec in inputs:
-        if spec.name not in present:
-            yield FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
+def _name_violations(kind: str, given: list[str], specs: Sequence[TensorSpec]) -> list[FieldViolation]:
+    """What is wrong with the names of the inputs, which all have to be there, or of the outputs, which may be few."""
+    known = [spec.name for spec in specs]
+    if given == known or (kind == "outputs" and not given):
+        return []
+    violations = []
+    for index, name in enumerate(given):
+        if name not in known:
+            text = f"is {name[:128]!r}, the model's {kind} are {', '.join(known)}"
+            violations.append(FieldViolation(f"{kind}[{index}].name", text))
+        elif name in given[:index]:
+            violations.append(FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time"))
+    if kind == "inputs":
+        violations += [
+            FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
+            for spec in specs
+            if spec.name not in given
+        ]
+    return violations
 
 
-def _check_shape(tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec) -> None:
+def _checked_shape(tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec) -> tuple[int, ...]:
     if tensor.datatype != spec.datatype:
         raise _WrongTensor("datatype", f"is {tensor.datatype[:32]!r}, expected {spec.datatype}")
-    shape = list(tensor.shape)
+    shape = tuple(tensor.shape)
     if len(shape) != len(spec.shape) or any(
         size < 0 if free == -1 else size != free for size, free in zip(shape, spec.shape, strict=True)
     ):
-        raise _WrongTensor("shape", f"is {shape[:16]}, expected {list(spec.shape)} with any size for -1")
+        raise _WrongTensor("shape", f"is {list(shape[:16])}, expected {list(spec.shape)} with any size for -1")
     if shape and shape[0] == 0:
-        raise _WrongTensor("shape", f"is {shape}: the batch is empty; expected at least 1 row")
+        raise _WrongTensor("shape", f"is {list(shape)}: the batch is empty; expected at least 1 row")
+    return shape
 
 
-def _read_tensor(
-    tensor: pb.ModelInferRequest.InferInputTensor, payload: bytes | None, payload_field: str
+def _read_raw(
+    tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...], payload: bytes, field: str
 ) -> NDArray[np.generic]:
-    datatype = DATATYPES[tensor.datatype]
-    count = math.prod(tensor.shape)
-    if payload is None:
-        return _read_contents(tensor, datatype, count)
+    datatype = tensor.datatype
+    dtype = DATATYPES[datatype].dtype
+    count = math.prod(shape)
     if tensor.HasField("contents"):
         raise _WrongTensor("contents", "is set beside raw_input_contents; use one of them")
-    if tensor.datatype == "BYTES":
-        return _as_strings(list(_split(payload, count, payload_field)), tensor, payload_field)
-    size = count * datatype.dtype.itemsize
+    if datatype == "BYTES":
+        return _as_strings(list(_split(payload, count, field)), shape, field)
+    size = count * dtype.itemsize
     if len(payload) != size:
-        raise _WrongTensor(
-            "", f"has {len(payload)} bytes, expected {size} for {tensor.datatype} {list(tensor.shape)}", payload_field
-        )
-    if tensor.datatype == "BOOL" and payload.strip(b"\x00\x01"):
-        raise _WrongTensor("", "holds a byte that is neither 0 nor 1, expected BOOL", payload_field)
-    return np.frombuffer(payload, datatype.dtype).reshape(tensor.shape)
+        raise _WrongTensor("", f"has {len(payload)} bytes, expected {size} for {datatype} {list(shape)}", field)
+    if datatype == "BOOL" and payload.strip(b"\x00\x01"):
+        raise _WrongTensor("", "holds a byte that is neither 0 nor 1, expected BOOL", field)
+    return np.frombuffer(payload, dtype).reshape(shape)
 
 
-def _read_contents(
-    tensor: pb.ModelInferRequest.InferInputTensor, datatype: Datatype, count: int
-) -> NDArray[np.generic]:
+def _read_contents(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    datatype = DATATYPES[tensor.datatype]
+    count = math.prod(shape)
     if datatype.contents is None:
         raise _WrongTensor("contents", f"can't hold {tensor.datatype}; send it in raw_input_contents")
     used = [field for field in CONTENTS_FIELDS if len(getattr(tensor.contents, field))]
@@ -207,15 +214,15 @@ def _read_contents(
     values = getattr(tensor.contents, datatype.contents)
     if len(values) != count:
         raise _WrongTensor(
-            f"contents.{datatype.contents}", f"has {len(values)} elements, expected {count} for {list(tensor.shape)}"
+            f"contents.{datatype.contents}", f"has {len(values)} elements, expected {count} for {list(shape)}"
         )
     if tensor.datatype == "BYTES":
-        return _as_strings(list(values), tensor, None)
+        return _as_strings(list(values), shape, None)
     wide = np.array(values)  # typed contents hold small integers in fields of 32 bits
     array = wide.astype(datatype.dtype)
     if array.dtype.kind in "iu" and not np.array_equal(array, wide):
         raise _WrongTensor(f"contents.{datatype.contents}", f"holds a number that is no {tensor.datatype}")
-    return array.reshape(tensor.shape)
+    return array.reshape(shape)
 
 
 def _split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
@@ -232,15 +239,13 @@ def _split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
         raise _WrongTensor("", f"has {len(payload) - position} bytes behind its {count} elements", field)
 
 
-def _as_strings(
-    elements: list[bytes], tensor: pb.ModelInferRequest.InferInputTensor, field: str | None
-) -> NDArray[np.generic]:
+def _as_strings(elements: list[bytes], shape: tuple[int, ...], field: str | None) -> NDArray[np.generic]:
     array = np.empty(len(elements), object)
     try:
         array[:] = [element.decode() for element in elements]
     except UnicodeDecodeError:
         raise _WrongTensor("contents.bytes_contents", "holds an element that is not UTF-8", field) from None
-    return array.reshape(tensor.shape)
+    return array.reshape(shape)
 
 
 def _rows(arrays: Tensors, max_rows: int) -> int:
@@ -252,5 +257,5 @@ def _rows(arrays: Tensors, max_rows: int) -> int:
             raise InvalidInput.of(f"inputs[{name}].shape", f"has {size} rows where another input has {rows}")
     if rows > max_rows:
         name = next(iter(sizes))
-        raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted")
+        raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted", "rows")
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -15,9 +15,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from medserve_server.cpus import available_cpus
+from medserve_server.version_policy import VersionPolicy
+
 DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
 MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
-that over the file."""
+that over the file. `medserve-server token --help` is about making tokens."""
+
+
+class SettingsError(Exception):
+    """Settings that can't go together; the message names them."""
 
 
 class Settings(BaseSettings):
@@ -37,6 +44,27 @@ class Settings(BaseSettings):
     models: Path = Field(
         default=Path("models"), description="Model repository: a folder of <name>/<version>/model.onnx."
     )
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        default="none",
+        description="When the repository is looked into: at the start alone (none), every --poll-interval (poll), or "
+        "for --load-model, RepositoryModelLoad and RepositoryModelUnload (explicit).",
+    )
+    poll_interval: PositiveFloat = Field(default=5.0, description="Seconds between two looks into the repository.")
+    load_model: tuple[str, ...] = Field(
+        default=(), description="Model to load at the start, with --model-control explicit; may be given repeatedly."
+    )
+    version_policy: str = Field(
+        default="all",
+        description="Versions that are served: all, latest:N, and for single models NAME=all, NAME=latest:N or "
+        "NAME=1,3; separated by spaces.",
+    )
+    max_model_mib: PositiveInt = Field(default=512, description="Size of a model file, in MiB.")
+    require_signed: Path | None = Field(
+        default=None,
+        description="PEM file of an ed25519 public key: only models are served that have its signature beside them, "
+        "in model.onnx.sig.",
+    )
+
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int = Field(
@@ -46,6 +74,10 @@ class Settings(BaseSettings):
     transport: Literal["auto", "grpcio", "native"] = Field(
         default="auto",
         description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
+    )
+
+    workers: PositiveInt = Field(
+        default=1, description="Server processes on the port, each with its share of the processors."
     )
 
     provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
@@ -70,6 +102,9 @@ class Settings(BaseSettings):
     max_pending_requests: PositiveInt = Field(
         default=1024, description="Requests waiting for a model; one more is refused with RESOURCE_EXHAUSTED."
     )
+    max_run_seconds: PositiveFloat = Field(
+        default=30.0, description="Seconds that one run of a model may take; then it is ended, or its model suspended."
+    )
     max_batch_delay_ms: float = Field(
         default=0.0, ge=0, description="Milliseconds that a request may wait for others to fill its batch."
     )
@@ -82,11 +117,60 @@ class Settings(BaseSettings):
         default=40.0, description="Pixels of an encoded image, in millions, checked before it is decoded."
     )
 
+    # Who may come in (docs/security.md).
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the server's certificate and its chain; reread when it changes."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM file of the authorities that a client's certificate must come from."
+    )
+    tokens: Path | None = Field(
+        default=None, description="File of clients, scopes and hashed tokens (medserve-server token makes its lines)."
+    )
+    require_auth: bool = Field(default=False, description="Start only with --tokens or --tls-client-ca.")
+    metrics_token_file: Path | None = Field(
+        default=None, description="File with the token that /metrics asks for; by default it asks for none."
+    )
+
+    # Limits on a client, a connection, and what a request holds.
+    max_client_calls: PositiveInt = Field(
+        default=512, description="Calls of one client under way: of its token's name, else of its address."
+    )
+    max_client_rate: PositiveFloat | None = Field(
+        default=None, description="Requests of one client in a second; by default no limit."
+    )
+    max_connections: PositiveInt = Field(default=500, description="Connections; one more is closed at once.")
+    max_connection_age: PositiveFloat = Field(
+        default=3600.0, description="Seconds until a connection takes no new calls; after as many again it is cut."
+    )
+    max_connection_idle: PositiveFloat = Field(
+        default=900.0, description="Seconds after which a connection without calls is closed."
+    )
+    min_ping_interval: PositiveFloat = Field(
+        default=300.0, description="Seconds that a client has to leave between pings; two too early are forgiven."
+    )
+    max_name_length: PositiveInt = Field(
+        default=256, description="Characters of a model's name or version, and of a request's id."
+    )
+    max_patient_features: PositiveInt = Field(default=256, description="Values given for one patient.")
+    max_image_ratio: PositiveFloat = Field(
+        default=200.0, description="Pixels for each byte of an encoded image of more than a megapixel."
+    )
+
     drain_delay: float = Field(
         default=0.0, ge=0, description="Seconds between NOT_SERVING and the end of accepting work, after SIGTERM."
     )
     grace: float = Field(default=30.0, ge=0, description="Seconds that accepted work gets to finish, after that.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="Of each line of the log.")
+    access_log: bool = Field(default=False, description="Log every call that ended (docs/observability.md).")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+$",
+        description="OpenTelemetry collector to send traces to by OTLP over gRPC, as http://HOST:4317, or https://; "
+        "of the extra otel.",
+    )
 
     @property
     def address(self) -> str:
@@ -94,9 +178,20 @@ class Settings(BaseSettings):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def cpus(self) -> int:
+        """Processors of one worker."""
+        return max(1, available_cpus() // self.workers)
+
+    @property
     def stream_window(self) -> int:
         """Requests of one stream under way at once: enough to fill a batch, not so many as to fill the queue."""
         return min(self.max_batch_rows, self.max_pending_requests)
+
+    @field_validator("version_policy")
+    @classmethod
+    def _check_version_policy(cls, text: str) -> str:
+        VersionPolicy.parse(text)
+        return text
 
     @classmethod
     def settings_customise_sources(

@@ -2,8 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc
+
+Limit = Literal[
+    "unauthenticated",
+    "permission",
+    "calls",
+    "client_calls",
+    "client_rate",
+    "queue",
+    "message_size",
+    "name_length",
+    "rows",
+    "features",
+    "tensors",
+    "pixels",
+    "decompression",
+    "image_parts",
+]
+"""The reasons of `medserve_refused_total`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +36,29 @@ class FieldViolation:
 class ServingError(Exception):
     """A request that can't be answered, for a reason its sender should read."""
 
-    def __init__(self, message: str, violations: Sequence[FieldViolation] = ()) -> None:
+    limit: Limit | None = None
+    """What refused it, where that was a limit."""
+
+    def __init__(self, message: str, violations: Sequence[FieldViolation] = (), limit: Limit | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.violations = tuple(violations)
+        self.limit = limit or self.limit
 
 
 class InvalidInput(ServingError):
     """The request itself is wrong."""
 
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+    def __init__(self, violations: Sequence[FieldViolation], limit: Limit | None = None) -> None:
         first, more = violations[0], len(violations) - 1
         tail = f" (and {more} more: see the error's details)" if more else ""
         field = f"{first.field}: " if first.field else ""
-        super().__init__(f"{field}{first.description}{tail}", violations)
+        super().__init__(f"{field}{first.description}{tail}", violations, limit)
 
     @classmethod
-    def of(cls, field: str, description: str) -> "InvalidInput":
+    def of(cls, field: str, description: str, limit: Limit | None = None) -> "InvalidInput":
         """An error about a single field."""
-        return cls([FieldViolation(field, description)])
+        return cls([FieldViolation(field, description)], limit)
 
 
 class NotFound(ServingError):
@@ -46,12 +69,32 @@ class WrongModel(ServingError):
     """The model is served, but not for this kind of request."""
 
 
+class Unauthenticated(ServingError):
+    """The call carries no token, or one that is not known."""
+
+    limit: Limit | None = "unauthenticated"
+
+
+class PermissionDenied(ServingError):
+    """The token is known, and its scopes do not cover the method."""
+
+    limit: Limit | None = "permission"
+
+
+class ModelRefused(ServingError):
+    """A model that can't be loaded as it lies in the repository."""
+
+
 class Overloaded(ServingError):
-    """The queue is full."""
+    """The queue is full, or another bound on what is under way is reached."""
+
+    limit: Limit | None = "queue"
 
 
 class MessageTooLarge(ServingError):
     """The request has more bytes than are accepted."""
+
+    limit: Limit | None = "message_size"
 
 
 class DeadlineExceeded(ServingError):
@@ -78,10 +121,18 @@ class ProviderUnavailable(ModelLoadError):
     """The execution provider that was asked for can't be had on this machine."""
 
 
+def printable(text: str) -> str:
+    """The text on one line of ASCII, cut: what comes out of a model's file or its name may hold anything."""
+    return text[:1000].encode("unicode_escape").decode("ascii")
+
+
 STATUS: dict[type[ServingError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
     WrongModel: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ModelRefused: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

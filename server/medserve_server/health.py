@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
@@ -10,21 +11,35 @@ from medserve_server.interceptors import Context
 
 
 class Health(health_aio.HealthServicer):
-    """What health checks are told. Nothing is SERVING until `set_serving`."""
+    """What health checks are told. Nothing is SERVING until `set_serving`.
 
-    def __init__(self, services: Iterable[str], stopping: asyncio.Event) -> None:
+    Args:
+        services: their full names.
+        stopping: once set, nobody watches any more.
+        max_watchers: calls of Watch at once. It is open to all and lasts, so that it has a bound of its own.
+    """
+
+    def __init__(self, services: Iterable[str], stopping: asyncio.Event, max_watchers: int) -> None:
         super().__init__()
+        self._free = max_watchers
         self._services = ("", *services)
         self._stopping = stopping
+        self._told: bool | None = None
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells the state of the server and of each of its services."""
+        """Tells the state of the server and of each of its services, where it is another than before."""
+        if serving == self._told:
+            return
+        self._told = serving
         states = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.set(service, states.SERVING if serving else states.NOT_SERVING)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""
+        if self._free == 0:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching already; Check instead")
+        self._free -= 1
         watching = asyncio.ensure_future(super().Watch(request, context))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -32,3 +47,4 @@ class Health(health_aio.HealthServicer):
         finally:
             watching.cancel()
             stopping.cancel()
+            self._free += 1

@@ -1,6 +1,5 @@
 """Pictures in, pixels out: decodes hostile bytes within bounds, and fits the pictures to the model."""
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medserve_proto.v1 import manifest_pb2 as manifest
 from medserve_server.errors import InvalidInput
+from medserve_server.image_bounds import BoundedFile, check_decompression
 
 # The server has a limit of its own, checked before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -52,9 +52,10 @@ class ImageReader:
     Args:
         target: the model's input, from its manifest.
         max_pixels: of an encoded picture.
+        max_ratio: pixels for each of its bytes.
     """
 
-    def __init__(self, target: manifest.ImageInput, max_pixels: int) -> None:
+    def __init__(self, target: manifest.ImageInput, max_pixels: int, max_ratio: float) -> None:
         self.height = target.height
         self.width = target.width
         self.mode = "RGB" if target.color_space == manifest.COLOR_SPACE_RGB else "L"
@@ -62,6 +63,7 @@ class ImageReader:
         self.crop = target.crop == manifest.CROP_CENTER
         self.resampling = RESAMPLING[target.resampling]
         self.max_pixels = max_pixels
+        self.max_ratio = max_ratio
 
     def from_raw(self, pixels: bytes, shape: tuple[int, ...], field: str) -> Pixels:
         """Views raw bytes as uint8 [height, width, channels]; nothing is fitted.
@@ -77,27 +79,54 @@ class ImageReader:
             raise InvalidInput.of(f"{field}.pixels", f"has {len(pixels)} bytes, expected {size} for {list(shape)}")
         return np.frombuffer(pixels, np.uint8).reshape(expected)
 
-    def from_encoded(self, data: bytes, field: str) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG or TIFF to uint8 [height, width, channels] and says what it changed.
+    def from_encoded(self, data: bytes, field: str, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
+
+        Args:
+            data: the file.
+            field: of the request, e.g. `images[3]`.
+            frame: of a DICOM file, from 0.
 
         Raises:
             InvalidInput: the file is broken, of another format, too large, or of a kind without one clear reading.
         """
         warnings: list[ImageWarning] = []
-        picture = self._fit(_to_mode(self._decode(data, field), self.mode, field, warnings), warnings)
+        if data[128:132] == b"DICM":
+            image = self._decode_dicom(data, field, frame, warnings)
+        elif frame:
+            raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, but only DICOM files have several")
+        else:
+            image = self._decode(data, f"{field}.encoded")
+        picture = self._fit(_to_mode(image, self.mode, f"{field}.encoded", warnings), warnings)
         return np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels), warnings
 
     def _decode(self, data: bytes, field: str) -> Image.Image:
         """Decodes the pixels and turns them as the file's orientation tag says."""
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(BoundedFile(data, field), formats=FORMATS) as image:
                 self._check(image, field)
+                check_decompression(image, len(data), self.max_ratio, field)
                 return ImageOps.exif_transpose(image)
         except UNREADABLE as error:
-            reason = "is not a PNG, JPEG or TIFF file" if isinstance(error, UnidentifiedImageError) else "is broken"
+            reason = (
+                "is not a PNG, JPEG, TIFF or DICOM file" if isinstance(error, UnidentifiedImageError) else "is broken"
+            )
             raise InvalidInput.of(
                 field, f"{reason} ({len(data)} bytes); expected a whole picture of these formats"
             ) from error
+
+    def _decode_dicom(self, data: bytes, field: str, frame: int, warnings: list[ImageWarning]) -> Image.Image:
+        try:
+            from medserve_server.dicom import read_dicom  # noqa: PLC0415 - of the extra dicom
+        except ModuleNotFoundError as error:
+            raise InvalidInput.of(
+                f"{field}.encoded",
+                'is a DICOM file, which this server does not read; install "medserve[dicom]" there, or send a PNG',
+            ) from error
+        image, reduced = read_dicom(data, frame, self.max_pixels, field)
+        if reduced is not None:
+            warnings.append(ImageWarning("DEPTH_REDUCED", reduced))
+        return image
 
     def _check(self, image: Image.Image, field: str) -> None:
         """Refuses by the header, before anything is decoded."""
@@ -107,6 +136,7 @@ class ImageReader:
                 field,
                 f"is {width} x {height} = {width * height / 1e6:.1f} megapixels, "
                 f"at most {self.max_pixels / 1e6:g} are accepted; send it smaller",
+                "pixels",
             )
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise InvalidInput.of(field, f"has {frames} frames, expected one; send each frame as an image of its own")

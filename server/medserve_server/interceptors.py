@@ -1,9 +1,9 @@
-"""What every call passes: its counters, and the step from an exception to a gRPC status with details."""
+"""What every call passes: who may make it, its counters, and the step from an exception to a gRPC status."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,17 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
+from medserve_server.auth import CLIENT, Tokens
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
+from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
+from medserve_server.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
 
 DETAILS_KEY = "grpc-status-details-bin"  # where grpc's clients look for a google.rpc.Status
 MAX_DETAILS_BYTES = 4096
+HEALTH = "/grpc.health."
 KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -39,17 +43,31 @@ else:
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Counts each call of a known method and turns a ServingError into its status.
+    """Lets in who may call, counts each call of a known method, and turns a ServingError into its status.
 
     Args:
         metrics: where calls are counted.
         stopping: once set, new calls are refused.
+        limits: what one client may have under way.
+        tokens: who may call; None where anyone may.
+        observers: who is told of finished calls.
     """
 
-    def __init__(self, metrics: Metrics, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        limits: CallLimits,
+        tokens: Tokens | None,
+        observers: Sequence[Observer],
+    ) -> None:
         self._metrics = metrics
+        self._observers = observers
         self._stopping = stopping
+        self._limits = limits
+        self._tokens = tokens
         self._wrapped: dict[str, Handler] = {}
+        self._counted: dict[str, MethodMetrics] = {}
         self._last_start = time.monotonic()
 
     @property
@@ -69,19 +87,38 @@ class CallInterceptor(aio.ServerInterceptor):
             if handler is None:  # no such method: grpc answers UNIMPLEMENTED
                 return None
             self._wrapped[method] = self._wrap(method, handler)
+        try:
+            if self._tokens is not None:  # the handler runs in the same task, and finds the name there
+                CLIENT.set(self._tokens.client(method, handler_call_details.invocation_metadata))
+            if not method.startswith(HEALTH):
+                self._limits.check()
+        except ServingError as error:
+            return self._refusal(method, error)
         return self._wrapped[method]
+
+    def _refusal(self, path: str, error: ServingError) -> Handler:
+        """Answers a call with an error before its message is read: a handler of streams reads when it likes."""
+
+        async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
+            async with _Call(self._counted[path], context, self._observers):
+                raise error
+
+        behaviour: Any = refuse  # typed for grpc's synchronous servers alone
+        return grpc.stream_stream_rpc_method_handler(behaviour)
 
     def _wrap(self, path: str, handler: Handler) -> Handler:
         # Messages are parsed inside of the call: grpc would log each that it can't parse, with its bytes.
         parse = _parser(handler.request_deserializer or bytes)
         codec = (None, handler.response_serializer)
         metrics = MethodMetrics(self._metrics, KINDS[handler.request_streaming, handler.response_streaming], path)
-        # A stopping server still has to say that it is.
+        self._counted[path] = metrics
+        # A stopping server still has to say that it is, and a flooded one that it lives.
         stopping = None if path.startswith("/grpc.") else self._stopping
+        limits = None if path.startswith(HEALTH) else self._limits
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
-            return _Call(metrics, context, stopping)
+            return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
@@ -94,28 +131,65 @@ class CallInterceptor(aio.ServerInterceptor):
 class _Call:
     """Times one call, counts its outcome, and answers a ServingError with its status."""
 
-    def __init__(self, metrics: MethodMetrics, context: Context, stopping: asyncio.Event | None) -> None:
+    def __init__(
+        self,
+        metrics: MethodMetrics,
+        context: Context,
+        observers: Sequence[Observer],
+        stopping: asyncio.Event | None = None,
+        limits: CallLimits | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
         self._metrics = metrics
         self._context = context
+        self._observers = observers
         self._stopping = stopping
+        self._limits = limits
+        self._tokens = tokens
+        self._client: str | None = None
+        self._trail: Trail | None = None
 
     async def __aenter__(self) -> None:
         self._began = time.monotonic()
         self._metrics.started()
+        if self._observers:
+            client = CLIENT.get() or client_of(self._context.peer())
+            metadata = self._context.invocation_metadata() or ()
+            self._trail = follow(self._observers, self._metrics.path, client, metadata)
+            TRAIL.set(self._trail)
 
-    def refuse_late(self) -> None:
-        """Ends a call that comes too late with a status that clients retry elsewhere.
+    def admit(self) -> None:
+        """Refuses a call that is one too many for its client, and one that comes too late.
 
         Left to grpc, a call that arrives in the moment of its shutdown is CANCELLED, which no client retries.
         """
         if self._stopping is not None and self._stopping.is_set():
             raise Unavailable("the server is stopping; another one may answer")
+        if self._limits is not None:
+            client = CLIENT.get() or client_of(self._context.peer())
+            self._limits.enter(client)
+            self._client = client
+
+    async def metered(self, payloads: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A stream's messages, no faster than its client may send them, and only while its token holds."""
+        async for payload in payloads:
+            if self._tokens is not None:
+                self._tokens.client(self._metrics.path, self._context.invocation_metadata() or ())
+            if self._limits is not None and self._client is not None and self._limits.metered:
+                await asyncio.sleep(self._limits.pay(self._client))
+            yield payload
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.ended(self._code(error), time.monotonic() - self._began)
+        code = self._code(error)
+        self._metrics.ended(code, time.monotonic() - self._began)
+        if self._trail is not None:
+            self._trail.end(code)
+        if self._limits is not None and self._client is not None:
+            self._limits.leave(self._client)
         if isinstance(error, ServingError):
+            self._metrics.refused(error)
             await self._context.abort(
                 STATUS[type(error)], error.message, ((DETAILS_KEY, to_status(error).SerializeToString()),)
             )
@@ -148,7 +222,7 @@ def _unary(
     async def answer(payload: bytes, context: Context) -> object:
         call = make_call(context)
         async with call:
-            call.refuse_late()
+            call.admit()
             return await behaviour(parse(payload), context)
 
     return answer
@@ -160,8 +234,8 @@ def _stream(
     async def answer(payloads: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         call = make_call(context)
         async with call:
-            call.refuse_late()
-            requests = (parse(payload) async for payload in payloads)
+            call.admit()
+            requests = (parse(payload) async for payload in call.metered(payloads))
             async for response in behaviour(requests, context):
                 yield response
 

@@ -20,15 +20,19 @@ from medserve_proto.v1 import (
     patient_risk_pb2_grpc,
 )
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
 from medserve_server.health import Health
+from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
+from medserve_server.metrics_page import serve_metrics
+from medserve_server.model_control import ModelControl
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
+from medserve_server.trail import Observer
 from medserve_server.transport import Transport
+from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,11 @@ SERVICES = [service.full_name for contract in CONTRACTS for service in contract.
 
 
 class Server:
-    """One server process."""
+    """One server process: the only one, or one of the workers that share a port.
+
+    Raises:
+        SettingsError: a file that the settings name can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -45,19 +53,24 @@ class Server:
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
+        self._takes_work = False
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._health = Health(SERVICES, self._stopping)
-        self._decoders = ThreadPoolExecutor(available_cpus(), thread_name_prefix="decode")
-        shared = (self.models, settings, self._stopping, self._decoders)
+        self._health = Health(SERVICES, self._stopping, settings.max_connections)
+        self._decoders = ThreadPoolExecutor(settings.cpus, thread_name_prefix="decode")
+        self._control = ModelControl(settings, self.models, self.metrics, self._expect_models)
+        shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
-        self._inference = Inference(*shared)
+        self._inference = Inference(*shared, self._control)
         apis = (self._classification, self._risk, self._inference)
-        self._transport = Transport(settings, self.metrics, self._stopping, self._decoders, apis, self._add_services)
+        self._closers: list[Callable[[], None]] = []
+        self._transport = Transport(
+            settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
+        )
 
     async def run(self, started: Callable[["Server"], None]) -> None:
-        """Serves until SIGTERM or SIGINT; a second one ends it at once.
+        """Serves until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
 
         Args:
             started: called once all models are ready.
@@ -70,22 +83,67 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        self.port = await self._transport.start()
-        self.metrics_port, stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+        watching = asyncio.create_task(self._watch())
+        settings = self.settings
+        alone = settings.workers == 1
+        if alone:
+            self.metrics_port, stop_metrics = serve_metrics(
+                self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
+            )
+            self.port = await self._transport.start()
         try:
-            await asyncio.to_thread(self.models.load, self.settings, self.metrics)
-            self._transport.models_loaded(len(list(self.models)))
-            await self._health.set_serving(True)
+            await self._control.start()
+            self._takes_work = True
+            await self._tell_health()
+            if not alone:  # until now, callers were better off with the other workers
+                self.port = await self._transport.start()
             started(self)
+            polling = asyncio.create_task(self._control.poll())
             await self._stop_asked.wait()
+            polling.cancel()
             await self._drain()
         finally:
+            watching.cancel()
             await self._transport.close()
-            for model in self.models:
-                model.close()
+            by_force = exit_soon()
+            await asyncio.to_thread(self._control.close)
             self._transport.join()
             self._decoders.shutdown()
-            stop_metrics()
+            for close in self._closers:
+                await asyncio.to_thread(close)
+            by_force.cancel()
+            if alone:
+                stop_metrics()
+
+    def stop(self) -> None:
+        """Begins to stop, as SIGTERM does."""
+        self._stop_asked.set()
+
+    def _observers(self) -> list[Observer]:
+        """Who is told of finished calls, as the settings say; without any, nothing is noted."""
+        observers: list[Observer] = [log_call] if self.settings.access_log else []
+        if self.settings.otlp_endpoint is not None:
+            from medserve_server.tracing import Tracer  # noqa: PLC0415 - of the extra `otel`
+
+            tracer = Tracer(self.settings.otlp_endpoint)
+            observers.append(tracer.trace)
+            self._closers.append(tracer.close)
+        return observers
+
+    async def _watch(self) -> None:
+        """Looks for runs that do not end, until cancelled."""
+        watchdog = Watchdog(self.settings.max_run_seconds)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            watchdog.look()
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        """SERVING as long as work is taken and no model hangs."""
+        await self._health.set_serving(self._takes_work and not any(model.hangs for model in self.models))
+
+    def _expect_models(self, count: int) -> None:
+        self._transport.expect_models(count)
 
     def _add_services(self, server: aio.Server) -> None:
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
@@ -105,7 +163,8 @@ class Server:
     async def _drain(self) -> None:
         """Tells everyone, stops taking work, and waits for what was taken."""
         log.info("stopping: health says NOT_SERVING")
-        await self._health.set_serving(False)
+        self._takes_work = False
+        await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
         if await self._transport.drain(self.settings.grace):

@@ -3,19 +3,21 @@
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
+from typing import Protocol, TypeVar, get_args
 
 import grpc
 import onnxruntime
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from medserve_server.errors import STATUS, ServingError
+from medserve_server.errors import STATUS, Limit, ServingError
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+Family = TypeVar("Family", Counter, Gauge, Histogram)
 APIS = ("image_classification", "patient_risk", "inference")
 
 
@@ -24,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_models: list[Counter | Gauge | Histogram] = []
         model = ("model", "version")
         self.requests = self._counter("medserve_inference_requests_total", "Requests answered.", *model, "api", "code")
         self.rows = self._counter("medserve_inferences_total", "Rows (images, patients) computed.", *model)
@@ -37,12 +40,31 @@ class Metrics:
         self.compute_seconds = self._histogram(
             "medserve_compute_duration_seconds", "Time that a run of a model took.", SECONDS, *model
         )
+        self.reason_seconds = self._histogram(
+            "medserve_reasons_duration_seconds",
+            "Time from reading a request that asks for this reason, alone or with others, to its answer.",
+            SECONDS,
+            *model,
+            "reason",
+        )
+        self.reason_rows = self._counter(
+            "medserve_reason_rows_total", "Rows computed to explain others.", *model, "reason"
+        )
+        self.overdue_runs = self._counter(
+            "medserve_overdue_runs_total", "Runs that took longer than --max-run-seconds.", *model
+        )
         self.batch_rows = self._histogram("medserve_batch_size", "Rows of a run of a model.", ROWS, *model)
         self.pending = self._gauge("medserve_pending_requests", "Requests waiting for a model.", *model)
         self.inflight = self._gauge("medserve_inflight_requests", "Requests being answered.", *model)
-        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests.", *model)
+        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests; 0: it hangs.", *model)
         self.load_seconds = self._gauge(
             "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
+        )
+        self.model_refused = self._gauge(
+            "medserve_model_refused", "1: the file that lies there now can't be served, see the log.", *model
+        )
+        self.load_failures = Counter(
+            "medserve_model_load_failures_total", "Model files that were refused.", registry=self.registry
         )
         self.provider_refused = self._gauge(
             "medserve_provider_refused", "1: the model is not run on this provider, see the log.", *model, "provider"
@@ -64,29 +86,35 @@ class Metrics:
             "grpc_service",
             "grpc_method",
         )
+        refused = self._counter("medserve_refused_total", "Requests that a limit or a missing right refused.", "reason")
+        self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
         ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 
-    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
-        """Serves /metrics from a thread of its own; returns the port and a function that ends it."""
-        server, thread = start_http_server(port, host, self.registry)
+    def refused(self, error: ServingError) -> None:
+        """Notes an error, where it was a limit that caused it."""
+        if error.limit is not None:
+            self._refused[error.limit].inc()
 
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return server.server_port, stop
+    def forget(self, name: str, version: str) -> None:
+        """Removes all series of a model that is served no more."""
+        for family in self._of_models:
+            family.remove_by_labels({"model": name, "version": version})
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+        return self._noted(Counter(name, text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
+        return self._noted(Gauge(name, text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+        return self._noted(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
+
+    def _noted(self, family: Family, labels: tuple[str, ...]) -> Family:
+        if "model" in labels:
+            self._of_models.append(family)
+        return family
 
 
 class MethodMetrics:
@@ -110,6 +138,10 @@ class MethodMetrics:
     def started(self) -> None:
         """Notes that a call began."""
         self._started.inc()
+
+    def refused(self, error: ServingError) -> None:
+        """Notes an error, where it was a limit that caused it."""
+        self._metrics.refused(error)
 
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:
         """Notes that a call ended."""
@@ -147,6 +179,15 @@ class Statistics:
     by_batch_rows: dict[int, Duration] = field(default_factory=dict)
 
 
+class Queue(Protocol):
+    """What waits for a model."""
+
+    suspended: bool
+    """The model hangs."""
+
+    def __len__(self) -> int: ...
+
+
 class ModelMetrics:
     """The series of one loaded model, looked up once."""
 
@@ -161,16 +202,28 @@ class ModelMetrics:
         self._queue_seconds = metrics.queue_seconds.labels(*self._labels)
         self._compute_seconds = metrics.compute_seconds.labels(*self._labels)
         self._batch_rows = metrics.batch_rows.labels(*self._labels)
+        self._overdue_runs = metrics.overdue_runs.labels(*self._labels)
         self._requests: dict[tuple[str, grpc.StatusCode], Counter] = {}
         self._request_seconds = {api: metrics.request_seconds.labels(*self._labels, api) for api in APIS}
-        metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
 
-    def loaded(self, provider: str, threads: int, precision: str, seconds: float, pending: Callable[[], int]) -> None:
-        """Notes that the model is ready, how it runs, and where to ask for its queue's length."""
+    @property
+    def inflight(self) -> int:
+        """Requests that began and have not ended."""
+        return self._inflight
+
+    def loaded(self, provider: str, threads: int, precision: str, seconds: float, queue: Queue) -> None:
+        """Notes that the model is ready, how it runs, and what to ask for its state."""
+        name, version = self._labels
+        self._metrics.session_info.remove_by_labels({"model": name, "version": version})  # of what it replaces
+        self._metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
         self._metrics.session_info.labels(*self._labels, provider, str(threads), precision).set(1)
         self._metrics.load_seconds.labels(*self._labels).set(seconds)
-        self._metrics.pending.labels(*self._labels).set_function(pending)
-        self._metrics.ready.labels(*self._labels).set(1)
+        self._metrics.pending.labels(*self._labels).set_function(queue.__len__)
+        self._metrics.ready.labels(*self._labels).set_function(lambda: float(not queue.suspended))
+
+    def overdue(self) -> None:
+        """Notes a run that took too long."""
+        self._overdue_runs.inc()
 
     def executed(self, rows: int, waits: list[float], seconds: float) -> None:
         """Notes a run of the model: its rows, how long each of its requests had waited, how long it took."""
@@ -189,6 +242,12 @@ class ModelMetrics:
             statistics.compute.add(seconds * len(waits), len(waits))
             statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
 
+    def explained(self, kinds: Mapping[str, int], seconds: float) -> None:
+        """Notes an answer with reasons: their kinds, the rows that each added, how long the answer took."""
+        for kind, rows in kinds.items():
+            self._metrics.reason_rows.labels(*self._labels, kind).inc(rows)
+            self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
+
     def request(self, api: str) -> "RequestTimer":
         """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""
         with self._lock:
@@ -197,14 +256,14 @@ class ModelMetrics:
 
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
         """Notes the end of a request."""
-        with self._lock:
-            self._inflight -= 1
-            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
         key = api, code
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
         self._request_seconds[api].observe(seconds)
+        with self._lock:
+            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+            self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
 
 
 class RequestTimer:
@@ -237,4 +296,4 @@ def status_of(error: BaseException | None) -> grpc.StatusCode:
     if isinstance(error, ServingError):
         return STATUS[type(error)]
     # asyncio's CancelledError and GeneratorExit: the client left; anything else is a bug.
-    return grpc.StatusCode.UNKNOWN if isinstance(error, Exception) else grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.INTERNAL if isinstance(error, Exception) else grpc.StatusCode.CANCELLED

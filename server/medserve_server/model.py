@@ -1,41 +1,43 @@
 """One version of one model, loaded, checked and warm."""
 
 import asyncio
-import hashlib
 import logging
+import math
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
-from medserve_server.errors import ModelLoadError, Overloaded, ServingError
+from medserve_server.datatypes import DATATYPES
+from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.images import ImageReader
+from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
 from medserve_server.parity import deviation
 from medserve_server.patients import PatientReader
 from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
 from medserve_server.session import Session, Tensors
+from medserve_server.trail import Trail
 
 log = logging.getLogger(__name__)
 
 # What exporters call a first axis that counts independent rows. Under any other name, requests to a model
 # without a manifest are never joined: its first axis may be a sequence, and rows would mix.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
+RETIRE_LOOK_SECONDS = 0.02
 
 
 class Model:
     """A model that answers: its session, its queue, its manifest and what reads its inputs."""
 
-    def __init__(self, name: str, version: str, path: Path, settings: Settings, metrics: Metrics) -> None:
-        """Loads the file and runs it once on zeros.
+    def __init__(self, name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics) -> None:
+        """Loads a file and runs it once on zeros.
 
         Raises:
             ModelLoadError: the file can't be served; the message says why.
@@ -43,14 +45,16 @@ class Model:
         started = time.monotonic()
         self.name = name
         self.version = version
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.session, self.manifest = _open_session(name, version, path, settings, metrics)
+        self.sha256 = file.sha256
+        self.session, self.manifest = _open_session(name, version, file, settings, metrics)
         self.reader = _reader(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
+        _check_row_sizes(self.session, settings)
+        self._warm_up()
+        self.session.forget_file()
         self.metrics = ModelMetrics(metrics, name, version)
-        self._warm_up(path)
-        self.runs = max(1, available_cpus() // self.session.threads) if self.session.provider == "cpu" else 1
+        self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
         self._batcher = Batcher(
             self.session.run,
             max_rows=self.max_batch_rows,
@@ -64,14 +68,18 @@ class Model:
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
-        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher.__len__)
+        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher)
+        self.session.owner = self
 
     def submit(self, work: Work) -> None:
         """Queues work, in parts where it has more rows than a batch; `run_waiting` has to follow.
 
         Raises:
             Overloaded: the queue is full.
+            Unavailable: the model hangs.
         """
+        if work.trail is not None:
+            work.trail.rows, work.trail.queued = work.rows, work.since
         if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
             self._batcher.submit(work)
             return
@@ -79,21 +87,43 @@ class Model:
         try:
             for part in parts.works:
                 self._batcher.submit(part)
-        except Overloaded:
+        except ServingError:
             work.cancelled = True
             raise
+        for _ in range(self.runs - 1):  # beside the thread that the caller sees to
+            self._threads.submit(self.run_waiting)
 
     def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless another thread is doing that."""
+        """Runs the model on all that waits, unless other threads are doing that."""
         self._batcher.run_waiting()
+
+    def run_here(self) -> None:
+        """Does `run_waiting` where no thread does yet, and leaves further runs to the model's threads.
+
+        So a model holds at most one of the threads that come here, even where it hangs.
+        """
+        self._batcher.run_waiting(first=True)
+        if len(self._batcher):
+            self.run_soon()
 
     def run_soon(self) -> None:
         """Has a thread of the model do `run_waiting`, where none does yet."""
-        if not self._batcher.busy:
+        if self._batcher.busy:
+            return
+        try:
             self._threads.submit(self.run_waiting)
+        except RuntimeError:
+            if not self._batcher.closed:  # where it is, all that waited has been withdrawn
+                raise
 
     async def infer(
-        self, inputs: Tensors, rows: int, outputs: tuple[str, ...], deadline: float | None, priority: int
+        self,
+        inputs: Tensors,
+        rows: int,
+        outputs: tuple[str, ...],
+        deadline: float | None,
+        priority: int,
+        trail: Trail | None = None,
     ) -> Arrays:
         """Runs the model on one request's rows, together with those of other requests where it can.
 
@@ -103,13 +133,14 @@ class Model:
             outputs: names of the wanted outputs.
             deadline: on the clock of `time.monotonic`.
             priority: lower ones go first.
+            trail: where the run is noted.
 
         Raises:
             ServingError: the queue is full, the deadline passed, or the model failed.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
-        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future)
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail)
         self.submit(work)
         self.run_soon()
         try:
@@ -117,16 +148,43 @@ class Model:
         finally:
             work.cancelled = True  # means nothing where it is done
 
+    @property
+    def hangs(self) -> bool:
+        """Whether runs do not end, so that no request is taken."""
+        return self._batcher.suspended
+
+    def overdue(self) -> None:
+        """Counts a run that was told to end."""
+        self.metrics.overdue()
+
+    def suspend(self, latest: float) -> None:
+        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        if not self.hangs:
+            log.error("%s/%s hangs: its calls are refused until it comes back", self.name, self.version)
+        self._batcher.suspend(latest)
+
+    def resume(self) -> None:
+        """Takes requests again."""
+        log.warning("%s/%s has come back and takes calls again", self.name, self.version)
+        self._batcher.resume()
+
     def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
         """The one function that hands outcomes to this loop, so that a batch wakes it once."""
         if loop not in self._deliver:
             self._deliver[loop] = lambda outcomes: _call_soon(loop, outcomes)
         return self._deliver[loop]
 
+    def retire(self, hurry: threading.Event) -> None:
+        """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
+        while self.metrics.inflight and not hurry.wait(RETIRE_LOOK_SECONDS):
+            pass
+        self.close()
+
     def close(self) -> None:
-        """Drops what waits, and frees the model's thread when its last run is over."""
-        self._batcher.clear()
+        """Drops what waits, and frees the model's threads and memory when its last run is over."""
+        self._batcher.close()
         self._threads.shutdown()
+        self.session.close()
 
     def _warm_sizes(self) -> tuple[int, ...]:
         """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
@@ -135,8 +193,9 @@ class Model:
         powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
         return tuple(sorted({*powers, self.max_batch_rows}))
 
-    def _warm_up(self, path: Path) -> None:
+    def _warm_up(self) -> None:
         """Runs zeros in every size that will be asked for."""
+        path = self.session.path
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
             log.info("%s: not warmed up, since its inputs have free sizes", path)
             return
@@ -147,36 +206,53 @@ class Model:
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
-            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, error)
+            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
+
+
+def _check_row_sizes(session: Session, settings: Settings) -> None:
+    """Refuses a model that no request could be sent to, before its zeros fill the memory.
+
+    Raises:
+        ModelLoadError: a row of an input or output has more bytes than a message, and than a decoded picture.
+    """
+    most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
+    for spec in session.inputs + session.outputs:
+        row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+        if row_bytes > most:
+            raise ModelLoadError(
+                f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "
+                f"--max-message-mib and --max-image-megapixels let {most} through"
+            )
 
 
 def _open_session(
-    name: str, version: str, path: Path, settings: Settings, metrics: Metrics
+    name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
 ) -> tuple[Session, Manifest | None]:
     """Loads the file onto the first provider that takes it and gives what PyTorch gave.
 
     Raises:
         ModelLoadError: there is none; the message says what was wrong with the last one.
     """
-    refused: ModelLoadError | None = None
+    refused: dict[str, ModelLoadError] = {}
     for provider in candidates(settings):
         try:
-            session = Session(path, provider, settings)
-            manifest = read_manifest(path, session.metadata, session.inputs, session.outputs)
+            session = Session(file, provider, settings)
+            manifest = read_manifest(file.path, session.metadata, session.inputs, session.outputs)
             worst = deviation(session, manifest) if manifest is not None else None
             if worst is not None and worst > settings.max_deviation:
                 raise ModelLoadError(
-                    f"{path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
+                    f"{file.path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
                     f"--max-deviation allows {settings.max_deviation:g}"
                 )
         except ModelLoadError as error:
-            refused = error
-            metrics.provider_refused.labels(name, version, provider).set(1)
-            log.warning("%s is not used: %s", provider, error)
+            refused[provider] = error
+            log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
+            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
+            for other in refused:
+                metrics.provider_refused.labels(name, version, other).set(1)
             return session, manifest
-    assert refused is not None  # noqa: S101 - there is always a candidate
-    raise refused
+    raise list(refused.values())[-1]  # there is always a candidate
 
 
 class _Parts:
@@ -196,6 +272,7 @@ class _Parts:
                 whole.priority,
                 receipt=start,
                 part_of=whole,
+                trail=whole.trail,
             )
             for start in range(0, whole.rows, max_rows)
         ]
@@ -239,8 +316,9 @@ def _reader(manifest: Manifest | None, settings: Settings) -> ImageReader | Pati
     if manifest is None:
         return None
     if manifest.WhichOneof("task") == "patient_risk":
-        return PatientReader(manifest.patient_risk)
-    return ImageReader(manifest.image_classification.input, int(settings.max_image_megapixels * 1e6))
+        return PatientReader(manifest.patient_risk, settings.max_patient_features)
+    max_pixels = int(settings.max_image_megapixels * 1e6)
+    return ImageReader(manifest.image_classification.input, max_pixels, settings.max_image_ratio)
 
 
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:

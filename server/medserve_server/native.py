@@ -4,7 +4,8 @@ A thread takes all calls that have come, reads them, and runs the models they ar
 next ones. Nothing else stands between the wire and the batch: no task, no future, no event loop. All other methods,
 streams above all, go on to a grpcio server behind it.
 
-It has no limit on the size of a message before that is in memory, and no TLS: only for clients that are trusted.
+It has no limit on the size of a message before that is in memory, none on connections, and no TLS: only for clients
+that are trusted.
 """
 
 import asyncio
@@ -19,13 +20,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from medserve_server.batcher import Outcome, Work
+from medserve_server.auth import Metadata, Tokens
+from medserve_server.batcher import Arrays, Outcome, Work
 from medserve_server.config import Settings
-from medserve_server.errors import InvalidInput, MessageTooLarge, Overloaded, ServingError, Unavailable
+from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
 from medserve_server.interceptors import DETAILS_KEY, to_status
+from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.trail import Observer, Trail, follow
 
 try:
     from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -47,9 +51,11 @@ class _Call:
     method: MethodMetrics
     began: float
     deadline: float | None
+    client: str | None = None
     timer: RequestTimer | None = None
     job: Job[Any] | None = None
     work: Work | None = None
+    trail: Trail | None = None
 
 
 class NativeFront:
@@ -63,36 +69,59 @@ class NativeFront:
         stopping: asyncio.Event,
         decoders: Executor,
         fallback: str,
+        limits: CallLimits,
+        tokens: Tokens | None,
+        observers: Sequence[Observer],
     ) -> None:
         self._apis = apis
         self._methods = [MethodMetrics(metrics, "unary", api.method) for api in apis]
         self._stopping = stopping
         self._decoders = decoders
-        self._max_open = settings.max_pending_requests
+        self._limits = limits
+        self._tokens = tokens
+        self._observers = observers
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._open: dict[int, _Call] = {}
-        self._front = NativeGrpcFront(
-            settings.address,
-            [(api.method, False) for api in apis],
-            call_details=True,
-            max_concurrent_streams=settings.max_connection_streams,
-        )
-        self._front.set_fallback(fallback)
-        self._threads: list[threading.Thread] = []
+        self._settings = settings
+        self._fallback = fallback
+        self._front: NativeGrpcFront
+        self._started = False
+        self._threads: set[threading.Thread] = set()
+        self._wanted = 1
+        self._lock = threading.Lock()  # guards the threads, and the end of calls
         self._closed = False
 
+    def bind(self) -> None:
+        """Takes the address; calls wait from now on."""
+        self._front = NativeGrpcFront(
+            self._settings.address,
+            [(api.method, False) for api in self._apis],
+            call_details=True,
+            max_concurrent_streams=self._settings.max_connection_streams,
+            reuse_port=self._settings.workers > 1,
+        )
+        self._front.set_fallback(self._fallback)
+
     def start(self) -> int:
-        """Begins to listen and returns the port."""
+        """Begins to serve and returns the port."""
         self._front.start()
-        self.add_threads(1)
+        self._started = True
+        self.set_threads(self._wanted)
         return int(self._front.bound_port)
 
-    def add_threads(self, count: int) -> None:
-        """Adds threads that take calls. With one more than there are models, there is always one that listens."""
-        for _ in range(count):
-            thread = threading.Thread(target=self._serve, name="native", daemon=True)
+    def set_threads(self, count: int) -> None:
+        """Has that many threads take calls: more of them at once, or fewer as soon as some of them look up."""
+        with self._lock:
+            self._wanted = count
+            if not self._started:
+                return
+            new = [
+                threading.Thread(target=self._serve, name="native", daemon=True)
+                for _ in range(count - len(self._threads))
+            ]
+            self._threads.update(new)
+        for thread in new:
             thread.start()
-            self._threads.append(thread)
 
     def wait_until_answered(self, seconds: float) -> bool:
         """Waits until every call that was taken has its answer; False when that takes longer."""
@@ -105,11 +134,12 @@ class NativeFront:
     def close(self) -> None:
         """Closes all connections."""
         self._closed = True
-        self._front.close()
+        if self._started:
+            self._front.close()
 
     def join(self) -> None:
         """Waits for the threads, each of which ends with the run of a model that it is in."""
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join()
 
     def _serve(self) -> None:
@@ -118,7 +148,7 @@ class NativeFront:
             models: set[Model] = set()
             for kind, number, method, payload, _, details in events:
                 if kind == EVENT_CALL and payload is not None and details is not None:
-                    model = self._take(number, method, payload, details[2])
+                    model = self._take(number, method, payload, *details)
                     if model is not None:
                         models.add(model)
                 elif call := self._open.get(number):
@@ -126,24 +156,42 @@ class NativeFront:
             for model in list(models)[1:]:
                 model.run_soon()
             for model in list(models)[:1]:
-                model.run_waiting()
+                model.run_here()
+            if self._leave():
+                return
 
-    def _take(self, number: int, method: int, payload: bytes, remaining: float | None) -> Model | None:
+    def _leave(self) -> bool:
+        """Whether there are more threads than are wanted, without this one too."""
+        with self._lock:
+            if len(self._threads) <= self._wanted:
+                return False
+            self._threads.remove(threading.current_thread())
+            return True
+
+    def _take(
+        self, number: int, method: int, payload: bytes, metadata: Metadata, peer: str, remaining: float | None
+    ) -> Model | None:
         """Reads a call and queues its work; gives the model that has to run, if this thread has to run it."""
         began = time.monotonic()
         deadline = None if remaining is None else began + remaining
         call = self._open[number] = _Call(number, self._methods[method], began, deadline)
         call.method.started()
+        if self._observers:
+            call.trail = follow(self._observers, call.method.path, client_of(peer), metadata)
         api = self._apis[method]
         try:
             # Before anything is read: a flood has to cost less to refuse than to answer.
-            if len(self._open) > self._max_open:
-                raise Overloaded(f"{self._max_open} requests are being answered already; try again later")
+            client = self._tokens.client(call.method.path, metadata) if self._tokens else client_of(peer)
+            if call.trail is not None:
+                call.trail.client = client
+            self._limits.enter(client)
+            call.client = client
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model = api.find(request)
-            call.timer = model.metrics.request(api.name)
+            model, timer = api.begin(request, call.trail)
+            if not self._keep(call, timer):
+                return None
             if api.is_slow(request):
                 self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
@@ -152,6 +200,15 @@ class NativeFront:
             self._fail(call, error)
             return None
         return model
+
+    def _keep(self, call: _Call, timer: RequestTimer) -> bool:
+        """Lets the call's end be the timer's; where another thread ended the call already, the timer ends here."""
+        with self._lock:
+            if call.number in self._open:
+                call.timer = timer
+                return True
+        timer.end(grpc.StatusCode.CANCELLED)
+        return False
 
     def _parse(self, api: ModelApi[Any, Any, Any], payload: bytes) -> Message:
         if len(payload) > self._max_bytes:
@@ -164,7 +221,14 @@ class NativeFront:
     def _read(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
         job = call.job = api.read(model, request)
         call.work = Work(
-            job.inputs, job.rows, job.outputs, self._answer, job.deadline(call.deadline), job.priority, call
+            job.inputs,
+            job.rows,
+            job.outputs,
+            self._answer,
+            job.deadline(call.deadline),
+            job.priority,
+            call,
+            trail=call.trail,
         )
         model.submit(call.work)
 
@@ -175,7 +239,7 @@ class NativeFront:
         except Exception as error:  # noqa: BLE001 - the caller waits for an answer, not for this thread
             self._fail(call, error)
             return
-        model.run_waiting()
+        model.run_soon()  # not here: slow answers need the decoders too, and a run goes on as long as work comes
 
     def _answer(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         """Sends the answers of one run of a model."""
@@ -183,19 +247,26 @@ class NativeFront:
             call: Any = work.receipt
             if isinstance(outcome, ServingError):
                 self._fail(call, outcome)
-                continue
-            try:
-                payload = call.job.answer(outcome).SerializeToString()
-            except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
-                self._fail(call, error)
-                continue
-            self._front.respond(call.number, payload)
-            self._ended(call, grpc.StatusCode.OK)
+            elif call.job.slow:
+                self._decoders.submit(self._respond, call, outcome)
+            else:
+                self._respond(call, outcome)
+
+    def _respond(self, call: _Call, outputs: Arrays) -> None:
+        assert call.job is not None  # noqa: S101 - it was read, since it was run
+        try:
+            payload = call.job.answer(outputs).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - the other calls of the batch have to be answered
+            self._fail(call, error)
+            return
+        self._front.respond(call.number, payload)
+        self._ended(call, grpc.StatusCode.OK)
 
     def _fail(self, call: _Call, error: Exception) -> None:
         code = status_of(error)
         trailing = None
         if isinstance(error, ServingError):
+            call.method.refused(error)
             message = error.message
             trailing = ((DETAILS_KEY, to_status(error).SerializeToString()),)
         else:
@@ -212,8 +283,13 @@ class NativeFront:
 
     def _ended(self, call: _Call, code: grpc.StatusCode) -> None:
         # An answer and the client's leaving may come at once: the first of them ends the call.
-        if self._open.pop(call.number, None) is None:
-            return
+        with self._lock:
+            if self._open.pop(call.number, None) is None:
+                return
+        if call.client is not None:
+            self._limits.leave(call.client)
         if call.timer is not None:
             call.timer.end(code)
         call.method.ended(code, time.monotonic() - call.began)
+        if call.trail is not None:
+            call.trail.end(code)

@@ -14,11 +14,13 @@ def deviation(session: Session, manifest: Manifest) -> float | None:
     (spec,) = session.inputs
     rows: NDArray[np.generic]
     if manifest.WhichOneof("task") == "image_classification":
+        name = "probabilities"
         rows = np.stack([np.frombuffer(row.pixels, np.uint8) for row in manifest.reference])
     else:
+        name = "survival"
         rows = np.array([row.features for row in manifest.reference], np.float32)
     expected = np.array([row.probabilities for row in manifest.reference])
-    outputs = session.run({spec.name: rows.reshape(-1, *spec.shape[1:])}, [session.outputs[0].name])
-    found = np.asarray(outputs[session.outputs[0].name], np.float64)
+    outputs = session.run({spec.name: rows.reshape(-1, *spec.shape[1:])}, [name])
+    found = np.asarray(outputs[name], np.float64)
     worst = float(np.max(np.abs(found - expected)))
     return worst if np.isfinite(worst) else float("inf")

@@ -29,7 +29,8 @@ class PatientWarning:
 class PatientReader:
     """Turns patients into the rows of one model's input."""
 
-    def __init__(self, task: PatientRiskTask) -> None:
+    def __init__(self, task: PatientRiskTask, max_entries: int) -> None:
+        self.max_entries = max_entries
         self.columns = {feature.name: _Column(position, feature) for position, feature in enumerate(task.features)}
 
     def read(
@@ -48,6 +49,9 @@ class PatientReader:
         violations: list[FieldViolation] = []
         for index, patient in enumerate(patients):
             warnings.append([])
+            if len(patient) > self.max_entries:
+                text = f"has {len(patient)} entries, at most {self.max_entries} are accepted"
+                raise InvalidInput.of(f"patients[{index}].features", text, "features")
             self._read_patient(patient, rows[index], warnings[index], violations, f"patients[{index}].features")
             if len(violations) >= MAX_VIOLATIONS:
                 break
@@ -69,7 +73,7 @@ class PatientReader:
         for name, value in patient:
             try:
                 if name not in self.columns:
-                    raise ValueError(self._unknown(name))
+                    raise ValueError(self.unknown(name))
                 if name in seen:
                     raise ValueError("is given twice")
                 seen.add(name)
@@ -105,7 +109,8 @@ class PatientReader:
                 place = f"row {row}, column {column.position} ({column.name})"
                 yield f"{place} is {values[row]:g}, expected {column.expected}"
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """What to say about a name that is no feature."""
         close = difflib.get_close_matches(name[:64], self.columns, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"is not a feature of the model{hint}; it has {', '.join(self.columns)}"

@@ -22,8 +22,9 @@ ONNX_NAMES: dict[Provider, str] = {
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+GPU_PROVIDERS: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
 # Those that compile or search for every new batch size: batches are filled up to sizes that were warmed up.
-PAYS_FOR_NEW_SHAPES: frozenset[Provider] = frozenset({"tensorrt", "cuda", "openvino"})
+PAYS_FOR_NEW_SHAPES: frozenset[Provider] = GPU_PROVIDERS | {"openvino"}
 
 
 def candidates(settings: Settings) -> tuple[Provider, ...]:
@@ -44,12 +45,14 @@ def candidates(settings: Settings) -> tuple[Provider, ...]:
 
 
 def add_provider(options: ort.SessionOptions, provider: Provider, settings: Settings, threads: int) -> None:
-    """Makes a session of these options run on a provider, and on nothing else."""
+    """Makes a session of these options run on a provider."""
     if provider == "openvino":
         options.add_provider_for_devices(_openvino_devices()[:1], {"num_of_threads": str(threads)})
-    elif provider in {"cuda", "tensorrt"}:
+    elif provider in GPU_PROVIDERS:
         ort.preload_dlls()  # the CUDA libraries that came as Python packages
-        options.add_provider(ONNX_NAMES[provider], _cuda_options(provider, settings))
+        options.add_provider(ONNX_NAMES[provider], _gpu_options(provider, settings))
+        if provider == "tensorrt":  # for what TensorRT leaves out, which would go to the CPU
+            options.add_provider(ONNX_NAMES["cuda"], _gpu_options("cuda", settings))
 
 
 def _missing(provider: Provider) -> str | None:
@@ -57,7 +60,7 @@ def _missing(provider: Provider) -> str | None:
     if provider == "openvino":
         if find_spec("onnxruntime_ep_openvino") is None:
             return "onnxruntime-ep-openvino is not installed (pip install onnxruntime-ep-openvino)"
-        return None if _openvino_devices() else "OpenVINO finds no processor here that it supports"
+        return None if _openvino_devices() else "its plugin takes processors of Intel alone, and finds none here"
     if ONNX_NAMES[provider] not in ort.get_available_providers():
         return f'the installed onnxruntime has no {ONNX_NAMES[provider]} (pip install "medserve[cuda]" brings it)'
     return None
@@ -76,7 +79,7 @@ def _openvino_devices() -> list[ort.OrtEpDevice]:
     ]
 
 
-def _cuda_options(provider: Provider, settings: Settings) -> dict[str, str]:
+def _gpu_options(provider: Provider, settings: Settings) -> dict[str, str]:
     options = {"device_id": str(settings.cuda_device)}
     if provider == "cuda":
         # An exhaustive search would stall the first request of every new batch size.

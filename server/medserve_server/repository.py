@@ -1,90 +1,84 @@
-"""The model repository: a folder of <name>/<version>/model.onnx, and the models loaded from it."""
+"""The models that are served, by name and version: looked up by every request, changed while requests run."""
 
 import difflib
-import re
+import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-from medserve_server.config import Settings
-from medserve_server.errors import FieldViolation, ModelLoadError, NotFound
-from medserve_server.metrics import Metrics
+from medserve_server.errors import FieldViolation, NotFound
+from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class ModelRepository:
-    """The models that are served, by name and version."""
+    """The models that are served.
+
+    A change makes a new dictionary, so that whoever reads one sees all models before it or all after it.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, Model]] = {}
+        self._lock = threading.Lock()  # between a request's beginning and a change
         self.ready = False
-        """Every configured model is loaded."""
+        """Every model that is to be served from the start is loaded."""
 
-    def load(self, settings: Settings, metrics: Metrics) -> None:
-        """Loads every model in the folder.
-
-        Raises:
-            ModelLoadError: the folder is missing or empty, or a file in it can't be served.
-        """
-        for name, version, path in find_models(settings.models):
-            self.add(Model(name, version, path, settings, metrics))
-        self.ready = True
-
-    def add(self, model: Model) -> None:
-        """Serves a model."""
-        self._models.setdefault(model.name, {})[model.version] = model
-
-    def get(
-        self, name: str, version: str, name_field: str = "model_name", version_field: str = "model_version"
-    ) -> Model:
-        """The model of a request; an empty version takes the highest.
+    def begin(self, name: str, version: str, api: str) -> tuple[Model, RequestTimer]:
+        """Finds the model of a request and counts the request, so that the model stays open until it ends.
 
         Raises:
             NotFound: naming the request's field and what there is.
         """
-        if name not in self._models:
-            close = difflib.get_close_matches(name[:128], self._models, n=1)
+        with self._lock:
+            model = self.get(name, version)
+            return model, model.metrics.request(api)
+
+    def get(
+        self, name: str, version: str, name_field: str = "model_name", version_field: str = "model_version"
+    ) -> Model:
+        """A model, to tell about it; an empty version takes the highest.
+
+        Raises:
+            NotFound: naming the request's field and what there is.
+        """
+        models = self._models
+        if name not in models:
+            close = difflib.get_close_matches(name[:128], models, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             found = f"is {name[:128]!r}{hint}" if name else "is empty"
-            text = f"{found}; the models here are {', '.join(sorted(self._models)) or 'none yet'}"
+            text = f"{found}; the models here are {', '.join(sorted(models)) or 'none yet'}"
             raise NotFound(f"{name_field}: {text}", [FieldViolation(name_field, text)])
-        versions = self._models[name]
+        versions = models[name]
         if not version:
             return versions[max(versions, key=int)]
         if version not in versions:
-            text = f"is {version[:128]!r}; {name} has {', '.join(self.versions(name))}"
+            text = f"is {version[:128]!r}; {name} has {', '.join(sorted(versions, key=int))}"
             raise NotFound(f"{version_field}: {text}", [FieldViolation(version_field, text)])
         return versions[version]
 
+    def put(self, model: Model) -> Model | None:
+        """Serves a model from the next request on; gives the one whose place it took."""
+        with self._lock:
+            versions = self._models.get(model.name, {})
+            self._models = {**self._models, model.name: {**versions, model.version: model}}
+            return versions.get(model.version)
+
+    def remove(self, name: str, version: str) -> Model:
+        """Serves a model no more, from the next request on."""
+        with self._lock:
+            versions = dict(self._models[name])
+            model = versions.pop(version)
+            others = {other: models for other, models in self._models.items() if other != name}
+            self._models = {**others, name: versions} if versions else others
+            return model
+
     def versions(self, name: str) -> list[str]:
-        """The versions of a model that is served, lowest first."""
-        return sorted(self._models[name], key=int)
+        """The versions of a model that are served, lowest first."""
+        return sorted(self._models.get(name, {}), key=int)
 
     def __iter__(self) -> Iterator[Model]:
         """All models by name, then by version."""
-        return iter([self._models[name][version] for name in sorted(self._models) for version in self.versions(name)])
+        models = self._models
+        return iter([models[name][version] for name in sorted(models) for version in sorted(models[name], key=int)])
 
-
-def find_models(folder: Path) -> list[tuple[str, str, Path]]:
-    """Lists name, version and file of every model in a repository.
-
-    Raises:
-        ModelLoadError: it is no folder, holds no model, or holds a name or version that can't be served.
-    """
-    if not folder.is_dir():
-        raise ModelLoadError(f"--models {folder}: there is no such folder")
-    found = []
-    for path in sorted(folder.glob("*/*/model.onnx")):
-        name, version = path.parts[-3:-1]
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ModelLoadError(f"{path}: it is a link that leaves the repository")
-        if not NAME.fullmatch(name):
-            raise ModelLoadError(f"{path}: {name!r} is no name of a model; use letters, digits, '.', '_' and '-'")
-        if not VERSION.fullmatch(version):
-            raise ModelLoadError(f"{path}: {version!r} is no version; use a whole number from 1")
-        found.append((name, version, path))
-    if not found:
-        raise ModelLoadError(f"--models {folder}: it holds no <name>/<version>/model.onnx")
-    return found
+    def __len__(self) -> int:
+        """Versions of all models."""
+        return sum(map(len, self._models.values()))

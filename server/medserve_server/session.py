@@ -1,25 +1,29 @@
 """An ONNX Runtime session: which provider it got, what its tensors are, and one call to run it."""
 
 import ctypes
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from medserve_server.config import Settings
-from medserve_server.cpus import available_cpus
 from medserve_server.datatypes import DATATYPES, ORT_TYPES
-from medserve_server.errors import ModelLoadError, ProviderUnavailable
-from medserve_server.providers import ONNX_NAMES, Provider, add_provider
+from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable
+from medserve_server.integrity import ModelFile
+from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, PAYS_FOR_NEW_SHAPES, Provider, add_provider
 
 # A row that takes less than this is run on one thread.
 SMALL_SECONDS = 0.001
 
+OVERDUE = "the model ran on this request for longer than the server allows"
 
+EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
 
 # Tensors by name. BF16, which NumPy lacks, is held as its bits in uint16; BYTES as str objects.
@@ -39,39 +43,73 @@ class TensorSpec:
     """The name of the first axis where its size is free."""
 
 
+class Owner(Protocol):
+    """What is told when runs of its session take too long."""
+
+    def overdue(self) -> None:
+        """A run was told to end."""
+
+    def suspend(self, latest: float) -> None:
+        """Runs that began before `latest`, on the clock of `time.monotonic`, do not end; told again and again."""
+
+    def resume(self) -> None:
+        """They ended after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is under way."""
+
+    session: "Session"
+    options: ort.RunOptions
+    began: float
+    """On the clock of `time.monotonic`."""
+
+
+RUNS: dict[int, Run] = {}
+"""All runs of this process, by thread."""
+
+
 class Session:
     """A loaded ONNX file. Calls to `run` may come from any thread."""
 
-    def __init__(self, path: Path, provider: Provider, settings: Settings) -> None:
+    def __init__(self, file: ModelFile, provider: Provider, settings: Settings) -> None:
         """Loads a file onto a provider, with as many threads as pay.
 
         Raises:
             ModelLoadError: ONNX Runtime can't load it, or not onto this provider.
         """
         self.provider = provider
-        self._path = path
+        self.path = file.path
+        self._file: ModelFile | None = file
         self._settings = settings
-        self.threads = settings.threads or available_cpus()
+        self.threads = settings.threads or settings.cpus
         self._load()
-        self.inputs = tuple(_spec(path, "input", tensor) for tensor in self._session.get_inputs())
-        self.outputs = tuple(_spec(path, "output", tensor) for tensor in self._session.get_outputs())
-        self._needs_ort_values = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
+        self.inputs = tuple(_spec(file.path, "input", tensor) for tensor in self._session.get_inputs())
+        self.outputs = tuple(_spec(file.path, "output", tensor) for tensor in self._session.get_outputs())
+        # A GPU's results are asked for in ordinary memory; BF16 exists only as ONNX Runtime's own values.
+        self._bound = provider in GPU_PROVIDERS or any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
+        self.owner: Owner | None = None
+        """None while it is being loaded."""
 
     def _load(self) -> None:
+        assert self._file is not None  # noqa: S101 - until `forget_file`
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         # A spinning worker takes the core that the network needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        # From bytes, ONNX Runtime would look for external data in the working directory.
+        options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(self._file.data_folder))
         try:
             add_provider(options, self.provider, self._settings, self.threads)
-            self._session = ort.InferenceSession(self._path, options)
+            self._session = ort.InferenceSession(self._file.content, options)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
-            raise ModelLoadError(f"{self._path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
+            raise ModelLoadError(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
         self._session.disable_fallback()
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
             raise ProviderUnavailable(
-                f"{self._path}: ONNX Runtime could not start {ONNX_NAMES[self.provider]}; its log above says why"
+                f"{self.path}: ONNX Runtime could not start {ONNX_NAMES[self.provider]}; its log above says why"
             )
 
     def warm_up(self, rows: int) -> None:
@@ -92,28 +130,65 @@ class Session:
             self._load()
             self.warm_up(1)
 
+    def forget_file(self) -> None:
+        """Frees the file's bytes; to be called when the session is as it will stay."""
+        self._file = None
+
+    def close(self) -> None:
+        """Frees what ONNX Runtime holds; nothing may run any more."""
+        del self._session
+
     @property
     def metadata(self) -> Mapping[str, str]:
         """The file's metadata_props."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-        """Runs the graph on one batch and returns the named outputs."""
-        if self._needs_ort_values:
-            return self._run_ort_values(inputs, outputs)
-        return dict(zip(outputs, self._session.run(list(outputs), dict(inputs)), strict=True))
+    @property
+    def bounded(self) -> bool:
+        """Whether a run that takes long is one too many: some providers compile in the first ones, for minutes."""
+        return self.owner is not None or self.provider not in PAYS_FOR_NEW_SHAPES
 
-    def _run_ort_values(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-        """The way for BF16, which ONNX Runtime takes and gives only as its own values."""
+    def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+        """Runs the graph on one batch and returns the named outputs.
+
+        Raises:
+            DeadlineExceeded: it took so long that it was told to end.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # of a run that fails, ONNX Runtime would log what value was out of range
+        thread = threading.get_ident()
+        RUNS[thread] = Run(self, options, time.monotonic())
+        try:
+            if self._bound:
+                return self._run_bound(inputs, outputs, options)
+            return dict(zip(outputs, self._session.run(list(outputs), dict(inputs), options), strict=True))
+        except Exception as error:
+            if options.terminate:
+                raise DeadlineExceeded(OVERDUE) from error
+            raise
+        finally:
+            del RUNS[thread]
+
+    def _run_bound(
+        self, inputs: Tensors, outputs: Sequence[str], options: ort.RunOptions
+    ) -> dict[str, NDArray[np.generic]]:
+        """The way for GPUs and for BF16: each input copied to the device once, each output back once.
+
+        Ordinary memory, not pinned: ONNX Runtime 1.31 allocates none that is from Python, but for plugged-in providers.
+        """
         bfloat16 = {spec.name for spec in self.inputs if spec.datatype == "BF16"}
-        values = {
-            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, ONNX_BFLOAT16)
-            if name in bfloat16
-            else ort.OrtValue.ortvalue_from_numpy(array)
-            for name, array in inputs.items()
-        }
-        results = self._session.run_with_ort_values(list(outputs), values)
-        return {name: _to_numpy(value) for name, value in zip(outputs, results, strict=True)}
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            value = (
+                ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, ONNX_BFLOAT16)
+                if name in bfloat16
+                else ort.OrtValue.ortvalue_from_numpy(array)
+            )
+            binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding, options)
+        return {name: _to_numpy(value) for name, value in zip(outputs, binding.get_outputs(), strict=True)}
 
 
 def _spec(path: Path, kind: str, tensor: ort.NodeArg) -> TensorSpec:

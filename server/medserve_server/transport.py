@@ -9,10 +9,14 @@ from typing import Any
 
 from grpc import aio
 
+from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.interceptors import CallInterceptor
+from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
+from medserve_server.tls import server_credentials
+from medserve_server.trail import Observer
 
 
 class Transport:
@@ -25,6 +29,10 @@ class Transport:
         decoders: threads for requests that take long to read.
         apis: what native serves itself.
         add_services: adds all services to a grpcio server.
+        observers: who is told of finished calls.
+
+    Raises:
+        SettingsError: a file of certificates or tokens can't be used.
     """
 
     def __init__(
@@ -35,9 +43,15 @@ class Transport:
         decoders: Executor,
         apis: Sequence[ModelApi[Any, Any, Any]],
         add_services: Callable[[aio.Server], None],
+        observers: Sequence[Observer],
     ) -> None:
         self._settings = settings
-        self._interceptor = CallInterceptor(metrics, stopping)
+        self._credentials = server_credentials(settings)
+        tokens = Tokens(settings.tokens) if settings.tokens is not None else None
+        limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
+        self._interceptor = CallInterceptor(metrics, stopping, limits, tokens, observers)
+        # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
+        self.native = settings.transport == "native"
         limit = settings.max_message_mib * 1024 * 1024
         options = [
             ("grpc.max_receive_message_length", limit),
@@ -46,20 +60,22 @@ class Transport:
             # Without these, grpc drops calls that wait for the event loop as CANCELLED, which says nothing.
             ("grpc.server.max_pending_requests", 1_000_000),
             ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
-            # Two servers on one port would split its connections without a word.
-            ("grpc.so_reuseport", 0),
+            # Only workers share a port: two servers on one would split its connections without a word.
+            ("grpc.so_reuseport", int(settings.workers > 1)),
         ]
+        if not self.native:  # behind native there is only native
+            options += connection_limits(settings)
+        # The interceptor counts what it answers. This bounds the calls whose message has not come yet.
         self._grpcio = aio.server(
-            interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=settings.max_pending_requests
+            interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=8 * settings.max_pending_requests
         )
         add_services(self._grpcio)
-        # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
-        self.native = settings.transport == "native"
         if self.native:
             from medserve_server.native import NativeFront  # noqa: PLC0415 - of the extra `fast`
 
             self._folder = tempfile.mkdtemp(prefix="medserve-")
-            self._front = NativeFront(apis, settings, metrics, stopping, decoders, f"{self._folder}/grpcio")
+            fallback = f"{self._folder}/grpcio"
+            self._front = NativeFront(apis, settings, metrics, stopping, decoders, fallback, limits, tokens, observers)
 
     async def start(self) -> int:
         """Begins to listen and returns the port.
@@ -69,16 +85,21 @@ class Transport:
         """
         address = f"unix:{self._folder}/grpcio" if self.native else self._settings.address
         try:
-            port = self._grpcio.add_insecure_port(address)
+            if self._credentials is not None:
+                port = self._grpcio.add_secure_port(address, self._credentials)
+            else:
+                port = self._grpcio.add_insecure_port(address)
+            if self.native:
+                self._front.bind()
             await self._grpcio.start()
             return self._front.start() if self.native else port
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
 
-    def models_loaded(self, count: int) -> None:
-        """Prepares for calls to that many models."""
+    def expect_models(self, count: int) -> None:
+        """Prepares for that many models that run at the same time."""
         if self.native:
-            self._front.add_threads(count)
+            self._front.set_threads(count + 1)  # one always listens
 
     async def drain(self, grace: float) -> bool:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.

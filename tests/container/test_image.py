@@ -234,6 +234,12 @@ def test_onnx_runtime_reports_to_nobody(container: Container) -> None:
     assert "telemetry" not in container.logs()
 
 
+def test_traces_can_be_asked_for(engine: Engine, image: str) -> None:
+    """What sends them is there; whether it can is tested without the image."""
+    with running(engine, image, "--env=MEDSERVE_OTLP_ENDPOINT=http://127.0.0.1:1") as container:
+        assert "OpenTelemetry" not in container.logs()
+
+
 def test_sigterm_ends_it_in_time(engine: Engine, image: str) -> None:
     with running(engine, image) as container:
         started = time.monotonic()

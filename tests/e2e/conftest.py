@@ -1,13 +1,16 @@
 """The real server: with the models of the repository, and with small ones made for the tests."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 
+import explained_models
 import onnx_models
+from model_folder import Caller, Live, ModelFolder
 from server_process import REPOSITORY, ServerProcess, running_server
 
 
@@ -60,6 +63,19 @@ def zoo(repository: Path, transport: str) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
+def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
+    """Serves models with every output that explains, and the same without them, with small limits."""
+    folder = tmp_path_factory.mktemp("explained")
+    onnx_models.save(folder, "lesions", explained_models.lesions())
+    onnx_models.save(folder, "decay", explained_models.decay())
+    onnx_models.save(folder, "plain-lesions", explained_models.lesions(explained_models.plain_lesions_manifest()))
+    onnx_models.save(folder, "plain-decay", explained_models.decay(explained_models.plain_decay_manifest()))
+    limits = ("--max-request-rows", "400", "--max-message-mib", "2")
+    with running_server("--transport", transport, "--models", str(folder), *limits) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
 def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.target) as opened:
         yield opened
@@ -70,3 +86,21 @@ def zoo_channel(zoo: ServerProcess) -> Iterator[grpc.Channel]:
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(zoo.target, options) as opened:
         yield opened
+
+
+@pytest.fixture
+def serve(tmp_path: Path, transport: str) -> Iterator[Callable[..., Live]]:
+    """Starts a server with flags for a folder that `prepare` fills."""
+    with ExitStack() as stack:
+
+        def start(*flags: str, prepare: Callable[[ModelFolder], object]) -> Live:
+            models = ModelFolder(tmp_path / "models")
+            prepare(models)
+            log = tmp_path / "log"
+            server = stack.enter_context(
+                running_server("--models", str(models.folder), "--transport", transport, *flags, log=log)
+            )
+            channel = stack.enter_context(grpc.insecure_channel(server.target))
+            return Live(models, server, Caller(channel), channel, log)
+
+        yield start

@@ -1,6 +1,7 @@
 """What a server tells about itself: the catalogue, health, reflection."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -28,6 +29,14 @@ def test_the_catalogue_lists_the_models(channel: grpc.Channel) -> None:
         ("breast-cancer-risk", "1", pb.TASK_PATIENT_RISK, True, "cpu"),
         ("chest-xray", "1", pb.TASK_IMAGE_CLASSIFICATION, True, "cpu"),
     ]
+
+
+def test_model_cards_lie_beside_the_files_and_are_not_served(channel: grpc.Channel) -> None:
+    models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
+    files = {path.relative_to(REPOSITORY / "models") for path in REPOSITORY.glob("models/*/*/card.*")}
+    expected = {Path(model.name, model.version, f"card.{kind}") for model in models for kind in ("md", "html")}
+    assert len(models) == 2
+    assert files == expected
 
 
 def test_the_manifest_is_the_files_own(channel: grpc.Channel) -> None:

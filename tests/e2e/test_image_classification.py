@@ -144,9 +144,9 @@ def transparent() -> bytes:
 GOOD = picture(0, 28, 28)
 BAD_IMAGES: dict[str, tuple[pb.Image | bytes, str, str]] = {
     "truncated PNG": (encode(picture(0, 200, 200))[:-300], "encoded", "is broken"),
-    "text file called PNG": (b"this is no picture\n" * 50, "encoded", "is not a PNG, JPEG or TIFF file"),
-    "empty file": (b"", "encoded", "is not a PNG, JPEG or TIFF file"),
-    "a format that is not offered": (encode(GOOD, "GIF"), "encoded", "is not a PNG, JPEG or TIFF file"),
+    "text file called PNG": (b"this is no picture\n" * 50, "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),
+    "empty file": (b"", "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),
+    "a format that is not offered": (encode(GOOD, "GIF"), "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),
     "100 megapixels": (png_header(10_000, 10_000), "encoded", "= 100.0 megapixels, at most 40"),
     "a side of 2 billion": (png_header(2**31 - 1, 2**31 - 1), "encoded", "megapixels, at most 40"),
     "several frames": (animated(), "encoded", "has 3 frames, expected one"),

@@ -161,8 +161,8 @@ def test_metrics_and_plots_are_written(digits_model: Path, risk_model: Path) -> 
     assert report["recipe"]["training"]["epochs"] == len(report["epochs"]) == 1
     assert 0.5 < report["figures"]["validation: accuracy"] < 1
     for model, names in (
-        (digits_model, {"loss", "roc", "confusion", "calibration"}),
-        (risk_model, {"loss", "risk_groups", "calibration"}),
+        (digits_model, {"loss", "roc", "precision_recall", "confusion", "calibration"}),
+        (risk_model, {"loss", "risk_groups", *(f"calibration_{years * 365.25:g}" for years in (1, 3, 5))}),
     ):
         assert {path.stem for path in (model.parent / "report").glob("*.png")} == names
 

@@ -81,7 +81,7 @@ def test_evaluate_adds_the_test_split_and_the_file_still_confirms_itself(
     assert figures["test: accuracy"] == accuracy
     assert figures["novelty warnings: noise"] > 0.9
     assert figures["novelty warnings: test"] < 0.1
-    assert figures["novelty warnings: other data"] > 0.9
+    assert figures["novelty warnings: other data"] > 0.5
     capsys.readouterr()
     assert main(["verify", str(path), "--data", "digits"]) == 0
     assert "All 28 figures are the same" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def classification_metrics(probabilities: Floats, labels: Labels, threshold: flo
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     resampled = []
     for _ in range(RESAMPLES):
-        index = np.concatenate([random.choice(group, len(group)) for group in groups])
+        index = np.concatenate([group[random.integers(0, len(group), len(group))] for group in groups])
         resampled.append(list(_figures(probabilities[index], labels[index], threshold).values()))
     bounds = np.quantile(resampled, [0.025, 0.975], axis=0).T
     return [

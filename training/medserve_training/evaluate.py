@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.card import write_card
 from medserve_training.classification_plots import plot_classification
 from medserve_training.crossval_report import read_evaluations
 from medserve_training.export import save
@@ -25,7 +26,9 @@ Pixels = NDArray[np.uint8]
 
 
 def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Path | None = None) -> dict[str, float]:
-    """Writes a model's figures on its test split into its manifest, and predictions and plots into a folder.
+    """Writes a model's figures on its test split into its manifest, its card, and predictions and plots.
+
+    The card, card.md and card.html, goes into the folder of the model file.
 
     Args:
         source: The model file, which is replaced, and its data.
@@ -46,16 +49,18 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
         del measured.fresh.evaluations[:]
         measured.fresh.evaluations.extend([*found_before, *read_evaluations(crossval, measured.recipe)])
     save(onnx.load(source.path), measured.fresh, source.path)
-    found = figures(measured.fresh)
+    found, alarmed = figures(measured.fresh), dict[str, float]()
     report.mkdir(parents=True, exist_ok=True)
     if isinstance(measured.recipe.task, ImageTask):
         images = cast("Splits[Images]", measured.data)
         _report_images(measured, images, report)
         if measured.fresh.image_classification.HasField("novelty"):
             others = None if unfamiliar is None else load_pictures(unfamiliar, measured.recipe.task, source.data_dir)
-            found |= alarms(source.path, measured.fresh, images.test.pixels, others)
+            alarmed = alarms(source.path, measured.fresh, images.test.pixels, others)
     else:
         _report_patients(measured, cast("Splits[Patients]", measured.data), report)
+    write_card(source.path, measured, alarmed)
+    found |= alarmed
     (report / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return found
 

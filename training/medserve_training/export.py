@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.checksums import list_anew
 from medserve_training.errors import UserError
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed
@@ -108,7 +109,7 @@ def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
 
 
 def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
-    """Puts the manifest into a model and writes it, whole or not at all.
+    """Puts the manifest into a model and writes it, whole or not at all, and lists it in its repository.
 
     Raises:
         UserError: The folder can't be written to.
@@ -120,5 +121,6 @@ def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
         temporary.replace(path)
+        list_anew(path)
     except OSError as error:
         raise UserError(f"{path} can't be written: {error}") from error

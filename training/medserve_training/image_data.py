@@ -151,7 +151,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     expected = start + math.prod(shape)
     if len(content) != expected:
         raise UserError(f"{path}: has {len(content)} bytes, but its header {shape} asks for {expected}")
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    # A copy may be written to, as PyTorch wants it.
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()
 
 
 def read_digits() -> dict[str, Images]:

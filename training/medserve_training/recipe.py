@@ -58,6 +58,13 @@ class Texts:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Card:
+    """What the model card says in words beside the figures: limits of this model that no figure shows."""
+
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
 class ImageTask:
     """Pictures to classes. With two labels, the second is the one that is looked for."""
 
@@ -146,6 +153,7 @@ class Recipe:
     augmentation: Augmentation | None = None
     calibration: Calibration = Calibration()
     export: Export = Export()
+    card: Card = Card()
 
     def __post_init__(self) -> None:
         """Holds network, loss and augmentation to the task."""

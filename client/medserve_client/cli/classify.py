@@ -8,9 +8,11 @@ from pathlib import Path
 
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode
+from medserve_client.cli.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.resend import send_without_refused
 from medserve_client.client import Client
 from medserve_client.errors import ResourceExhaustedError
+from medserve_client.reasons import ImageReasons
 from medserve_client.results import ImageResult, ModelDescription
 
 # Together below 4 MiB, gRPC's default limit of a message; a larger file goes alone.
@@ -36,21 +38,51 @@ class _Outcome:
     error: str = ""
 
 
-def classify(client: Client, model: ModelDescription, files: Sequence[str], top_k: int, *, as_json: bool) -> ExitCode:
+def classify(
+    client: Client,
+    model: ModelDescription,
+    files: Sequence[str],
+    top_k: int,
+    frame: int,
+    reasons: ImageReasons | None,
+    overlays: Path | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
     """Classifies files, "-" being standard input, and shows a table.
+
+    Of DICOM files, `frame` is taken.
 
     A file that can't be read or is refused is named on standard error; the others are done.
 
     With `as_json` one line for each file, in the order of the files, is either
     `{"file", "model", "version", "decision": {"label", "operating_point", "positive_label", "threshold"},
-    "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}]}` or `{"file", "error"}`.
+    "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}], "uncertainty", "novelty"}`, with
+    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, where asked for, or `{"file", "error"}`.
+
+    Args:
+        client: of the server.
+        model: that classifies.
+        files: paths of pictures.
+        top_k: how many labels each result lists; 0 for all.
+        frame: of DICOM files, from 0.
+        reasons: what to tell about the reasons of each result.
+        overlays: the folder for the maps drawn over their pictures.
+        as_json: whether to write lines of JSON.
+
+    Raises:
+        UsageError: two files' overlays would have one name, or can't be written.
     """
+    if overlays is not None:
+        check_overlay_names(files)
     outcomes = []
-    for chunk in _chunks(_read(file) for file in files):
-        for outcome in _send(client, model, chunk, top_k):
+    for chunk in _chunks((_read(file) for file in files), 1 if reasons else _CHUNK_FILES):
+        for outcome in _send(client, model, chunk, top_k, frame, reasons):
             outcomes.append(outcome)
             if outcome.error:
                 terminal.complain(f"{outcome.file}: {outcome.error}")
+            if outcome.result is not None and overlays is not None:
+                save_overlays(overlays, outcome.file, outcome.result)
             if as_json:
                 print(_json(outcome, model), flush=True)  # noqa: T201 - as it is, whatever the width
     if not as_json:
@@ -65,11 +97,11 @@ def _read(file: str) -> _Picture:
         return _Picture(file, error=f"can't be read: {error.strerror}")
 
 
-def _chunks(pictures: Iterable[_Picture]) -> Iterator[list[_Picture]]:
+def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]]:
     chunk: list[_Picture] = []
     size = 0
     for picture in pictures:
-        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == _CHUNK_FILES):
+        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == count):
             yield chunk
             chunk, size = [], 0
         chunk.append(picture)
@@ -78,11 +110,14 @@ def _chunks(pictures: Iterable[_Picture]) -> Iterator[list[_Picture]]:
         yield chunk
 
 
-def _send(client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int) -> Iterator[_Outcome]:
+def _send(
+    client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int, frame: int, reasons: ImageReasons | None
+) -> Iterator[_Outcome]:
     readable = [picture for picture in chunk if not picture.error]
 
     def send(pictures: list[_Picture]) -> Sequence[ImageResult]:
-        return client.classify([picture.content for picture in pictures], model.name, model.version, top_k).results
+        contents = [picture.content for picture in pictures]
+        return client.classify(contents, model.name, model.version, top_k, reasons, frame=frame).results
 
     try:
         answers = iter(send_without_refused(send, readable))
@@ -111,7 +146,10 @@ def _json(outcome: _Outcome, model: ModelDescription) -> str:
             "decision": asdict(outcome.result.decision),
             "labels": [asdict(label) for label in outcome.result.labels],
             "warnings": [{"kind": one.kind.name.lower(), "message": one.message} for one in outcome.result.warnings],
+            "uncertainty": outcome.result.uncertainty,
+            "novelty": outcome.result.novelty,
         }
+        | {kind: {"label": one.label, "values": one.values.tolist()} for kind, one in maps(outcome.result)}
     )
 
 
@@ -125,7 +163,13 @@ def _show(outcomes: list[_Outcome], model: ModelDescription) -> None:
         title += f": {decision.positive_label} from {decision.threshold:.1%} on ({decision.operating_point})"
     table = terminal.table(title, "File", "Decision", "Labels", "Notes")
     for file, result in results:
-        labels = ", ".join(f"{label.label} {label.probability:.1%}" for label in result.labels)
+        labels = [f"{label.label} {label.probability:.1%}" for label in result.labels]
+        if result.uncertainty is not None:
+            labels[0] += f" ± {result.uncertainty:.1%}"
         notes = "; ".join(warning.message for warning in result.warnings)
-        table.add_row(*map(terminal.cell, (file, result.decision.label, labels, notes)))
-    terminal.output().print(table)
+        table.add_row(*map(terminal.cell, (file, result.decision.label, ", ".join(labels), notes)))
+    console = terminal.output()
+    console.print(table)
+    for file, result in results:
+        for kind, one in maps(result):
+            console.print(drawn(file, kind, one))

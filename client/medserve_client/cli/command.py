@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT
+from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
 from medserve_client.cli import exit_codes, loadtest_options, terminal
 from medserve_client.cli.classify import classify
 from medserve_client.cli.describe import describe
@@ -17,6 +18,7 @@ from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
+from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import Task
 
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.server, timeout=options.timeout) as client:
+        with _connect(options) as client:
             return _run(client, options)
     except UsageError as error:
         terminal.complain(f"medserve: {error}")
@@ -50,6 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.SOME_FAILED
 
 
+def _connect(options: argparse.Namespace) -> Client:
+    files = (options.ca, options.cert, options.key)
+    tls = Tls(*files) if options.tls or any(files) else None
+    options.token = os.environ.get("MEDSERVE_TOKEN") or None
+    try:
+        if options.token_file is not None:
+            options.token = options.token_file.read_text(encoding="utf-8").strip()
+        return Client(options.server, timeout=options.timeout, tls=tls, token=options.token)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def _run(client: Client, options: argparse.Namespace) -> ExitCode:
     match options.command:
         case "models":
@@ -58,15 +74,34 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return describe(client, options.model, options.version, as_json=options.json)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            return classify(client, model, options.files, options.top_k, as_json=options.json)
+            reasons, overlays = _image_reasons(options), options.overlay
+            return classify(
+                client, model, options.files, options.top_k, options.frame, reasons, overlays, as_json=options.json
+            )
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
-            return score(client, model, options.file, options.output)
+            return score(client, model, options.file, options.output, _risk_reasons(options), as_json=options.json)
         case "health":
             return show_health(client, options.service)
         case "loadtest":
             return loadtest(client, options)
     raise AssertionError(f"no such command: {options.command}")  # argparse has refused it
+
+
+def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
+    if not (options.class_activation or options.occlusion):
+        if options.overlay is not None or options.label:
+            raise UsageError("--overlay and --label are about maps; ask for --class-activation or --occlusion too")
+        return None
+    return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
+
+
+def _risk_reasons(options: argparse.Namespace) -> RiskReasons | None:
+    if not options.shapley and options.what_if is None:
+        if options.horizon:
+            raise UsageError("--horizon is about reasons; ask for --shapley or --what-if too")
+        return None
+    return RiskReasons(options.horizon, options.shapley, options.what_if)
 
 
 def _explain(error: InferenceError, options: argparse.Namespace) -> str:
@@ -86,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
+    parser.set_defaults(tls=False, ca=None, cert=None, key=None, token_file=None)
     # The same flags behind the subcommand; there they have no default that would undo one given before it.
     connection = argparse.ArgumentParser(add_help=False)
     _add_connection(connection, argparse.SUPPRESS, argparse.SUPPRESS)
@@ -102,10 +138,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
 
     command = add("classify", "Classify pictures.")
-    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG or TIFF; - is standard input")
+    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input")
     _add_model(command)
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
+    command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
     command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    command.add_argument("--class-activation", action="store_true", help="show which places the network itself weighed")
+    command.add_argument(
+        "--occlusion", action="store_true", help="show how far the probability falls where each place is covered"
+    )
+    command.add_argument("--label", default="", help="the label that maps speak of; by default the one decided for")
+    command.add_argument(
+        "--overlay", type=Path, metavar="FOLDER", help="write each map over its picture there, as NAME.occlusion.png"
+    )
 
     command = add(
         "risk",
@@ -116,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE.csv")
     command.add_argument(
         "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON document for each row, each on a line")
+    command.add_argument("--shapley", action="store_true", help="show how far each feature moves the risk")
+    command.add_argument("--what-if", metavar="FEATURE", help="show the risk with other values of this feature")
+    command.add_argument(
+        "--horizon", default="", help="label of the one whose risk is explained, by default the model's reference"
     )
     _add_model(command)
 
@@ -147,6 +198,12 @@ def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float
         default=timeout,
         help=f"for one call, by default {DEFAULT_TIMEOUT:g}",
     )
+    add = partial(parser.add_argument, default=argparse.SUPPRESS)
+    add("--tls", action="store_true", help="encrypt; --ca, --cert and --key say so too")
+    add("--ca", type=Path, metavar="FILE", help="authorities to trust (PEM), by default those of the public web")
+    add("--cert", type=Path, metavar="FILE", help="your certificate (PEM), where the server asks for one")
+    add("--key", type=Path, metavar="FILE", help="its private key (PEM)")
+    add("--token-file", type=Path, metavar="FILE", help="holds your token; by default MEDSERVE_TOKEN is the token")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -174,5 +231,5 @@ def _seconds(text: str) -> float:
 def _count(text: str) -> int:
     count = int(text)
     if not 0 <= count < 2**32:  # as the contract has it
-        raise argparse.ArgumentTypeError(f"{text} is not a count of labels")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 4294967295")
     return count

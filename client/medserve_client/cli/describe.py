@@ -53,10 +53,29 @@ def _paragraphs(description: ModelDescription) -> Iterator[tuple[str, str]]:
         yield from _image_paragraphs(manifest.image_classification)
     if manifest.HasField("patient_risk"):
         yield "Event", manifest.patient_risk.event
+    yield from _confidence_paragraphs(manifest)
     training = manifest.training
     yield "Trained", ", ".join(part for part in (training.recipe, training.data, training.date) if part)
     yield "Licence", manifest.license
     yield "SHA-256", description.sha256
+
+
+def _confidence_paragraphs(manifest: manifest_pb2.Manifest) -> Iterator[tuple[str, str]]:
+    """How the model tells when not to trust it, and what it can tell about its reasons."""
+    is_image = manifest.HasField("image_classification")
+    task = manifest.image_classification if is_image else manifest.patient_risk
+    yield "Ensemble", f"{task.members} members" if task.members > 1 else ""
+    if task.HasField("novelty"):
+        novelty = task.novelty
+        alarms = f"{novelty.false_alarms:.1%} of the validation split"
+        yield "Unfamiliar", f"{novelty.method}, above {novelty.threshold:.4g} ({alarms})"
+    if isinstance(task, manifest_pb2.ImageClassificationTask):
+        size, layers = task.class_activation, [one.layer for one in task.feature_maps]
+        maps = [f"class activation {size.height} x {size.width}"] if task.HasField("class_activation") else []
+        yield "Reasons", "; ".join([*maps, "occlusion", *([f"feature maps of {', '.join(layers)}"] if layers else [])])
+    else:
+        count = len(task.background)
+        yield "Reasons", f"Shapley values against {count} patients; what-if" if count else "what-if"
 
 
 def _image_paragraphs(task: manifest_pb2.ImageClassificationTask) -> Iterator[tuple[str, str]]:

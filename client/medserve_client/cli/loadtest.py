@@ -45,6 +45,8 @@ def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
         UsageError: an option or a file is wrong, or no load could be made.
         InferenceError: the server refuses the requests.
     """
+    if options.tls or options.ca or options.cert:
+        raise UsageError("loadtest speaks plain HTTP/2 alone, so that it costs little; measure on a port without TLS")
     if options.plot is not None:
         report.require_matplotlib()
     for path in filter(None, (options.json, options.plot)):
@@ -145,6 +147,7 @@ def _plans(workload: Workload, options: argparse.Namespace) -> list[LoadPlan]:
                 connections=options.connections or options.processes,
                 processes=options.processes,
                 seed=options.seed,
+                token=options.token,
             )
             for rate in rates
         ]

@@ -1,9 +1,10 @@
 """`medserve risk`: a CSV file of patients in, the same with their risks out."""
 
 import csv
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -15,10 +16,12 @@ from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
 from medserve_client.cli.patient_file import PatientFile, Row, read_patient_file
 from medserve_client.cli.resend import send_without_refused
+from medserve_client.cli.risk_reasons import contributions, curve
 from medserve_client.client import Client
 from medserve_client.messages import FeatureValue
-from medserve_client.results import ModelDescription, PatientResult
-from medserve_proto.v1.manifest_pb2 import Feature
+from medserve_client.reasons import RiskReasons
+from medserve_client.results import HorizonRisk, ModelDescription, PatientResult
+from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
 
 _CHUNK_ROWS = 256
 
@@ -41,39 +44,74 @@ class _Parsed:
     errors: list[str]
 
 
-def score(client: Client, model: ModelDescription, path: Path, output: Path | None) -> ExitCode:
+def score(
+    client: Client,
+    model: ModelDescription,
+    path: Path,
+    output: Path | None,
+    reasons: RiskReasons | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
     """Predicts the risk of every patient of a CSV file.
 
     Every row comes out, with its columns as they were and behind them the risk by each horizon,
-    the risk group, the warnings, and the error for a row that is wrong; the rest is done all the
-    same. Without an output file a terminal gets a table and a pipe the CSV.
+    what an ensemble's members differ by, the Shapley values asked for, the risk group, the
+    warnings, and the error for a row that is wrong; the rest is done all the same. Without an
+    output file a terminal gets a table and a pipe the CSV.
+
+    With `as_json` one line for each row is either `{"line", "risks": [{"horizon", "time", "risk",
+    "uncertainty"}], "survival": {"times", "probabilities"}, "risk_group", "warnings": [{"kind",
+    "feature", "message"}], "novelty", "shapley": {"horizon", "base_risk", "contributions":
+    [{"feature", "value"}]}, "what_if": {"horizon", "feature", "points": [{"value", "risk"}]}}`, or
+    `{"line", "errors"}`.
 
     Raises:
-        UsageError: the file is not a table of patients for this model, or the output can't be written.
+        UsageError: the file is not a table of patients for this model, the output can't be
+            written, or a what-if curve is to go into a CSV.
     """
     task = model.manifest.patient_risk
+    if as_json and output is not None:
+        raise UsageError("-o writes a CSV; with --json the rows go to standard output")
+    as_csv = not as_json and (output is not None or not sys.stdout.isatty())
+    if as_csv and reasons is not None and reasons.what_if is not None:
+        raise UsageError("--what-if gives a curve, which no row of a CSV holds; use --json")
     file = read_patient_file(path)
     try:
         columns = feature_columns(file.columns, task.features, model.name)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    new = [*(f"risk_{horizon.label.replace(' ', '_')}" for horizon in task.horizons), "risk_group", "warnings", "error"]
+    new = _new_columns(task, reasons)
     if clash := [column for column in file.columns if column in new]:
         raise UsageError(f"{path}: column {clash[0]} would be there twice in the result; rename it")
     _remark(file, columns, [feature.name for feature in task.features], model.name)
 
-    scored = list(_scored(client, model, file, columns))
-    if output is not None:
+    scored = list(_scored(client, model, file, columns, reasons))
+    if as_json:
+        for one in scored:
+            print(_json(one))  # noqa: T201 - as it is, whatever the width
+    elif output is not None:
         try:
             with output.open("w", encoding="utf-8", newline="") as stream:
                 _write_csv(stream, file, new, scored)
         except OSError as error:
             raise UsageError(f"{output}: can't be written: {error.strerror}") from error
-    elif sys.stdout.isatty():
-        _show(file, columns, scored, model)
-    else:
+    elif as_csv:
         _write_csv(sys.stdout, file, new, scored)
+    else:
+        _show(file, columns, scored, model)
     return ExitCode.SOME_FAILED if any(one.errors for one in scored) else ExitCode.OK
+
+
+def _new_columns(task: PatientRiskTask, reasons: RiskReasons | None) -> list[str]:
+    """The columns that a CSV gets behind its own, as `_new_cells` fills them."""
+    horizons = [horizon.label.replace(" ", "_") for horizon in task.horizons]
+    columns = [f"risk_{horizon}" for horizon in horizons]
+    if task.members > 1:
+        columns += [f"uncertainty_{horizon}" for horizon in horizons]
+    if reasons is not None and reasons.shapley:
+        columns += ["base_risk", *(f"contribution_{feature.name}" for feature in task.features)]
+    return [*columns, "risk_group", "warnings", "error"]
 
 
 def _remark(file: PatientFile, columns: dict[int, Feature], features: Sequence[str], model: str) -> None:
@@ -86,15 +124,20 @@ def _remark(file: PatientFile, columns: dict[int, Feature], features: Sequence[s
 
 
 def _scored(
-    client: Client, model: ModelDescription, file: PatientFile, columns: dict[int, Feature]
+    client: Client,
+    model: ModelDescription,
+    file: PatientFile,
+    columns: dict[int, Feature],
+    reasons: RiskReasons | None,
 ) -> Iterator[_Scored]:
     """Every row's outcome, in order, with a progress bar and a line for each error on standard error."""
     look = (TextColumn("Patients"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*look, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("", total=len(file.rows))
-        for start in range(0, len(file.rows), _CHUNK_ROWS):
-            chunk = [_parse(row, file, columns) for row in file.rows[start : start + _CHUNK_ROWS]]
-            for scored in _send(client, model, chunk):
+        size = 1 if reasons else _CHUNK_ROWS
+        for start in range(0, len(file.rows), size):
+            chunk = [_parse(row, file, columns) for row in file.rows[start : start + size]]
+            for scored in _send(client, model, chunk, reasons):
                 for error in scored.errors:
                     terminal.complain(f"{file.path}:{scored.row.line}: {error}")
                 yield scored
@@ -114,9 +157,11 @@ def _parse(row: Row, file: PatientFile, columns: dict[int, Feature]) -> _Parsed:
     return _Parsed(row, values, errors)
 
 
-def _send(client: Client, model: ModelDescription, chunk: list[_Parsed]) -> Iterator[_Scored]:
+def _send(
+    client: Client, model: ModelDescription, chunk: list[_Parsed], reasons: RiskReasons | None
+) -> Iterator[_Scored]:
     def send(rows: list[_Parsed]) -> Sequence[PatientResult]:
-        return client.predict_risk([row.values for row in rows], model.name, model.version).results
+        return client.predict_risk([row.values for row in rows], model.name, model.version, reasons).results
 
     answers = iter(send_without_refused(send, [parsed for parsed in chunk if not parsed.errors]))
     for parsed in chunk:
@@ -144,8 +189,28 @@ def _write_csv(stream: TextIO, file: PatientFile, new: list[str], scored: list[_
 def _new_cells(one: _Scored, count: int) -> list[str]:
     if one.result is None:
         return [""] * (count - 1) + [terminal.printable("; ".join(one.errors))]
-    risks = [f"{risk.risk:.6f}" for risk in one.result.risks]
-    return [*risks, terminal.printable(one.result.risk_group), terminal.printable(_warnings(one.result)), ""]
+    numbers = [risk.risk for risk in one.result.risks]
+    numbers += [risk.uncertainty for risk in one.result.risks if risk.uncertainty is not None]
+    if shapley := one.result.shapley:
+        numbers += [shapley.base_risk, *(entry.value for entry in shapley.contributions)]
+    return [
+        *(f"{number:.6f}" for number in numbers),
+        terminal.printable(one.result.risk_group),
+        terminal.printable(_warnings(one.result)),
+        "",
+    ]
+
+
+def _json(one: _Scored) -> str:
+    if one.result is None:
+        return json.dumps({"line": one.row.line, "errors": one.errors})
+    result = one.result
+    survival = {"times": result.survival.times.tolist(), "probabilities": result.survival.probabilities.tolist()}
+    warnings = [asdict(warning) | {"kind": warning.kind.name.lower()} for warning in result.warnings]
+    reasons = {name: asdict(reason) for name in ("shapley", "what_if") if (reason := getattr(result, name)) is not None}
+    risks = [asdict(risk) for risk in result.risks]
+    row = {"line": one.row.line, "risks": risks, "survival": survival, "risk_group": result.risk_group}
+    return json.dumps(row | {"warnings": warnings, "novelty": result.novelty} | reasons)
 
 
 def _warnings(result: PatientResult) -> str:
@@ -165,6 +230,18 @@ def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored],
         if one.result is None:
             row += [*([""] * len(horizons)), "", "not scored: see above"]
         else:
-            row += [*(f"{risk.risk:.1%}" for risk in one.result.risks), one.result.risk_group, _warnings(one.result)]
+            row += [*map(_risk, one.result.risks), one.result.risk_group, _warnings(one.result)]
         table.add_row(*map(terminal.cell, row))
-    terminal.output().print(table)
+    console = terminal.output()
+    console.print(table)
+    for one in scored:
+        patient = ", ".join([f"Line {one.row.line}", *(one.row.cells[index] for index in carried[:1])])
+        if one.result is not None and one.result.shapley is not None:
+            values = {feature.name: one.row.cells[index] for index, feature in columns.items()}
+            console.print(contributions(patient, values, one.result, one.result.shapley))
+        if one.result is not None and one.result.what_if is not None:
+            console.print(curve(patient, one.result.what_if))
+
+
+def _risk(one: HorizonRisk) -> str:
+    return f"{one.risk:.1%}" if one.uncertainty is None else f"{one.risk:.1%} ± {one.uncertainty:.1%}"

@@ -33,7 +33,7 @@ class HeaderError(Exception):
     """A block of headers that can't be read."""
 
 
-def request_headers(authority: str, path: str, timeout: float | None) -> tuple[bytes, bytes]:
+def request_headers(authority: str, path: str, timeout: float | None, token: str | None) -> tuple[bytes, bytes]:
     """The headers of a call: as the first call on a connection sends them, and as every later one does.
 
     The first puts its values into the server's dynamic table, the later ones refer to them there.
@@ -42,6 +42,8 @@ def request_headers(authority: str, path: str, timeout: float | None) -> tuple[b
     headers += [(0, "te", "trailers"), (0, "user-agent", "medserve-loadtest")]
     if timeout is not None:
         headers.append((0, "grpc-timeout", f"{max(1, round(timeout * 1000))}m"))
+    if token is not None:
+        headers.append((0, "authorization", f"Bearer {token}"))
     # Pseudo headers come first, and two of them stand in the static table as they are.
     always = bytes([_INDEXED | _POST, _INDEXED | _HTTP])
     first = b"".join(_insertion(index, name, value) for index, name, value in headers)

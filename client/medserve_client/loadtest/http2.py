@@ -26,7 +26,14 @@ class Connection:
     """
 
     def __init__(
-        self, host: str, port: int, path: str, timeout: float, done: Done, outcome: Outcome | None = None
+        self,
+        host: str,
+        port: int,
+        path: str,
+        timeout: float,
+        done: Done,
+        outcome: Outcome | None = None,
+        token: str | None = None,
     ) -> None:
         """Does not connect yet.
 
@@ -37,10 +44,11 @@ class Connection:
             timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
             done: called at the end of each request.
             outcome: makes all requests messages of one stream, and tells the status of each answer.
+            token: is sent with each call.
         """
         self._address = (host, port)
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._headers = request_headers(authority, path, None if outcome else timeout)
+        self._headers = request_headers(authority, path, None if outcome else timeout, token)
         self._timeout, self._done = timeout, done
         self._streaming, self._outcome = outcome is not None, outcome or (lambda _: "OK")
         self._waiting: deque[tuple[float, bytes]] = deque()

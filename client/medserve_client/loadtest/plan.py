@@ -29,6 +29,7 @@ class LoadPlan:
         connections: in total, over all processes.
         processes: that make the load.
         seed: of the random times.
+        token: is sent with each call, unencrypted.
     """
 
     target: str
@@ -43,6 +44,7 @@ class LoadPlan:
     connections: int = 1
     processes: int = 1
     seed: int = 0
+    token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.concurrency > 0) == (self.rate > 0):

@@ -65,7 +65,7 @@ class Worker:
         self._completed = 0
         self._late = 0.0
         self._connections = [
-            Connection(host, port, plan.method, plan.timeout, self._done(index), plan.outcome)
+            Connection(host, port, plan.method, plan.timeout, self._done(index), plan.outcome, plan.token)
             for index in range(share.connections)
         ]
         self._turns = cycle(self._connections)

@@ -79,7 +79,10 @@ class ImageReasons(_message.Message):
     class_activation: _builtins.bool
     """Class activation map: which places the network itself weighed."""
     occlusion: _builtins.bool
-    """Occlusion map: how far the probability falls where a patch is covered."""
+    """Occlusion map: how far the probability falls where a patch is covered with
+    the picture's mean. A patch is twice as wide and high as its place in the
+    map, and in the middle of it (Zeiler & Fergus 2014).
+    """
     overlay: _builtins.bool
     """Draw each map over the picture as well, as a PNG."""
     @_builtins.property

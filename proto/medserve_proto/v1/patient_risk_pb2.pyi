@@ -73,7 +73,10 @@ class RiskReasons(_message.Message):
     reference_horizon.
     """
     shapley: _builtins.bool
-    """Exact Shapley values of all features against the manifest's background."""
+    """Exact Shapley values of all features against the manifest's background
+    (up to 12 features). A missing value counts as what the graph puts in its
+    place.
+    """
     @_builtins.property
     def what_if(self) -> Global___WhatIf:
         """The risk over a range of one feature, all others as they are."""
@@ -98,33 +101,40 @@ class WhatIf(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FEATURE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """A name from the manifest."""
-    to: _builtins.float
+    low: _builtins.float
+    """The range of a numeric feature; absent: that of the training data. A
+    category is always asked in full, and takes neither range nor points.
+    """
+    high: _builtins.float
     points: _builtins.int
-    """Number of values, 2 to 200; 0: 21. A category is always asked in full."""
+    """Number of values, 2 to 200; 0: 21. Fewer come back where only whole
+    numbers make sense and the range has not as many.
+    """
     def __init__(
         self,
         *,
         feature: _builtins.str = ...,
-        to: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
         points: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "feature", b"feature", "from", b"from", "points", b"points", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "feature", b"feature", "high", b"high", "low", b"low", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__from: _TypeAlias = _typing.Literal["from"]  # noqa: Y015
-    _WhichOneofArgType__from: _TypeAlias = _typing.Literal["_from", b"_from"]  # noqa: Y015
-    _WhichOneofReturnType__to: _TypeAlias = _typing.Literal["to"]  # noqa: Y015
-    _WhichOneofArgType__to: _TypeAlias = _typing.Literal["_to", b"_to"]  # noqa: Y015
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__from) -> _WhichOneofReturnType__from | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__to) -> _WhichOneofReturnType__to | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
 
 Global___WhatIf: _TypeAlias = WhatIf  # noqa: Y015
 

@@ -5,21 +5,28 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
-from medserve_server.errors import InferenceFailed, ServingError
+from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.interceptors import Context
+from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
+from medserve_server.trail import TRAIL, Trail
+
+# Requests with reasons have many rows: those without go before them.
+EXPLAINED_PRIORITY = DEFAULT_PRIORITY + 1
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)
@@ -37,6 +44,8 @@ class Job(Generic[Response]):
     priority: int = DEFAULT_PRIORITY
     timeout: float | None = None
     """Seconds that it may wait for the model; None: as long as the call may last."""
+    slow: bool = False
+    """Whether answering takes so long that others should not have to wait for it."""
 
     def deadline(self, of_call: float | None) -> float | None:
         """The earlier of the call's deadline and the end of `timeout`, on the clock of `time.monotonic`."""
@@ -49,7 +58,7 @@ class Job(Generic[Response]):
 class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     """An API with one unary method that runs a model, and a stream of the same.
 
-    Transports either await `unary` and iterate `stream`, or do the steps themselves: `find`, `read`,
+    Transports either await `unary` and iterate `stream`, or do the steps themselves: `begin`, `read`,
     `Model.submit`, `Job.answer`.
     """
 
@@ -58,15 +67,30 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     method: ClassVar[str]
     """Path of the unary method."""
     request_type: ClassVar[type[Message]]
+    id_field: ClassVar[str] = "request_id"
+    """Where a request has the client's name for it."""
 
     def __init__(
-        self, models: ModelRepository, settings: Settings, stopping: asyncio.Event, decoders: Executor
+        self,
+        models: ModelRepository,
+        settings: Settings,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        refused: Callable[[ServingError], None],
     ) -> None:
         self._models = models
         self._max_rows = settings.max_request_rows
+        self._max_name_length = settings.max_name_length
+        self._names = [
+            field.name
+            for field in self.request_type.DESCRIPTOR.fields
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+        ]
+        self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._window = settings.stream_window
         self._stopping = stopping
         self._decoders = decoders
+        self._refused = refused
 
     @abstractmethod
     def read(self, model: Model, request: Request) -> Job[Response]:
@@ -85,52 +109,78 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         del request
         return False
 
-    def find(self, request: Request) -> Model:
-        """The model that a request names.
+    def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
+        """The model that a request names, which stays open until the timer ends.
 
         Raises:
+            InvalidInput: a name is too long.
             NotFound: there is none.
         """
-        return self._models.get(request.model_name, request.model_version)
+        if trail is not None:
+            trail.asked(getattr(request, self.id_field))
+        self._check_names(request)
+        model, timer = self._models.begin(request.model_name, request.model_version, self.name)
+        if trail is not None:
+            trail.found(model.name, model.version, model.sha256)
+        return model, timer
+
+    def _check_names(self, request: Request) -> None:
+        """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
+        for field in self._names:
+            if (length := len(getattr(request, field))) > self._max_name_length:
+                text = f"has {length} characters, at most {self._max_name_length} are accepted"
+                raise InvalidInput.of(field, text, "name_length")
+
+    def check_rows(self, field: str, count: int) -> None:
+        """Raises InvalidInput where a request holds no rows, or too many."""
+        if not 1 <= count <= self._max_rows:
+            text = f"has {count} entries, expected 1 to {self._max_rows}"
+            raise InvalidInput.of(field, text, "rows" if count else None)
 
     async def unary(self, request: Request, context: Context) -> Response:
         """Answers a call."""
-        return await self._answer(request, _deadline(context))
+        return await self._answer(request, _deadline(context), TRAIL.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
         """Answers many requests in their order, errors in their place."""
         deadline = _deadline(context)
+        of_call = TRAIL.get()
 
         async def answer(request: Request) -> StreamResponse:
+            trail = of_call.in_stream() if of_call is not None else None
             try:
-                return self.in_stream(request, await self._answer(request, deadline))
+                with trail or nullcontext():
+                    return self.in_stream(request, await self._answer(request, deadline, trail))
             except ServingError as error:
+                self._refused(error)
                 return self.in_stream(request, error)
 
         async for response in answer_in_order(requests, answer, self._stopping, self._window):
             yield response
 
-    async def _answer(self, request: Request, deadline: float | None) -> Response:
-        model = self.find(request)
-        with model.metrics.request(self.name):
+    async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
+        model, timer = self.begin(request, trail)
+        with timer:
+            loop = asyncio.get_running_loop()
             if self.is_slow(request):
-                loop = asyncio.get_running_loop()
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)
-            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority)
+            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, trail)
+            if job.slow:
+                return await loop.run_in_executor(self._decoders, job.answer, outputs)
             return job.answer(outputs)
 
 
-def checked(model: Model, probabilities: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The same probabilities.
+def checked(model: Model, output: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same output.
 
     Raises:
-        InferenceFailed: one of them is no number: never an answer about a patient.
+        InferenceFailed: a value in it is no number: never an answer about a patient.
     """
-    if not np.isfinite(probabilities).all():
-        raise InferenceFailed(f"model {model.name} gave a probability that is no number")
-    return probabilities
+    if not np.isfinite(output).all():
+        raise InferenceFailed(f"model {model.name} gave a value that is no number")
+    return output
 
 
 def _deadline(context: Context) -> float | None:

@@ -1,19 +1,23 @@
 """medserve.v1.ImageClassification."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from time import monotonic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, ServingError, WrongModel
+from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
-from medserve_server.services.api import Job, ModelApi, checked
+from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.reasons.images import ExplainedImages
+from medserve_server.services.api import EXPLAINED_PRIORITY, Job, ModelApi, checked
 
 Warnings = list[list[ImageWarning]]
 
@@ -47,47 +51,81 @@ class ImageClassification(
         return pb.ClassifyStreamResponse(response=outcome, request_id=request.request_id)
 
     def is_slow(self, request: pb.ClassifyRequest) -> bool:
-        """Encoded pictures have to be decoded."""
-        return any(image.WhichOneof("source") == "encoded" for image in request.images)
+        """Encoded pictures have to be decoded, and reasons need rows of their own."""
+        return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
 
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
-        """Stacks the pictures to uint8 [images, height, width, channels]."""
+        """Stacks the pictures, and what their reasons need, to uint8 [rows, height, width, channels]."""
+        began = monotonic()
         if model.manifest is None or not isinstance(model.reader, ImageReader):
             raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
-        if not 1 <= len(request.images) <= self._max_rows:
-            raise InvalidInput.of("images", f"has {len(request.images)} entries, expected 1 to {self._max_rows}")
+        self.check_rows("images", len(request.images))
         pictures, warnings = _read_images(request, model.reader)
-        answer = partial(_response, request, model, model.manifest.image_classification, warnings)
-        return Job({"image": pictures}, len(pictures), ("probabilities",), answer)
+        task = model.manifest.image_classification
+        names = ("probabilities", *confidence_outputs(task, "member_probabilities"))
+        answer = partial(_response, request, model, task, warnings)
+        if not request.HasField("reasons"):
+            return Job({"image": pictures}, len(pictures), names, answer)
+        explained = ExplainedImages(request.reasons, model.name, task, pictures, self._max_rows, self._max_bytes)
+        return Job(
+            {"image": explained.rows},
+            len(explained.rows),
+            names + explained.outputs,
+            partial(_explained_response, answer, model, explained, began),
+            EXPLAINED_PRIORITY,
+            slow=True,
+        )
 
 
 def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixels, Warnings]:
     pictures = np.empty((len(request.images), reader.height, reader.width, reader.channels), np.uint8)
     warnings: Warnings = []
     violations: list[FieldViolation] = []
+    limit: Limit | None = None
     for index, image in enumerate(request.images):
         field = f"images[{index}]"
         found: list[ImageWarning] = []
         try:
             match image.WhichOneof("source"):
                 case "encoded":
-                    pictures[index], found = reader.from_encoded(image.encoded, f"{field}.encoded")
+                    pictures[index], found = reader.from_encoded(image.encoded, field, image.frame)
+                case "raw" if image.frame:
+                    raise InvalidInput.of(
+                        f"{field}.frame", f"asks for frame {image.frame}, but only DICOM files have several"
+                    )
                 case "raw":
                     pictures[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{field}.raw")
                 case _:
                     raise InvalidInput.of(field, "is empty; set encoded or raw")
         except InvalidInput as error:
             violations += error.violations
+            limit = limit or error.limit
         warnings.append(found)
     if violations:
-        raise InvalidInput(violations)
+        raise InvalidInput(violations, limit)
     return pictures, warnings
+
+
+def _explained_response(
+    answer: Callable[[Arrays], pb.ClassifyResponse],
+    model: Model,
+    explained: ExplainedImages,
+    began: float,
+    outputs: Arrays,
+) -> pb.ClassifyResponse:
+    response = answer(outputs)
+    for name in explained.outputs:
+        checked(model, outputs[name])
+    explained.add_to(response.results, outputs)
+    model.metrics.explained(explained.kinds, monotonic() - began)
+    return response
 
 
 def _response(
     request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, warnings: Warnings, outputs: Arrays
 ) -> pb.ClassifyResponse:
-    probabilities = checked(model, outputs["probabilities"])
+    """Answers from the first rows of the outputs; those behind them are for reasons."""
+    probabilities = checked(model, outputs["probabilities"])[: len(warnings)]
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)
@@ -98,7 +136,23 @@ def _response(
             result.labels.add(label=labels[index], probability=row[index])
         for warning in found:
             result.warnings.add(kind=f"KIND_{warning.kind}", message=warning.message)
+    _add_confidence(response, task, probabilities, outputs)
     return response
+
+
+def _add_confidence(
+    response: pb.ClassifyResponse, task: ImageClassificationTask, probabilities: NDArray[np.generic], outputs: Arrays
+) -> None:
+    """Adds what a model tells that is an ensemble, or measures novelty."""
+    if task.members > 1:
+        deviations = spread(outputs["member_probabilities"][: len(probabilities)])
+        for result, row, column in zip(response.results, deviations, probabilities.argmax(axis=1), strict=True):
+            result.uncertainty = row[column]
+    if task.HasField("novelty"):
+        for result, score in zip(response.results, outputs["novelty"][: len(probabilities)].tolist(), strict=True):
+            result.novelty = score
+            if message := unfamiliar(score, task.novelty, "pictures"):
+                result.warnings.add(kind=pb.ImageWarning.KIND_UNFAMILIAR, message=message)
 
 
 def _decision(point: OperatingPoint | None, labels: list[str], row: list[float]) -> pb.Decision:

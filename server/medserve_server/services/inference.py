@@ -1,6 +1,8 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from functools import partial
 from importlib.metadata import version
 
@@ -11,16 +13,20 @@ from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unsupported
+from medserve_server.config import Settings
+from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
 from medserve_server.model import Model
+from medserve_server.model_control import ModelControl
 from medserve_server.patients import PatientReader
+from medserve_server.repository import ModelRepository
 from medserve_server.services.api import Job, ModelApi
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
-MODEL_CONTROL = "models are loaded when the server starts; put the file into the repository and restart it"
+MAX_TENSORS = 256
+NO_EFFECT = frozenset({"unload_dependents"})  # of RepositoryModelUnload: no model here depends on another
 
 
 class Inference(
@@ -31,6 +37,19 @@ class Inference(
     name = "inference"
     method = "/inference.GRPCInferenceService/ModelInfer"
     request_type = pb.ModelInferRequest
+    id_field = "id"
+
+    def __init__(
+        self,
+        models: ModelRepository,
+        settings: Settings,
+        stopping: asyncio.Event,
+        decoders: Executor,
+        refused: Callable[[ServingError], None],
+        control: ModelControl,
+    ) -> None:
+        super().__init__(models, settings, stopping, decoders, refused)
+        self._control = control
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Answers one request."""
@@ -55,6 +74,9 @@ class Inference(
     def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
         """Reads the tensors and holds them against the graph, and patients against the manifest."""
         session = model.session
+        if (count := max(len(request.inputs), len(request.outputs))) > MAX_TENSORS:
+            text = f"the request names {count} tensors, at most {MAX_TENSORS} are accepted"
+            raise InvalidInput.of("", text, "tensors")
         decoded = codec.decode(
             request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
         )
@@ -74,16 +96,16 @@ class Inference(
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """Every model is loaded, and the server is not stopping."""
-        return pb.ServerReadyResponse(ready=self._models.ready and not self._stopping.is_set())
+        """Every model is loaded, none hangs, and the server is not stopping."""
+        hangs = any(model.hangs for model in self._models)
+        return pb.ServerReadyResponse(ready=self._models.ready and not hangs and not self._stopping.is_set())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Whether a model takes requests; one that is not here does not."""
         try:
-            self._get(request)
+            return pb.ModelReadyResponse(ready=not self._get(request).hangs)
         except NotFound:
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Name, version and extensions."""
@@ -118,23 +140,31 @@ class Inference(
         return pb.ModelStatisticsResponse(model_stats=[_statistics(model) for model in models])
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        """Every version of every model; all that are listed are ready."""
+        """Every version in the repository, with its state and what stands against it."""
         index = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
-            models=[index(name=model.name, version=model.version, state="READY") for model in self._models]
+            models=[
+                index(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
+                for entry in await self._control.index()
+                if entry.state == "READY" or not request.ready
+            ]
         )
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        """Not here: UNIMPLEMENTED."""
-        raise Unsupported(MODEL_CONTROL)
+        """Loads what lies in the repository under a name; with --model-control explicit."""
+        _check_control(request, frozenset())
+        await self._control.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        """Not here: UNIMPLEMENTED."""
-        raise Unsupported(MODEL_CONTROL)
+        """Serves a model no more; with --model-control explicit."""
+        _check_control(request, NO_EFFECT)
+        await self._control.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
     def _get(
         self,
@@ -147,6 +177,21 @@ def _response(request_id: str, model: Model, raw: bool, outputs: Arrays) -> pb.M
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request_id)
     codec.encode(outputs, model.session.outputs, response, raw=raw)
     return response
+
+
+def _check_control(
+    request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest, known: frozenset[str]
+) -> None:
+    """Refuses what would be ignored otherwise: another repository, a configuration, files."""
+    problems = [
+        FieldViolation(f"parameters[{name[:128]}]", "is a parameter that this server does not have")
+        for name in sorted(request.parameters)
+        if name not in known
+    ]
+    if request.repository_name:
+        problems.append(FieldViolation("repository_name", "is set, but a server has one repository; leave it empty"))
+    if problems:
+        raise InvalidInput(problems)
 
 
 def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:

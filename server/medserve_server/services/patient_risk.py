@@ -1,17 +1,20 @@
 """medserve.v1.PatientRisk."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from time import monotonic
 
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
 from medserve_server.batcher import Arrays
-from medserve_server.errors import InvalidInput, ServingError, WrongModel
+from medserve_server.errors import ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader, PatientWarning, Value
-from medserve_server.services.api import Job, ModelApi, checked
+from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.reasons.patients import ExplainedPatients
+from medserve_server.services.api import EXPLAINED_PRIORITY, Job, ModelApi, checked
 
 Warnings = list[list[PatientWarning]]
 
@@ -42,15 +45,31 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
             return pb.PredictStreamResponse(error=to_status(outcome), request_id=request.request_id)
         return pb.PredictStreamResponse(response=outcome, request_id=request.request_id)
 
+    def is_slow(self, request: pb.PredictRequest) -> bool:
+        """Reasons need rows of their own."""
+        return request.HasField("reasons")
+
     def read(self, model: Model, request: pb.PredictRequest) -> Job[pb.PredictResponse]:
-        """Brings the patients to float32 [patients, features]."""
+        """Brings the patients, and what their reasons need, to float32 [rows, features]."""
+        began = monotonic()
         if model.manifest is None or not isinstance(model.reader, PatientReader):
             raise WrongModel(f"model {model.name} predicts no risk; ModelCatalog lists what each one does")
-        if not 1 <= len(request.patients) <= self._max_rows:
-            raise InvalidInput.of("patients", f"has {len(request.patients)} entries, expected 1 to {self._max_rows}")
+        self.check_rows("patients", len(request.patients))
+        task = model.manifest.patient_risk
+        names = ("survival", *confidence_outputs(task, "member_survival"))
         rows, warnings = model.reader.read([_values(patient) for patient in request.patients])
-        answer = partial(_response, request, model, model.manifest.patient_risk, warnings)
-        return Job({"features": rows}, len(rows), ("survival",), answer)
+        answer = partial(_response, request, model, task, warnings)
+        if not request.HasField("reasons"):
+            return Job({"features": rows}, len(rows), names, answer)
+        explained = ExplainedPatients(request.reasons, model.name, task, model.reader, rows, self._max_rows)
+        return Job(
+            {"features": explained.rows},
+            len(explained.rows),
+            names,
+            partial(_explained_response, answer, model, explained, began),
+            EXPLAINED_PRIORITY,
+            slow=True,
+        )
 
 
 def _values(patient: pb.Patient) -> list[tuple[str, Value]]:
@@ -61,10 +80,24 @@ def _values(patient: pb.Patient) -> list[tuple[str, Value]]:
     return values
 
 
+def _explained_response(
+    answer: Callable[[Arrays], pb.PredictResponse],
+    model: Model,
+    explained: ExplainedPatients,
+    began: float,
+    outputs: Arrays,
+) -> pb.PredictResponse:
+    response = answer(outputs)
+    explained.add_to(response.results, outputs["survival"])
+    model.metrics.explained(explained.kinds, monotonic() - began)
+    return response
+
+
 def _response(
     request: pb.PredictRequest, model: Model, task: PatientRiskTask, warnings: Warnings, outputs: Arrays
 ) -> pb.PredictResponse:
-    survival = checked(model, outputs["survival"])
+    """Answers from the first rows of the outputs; those behind them are for reasons."""
+    survival = checked(model, outputs["survival"])[: len(warnings)]
     response = pb.PredictResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     times = list(task.curve_times)
     horizons = [(horizon.label, horizon.time, times.index(horizon.time)) for horizon in task.horizons]
@@ -79,4 +112,20 @@ def _response(
             result.risks.add(horizon=label, time=time, risk=1 - row[column])
         for warning in found:
             result.warnings.add(kind=f"KIND_{warning.kind}", feature=warning.feature, message=warning.message)
+    _add_confidence(response, task, [column for _, _, column in horizons], outputs)
     return response
+
+
+def _add_confidence(response: pb.PredictResponse, task: PatientRiskTask, columns: list[int], outputs: Arrays) -> None:
+    """Adds what a model tells that is an ensemble, or measures novelty."""
+    count = len(response.results)
+    if task.members > 1:
+        deviations = spread(outputs["member_survival"][:count, :, columns]).tolist()
+        for result, row in zip(response.results, deviations, strict=True):
+            for risk, deviation in zip(result.risks, row, strict=True):
+                risk.uncertainty = deviation
+    if task.HasField("novelty"):
+        for result, score in zip(response.results, outputs["novelty"][:count].tolist(), strict=True):
+            result.novelty = score
+            if message := unfamiliar(score, task.novelty, "patients"):
+                result.warnings.add(kind=pb.PatientWarning.KIND_UNFAMILIAR, message=message)

@@ -169,7 +169,7 @@ def test_command_classify(target: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     first, second = map(json.loads, done.stdout.splitlines())
     assert (first["file"], second["file"]) == (str(bad), str(good))
-    assert "not a PNG, JPEG or TIFF file" in first["error"]
+    assert "not a PNG, JPEG, TIFF or DICOM file" in first["error"]
     assert {label["label"] for label in second["labels"]} == {"normal", "pneumonia"}
 
 

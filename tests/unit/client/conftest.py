@@ -170,7 +170,7 @@ class _Images(ImageClassificationServicer):
 
     def _arrived(self, image: image_pb.Image) -> str:
         if image.HasField("encoded"):
-            return f"encoded {len(image.encoded)}"
+            return f"encoded {len(image.encoded)}" + f", frame {image.frame}" * bool(image.frame)
         return f"raw {list(image.raw.shape)} {image.raw.pixels.hex()}"
 
 

@@ -23,13 +23,13 @@ async def test_answers_as_the_synchronous_client_does(clinic: str, tmp_path: Pat
     path = tmp_path / "xray.png"
     path.write_bytes(b"four")
     with Client(clinic) as client:
-        expected = (client.models(), client.describe("lungs"), client.classify(path, "lungs", top_k=1))
+        expected = (client.models(), client.describe("lungs"), client.classify(path, "lungs", top_k=1, frame=2))
         risks = client.predict_risk({"age": 40}, "relapse").results[0].risks
     async with AsyncClient(clinic) as client_:
         assert expected == (
             await client_.models(),
             await client_.describe("lungs"),
-            await client_.classify(path, "lungs", top_k=1),
+            await client_.classify(path, "lungs", top_k=1, frame=2),
         )
         assert (await client_.predict_risk({"age": 40}, "relapse")).results[0].risks == risks
         assert await client_.health() is HealthStatus.SERVING

@@ -77,6 +77,15 @@ def test_a_single_image_needs_no_list(client: Client, single: bytes) -> None:
     assert len(client.classify(single, "lungs").results) == 1
 
 
+def test_a_frame_is_asked_for(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(b"four")
+    results = client.classify([b"one", path], "lungs", frame=3).results
+    assert [result.warnings[0].message for result in results] == ["encoded 3, frame 3", "encoded 4, frame 3"]
+    with pytest.raises(ValueError, match="out of range"):
+        client.classify(b"one", "lungs", frame=-1)
+
+
 def test_an_image_result_is_typed(client: Client) -> None:
     result = client.classify(b"one", "lungs", top_k=1).results[0]
     assert [(label.label, label.probability) for label in result.labels] == [("normal", 0.75)]

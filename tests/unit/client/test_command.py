@@ -73,6 +73,13 @@ def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -
     assert captured.err == ""
 
 
+def test_classify_takes_a_frame(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(b"four")
+    assert main(["--server", clinic, "classify", "--json", "--frame", "3", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"][0]["message"] == "encoded 4, frame 3"
+
+
 def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     files = []
     for index in range(150):

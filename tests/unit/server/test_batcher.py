@@ -195,6 +195,20 @@ def test_a_full_queue_refuses() -> None:
     assert len(caller.outcomes) == 3
 
 
+def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
+    caller = Caller(make(Doubling(), max_pending=4))
+    for value in range(2):
+        caller.submit(value, rows(value), priority=3)
+    with pytest.raises(Overloaded, match="2 requests are waiting"):
+        caller.submit(9, rows(9), priority=3)
+    for value in range(2, 4):
+        caller.submit(value, rows(value))
+    with pytest.raises(Overloaded):
+        caller.submit(9, rows(9))
+    caller.finish()
+    assert list(caller.outcomes) == [2, 3, 0, 1]
+
+
 def test_a_model_that_loses_rows_fails_the_request() -> None:
     def shortened(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         return {name: np.asarray(inputs["x"])[:-1] for name in outputs}

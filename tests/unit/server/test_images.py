@@ -58,7 +58,7 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
     for place, value in places:
         data[place % len(data)] = value
     try:
-        pixels, _ = ImageReader(GRAY, 1_000_000).from_encoded(bytes(data), "image")
+        pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(bytes(data), "image")
     except InvalidInput:
         return
     assert pixels.shape == (28, 28, 1)
@@ -70,14 +70,14 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
 @example(b"")
 def test_random_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
-        ImageReader(GRAY, 1_000_000).from_encoded(data, "image")
+        ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 @pytest.mark.parametrize("target", [GRAY, RGB], ids=["gray", "rgb"])
 def test_every_usual_mode_is_read(mode: str, target: manifest_pb2.ImageInput) -> None:
     data = encode(gradient(mode), "TIFF")
-    pixels, _ = ImageReader(target, 1_000_000).from_encoded(data, "image")
+    pixels, _ = ImageReader(target, 1_000_000, 200).from_encoded(data, "image")
     assert pixels.shape == (target.height, target.width, 3 if target is RGB else 1)
     assert pixels[0].mean() < 40
     assert pixels[-1].mean() > 215
@@ -85,8 +85,8 @@ def test_every_usual_mode_is_read(mode: str, target: manifest_pb2.ImageInput) ->
 
 def test_an_opaque_alpha_channel_is_dropped() -> None:
     data = encode(gradient("LA"))
-    pixels, _ = ImageReader(GRAY, 1_000_000).from_encoded(data, "image")
-    plain, _ = ImageReader(GRAY, 1_000_000).from_encoded(encode(gradient("L")), "image")
+    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
+    plain, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(gradient("L")), "image")
     np.testing.assert_array_equal(pixels, plain)
 
 
@@ -94,8 +94,8 @@ def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # Orientation: turned by 180 degrees
     turned = encode(gradient("L").rotate(180), "PNG", exif=exif)
-    pixels, _ = ImageReader(GRAY, 1_000_000).from_encoded(turned, "image")
-    plain, _ = ImageReader(GRAY, 1_000_000).from_encoded(encode(gradient("L")), "image")
+    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(turned, "image")
+    plain, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(gradient("L")), "image")
     np.testing.assert_allclose(pixels.astype(int), plain.astype(int), atol=2)
 
 
@@ -103,7 +103,7 @@ def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
 @settings(deadline=None, max_examples=40)
 def test_any_size_is_fitted(width: int, height: int) -> None:
     data = encode(gradient("L", (width, height)))
-    pixels, warnings = ImageReader(GRAY, 1_000_000).from_encoded(data, "image")
+    pixels, warnings = ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
     assert pixels.shape == (28, 28, 1)
     kinds = [warning.kind for warning in warnings]
     assert ("CROPPED" in kinds) == (width != height)
@@ -113,5 +113,5 @@ def test_any_size_is_fitted(width: int, height: int) -> None:
 def test_the_middle_is_kept() -> None:
     image = Image.new("L", (84, 28), 255)
     image.paste(100, (28, 0, 56, 28))
-    pixels, _ = ImageReader(GRAY, 1_000_000).from_encoded(encode(image), "image")
+    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(image), "image")
     assert (pixels == 100).all()

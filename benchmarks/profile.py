@@ -1,0 +1,204 @@
+"""Where a server's CPU time goes, drawn: `python -m benchmarks.profile`. Needs perf (linux-perf) and py-spy.
+
+perf tells which library the CPU was in: ONNX Runtime, gRPC, the kernel, or Python. What it spent in Python is split as
+py-spy's samples of the thread that holds the interpreter's lock are.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from benchmarks import requests
+from benchmarks.processes import cpu_seconds, marked_processes, running
+from benchmarks.servers import ROOT, Server, medserve_servers
+from benchmarks.trials import LOGS, answers, free_port
+from medserve_client.loadtest import LoadPlan, Progress
+from medserve_client.loadtest import run as run_load
+
+PICTURE = ROOT / "benchmarks" / "profile.png"
+IN_FLIGHT = 64
+WARMUP = 1.0
+LEAST_STACKS = 200
+"""Fewer of py-spy's samples say nothing: on a busy machine it falls behind."""
+PLAIN = Server(
+    "plain grpc.aio handler",
+    ("{python}", "-m", "benchmarks.plain", "{port}"),
+    settings={"PYTHONPATH": "{root}:{root}/proto:{root}/client"},
+)
+
+# Libraries, the first that fits; whatever else there is, is Python and what it is extended by.
+LIBRARIES: Mapping[str, re.Pattern[str]] = {
+    "ONNX Runtime": re.compile(r"onnxruntime"),
+    "gRPC": re.compile(r"cygrpc|_native\.abi3"),
+    "kernel: sockets, waking threads": re.compile(r"\[kernel"),
+    "C library": re.compile(r"libc\.so|libstdc|ld-linux|\[vdso\]"),
+}
+# Python's frames: the innermost one that one of these knows tells what a sample was spent on.
+STEPS: Mapping[str, re.Pattern[str]] = {
+    "Python: metrics": re.compile(r"prometheus_client/|medserve_server/metrics\.py"),
+    "Python: answers": re.compile(r"^(encode|_response|NativeFront\._answer) \(|_answer \(benchmarks/plain\.py"),
+    "Python: reading": re.compile(r"medserve_server/codec\.py|\b_?(read|parse) \((medserve_server|benchmarks)/"),
+    "Python: queue, batch": re.compile(
+        r"onnxruntime/|medserve_server/(batcher|model|session|services/api)\.py|concurrent/futures/"
+    ),
+}
+REST = "Python: transport, event loop"
+PARTS = (*LIBRARIES, *STEPS, REST)
+COLOURS = ("#1f77b4", "#7f7f7f", "#b0b0b0", "#d9d9d9", "#9467bd", "#8fbc4f", "#17a2a2", "#e0a030", "#d62728")
+
+
+class Sampler:
+    """Takes samples once the load is warm: perf's, with the CPU time that they stand for, and then py-spy's."""
+
+    def __init__(self, mark: str, seconds: int, folder: Path) -> None:
+        self._mark = mark
+        (self._process,) = marked_processes(mark)
+        self._seconds = seconds
+        self._folder = folder
+        self._thread = threading.Thread(target=self._sample)
+        self._answered = 0
+        self._cpu_per_request = 0.0
+        self._failed = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """What the load calls ten times a second."""
+        self._answered = progress.succeeded
+        if progress.elapsed > WARMUP and not self._thread.ident:
+            self._thread.start()
+
+    def microseconds(self) -> dict[str, float]:
+        """CPU time for a request, by part, when all samples are there.
+
+        Raises:
+            RuntimeError: they could not be taken.
+        """
+        self._thread.join()
+        if self._failed:
+            raise RuntimeError(f"can't look into the server, for which one may need to be root: {self._failed}")
+        report = _output("perf", "report", "-i", f"{self._folder}/perf", "--stdio", "--sort", "dso")
+        stacks = (self._folder / "stacks").read_text().splitlines()
+        return {part: share * self._cpu_per_request * 1e6 for part, share in shares(report, stacks).items()}
+
+    def _sample(self) -> None:
+        process, seconds = str(self._process), str(self._seconds)
+        cpu, answered = cpu_seconds(self._mark), self._answered
+        try:
+            perf = ("perf", "record", "-q", "-e", "cpu-clock", "-F", "999", "-o", f"{self._folder}/perf")
+            _output(*perf, "-p", process, "sleep", seconds)
+            self._cpu_per_request = (cpu_seconds(self._mark) - cpu) / (self._answered - answered)
+            spy = ("py-spy", "record", "--gil", "--threads", "--format", "raw", "--output", f"{self._folder}/stacks")
+            _output(*spy, "--rate", "200", "--duration", seconds, "--pid", process)
+        except subprocess.CalledProcessError as error:
+            self._failed = error.stderr[-500:]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+
+def shares(report: str, stacks: Sequence[str]) -> dict[str, float]:
+    """Each part's share of the CPU time, from perf's report and py-spy's stacks.
+
+    Raises:
+        RuntimeError: there are too few stacks to split by.
+    """
+    found = dict.fromkeys(PARTS, 0.0)
+    python = 0.0
+    for overhead, library in re.findall(r"^\s+([\d.]+)%\s+(\S+)", report, re.MULTILINE):
+        part = next((part for part, known in LIBRARIES.items() if known.search(library)), None)
+        if part is None:
+            python += float(overhead) / 100
+        else:
+            found[part] += float(overhead) / 100
+    samples: Counter[str] = Counter()
+    for line in stacks:
+        stack, _, taken = line.rpartition(" ")
+        samples[step_of(stack)] += int(taken)
+    if samples.total() < LEAST_STACKS:
+        raise RuntimeError(f"py-spy took {samples.total()} samples, {LEAST_STACKS} are needed; give it more --seconds")
+    for step, count in samples.items():
+        found[step] = python * count / samples.total()
+    return found
+
+
+def step_of(stack: str) -> str:
+    """What a stack of Python's frames, outermost first, was doing."""
+    for frame in reversed(stack.split(";")):
+        for step, known in STEPS.items():
+            if known.search(frame):
+                return step
+    return REST
+
+
+def profile(server: Server, seconds: int) -> dict[str, float]:
+    """Starts a server, puts it under load, and splits its CPU time for a request."""
+    port = free_port()
+    command, environment = server.start_with(port)
+    payloads = [requests.encode(images, "grpc") for images in requests.pictures(1)]
+    duration = WARMUP + 2 * seconds + 3
+    plan = LoadPlan(f"127.0.0.1:{port}", requests.UNARY, payloads, concurrency=IN_FLIGHT, duration=duration, warmup=0)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(command, environment, LOGS / "profile.log", lambda: answers(server, port), 30) as started,
+    ):
+        sampler = Sampler(started.mark, seconds, Path(folder))
+        result = run_load(plan, sampler)
+        if result.errors:
+            raise RuntimeError(f"requests failed: {dict(result.errors)}")
+        return sampler.microseconds()
+
+
+def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """One bar for each server."""
+    figure, panel = plt.subplots(figsize=(10, 4), layout="constrained")
+    names = list(found)[::-1]
+    left = [0.0] * len(names)
+    for part, colour in zip(PARTS, COLOURS, strict=True):
+        widths = [found[name][part] for name in names]
+        panel.barh(names, widths, left=left, color=colour, label=part)
+        for row, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width > 0.03 * max(sum(times.values()) for times in found.values()):
+                panel.text(start + width / 2, row, f"{width:.0f}", ha="center", va="center", fontsize=9)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for row, total in enumerate(left):
+        panel.text(total, row, f"  {total:.0f}", va="center", fontweight="bold")
+    panel.set_xlim(0, 1.1 * max(left))
+    panel.set_xlabel(f"CPU time of the server for a picture, µs: unary, {IN_FLIGHT} in flight")
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Profiles the three, and draws them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=8, help="sampled, of each server")
+    arguments = parser.parse_args()
+    for program, how in (("perf", "Debian's linux-perf brings it"), ("py-spy", "pip install py-spy")):
+        if shutil.which(program) is None:
+            raise SystemExit(f"benchmarks.profile needs {program}: {how}")
+    found: dict[str, dict[str, float]] = {}
+    for server in (PLAIN, *medserve_servers()):
+        sys.stderr.write(f"{server.name}\n")
+        found[server.name] = profile(server, arguments.seconds)
+        sys.stderr.write("".join(f"  {part:32} {time:6.1f} µs\n" for part, time in found[server.name].items()))
+    draw(found, PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Maps over pictures: as numbers on coloured ground for a terminal, and as files."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.text import Text
+
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import UsageError
+from medserve_client.results import ImageResult, ReasonMap
+
+_MEANING = {
+    "class_activation": "share of each place in the score of {label}",
+    "occlusion": "fall of the probability of {label} where each place is covered",
+}
+_FOR, _AGAINST = np.array([214, 39, 40]), np.array([31, 119, 180])  # red, blue
+_LEAST = 0.001  # that is shown as a number, and deserves a colour
+
+
+def maps(result: ImageResult) -> Iterator[tuple[str, ReasonMap]]:
+    """The maps of a result, each with its kind."""
+    for kind, one in (("class_activation", result.class_activation), ("occlusion", result.occlusion)):
+        if one is not None:
+            yield kind, one
+
+
+def drawn(file: str, kind: str, one: ReasonMap) -> Text:
+    """A map of a file: a title and a line for each row, red where it speaks for its label and blue where against."""
+    text = terminal.cell(f"{file}, {kind.replace('_', ' ')}: {_MEANING[kind].format(label=one.label)}", "bold")
+    text.append("\n")
+    peak = max(float(np.abs(one.values).max()), _LEAST)
+    for row in one.values.tolist():
+        for value in row:
+            color = _FOR if value > 0 else _AGAINST
+            red, green, blue = (255 + (color - 255) * abs(value) / peak).astype(int).tolist()
+            text.append(f" {value:+.3f} ", f"black on rgb({red},{green},{blue})")
+        text.append("\n")
+    return text
+
+
+def check_overlay_names(files: Sequence[str]) -> None:
+    """Refuses pictures whose overlays would be one file.
+
+    Raises:
+        UsageError: naming them.
+    """
+    name, count = Counter(map(_stem, files)).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{count} pictures are called {name}: their overlays would overwrite each other")
+
+
+def save_overlays(folder: Path, file: str, result: ImageResult) -> None:
+    """Writes a result's overlays, e.g. `picture.occlusion.png`.
+
+    Raises:
+        UsageError: the folder can't be written to.
+    """
+    for kind, one in maps(result):
+        path = folder / f"{_stem(file)}.{kind}.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(one.overlay_png)
+        except OSError as error:
+            raise UsageError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def _stem(file: str) -> str:
+    return "stdin" if file == "-" else Path(file).stem

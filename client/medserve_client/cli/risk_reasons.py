@@ -1,0 +1,41 @@
+"""Reasons of a risk, as bars for a terminal."""
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+
+from medserve_client.cli import terminal
+from medserve_client.results import PatientResult, ShapleyValues, WhatIfCurve
+
+_WIDTH = 24  # of the longest bar
+
+
+def contributions(
+    patient: str, values: Mapping[str, str], result: PatientResult, shapley: ShapleyValues
+) -> RenderableType:
+    """How far each feature with its value moves the risk, the strongest first: to the left down, to the right up."""
+    risk = next(one.risk for one in result.risks if one.horizon == shapley.horizon)
+    title = f"{patient}: {risk:.1%} by {shapley.horizon}, where the background's mean is {shapley.base_risk:.1%}"
+    table = terminal.table("", "Feature", "Value", "Down", "Up", "Points", whole=["Down", "Up", "Points"])
+    table.columns[2].justify = table.columns[4].justify = "right"
+    longest = max(abs(one.value) for one in shapley.contributions) or 1.0
+    for one in sorted(shapley.contributions, key=lambda one: -abs(one.value)):
+        bar = "█" * round(_WIDTH * abs(one.value) / longest)
+        down, up = ("", bar) if one.value > 0 else (bar, "")
+        points = terminal.cell(f"{100 * one.value:+.1f}")
+        feature, value = terminal.cell(one.feature), terminal.cell(values.get(one.feature, "").strip() or "missing")
+        table.add_row(feature, value, terminal.cell(down, "blue"), terminal.cell(up, "red"), points)
+    return Group(terminal.cell(title, "bold"), table)
+
+
+def curve(patient: str, what_if: WhatIfCurve) -> RenderableType:
+    """The risk at each value of a feature."""
+    title = f"{patient}: the risk by {what_if.horizon} with another {what_if.feature}"
+    table = terminal.table("", what_if.feature, "", "Risk", whole=[what_if.feature, "", "Risk"])
+    table.columns[2].justify = "right"
+    highest = max(point.risk for point in what_if.points) or 1.0
+    for point in what_if.points:
+        value = point.value if isinstance(point.value, str) else f"{point.value:g}"
+        bar = "█" * round(_WIDTH * point.risk / highest)
+        table.add_row(terminal.cell(value), terminal.cell(bar, "red"), terminal.cell(f"{point.risk:.1%}"))
+    return Group(terminal.cell(title, "bold"), table)

@@ -1,0 +1,85 @@
+"""The log: its two formats, and the line of a finished call."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+from uuid import uuid4
+
+from medserve_server.config import Settings
+from medserve_server.trail import Trail
+
+access = logging.getLogger("medserve_server.access")
+
+Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def set_up_logs(settings: Settings) -> None:
+    """Sends all logs of the process to standard error, in the format of the settings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    access.setLevel(logging.INFO)  # it has a switch of its own
+
+
+class TextFormatter(logging.Formatter):
+    """A line of text. Of an exception, it tells where and what kind, never its text: that may quote a request."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Adds the fields of a structured line as key=value, texts in quotes."""
+        fields: dict[str, object] = getattr(record, "fields", {})
+        return " ".join([super().formatMessage(record), *(f"{key}={json.dumps(fields[key])}" for key in fields)])
+
+    def formatException(self, ei: Raised) -> str:  # noqa: N802 - the name is logging's
+        """The frames of an exception and of what caused it, and their types."""
+        error = ei[1]
+        parts = []
+        while error is not None:
+            parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__)
+            error = error.__cause__ or error.__context__
+        return "\nraised after:\n".join(parts)
+
+
+class JsonFormatter(TextFormatter):
+    """A JSON object on a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time in UTC, level, logger, message; then the fields of a structured line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def log_call(trail: Trail) -> None:
+    """Writes a finished call, or a finished request of a stream, into the access log."""
+    fields = {
+        "request_id": trail.request_id or uuid4().hex,
+        "client": trail.client,
+        "method": trail.method,
+        "model": trail.model,
+        "version": trail.version,
+        "sha256": trail.sha256,
+        "status": trail.code.name,
+        "rows": trail.rows,
+        "queue_seconds": _rounded(trail.started - trail.queued if trail.started else 0.0),
+        "compute_seconds": _rounded(trail.finished - trail.started),
+        "total_seconds": _rounded(trail.ended - trail.began),
+        "trace_id": trail.traceparent[3:35],
+    }
+    access.info("request of a stream" if trail.of_stream else "call", extra={"fields": fields})
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 6)

@@ -1,0 +1,63 @@
+"""TLS and mutual TLS of the gRPC port, with certificates that may be replaced while it serves."""
+
+import ssl
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from medserve_server.config import Settings
+from medserve_server.reread import Reread
+
+
+def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """What the gRPC port proves itself with, and asks of its clients; None where it speaks plain text.
+
+    Every new connection gets the certificates that the files hold then, or held a moment ago. A pair that does not
+    fit together, one half of it replaced, is not taken.
+
+    Raises:
+        SettingsError: a file can't be read, or holds no certificate or key that fits.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    certificates = Reread(partial(_read, *files), *(file for file in files if file is not None))
+    handed_out = certificates.current()
+
+    def changed() -> Any:  # noqa: ANN401 - None for no change, which grpc's types don't know
+        nonlocal handed_out
+        before, handed_out = handed_out, certificates.current()
+        return None if handed_out is before else handed_out
+
+    return grpc.dynamic_ssl_server_credentials(
+        handed_out, changed, require_client_authentication=settings.tls_client_ca is not None
+    )
+
+
+def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCertificateConfiguration:
+    pair = key.read_bytes(), certificate.read_bytes()
+    authorities = client_ca.read_bytes() if client_ca is not None else None
+    # grpc would take any bytes, and fail at the handshakes.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise ValueError(f"--tls-certificate {certificate} and --tls-key {key}: {_reason(error)}") from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as error:
+            raise ValueError(f"--tls-client-ca {client_ca}: {_reason(error)}") from error
+    return grpc.ssl_server_certificate_configuration([pair], authorities)
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not the certificate's"
+    return f"no PEM file that can be used ({error.reason or error})"
+
+
+def _refuse_password() -> str:
+    raise ValueError("--tls-key: the key is encrypted; store it without a password, readable for the server alone")

@@ -1,0 +1,115 @@
+"""The client and the server over a network with faults: an answer is right, or an error comes in time."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from faulty_network import Network, network
+from medserve_client import Client, InferenceError
+from server_process import ServerProcess
+
+PICTURES = np.random.default_rng(5).integers(0, 255, (20, 28, 28), np.uint8)
+LATE = 20.0
+"""Seconds by which a call with a deadline of 3 has to be over even on a busy machine."""
+
+
+@pytest.fixture
+def net(server: ServerProcess) -> Iterator[Network]:
+    with network(server.target) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def right(server: ServerProcess) -> list[float]:
+    with Client(server.target) as client:
+        return [probability(client, picture) for picture in PICTURES]
+
+
+def probability(client: Client, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+    (result,) = client.classify(picture, "chest-xray").results
+    return next(label.probability for label in result.labels if label.label == "pneumonia")
+
+
+def attempt(client: Client, right: list[float]) -> int:
+    """Asks about every picture; gives how many answers came, each of them right."""
+    answered = 0
+    for picture, expected in zip(PICTURES, right, strict=True):
+        began = time.monotonic()
+        try:
+            found = probability(client, picture)
+        except InferenceError:
+            pass
+        else:
+            assert found == pytest.approx(expected, abs=1e-5)
+            answered += 1
+        assert time.monotonic() - began < LATE
+    return answered
+
+
+def test_a_slow_network_only_takes_longer(net: Network, right: list[float]) -> None:
+    net.delay = 0.02
+    with Client(net.address) as client:
+        assert attempt(client, right) == len(right)
+
+
+def test_a_trickle_only_takes_longer(net: Network, right: list[float]) -> None:
+    net.piece = 3
+    with Client(net.address) as client:
+        assert attempt(client, right) == len(right)
+
+
+def test_cut_connections_are_made_again(net: Network, right: list[float]) -> None:
+    over = threading.Event()
+
+    def cut_now_and_then() -> None:
+        while not over.wait(0.3):
+            net.cut()
+
+    cutter = threading.Thread(target=cut_now_and_then)
+    cutter.start()
+    with Client(net.address, timeout=3) as client:
+        found = [attempt(client, right) for _ in range(5)]
+    over.set()
+    cutter.join()
+    assert sum(found) > 0
+    with Client(net.address) as client:
+        assert attempt(client, right) == len(right), "nothing is left of the faults"
+
+
+def test_a_connection_that_swallows_everything_ends_at_the_deadline(
+    net: Network, server: ServerProcess, right: list[float]
+) -> None:
+    with Client(net.address, timeout=3) as client:
+        probability(client, PICTURES[0])
+        net.swallows = True
+        with pytest.raises(InferenceError) as caught:
+            probability(client, PICTURES[1])
+        assert caught.value.code.name == "DEADLINE_EXCEEDED"
+    with Client(server.target) as client:  # the server itself is as well as before
+        assert attempt(client, right) == len(right)
+
+
+def test_nothing_stays_in_flight(net: Network, server: ServerProcess) -> None:
+    """Calls whose connection broke are not counted as under way for ever."""
+    with Client(net.address, timeout=3) as client:
+        probability(client, PICTURES[0])
+        net.delay = 0.2
+        thread = threading.Thread(target=_classify, args=(client,))
+        thread.start()
+        time.sleep(0.1)
+        net.cut()
+        thread.join(LATE)
+        assert not thread.is_alive()
+    end = time.monotonic() + LATE
+    while server.sample('medserve_inflight_requests{model="chest-xray"') > 0:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _classify(client: Client) -> None:
+    with contextlib.suppress(InferenceError):
+        probability(client, PICTURES[1])

@@ -1,0 +1,66 @@
+"""Two servers behind one client, restarted one after the other under load: no call fails."""
+
+import os
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from medserve_client import Client
+from server_process import free_port, running_server
+
+RESTARTS = int(os.environ.get("MEDSERVE_RESTARTS", "4"))
+
+
+class Callers:
+    """Threads that classify pictures over one client each and note what fails."""
+
+    def __init__(self, target: str) -> None:
+        self.answered = 0
+        self.failures: list[BaseException] = []
+        self._target = target
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._call) for _ in range(4)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        picture = np.zeros((28, 28), np.uint8)
+        with Client(self._target) as client:
+            while not self._over.is_set():
+                try:
+                    client.classify(picture, "chest-xray")
+                except Exception as error:  # noqa: BLE001 - whatever it is, the test tells
+                    self.failures.append(error)
+                else:
+                    with self._lock:
+                        self.answered += 1
+
+
+def test_a_rolling_restart_fails_no_call(transport: str, tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    flags = ("--transport", transport, "--drain-delay", "0.3")
+    with ExitStack() as stack:
+        servers = [stack.enter_context(ExitStack()) for _ in ports]
+        for server, port in zip(servers, ports, strict=True):
+            server.enter_context(running_server(*flags, "--port", str(port), log=tmp_path / f"{port}.log"))
+        addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+        with Callers(f"ipv4:{addresses}") as callers:
+            for restart in range(RESTARTS):
+                server, port = servers[restart % 2], ports[restart % 2]
+                before = callers.answered
+                server.close()  # SIGTERM, and it has to end with status 0
+                server.enter_context(running_server(*flags, "--port", str(port), log=tmp_path / f"{port}.log"))
+                assert callers.answered > before
+    assert callers.failures == []

@@ -1,0 +1,109 @@
+"""Both clients and the command against a server with TLS and tokens; loadtest against one with tokens."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certificates import Authority
+from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, UnauthenticatedError
+from medserve_client.cli import main
+from medserve_server.auth import new_token
+from server_process import ServerProcess, running_server
+
+PICTURE = np.zeros((28, 28), np.uint8)
+
+
+@dataclass
+class Secret:
+    token: str
+    file: Path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("secure")
+    authority = Authority("hospital")
+    (folder / "ca.pem").write_bytes(authority.pem)
+    authority.issue().write(folder / "server.pem", folder / "server.key")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ward(folder: Path) -> Secret:
+    token, line = new_token("ward", "infer,metadata")
+    (folder / "tokens").write_text(line)
+    (folder / "ward.token").write_text(token + "\n")
+    return Secret(token, folder / "ward.token")
+
+
+@pytest.fixture(scope="module")
+def secure(folder: Path, ward: Secret) -> Iterator[ServerProcess]:
+    assert ward
+    flags = ("--tls-certificate", "server.pem", "--tls-key", "server.key", "--tokens", "tokens")
+    named = [flag if flag.startswith("--") else str(folder / flag) for flag in flags]
+    with running_server(*named) as server:
+        yield server
+
+
+def test_client(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+    with Client(secure.target, tls=Tls(folder / "ca.pem"), token=ward.token) as client:
+        assert client.classify(PICTURE, "chest-xray").results
+        assert len(list(client.classify_stream([PICTURE] * 3, "chest-xray"))) == 3
+    with Client(secure.target, tls=Tls(folder / "ca.pem")) as client, pytest.raises(UnauthenticatedError):
+        client.classify(PICTURE, "chest-xray")
+
+
+async def test_async_client(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+    async with AsyncClient(secure.target, tls=Tls(folder / "ca.pem"), token=ward.token) as client:
+        assert (await client.classify(PICTURE, "chest-xray")).results
+        assert [one async for one in client.classify_stream([PICTURE] * 3, "chest-xray")]
+    async with AsyncClient(secure.target, tls=Tls(folder / "ca.pem"), token="x" * 43) as client:
+        with pytest.raises(UnauthenticatedError):
+            await client.models()
+
+
+def test_command(secure: ServerProcess, folder: Path, ward: Secret, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = ["--server", secure.target, "--ca", str(folder / "ca.pem")]
+    assert main([*connection, "health"]) == 0
+    assert main([*connection, "models"]) == 4
+    assert "a token is needed" in capsys.readouterr().err
+    assert main([*connection, "models", "--token-file", str(ward.file)]) == 0
+    assert ward.token not in "".join(capsys.readouterr())
+
+
+def test_loadtest_sends_the_token(transport: str, folder: Path, ward: Secret, tmp_path: Path) -> None:
+    with running_server("--transport", transport, "--tokens", str(folder / "tokens")) as server:
+        load = ("loadtest", "--duration", "0.3", "--warmup", "0.1", "--model", "chest-xray")
+        arguments = ["--server", server.target, *load, "--json", str(tmp_path / "run.json")]
+        flags = ["--metrics-url", server.metrics_url]
+        assert main([*arguments, *flags]) == 4
+        assert main([*arguments, *flags, "--token-file", str(ward.file)]) == 0
+        assert main([*arguments, *flags, "--token-file", str(ward.file), "--mode", "stream"]) == 0
+    (run,) = json.loads((tmp_path / "run.json").read_text())["runs"]
+    assert run["errors"] == {}
+
+
+def is_known(client: Client) -> bool:
+    try:
+        return bool(client.models())
+    except UnauthenticatedError:
+        return False
+
+
+def test_a_token_without_the_scope_is_told_which(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+    token, line = new_token("reader", "metadata")
+    (folder / "tokens.new").write_text((folder / "tokens").read_text() + "\n" + line)
+    (folder / "tokens.new").replace(folder / "tokens")
+    with Client(secure.target, tls=Tls(folder / "ca.pem"), token=token) as client:
+        end = time.monotonic() + 20
+        while not is_known(client):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        with pytest.raises(PermissionDeniedError, match="lacks the scope infer"):
+            client.classify(PICTURE, "chest-xray")
+    assert ward

@@ -1,0 +1,93 @@
+"""DICOM files through the real server: answered as the same picture sent plainly, and no patient in the log."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from pydicom import uid
+
+from bad_request import code_of, violations
+from dicom_files import PATIENT, dicom
+from medserve_client import Client, ImageWarningKind, InvalidArgumentError
+from medserve_proto.v1 import image_classification_pb2 as pb
+from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from server_process import ServerProcess, running_server
+
+MODEL = "chest-xray"
+FRAMES = np.random.default_rng(4).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def logged(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Path]]:
+    """A server that logs all it can, and its log."""
+    log = tmp_path_factory.mktemp("dicom") / "log"
+    with running_server("--transport", transport, "--log-level", "debug", log=log) as server:
+        yield server, log
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.target) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path, syntax: uid.UID) -> None:
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(dicom(FRAMES, frames=5, syntax=syntax))
+    plain = client.classify(list(FRAMES), MODEL).results
+    assert len({result.labels[0].probability for result in plain}) == 5
+    for frame in range(5):
+        assert client.classify(path, MODEL, frame=frame).results == (plain[frame],)
+
+
+def test_what_was_done_to_the_values_is_said(client: Client) -> None:
+    data = dicom(FRAMES[0].astype(np.uint16) * 16, BitsStored=12, WindowCenter="2048", WindowWidth="4096")
+    (result,) = client.classify(data, MODEL).results
+    assert [(warning.kind, warning.message) for warning in result.warnings] == [
+        (ImageWarningKind.DEPTH_REDUCED, "brought from 12 to 8 bits by its first window (center 2048, width 4096)")
+    ]
+
+
+def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        client.classify([dicom(FRAMES, frames=5)], MODEL, frame=5)
+    assert {one.field: one.description for one in caught.value.violations} == {
+        "images[0].frame": "asks for frame 5, expected 0 to 4"
+    }
+    with pytest.raises(InvalidArgumentError, match=r"images\[0\]\.frame: asks for frame 1, but only DICOM files"):
+        client.classify(FRAMES[0], MODEL, frame=1)
+
+
+def test_no_patient_gets_into_the_log_or_an_error(logged: tuple[ServerProcess, Path]) -> None:
+    server, log = logged
+    whole = dicom(FRAMES, frames=5)
+    fine = whole + b"padding"
+    broken = [
+        whole[:-3000],
+        whole[:400],
+        whole.replace(b"CS\x0c\x00MONOCHROME2", b"PN\x0c\x00" + PATIENT[0][:12].encode()),
+        whole.replace(b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00LO\x02\x00"),
+        whole.replace(b"1.2.840.10008.1.2.1\0", PATIENT[1].encode().ljust(20)),
+        dicom(FRAMES[0], syntax=uid.RLELossless, encoded=[PATIENT[1].encode() * 10]),
+        dicom(FRAMES[0], syntax=uid.JPEG2000, encoded=[PATIENT[1].encode() * 10]),
+        dicom(FRAMES[0], syntax=uid.JPEGLosslessSV1, encoded=[PATIENT[1].encode() * 10]),
+        dicom(FRAMES[0]).replace(PATIENT[2].encode(), b"no date!"),
+    ]
+    said = ""
+    with grpc.insecure_channel(server.target) as channel:
+        stub = ImageClassificationStub(channel)
+        for data in [*broken[:-1], whole[:132]]:
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Classify(pb.ClassifyRequest(model_name=MODEL, images=[pb.Image(encoded=data)]))
+            assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
+            found = violations(caught.value)
+            assert list(found) == ["images[0].encoded"]
+            said += str(found) + str(caught.value)
+        for data in (fine, broken[-1]):  # what only pydicom minds
+            request = pb.ClassifyRequest(model_name=MODEL, images=[pb.Image(encoded=data)])
+            assert stub.Classify(request).results
+    said += server.metrics() + log.read_text()
+    assert not [word for word in PATIENT for part in (word, word[:12]) if part in said]

@@ -1,0 +1,135 @@
+"""Traces, as a collector gets them from the real server."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from inference_requests import raw_request
+from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from otlp_collector import Collector, running_collector
+from server_process import refusal, running_server
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+STAGES = ["decode", "queue", "compute", "encode"]
+SERVICE = "inference.GRPCInferenceService"
+
+
+def request(x: int = 1, rows: int = 1) -> pb.ModelInferRequest:
+    return raw_request("lookup", np.full(rows, x), "INT64")
+
+
+@pytest.fixture(scope="module")
+def collected(repository: Path, transport: str) -> tuple[Collector, int, int]:
+    """What a collector got of one call of each kind, and between which times."""
+    began = time.time_ns()
+    with running_collector() as collector:
+        flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", collector.endpoint)
+        with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            stub.ModelInfer(request(rows=3), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),), timeout=30)
+            stub.ModelInfer(request(), metadata=(("traceparent", f"00-{'a' * 32}-{PARENT}-00"),), timeout=30)
+            list(stub.ModelStreamInfer(iter([request(), request()]), metadata=(("traceparent", "nonsense"),)))
+            for bad in (request(x=99), request(rows=5000)):
+                with pytest.raises(grpc.RpcError):
+                    stub.ModelInfer(bad, timeout=30)
+            stub.ServerLive(pb.ServerLiveRequest(), timeout=30)
+    return collector, began, time.time_ns()
+
+
+def calls(collector: Collector) -> Iterator[tuple[Span, list[Span]]]:
+    """Each span of a call with those inside of it, in the order of time."""
+    for span in sorted(collector.spans, key=lambda span: span.start_time_unix_nano):
+        if span.kind == Span.SPAN_KIND_SERVER:
+            inside = [one for one in collector.spans if one.parent_span_id == span.span_id]
+            yield span, sorted(inside, key=lambda one: STAGES.index(one.name))
+
+
+def attributes(span: Span) -> dict[str, object]:
+    return {
+        one.key: getattr(one.value, kind)
+        for one in span.attributes
+        if (kind := one.value.WhichOneof("value")) is not None
+    }
+
+
+def test_a_call_is_a_child_of_its_callers_span_and_has_its_stages(collected: tuple[Collector, int, int]) -> None:
+    collector, began, ended = collected
+    span, inside = next(calls(collector))
+    assert span.name == f"{SERVICE}/ModelInfer"
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    assert attributes(span) == {
+        "rpc.system": "grpc",
+        "rpc.service": SERVICE,
+        "rpc.method": "ModelInfer",
+        "rpc.grpc.status_code": 0,
+        "medserve.model": "lookup",
+        "medserve.version": "1",
+        "medserve.rows": 3,
+        "medserve.of_stream": False,
+    }
+    assert [one.name for one in inside] == STAGES
+    assert all(one.trace_id.hex() == TRACE for one in inside)
+    times = [span.start_time_unix_nano, *(one.start_time_unix_nano for one in inside)]
+    ends = [*(one.end_time_unix_nano for one in inside), span.end_time_unix_nano]
+    # One after the other, with nothing between them.
+    assert times[1:] == [times[0], *ends[:-2]]
+    assert ends[-1] == ends[-2]
+    assert began <= times[0] < ends[-1] <= ended
+
+
+def test_who_does_not_sample_is_not_traced(collected: tuple[Collector, int, int]) -> None:
+    assert "a" * 32 not in {span.trace_id.hex() for span in collected[0].spans}
+
+
+def test_each_request_of_a_stream_has_a_span(collected: tuple[Collector, int, int]) -> None:
+    of_stream = [found for found in calls(collected[0]) if found[0].name == f"{SERVICE}/ModelStreamInfer"]
+    assert sorted(attributes(span)["medserve.of_stream"] for span, _ in of_stream) == [False, True, True]  # type: ignore[type-var]
+    for span, inside in of_stream:
+        assert not span.parent_span_id, "what the caller sent is no parent"
+        assert [one.name for one in inside] == (STAGES if attributes(span)["medserve.of_stream"] else [])
+
+
+def test_a_failed_call_ends_in_the_stage_that_failed(collected: tuple[Collector, int, int]) -> None:
+    failed = {
+        attributes(span)["rpc.grpc.status_code"]: (span, [one.name for one in inside])
+        for span, inside in calls(collected[0])
+        if attributes(span)["rpc.grpc.status_code"]
+    }
+    fault, stages = failed[grpc.StatusCode.INTERNAL.value[0]]
+    assert fault.status.code == Status.STATUS_CODE_ERROR
+    assert stages == STAGES  # the answer was an error
+    wrong, stages = failed[grpc.StatusCode.INVALID_ARGUMENT.value[0]]
+    assert wrong.status.code == Status.STATUS_CODE_UNSET, "it was the caller's fault"
+    assert stages == ["decode"]
+
+
+def test_a_call_that_runs_no_model_has_no_stages(collected: tuple[Collector, int, int]) -> None:
+    (found,) = [inside for span, inside in calls(collected[0]) if span.name == f"{SERVICE}/ServerLive"]
+    assert not found
+
+
+def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1")
+    with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
+        assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=30).outputs
+    assert "every call was answered" in log.read_text()
+
+
+def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
+    assert "otlp_endpoint" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
+
+
+def test_the_missing_extra_is_named(repository: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "without.py"
+    missing.write_text(
+        "import sys\nsys.modules['opentelemetry'] = None\nfrom medserve_server.cli import main\nmain()\n"
+    )
+    said = refusal("--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1", program=(str(missing),))
+    assert said == 'medserve-server: --otlp-endpoint needs OpenTelemetry: pip install "medserve[otel]"\n'

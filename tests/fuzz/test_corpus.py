@@ -1,0 +1,48 @@
+"""The fuzz targets on their saved inputs, and for a few seconds on new ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzz.targets import TARGETS, corpus
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_saved_inputs(target: str) -> None:
+    inputs = list(corpus(target))
+    assert inputs
+    for data in inputs:
+        TARGETS[target](data)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_broken_inputs(target: str, data: st.DataObject) -> None:
+    """Saved inputs with some bytes replaced, or cut short."""
+    content = bytearray(data.draw(st.sampled_from(list(corpus(target)))))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    TARGETS[target](bytes(content[: data.draw(st.none() | st.integers(0, len(content)))]))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_guided_inputs(target: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz.run", target, "-runs=10000", "-seed=1"],
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done 10000 runs" in done.stderr

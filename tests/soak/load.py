@@ -1,0 +1,162 @@
+"""Mixed load whose every answer is held against what it has to be."""
+
+import asyncio
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+from grpc import aio
+
+from medserve_client import AsyncClient, FeatureValue, InvalidArgumentError
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from server_process import REPOSITORY
+from traffic import Lost, Mixed, Operation, Outcomes, perform
+
+if TYPE_CHECKING:  # for the type checker alone
+    from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
+
+PATIENCE = 60.0
+"""Seconds after which a call without a deadline counts as lost."""
+PATIENT: dict[str, FeatureValue] = {
+    "age": 55,
+    "menopause": "post",
+    "tumor_size": 22,
+    "grade": "II",
+    "positive_nodes": 3,
+    "progesterone_receptor": 120,
+    "estrogen_receptor": 80,
+    "hormone_therapy": "yes",
+}
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Tally:
+    """What became of the requests."""
+
+    outcomes: Outcomes = field(default_factory=Counter)
+    """Requests by the status that they ended with; each was one that it may end with, unless it is wrong or lost."""
+    wrong: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    """Seconds, of unary calls since `drain_latencies`."""
+
+    def drain_latencies(self) -> tuple[float, float]:
+        """Median and 99th percentile in milliseconds since the last time; 0 where there were too few."""
+        found, self.latencies = self.latencies, []
+        if len(found) < 2:
+            return 0.0, 0.0
+        cuts = statistics.quantiles(found, n=100, method="inclusive")
+        return 1000 * cuts[49], 1000 * cuts[98]
+
+
+class Callers:
+    """Tasks that call a server until they are stopped."""
+
+    def __init__(self, target: str, count: int, seed: int) -> None:
+        self.tally = Tally()
+        self._target = target
+        self._count = count
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._numbers = np.random.default_rng(seed)
+        self._pictures = self._numbers.integers(0, 256, (16, 28, 28), np.uint8)
+        self._right = _probabilities(self._pictures)
+        self._over = False
+
+    def stop(self) -> None:
+        """Lets every caller end with the call that it makes."""
+        self._over = True
+
+    async def run(self) -> None:
+        """Calls until `stop`."""
+        async with AsyncExitStack() as stack:
+            tasks = []
+            for _ in range(self._count):
+                channel = await stack.enter_async_context(
+                    aio.insecure_channel(
+                        self._target, [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+                    )
+                )
+                client = await stack.enter_async_context(AsyncClient(self._target))
+                tasks.append(self._call(GRPCInferenceServiceStub(channel), client))
+            await asyncio.gather(*tasks)
+
+    async def _call(self, stub: "Stub", client: AsyncClient) -> None:
+        risks = (await client.predict_risk(PATIENT, "breast-cancer-risk")).results[0].risks
+        calls: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+            (60, lambda: self._tensors(stub)),
+            (20, lambda: self._classify(client)),
+            (10, lambda: self._risk(client, [risk.risk for risk in risks])),
+            (10, lambda: self._bad(client)),
+        ]
+        kinds = [call for weight, call in calls for _ in range(weight)]
+        while not self._over:
+            try:
+                await asyncio.wait_for(self._random.choice(kinds)(), PATIENCE)
+            except Lost as error:
+                self.tally.lost.append(str(error))
+            except Mixed as error:
+                self.tally.wrong.append(str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the report tells
+                self.tally.lost.append(f"{type(error).__name__}: {error}"[:500])
+
+    async def _tensors(self, stub: "Stub") -> None:
+        operation = self._operation()
+        began = time.monotonic()
+        await perform(stub, operation, self._numbers, self.tally.outcomes)
+        if not operation.stream and operation.cancel_after is None and operation.timeout is None:
+            self.tally.latencies.append(time.monotonic() - began)
+
+    def _operation(self) -> Operation:
+        pick = self._random
+        version = pick.choice(["", "", "1", "2", "3"])
+        stream = pick.random() < 0.2
+        count = pick.randint(1, 20) if stream else 1
+        most = 8 if stream or pick.random() < 0.7 else 150
+        return Operation(
+            rows=tuple(pick.randint(1, most) for _ in range(count)),
+            bad=frozenset({0}) if pick.random() < 0.05 else frozenset(),
+            stream=stream,
+            version=version,
+            may_be_gone=version == "3",
+            cancel_after=pick.choice([0.0, 0.001, 0.01]) if pick.random() < 0.1 else None,
+            timeout=pick.choice([0.001, 0.01]) if not stream and pick.random() < 0.1 else None,
+        )
+
+    async def _classify(self, client: AsyncClient) -> None:
+        chosen = [self._random.randrange(len(self._pictures)) for _ in range(self._random.choice([1, 1, 1, 8]))]
+        response = await client.classify([self._pictures[index] for index in chosen], "chest-xray")
+        for index, result in zip(chosen, response.results, strict=True):
+            found = next(label.probability for label in result.labels if label.label == "pneumonia")
+            if abs(found - self._right[index]) > TOLERANCE:
+                raise Mixed(f"picture {index} got {found}, expected {self._right[index]}")
+        self.tally.outcomes[grpc.StatusCode.OK] += 1
+
+    async def _risk(self, client: AsyncClient, right: list[float]) -> None:
+        (result,) = (await client.predict_risk(PATIENT, "breast-cancer-risk")).results
+        if [risk.risk for risk in result.risks] != right:
+            raise Mixed("a patient's risk is another than before")
+        self.tally.outcomes[grpc.StatusCode.OK] += 1
+
+    async def _bad(self, client: AsyncClient) -> None:
+        try:
+            await client.predict_risk({**PATIENT, "age": 999}, "breast-cancer-risk")
+        except InvalidArgumentError:
+            self.tally.outcomes[grpc.StatusCode.INVALID_ARGUMENT] += 1
+        else:
+            raise Mixed("a patient of 999 years was answered")
+
+
+def _probabilities(pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[float]:
+    """Of pneumonia, from ONNX Runtime alone."""
+    session = ort.InferenceSession(REPOSITORY / "models/chest-xray/1/model.onnx")
+    (rows,) = session.run(["probabilities"], {"image": pictures[..., None]})
+    return [float(row[1]) for row in rows]

@@ -1,0 +1,150 @@
+"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport native".
+
+Writes what it used over time (JSON, PNG) and ends with status 1 where that grew, or an answer was wrong or lost.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx_models
+from model_folder import POLL, ModelFolder
+from server_process import REPOSITORY, THE_SERVER, ServerProcess, running_server
+from soak.load import Callers, Tally
+from soak.samples import FEWEST, Sample, draw, growth, inflight, take
+from traffic import MODEL
+
+WARM_UP_SECONDS = 3.0
+SHOWN = 10
+"""Wrong and lost answers that are told."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it."""
+
+    transport: str
+    minutes: float
+    swaps: int
+    requests: int
+    by_status: dict[str, int]
+    wrong: int
+    lost: int
+    problems: list[str]
+    samples: list[Sample]
+
+
+def soak(
+    transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, program: Sequence[str]
+) -> Report:
+    """Runs a server of its own under load for `minutes`, with a sample every `interval` seconds."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        models = ModelFolder(Path(folder) / "models")
+        for name in ("chest-xray", "breast-cancer-risk"):
+            shutil.copytree(REPOSITORY / "models" / name, models.folder / name)
+        for version in (1, 2):
+            models.publish(MODEL, version, onnx_models.scaled(version))
+        flags = ("--models", str(models.folder), "--transport", transport, "--log-level", "error", *POLL)
+        with running_server(*flags, program=program) as server:
+            return asyncio.run(_load(server, models, transport, minutes, interval, swap_seconds, callers))
+
+
+async def _load(
+    server: ServerProcess,
+    models: ModelFolder,
+    transport: str,
+    minutes: float,
+    interval: float,
+    swap_seconds: float,
+    callers: int,
+) -> Report:
+    load = Callers(server.target, callers, seed=1)
+    calling = asyncio.create_task(load.run())
+    await asyncio.sleep(WARM_UP_SECONDS)
+    began = time.monotonic()
+    swaps = 0
+    samples: list[Sample] = []
+    load.tally.drain_latencies()
+    while not calling.done():
+        seconds = time.monotonic() - began
+        if seconds > 60 * minutes and len(samples) >= FEWEST:
+            break
+        if seconds >= (swaps + 1) * swap_seconds:
+            swaps += 1
+            _swap(models, swaps)
+        latencies = load.tally.drain_latencies()
+        samples.append(await asyncio.to_thread(take, server, seconds, latencies))
+        await asyncio.sleep(interval)
+    load.stop()
+    await calling
+    left = await _left(server)
+    problems = [*growth(samples), *_problems(load.tally)]
+    if left:
+        problems.append(f"{left} requests are still under way after all callers have left")
+    statuses = {code.name: count for code, count in load.tally.outcomes.most_common()}
+    wrong, lost = len(load.tally.wrong), len(load.tally.lost)
+    return Report(transport, minutes, swaps, sum(statuses.values()), statuses, wrong, lost, problems, samples)
+
+
+def _swap(models: ModelFolder, number: int) -> None:
+    """Adds version 3 and takes it away again in turn; and chest-xray comes again, as another file."""
+    if number % 2:
+        models.publish(MODEL, 3, onnx_models.scaled(3))
+    else:
+        models.remove(MODEL, 3)
+    content = models.path("chest-xray", 1).read_bytes()
+    models.publish("chest-xray", 2 + number, content)
+    if number > 2:
+        models.remove("chest-xray", number)
+
+
+async def _left(server: ServerProcess) -> int:
+    """Requests that do not end within some seconds."""
+    for _ in range(50):
+        left = await asyncio.to_thread(inflight, server)
+        if not left:
+            break
+        await asyncio.sleep(0.2)
+    return left
+
+
+def _problems(tally: Tally) -> list[str]:
+    return [f"wrong: {text}" for text in tally.wrong[:SHOWN]] + [f"lost: {text}" for text in tally.lost[:SHOWN]]
+
+
+def main() -> None:
+    """Soaks, tells and ends with status 1 where something is not as it has to be."""
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--transport", choices=("grpcio", "native"), default="grpcio")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples")
+    parser.add_argument("--swap-seconds", type=float, default=3.0, help="seconds between swaps of models")
+    parser.add_argument("--callers", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("build/soak"), help="folder of the report and the picture")
+    options = parser.parse_args()
+    report = soak(
+        options.transport,
+        options.minutes,
+        interval=options.interval,
+        swap_seconds=options.swap_seconds,
+        callers=options.callers,
+        program=THE_SERVER,
+    )
+    told = f"{report.requests:,} requests, {report.wrong} wrong, {report.lost} lost, {report.swaps} swaps"
+    draw(report.samples, f"{report.transport}: {told}", options.out / f"{report.transport}.png")
+    (options.out / f"{report.transport}.json").write_text(json.dumps(asdict(report), indent=1))
+    sys.stdout.write(f"{told} in {report.minutes:g} minutes on {report.transport}: {report.by_status}\n")
+    for problem in report.problems:
+        sys.stdout.write(f"{problem}\n")
+    raise SystemExit(1 if report.problems else 0)
+
+
+if __name__ == "__main__":
+    main()

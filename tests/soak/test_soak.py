@@ -1,0 +1,40 @@
+"""A short soak finds what it is there to find, and nothing where there is nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from server_process import REPOSITORY, THE_SERVER
+from soak.run import Report, soak
+from soak.samples import draw
+
+
+def short(transport: str, program: Sequence[str]) -> Report:
+    return soak(transport, 0.15, interval=0.3, swap_seconds=1, callers=4, program=program)
+
+
+def broken(mutation: str) -> Sequence[str]:
+    return (str(REPOSITORY / "tests/e2e/broken_server.py"), mutation)
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "native"])
+def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
+    report = short(transport, THE_SERVER)
+    assert report.problems == []
+    assert report.requests > 100
+    assert report.swaps > 1
+    assert set(report.by_status) >= {"OK", "CANCELLED", "INVALID_ARGUMENT"}
+    draw(report.samples, "short", tmp_path / "short.png")
+    assert (tmp_path / "short.png").stat().st_size > 10_000
+
+
+def test_what_is_left_behind_is_found() -> None:
+    report = short("grpcio", broken("leaking"))
+    assert [problem.split(" grew ")[0] for problem in report.problems] == ["memory", "files", "threads"]
+
+
+def test_wrong_answers_are_found() -> None:
+    report = short("grpcio", broken("rotated"))
+    assert report.wrong > 0
+    assert report.problems

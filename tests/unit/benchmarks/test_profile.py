@@ -1,0 +1,41 @@
+"""How the samples of perf and py-spy become the parts of a picture."""
+
+import pytest
+from benchmarks.profile import PARTS, REST, shares, step_of
+
+REPORT = """# Overhead  Shared Object
+    50.00%  onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so
+    20.00%  libpython3.11.so.1.0
+    10.00%  _native.abi3.so
+     8.00%  [kernel.kallsyms]
+    10.00%  _message.abi3.so
+     2.00%  libc.so.6
+"""
+LOOP = "thread (7): native;Thread.run (threading.py:982);NativeFront._serve (medserve_server/native.py:117)"
+READ = f"{LOOP};decode (medserve_server/codec.py:81)"
+COUNT = (
+    f"{LOOP};ModelMetrics.executed (medserve_server/metrics.py:180);Histogram.observe (prometheus_client/metrics.py:6)"
+)
+
+
+def test_the_innermost_frame_that_is_known_decides() -> None:
+    assert step_of(LOOP) == REST
+    assert step_of(READ) == "Python: reading"
+    assert step_of(f"{READ};encode (medserve_server/codec.py:90)") == "Python: answers"
+    assert step_of(COUNT) == "Python: metrics"
+    assert step_of(f"{LOOP};Batcher._join (medserve_server/batcher.py:9);join (somewhere/else.py:1)").endswith("batch")
+
+
+def test_the_time_in_python_is_split_as_the_stacks_are_and_nothing_is_lost() -> None:
+    found = shares(REPORT, [f"{LOOP} 100", f"{READ} 150", f"{COUNT} 50"])
+    assert set(found) == set(PARTS)
+    assert found["ONNX Runtime"] == pytest.approx(0.5)
+    assert found["gRPC"] == pytest.approx(0.1)
+    assert found["Python: reading"] == pytest.approx(0.15)
+    assert found[REST] == pytest.approx(0.1)
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_too_few_stacks_are_no_answer() -> None:
+    with pytest.raises(RuntimeError, match="12 samples"):
+        shares(REPORT, [f"{LOOP} 12"])

@@ -1,0 +1,74 @@
+"""What a channel is opened with: no token leaves the machine unencrypted."""
+
+import pytest
+
+from medserve_client import Client, Tls
+from medserve_client.channel import channel_credentials
+from medserve_client.cli import main
+
+WORD = "a-secret"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["127.0.0.1:8001", "127.8.8.8:1", "localhost:8001", "[::1]:8001", "dns:///localhost:8001", "unix:/run/medserve"],
+)
+def test_a_token_may_go_to_this_machine(target: str) -> None:
+    assert channel_credentials(target, None, "token") is not None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "10.0.0.1:8001",
+        "medserve:8001",
+        "dns:///medserve:8001",
+        "dns://127.0.0.1/medserve:8001",
+        "[2001:db8::1]:8001",
+        "localhost.example:8001",
+        "127.0.0.1.example:8001",
+        "ipv4:127.0.0.1:8001,10.0.0.1:8001",
+        "ipv4:10.0.0.1:8001,127.0.0.1:8001",
+    ],
+)
+def test_a_token_goes_nowhere_else_unencrypted(target: str) -> None:
+    with pytest.raises(ValueError, match="unencrypted; use TLS"):
+        Client(target, token=WORD)
+    Client(target, tls=Tls(), token=WORD).close()
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\n", "umläut"])
+def test_what_is_no_token_is_not_repeated(token: str) -> None:
+    with pytest.raises(ValueError, match="the token is empty, or has") as caught:
+        Client("127.0.0.1:8001", token=token)
+    assert not token or token not in str(caught.value)
+
+
+def test_half_a_pair_is_named() -> None:
+    with pytest.raises(ValueError, match="certificate and key go together"):
+        Client("127.0.0.1:8001", tls=Tls(certificate="own.pem"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--token-file", "nowhere"], "nowhere: can't be read: No such file"),
+        (["--ca", "nowhere.pem"], "nowhere.pem: can't be read: No such file"),
+        (["--cert", __file__], "certificate and key go together"),
+        (["--server", "far.example:1", "--token-file", __file__], "unencrypted"),
+    ],
+)
+def test_the_command_names_what_is_wrong(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*flags, "health"]) == 2
+    assert main(["health", *flags]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_environment_may_hold_the_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDSERVE_TOKEN", WORD)
+    assert main(["--server", "far.example:1", "health"]) == 2
+    assert "unencrypted" in capsys.readouterr().err
+    assert main(["--tls", "loadtest"]) == 2
+    assert "without TLS" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""What a manifest promises has to be in the graph."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import explained_models as known
+import onnx_models
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_server.config import Settings
+from medserve_server.errors import ModelLoadError
+from medserve_server.integrity import read_model
+from medserve_server.manifest import read_manifest
+from medserve_server.session import Session
+
+
+def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
+    """Reads a manifest out of a file with the graph that it should fit."""
+    make = known.lesions if manifest.HasField("image_classification") else known.decay
+    path = onnx_models.save(folder, manifest.name, make(manifest))
+    session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())
+    return read_manifest(path, session.metadata, session.inputs, session.outputs)
+
+
+@pytest.mark.parametrize("manifest", [known.lesions_manifest(), known.decay_manifest()])
+def test_a_manifest_that_fits_is_read(tmp_path: Path, manifest: pb.Manifest) -> None:
+    assert read(tmp_path, manifest) == manifest
+
+
+BAD_IMAGE_TASKS: dict[str, tuple[Callable[[pb.ImageClassificationTask], object], str]] = {
+    "members": (
+        lambda task: setattr(task, "members", 4),
+        "member_probabilities is FP32 [-1, 3, 2] in the graph and FP32 [-1, 4, 2] by the manifest",
+    ),
+    "threshold": (
+        lambda task: setattr(task.novelty, "threshold", float("inf")),
+        "novelty.threshold inf is no number",
+    ),
+    "activation": (
+        lambda task: setattr(task.class_activation, "height", 7),
+        "class_activation is FP32 [-1, 2, 2, 3] in the graph and FP32 [-1, 2, 7, 3] by the manifest",
+    ),
+    "layer": (
+        lambda task: task.feature_maps.add(layer="top", channels=1),
+        "the graph has no output feature_map.top, but probabilities, member_probabilities",
+    ),
+    "layer's size": (
+        lambda task: setattr(task.feature_maps[0].size, "width", 2),
+        "feature_map.pool is FP32 [-1, 1, 2, 3] in the graph and FP32 [-1, 1, 2, 2] by the manifest",
+    ),
+    "layer twice": (
+        lambda task: task.feature_maps.append(task.feature_maps[0]),
+        "a layer of feature_maps occurs twice",
+    ),
+}
+BAD_RISK_TASKS: dict[str, tuple[Callable[[pb.PatientRiskTask], object], str]] = {
+    "members": (
+        lambda task: setattr(task, "members", 4),
+        "member_survival is FP32 [-1, 2, 3] in the graph and FP32 [-1, 4, 3] by the manifest",
+    ),
+    "threshold": (
+        lambda task: setattr(task.novelty, "threshold", float("nan")),
+        "novelty.threshold nan is no number",
+    ),
+    "short background": (
+        lambda task: task.background.add(features=[50, 20, 1]),
+        "background[5] has 3 values, expected 4",
+    ),
+    "hole in the background": (
+        lambda task: task.background.add(features=[50, float("nan"), 1, 2]),
+        "background[5] lacks a value",
+    ),
+    "impossible background": (
+        lambda task: task.background.add(features=[50, 20, 3, 2]),
+        "background[5]: row 0, column 2 (grade) is 3, expected one of I, II, III",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGE_TASKS)
+def test_an_image_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+    change, text = BAD_IMAGE_TASKS[name]
+    manifest = known.lesions_manifest()
+    change(manifest.image_classification)
+    with pytest.raises(ModelLoadError) as caught:
+        read(tmp_path, manifest)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BAD_RISK_TASKS)
+def test_a_risk_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+    change, text = BAD_RISK_TASKS[name]
+    manifest = known.decay_manifest()
+    change(manifest.patient_risk)
+    with pytest.raises(ModelLoadError) as caught:
+        read(tmp_path, manifest)
+    assert text in str(caught.value)

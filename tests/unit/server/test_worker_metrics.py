@@ -1,0 +1,61 @@
+"""The sum of several workers' metrics."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+
+from medserve_server.worker_metrics import total
+
+
+def worker(number: int) -> Iterable[Metric]:
+    """What a worker tells that has seen `number` of everything."""
+    registry = CollectorRegistry()
+    Counter("medserve_inferences_total", "Rows.", ["model"], registry=registry).labels("x").inc(number)
+    Counter("medserve_seen_total", "By one alone.", ["by"], registry=registry).labels(str(number)).inc()
+    Histogram("medserve_batch_size", "Rows.", registry=registry, buckets=(1, 2, 4)).observe(number)
+    Gauge("medserve_inflight_requests", "Now.", registry=registry).set(number)
+    Gauge("medserve_model_ready", "1.", registry=registry).set(1)
+    Gauge("process_start_time_seconds", "Then.", registry=registry).set(number)
+    return registry.collect()
+
+
+def samples(families: Iterable[Metric]) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, ",".join(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_shares_are_added_and_common_values_kept() -> None:
+    assert samples(total([worker(1), worker(3), worker(2)])) == {
+        ("medserve_inferences_total", "x"): 6,
+        ("medserve_seen_total", "1"): 1,
+        ("medserve_seen_total", "2"): 1,
+        ("medserve_seen_total", "3"): 1,
+        ("medserve_batch_size_bucket", "1.0"): 1,
+        ("medserve_batch_size_bucket", "2.0"): 2,
+        ("medserve_batch_size_bucket", "4.0"): 3,
+        ("medserve_batch_size_bucket", "+Inf"): 3,
+        ("medserve_batch_size_count", ""): 3,
+        ("medserve_batch_size_sum", ""): 6,
+        ("medserve_inflight_requests", ""): 6,
+        ("medserve_model_ready", ""): 1,
+        ("process_start_time_seconds", ""): 1,
+    }
+
+
+def test_a_sum_of_sums_is_the_sum() -> None:
+    assert samples(total([total([worker(1), worker(2)]), worker(3)])) == samples(
+        total([worker(1), worker(2), worker(3)])
+    )
+
+
+def test_a_series_begins_with_the_first_of_its_workers() -> None:
+    parts = [list(worker(1)), list(worker(2))]
+    created = [
+        sample.value for part in parts for family in part for sample in family.samples if "_created" in sample.name
+    ]
+    (counter,) = [family for family in total(parts) if family.name == "medserve_inferences"]
+    assert min(created) == next(sample.value for sample in counter.samples if sample.name.endswith("_created"))

@@ -1,0 +1,97 @@
+"""Sections that say where a model comes from: its data, its recipe, its file."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.card.parts import Command, Points, Section, Table, percent
+from medserve_training.model_file import Measured
+from medserve_training.recipe import Recipe
+
+# Told elsewhere on the card.
+_ELSEWHERE = ("name", "seed", "data", "manifest", "card", "task", "export")
+
+
+def data(measured: Measured, sizes: Table) -> Section:
+    """The data, its licence and fingerprint, and its splits.
+
+    Args:
+        measured: Of which model.
+        sizes: A row for each split.
+    """
+    training, split = measured.fresh.training, measured.recipe.split
+    cut = (
+        "Splits that the data set brings are taken as they are; any other is cut off at random, stratified by class or "
+        f"event, with the seed {training.seed}: {percent(split.validation)} for validation, {percent(split.test)} "
+        "for the test."
+    )
+    return Section(
+        "Data",
+        [
+            f"{training.data}.",
+            sizes,
+            cut,
+            (
+                "The weights come from the training split, all choices from training and validation; the "
+                "test split is looked at once, by the command that wrote this card."
+            ),
+            f"SHA-256 of the training split's arrays: {training.data_sha256}",
+        ],
+    )
+
+
+def recipe(used: Recipe) -> Section:
+    """Every setting of a recipe that does something."""
+    rows = [
+        (key, value)
+        for key, value in _settings(dataclasses.asdict(used))
+        if key.partition(".")[0] not in _ELSEWHERE and value not in ("0", "0.0", "False", "None", "none", "")
+    ]
+    note = f"Recipe {used.name}, as this version of medserve-train packages it. What is not named is off."
+    return Section("Recipe", [Table(["setting", "value"], rows, note)])
+
+
+def _settings(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{prefix}{key}.")
+        elif isinstance(value, (tuple, list)):
+            yield f"{prefix}{key}", ", ".join(str(entry) for entry in value)
+        else:
+            yield f"{prefix}{key}", f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def limits(texts: Sequence[str]) -> Section:
+    """What the model can't do, in plain words."""
+    return Section("Limits", [Points(texts)])
+
+
+def origin(path: Path, manifest: pb.Manifest, used: Recipe) -> Section:
+    """The file, what made it, and how to check this card."""
+    content = path.read_bytes()
+    training = manifest.training
+    packages = ", ".join(f"{name} {training.packages[name]}" for name in sorted(training.packages))
+    rows = [
+        ("file", f"{path.name}, {len(content):,} bytes"),
+        ("SHA-256", hashlib.sha256(content).hexdigest()),
+        ("licence of the weights", manifest.license),
+        ("trained on", training.date),
+        ("seed", str(training.seed)),
+        ("packages", packages),
+        ("largest difference between PyTorch and ONNX Runtime", f"{training.export_deviation:.1e}"),
+    ]
+    if manifest.HasField("quantization"):
+        found = manifest.quantization
+        change = f"{found.metric} {found.metric_before:.4f} before, {found.metric_after:.4f} after"
+        rows.append(("8-bit integers", f"{found.method}; {change}; made from {found.source_sha256}"))
+    spec = used.data.spec
+    return Section(
+        "The file",
+        [
+            Table(["", ""], rows),
+            "This recomputes every measured figure from the file and its data, without PyTorch:",
+            Command(f"medserve-train verify {path.name} --data {spec}"),
+        ],
+    )

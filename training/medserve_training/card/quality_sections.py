@@ -1,0 +1,82 @@
+"""The section of measured figures: all that the manifest has, with intervals."""
+
+from collections.abc import Sequence
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.card.parts import Block, Section, Table, interval
+
+# By the start of its name: what a figure is, and which way is better. The first that fits is taken.
+_FIGURES = (
+    ("auroc_macro", "AUROC, mean over the classes", "higher"),
+    ("auroc", "AUROC", "higher"),
+    ("accuracy_at_operating_point", "accuracy at the default threshold", "higher"),
+    ("sensitivity_at_operating_point", "sensitivity at the default threshold", "higher"),
+    ("specificity_at_operating_point", "specificity at the default threshold", "higher"),
+    ("accuracy", "accuracy of the most probable label", "higher"),
+    ("expected_calibration_error", "expected calibration error", "lower"),
+    ("brier_score", "Brier score", "lower"),
+    ("concordance_index_uno", "concordance (Uno)", "higher"),
+    ("concordance_index", "concordance (Harrell)", "higher"),
+    ("integrated_brier_score", "integrated Brier score", "lower"),
+    ("calibration_slope", "calibration slope", "near 1"),
+    ("observed_to_expected", "observed / expected events", "near 1"),
+    ("d_calibration_p_value", "D-calibration, p-value", "above 0.05"),
+)
+
+
+def quality(manifest: pb.Manifest) -> Section:
+    """All figures: a column for each split, cross-validation and external cohort; then those of subgroups."""
+    whole = [entry for entry in manifest.evaluations if not entry.subgroup]
+    names = list(dict.fromkeys(metric.name for entry in whole for metric in entry.metrics))
+    rows = []
+    for name in names:
+        words, better = title(name)
+        rows.append([words, *(_value(entry, name) for entry in whole), better])
+    head = ["figure", *(f"{entry.split}, n = {entry.size:,}" for entry in whole), "better"]
+    methods = {metric.interval.method for entry in whole for metric in entry.metrics if metric.HasField("interval")}
+    note = f"In brackets: 95 % intervals ({'; '.join(sorted(methods))})." if methods else ""
+    blocks: list[Block] = [Table(head, rows, note)]
+    blocks.extend(f"{entry.split}: {entry.data}." for entry in whole if entry.data != manifest.training.data)
+    blocks.extend(_subgroups(manifest))
+    return Section("Measured quality", blocks)
+
+
+def title(name: str) -> tuple[str, str]:
+    """What a figure is called, and which way is better."""
+    for start, words, better in _FIGURES:
+        if name.startswith(start):
+            time = name.removeprefix(start).strip("_").replace("_", " ")
+            return f"{words} by {time}" if time else words, better
+    return name.replace("_", " "), ""
+
+
+def _subgroups(manifest: pb.Manifest) -> list[Block]:
+    parts = [entry for entry in manifest.evaluations if entry.subgroup]
+    if not parts:
+        return []
+    reference = manifest.patient_risk.reference_horizon.replace(" ", "_")
+    wanted = ["concordance_index", f"auroc_{reference}", f"observed_to_expected_{reference}"]
+    present = {metric.name for entry in parts for metric in entry.metrics}
+    names = [name for name in wanted if name in present]
+    rows = [[entry.subgroup, entry.split, f"{entry.size}", *_part(entry, names)] for entry in parts]
+    head = ["subgroup", "split", "n", *(title(name)[0] for name in names)]
+    note = (
+        "Intervals this wide can hide large differences: that two subgroups overlap does not show that the model is "
+        "as good for both. A subgroup with too few events for figures to mean anything has none."
+    )
+    return ["In parts of the test split:", Table(head, rows, note)]
+
+
+def _part(entry: pb.Evaluation, names: Sequence[str]) -> list[str]:
+    if not entry.metrics:
+        return ["too small", *[""] * (len(names) - 1)]
+    return [_value(entry, name) for name in names]
+
+
+def _value(entry: pb.Evaluation, name: str) -> str:
+    for metric in entry.metrics:
+        if metric.name == name:
+            if metric.HasField("interval"):
+                return interval(metric.value, metric.interval.low, metric.interval.high)
+            return f"{metric.value:.3f}"
+    return "—"

@@ -1,0 +1,70 @@
+"""Puts a card together and writes it beside its model file, as Markdown and as one HTML page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medserve_training.card import image_sections, origin_sections, quality_sections, risk_sections
+from medserve_training.card.parts import Card, Section, to_markdown
+from medserve_training.model_file import Measured
+from medserve_training.recipe import ImageTask
+from medserve_training.splits import Images, Patients, Splits
+
+_WARNING = "For research and teaching. Not a medical device: its answers are no diagnosis and decide no treatment."
+
+
+def write_card(path: Path, measured: Measured, alarms: Mapping[str, float]) -> list[Path]:
+    """Writes card.md and card.html into the folder of a model file.
+
+    The same file and data give the same bytes: the only day named is that of the manifest.
+
+    Args:
+        path: The model file, with the figures of the test split in its manifest.
+        measured: What was found on its data, validation and test.
+        alarms: How often the novelty score warns, as parts of 1, by what it was tried on.
+
+    Returns:
+        The files written.
+    """
+    card = _card(path, measured, alarms)
+    page = Environment(
+        loader=PackageLoader("medserve_training.card", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("card.html")
+    texts = {"card.md": to_markdown(card), "card.html": page.render(card=card) + "\n"}
+    written = []
+    for name, text in texts.items():
+        (path.parent / name).write_text(text, encoding="utf-8", newline="\n")
+        written.append(path.parent / name)
+    return written
+
+
+def _card(path: Path, measured: Measured, alarms: Mapping[str, float]) -> Card:
+    manifest = measured.fresh
+    version = path.resolve().parent.name
+    if isinstance(measured.recipe.task, ImageTask):
+        images = cast("Splits[Images]", measured.data)
+        interface, sizes = image_sections.interface(manifest), image_sections.sizes(manifest, images)
+        found = image_sections.found(path, measured, images, alarms)
+        limits = image_sections.limits(manifest, images)
+    else:
+        patients = cast("Splits[Patients]", measured.data)
+        interface, sizes = risk_sections.interface(manifest), risk_sections.sizes(patients)
+        found = risk_sections.found(path, measured, patients)
+        limits = risk_sections.limits(manifest, patients)
+    sections = [
+        Section("What it is, and what it is for", [manifest.description, manifest.intended_use, *interface]),
+        origin_sections.data(measured, sizes),
+        quality_sections.quality(manifest),
+        *found,
+        origin_sections.limits([*measured.recipe.card.limits, *limits]),
+        origin_sections.recipe(measured.recipe),
+        origin_sections.origin(path, manifest, measured.recipe),
+    ]
+    name = f"Model card of {manifest.name}" + (f", version {version}" if version.isdecimal() else "")
+    return Card(manifest.title, name, _WARNING, sections)
