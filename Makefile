@@ -45,7 +45,7 @@ train: .venv-dev/installed
 	.venv-dev/bin/medserve-train fit chest-xray --data-dir $(DATA)
 	.venv-dev/bin/medserve-train evaluate models/chest-xray/1/model.onnx --data medmnist:pneumoniamnist --data-dir $(DATA)
 	.venv-dev/bin/medserve-train fit breast-cancer-risk
-	.venv-dev/bin/medserve-train evaluate models/breast-cancer-risk/1/model.onnx --data gbsg
+	.venv-dev/bin/medserve-train evaluate models/breast-cancer-risk/1/model.onnx --data gbsg --crossval benchmarks/risk.json
 
 # For models that came from elsewhere: training lists what it writes.
 checksums:

@@ -55,10 +55,14 @@ def test_without_the_extra_the_message_names_it() -> None:
 
 
 def test_article_risk_reports_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["article-risk", "--splits", "4", "--output", str(tmp_path)]) == 0
+    assert main(["article-risk", "--splits", "2", "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "article_risk.json").read_text(encoding="utf-8"))
-    assert len(found["auc_by_split"]) == found["splits"] == 4
+    assert len(found["auc_by_split"]) == found["splits"] == 2
     assert 0.5 < found["auc"]["minimum"] <= found["auc"]["mean"] <= found["auc"]["maximum"] < 0.85
     assert found["auc_of_minus_follow_up_time"]["mean"] > 0.6
+    for name in ("status_projection", "logistic_regression", "random_forest"):
+        assert 0.5 < found[f"auc_of_{name}"]["mean"] < 0.85
+    for pair in found["status_projection_minus"].values():
+        assert pair["low"] < pair["mean"] < pair["high"]
     assert (tmp_path / "article_risk.png").is_file()
     assert "0.717" in capsys.readouterr().out

@@ -4,11 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
 
 from medserve_training.losses import (
     LOSSES,
     binary_cross_entropy,
     class_weights,
+    cox,
     cross_entropy,
     hazard_targets,
     logistic_hazard,
@@ -39,6 +42,29 @@ def test_logistic_hazard_is_minus_the_log_of_the_likelihood(patients: list[tuple
     targets = hazard_targets(*seen, interval, intervals)
     found = logistic_hazard(torch.tensor([logits for _, _, logits in patients]), *targets)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cox_is_minus_the_log_of_the_partial_likelihood_with_ties() -> None:
+    random = np.random.default_rng(0)
+    times, events = random.integers(1, 8, 40).astype(float), random.random(40) < 0.7
+    risks = random.normal(size=40)
+    terms = [
+        np.log(np.exp(risks[times >= time]).sum()) - risk if event else 0.0
+        for time, event, risk in zip(times, events, risks, strict=True)
+    ]
+    found = cox(torch.tensor(risks)[:, None], torch.tensor(times), torch.tensor(events).double())
+    np.testing.assert_allclose(found, terms, rtol=1e-9)
+
+
+def test_cox_is_smallest_where_scikit_survival_ends() -> None:
+    random = np.random.default_rng(1)
+    columns = random.normal(size=(120, 3))
+    times, events = random.exponential(np.exp(-columns[:, 0])), random.random(120) < 0.7
+    fitted = CoxPHSurvivalAnalysis(ties="breslow", tol=1e-12).fit(columns, Surv.from_arrays(events, times)).coef_
+    weights = torch.tensor(fitted, requires_grad=True)
+    loss = cox((torch.tensor(columns) @ weights)[:, None], torch.tensor(times), torch.tensor(events).double()).mean()
+    (gradient,) = torch.autograd.grad(loss, [weights])
+    assert gradient.abs().max().item() < 1e-6
 
 
 def test_hazard_targets_at_the_edges() -> None:

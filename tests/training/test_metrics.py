@@ -123,10 +123,16 @@ def test_risk_metrics_rank_by_the_reference_horizon(gbsg: Patients, task: pb.Pat
         "integrated_brier_score",
         "auroc_1_year",
         "auroc_5_years",
+        "calibration_slope_1_year",
+        "calibration_slope_5_years",
+        "observed_to_expected_1_year",
+        "observed_to_expected_5_years",
+        "d_calibration_p_value",
     }
     within = rows.events & (rows.times <= 1826.25)
     expected = concordance_index_censored(within, np.minimum(rows.times, 1827), 1 - survival[:, 2])[0]
     assert metrics["concordance_index"].value == pytest.approx(expected)
+    assert not metrics.pop("d_calibration_p_value").HasField("interval")
     for metric in metrics.values():
         assert metric.interval.low < metric.value < metric.interval.high
 

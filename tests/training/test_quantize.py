@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from medserve_training.recipe import ImageTask, load_recipe
 from medserve_training.reference import reference_deviation, reference_input
 from medserve_training.speed import speedup
 from medserve_training.splits import Images, Splits
+
+Fit = Callable[..., Path]
 
 CHEST_XRAY = Path(__file__).parents[2] / "models" / "chest-xray" / "1" / "model.onnx"
 
@@ -158,9 +161,10 @@ def test_keeping_the_first_convolution_changes_no_result(digits_model: Path, dig
     np.testing.assert_array_equal(predict(open_session(model.SerializeToString()), rows), expected)
 
 
-def test_a_graph_with_one_convolution_is_refused(risk_model: Path) -> None:
+def test_a_graph_with_one_convolution_is_refused(fit_into: Fit, tmp_path: Path) -> None:
+    model = fit_into(tmp_path, "article-survival", "training.epochs=1")
     with pytest.raises(UserError, match=r"too few convolutions \(1\)"):
-        keep_the_first_convolution(onnx.load(risk_model).graph)
+        keep_the_first_convolution(onnx.load(model).graph)
 
 
 def test_calibration_takes_training_pictures_by_the_seed_and_made_up_ones() -> None:

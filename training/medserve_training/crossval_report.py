@@ -21,12 +21,16 @@ from medserve_training.recipe import Recipe
 _HEAD = """\
 # Risk models, cross-validated and on an external cohort
 
-Written by `medserve-train crossval {names} --external`. Everything that is learned from data is learned inside the
-training folds. Harrell's and Uno's concordance (events up to 5 years, ranked by the risk at 5 years), the integrated
-Brier score (0 to 5 years, weighted by the probability of censoring) and the AUC at 1, 3 and 5 years are means over
-folds, with the 95 % interval of Nadeau & Bengio (2003). Calibration is that of all patients of a repeat together: slope
-and observed/expected at 1, 3 and 5 years, and the p-value of D-calibration (median over repeats). On the external
-cohort, all patients are one fold, and censoring is weighted by its own distribution.
+Written by
+
+    medserve-train crossval {names} --external
+
+Everything that is learned from data is learned inside the training folds. Harrell's and Uno's concordance
+(events up to 5 years, ranked by the risk at 5 years), the integrated Brier score (0 to 5 years, weighted by the
+probability of censoring) and the AUC at 1, 3 and 5 years are means over folds, with the 95 % interval of Nadeau &
+Bengio (2003). Calibration is that of all patients of a repeat together: slope and observed/expected at 1, 3 and 5
+years, and the p-value of D-calibration (median over repeats). On the external cohort, all patients are one fold, and
+censoring is weighted by its own distribution.
 
 The clinical transforms were derived on these very patients (Sauerbrei & Royston 1999), so whatever uses them looks
 better here than it is; the piecewise-linear encoding and the external cohort show how much.
@@ -116,7 +120,7 @@ def read_evaluations(path: Path, recipe: Recipe) -> list[pb.Evaluation]:
 def _comparable(recipe: Recipe) -> dict[str, object]:
     """What decides a recipe's figures, as JSON has it."""
     values = dataclasses.asdict(recipe)
-    kept = {key: values[key] for key in ("seed", "data", "network", "training", "task")}
+    kept = {"data": recipe.data.spec} | {key: values[key] for key in ("seed", "network", "training", "task")}
     plain: dict[str, object] = json.loads(json.dumps(kept))
     return plain
 

@@ -41,7 +41,7 @@ def train_survival(
         console: For progress.
     """
     proportional = recipe.training.loss == "cox"
-    preparation = _prepare(recipe, data.train, schema)
+    preparation = prepare_covariates(recipe, data.train, schema)
     rows = data.map(lambda part: _targets(part, task, proportional=proportional))
     start = torch.zeros(1) if proportional else cohort_logits(*rows.train.tensors[1:])
 
@@ -59,7 +59,7 @@ def train_status(
     recipe: Recipe, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
 ) -> tuple[nn.ModuleList, list[Epoch]]:
     """Trains models of whether the event was seen; they end on the CPU."""
-    preparation = _prepare(recipe, data.train, schema)
+    preparation = prepare_covariates(recipe, data.train, schema)
 
     def build() -> RiskModel:
         network = risk_network(cast("RiskNetwork", recipe.network), preparation.columns, outputs=1)
@@ -79,7 +79,7 @@ def status_probabilities(members: nn.ModuleList, rows: Patients) -> NDArray[np.f
     return np.stack([1 - event, event], axis=1)
 
 
-def _prepare(recipe: Recipe, train: Patients, schema: Schema) -> Preparation:
+def prepare_covariates(recipe: Recipe, train: Patients, schema: Schema) -> Preparation:
     """Imputation, encoding and standardisation, all from the training split."""
     replacements = describe(train, schema).replacements
     settings = cast("RiskNetwork", recipe.network)
