@@ -52,8 +52,9 @@ def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, 
         ("grpc.max_receive_message_length", max_message_bytes),
         # gRPC repeats a call only while it still holds the request; its own limit is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
-        # Try again as often as the retries do, not once a second.
+        # A server that is back has to be found before the retries are used up.
         ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
         # Only a stream lives long enough to need it. A gRPC server that was not told
         # otherwise cuts off a client that pings more often than every five minutes.
         ("grpc.keepalive_time_ms", 330_000),

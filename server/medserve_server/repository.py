@@ -4,7 +4,7 @@ import difflib
 import threading
 from collections.abc import Iterator
 
-from medserve_server.errors import FieldViolation, NotFound
+from medserve_server.errors import FieldViolation, NotFound, Unavailable
 from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 
@@ -37,9 +37,12 @@ class ModelRepository:
         """A model, to tell about it; an empty version takes the highest.
 
         Raises:
+            Unavailable: it is not there yet; a client that knows another server asks that one.
             NotFound: naming the request's field and what there is.
         """
         models = self._models
+        if not self.ready and not (name in models and version in {"", *models[name]}):
+            raise Unavailable("the server is starting; its models are being loaded")
         if name not in models:
             close = difflib.get_close_matches(name[:128], models, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""

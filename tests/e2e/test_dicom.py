@@ -46,9 +46,9 @@ def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path
 def test_what_was_done_to_the_values_is_said(client: Client) -> None:
     data = dicom(FRAMES[0].astype(np.uint16) * 16, BitsStored=12, WindowCenter="2048", WindowWidth="4096")
     (result,) = client.classify(data, MODEL).results
-    assert [(warning.kind, warning.message) for warning in result.warnings] == [
-        (ImageWarningKind.DEPTH_REDUCED, "brought from 12 to 8 bits by its first window (center 2048, width 4096)")
-    ]
+    said = result.warnings[0]
+    assert said.kind == ImageWarningKind.DEPTH_REDUCED
+    assert said.message == "brought from 12 to 8 bits by its first window (center 2048, width 4096)"
 
 
 def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -> None:

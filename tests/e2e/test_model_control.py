@@ -15,6 +15,7 @@ import pytest
 
 import onnx_models
 from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import model_catalog_pb2
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from model_folder import EXPLICIT, NOT_FOUND, OK, POLL, Live, Load, ModelFolder, wait_until
@@ -124,10 +125,12 @@ def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> N
     live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
     request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[bytes(4)])
-    for _ in range(20):
-        calls = [live.caller.stub.ModelInfer.future(request) for _ in range(50)]
-        for call in calls:
-            call.cancel()
+    with grpc.insecure_channel(live.server.target) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for _ in range(20):
+            calls = [stub.ModelInfer.future(request) for _ in range(50)]
+            for call in calls:
+                call.cancel()
     live.caller.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="a"))
     wait_until(lambda: 'model="a"' not in live.server.metrics(), "its series to go, and it with them")
 

@@ -14,7 +14,7 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from medserve_server import codec
 from medserve_server.batcher import Arrays
 from medserve_server.config import Settings
-from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError
+from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
 from medserve_server.model import Model
@@ -104,7 +104,7 @@ class Inference(
         """Whether a model takes requests; one that is not here does not."""
         try:
             return pb.ModelReadyResponse(ready=not self._get(request).hangs)
-        except NotFound:
+        except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:

@@ -49,7 +49,8 @@ def test_made_up_patients_are_like_those_of_the_training(server: ServerProcess) 
     with Client(server.target) as client:
         model = client.describe("breast-cancer-risk")
         patients = synthetic_patients(model.manifest.patient_risk.features, batch=4, seed=1)
-        assert not any(one.warnings for one in client.predict_risk(patients, model.name).results)
+        results = client.predict_risk(patients, model.name).results
+        assert not any(warning.feature for one in results for warning in one.warnings)
     workload = patient_workload(model, patients, 4)
     result = run(LoadPlan(server.target, workload.method, workload.payloads, concurrency=2, duration=0.2, warmup=0))
     assert not result.errors
