@@ -101,7 +101,7 @@ def test_nowhere_to_write(flags: tuple[str, ...], streams: str) -> None:
     ports = ("--port", str(port), "--metrics-port", "0", "--log-level", "debug")
     shell = ("sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "medserve_server", *ports, *flags)
     with subprocess.Popen(shell, cwd=REPOSITORY, env=environment()) as process, caller(f"127.0.0.1:{port}") as client:
-        wait_until(lambda: client.code("a") is OK, "the server to start")
+        wait_until(lambda: client.code("nothing") is grpc.StatusCode.NOT_FOUND, "the server to start")
         for _ in range(50):
             assert client.number("a") == 1
             assert client.code("nothing") is grpc.StatusCode.NOT_FOUND
