@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -11,6 +12,12 @@ from medserve_training.places import Places
 from medserve_training.recipe import load_recipe
 
 Fit = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """A test that draws weights or rows draws the same ones each time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

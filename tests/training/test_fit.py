@@ -202,6 +202,7 @@ def slope_data() -> Splits[TensorDataset]:
 def test_early_stopping_ends_with_the_best_weights() -> None:
     network = nn.Linear(1, 2)
     nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
     overrides = ["training.epochs=50", "training.patience=3", "training.learning_rate=0.1"]
     settings = load_recipe("digits", overrides).training
     history = train(network, slope_data(), settings, Fabric(accelerator="cpu", devices=1), Console(quiet=True))
