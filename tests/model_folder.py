@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ import onnx
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import ServerProcess
+from waiting import PATIENCE, wait_until
 
 OK = grpc.StatusCode.OK
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
-PATIENCE = 60.0  # seconds, for machines that are slow
 
 
 class ModelFolder:
@@ -101,13 +100,6 @@ class Caller:
 
 def answer(response: pb.ModelInferResponse) -> float:
     return float(np.frombuffer(response.raw_output_contents[0], np.float32)[0])
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain: {what}"
-        time.sleep(0.05)
 
 
 POLL = ("--model-control", "poll", "--poll-interval", "0.1")

@@ -153,10 +153,14 @@ class _Call:
         self._began = time.monotonic()
         self._metrics.started()
         if self._observers:
-            client = CLIENT.get() or client_of(self._context.peer())
             metadata = self._context.invocation_metadata() or ()
-            self._trail = follow(self._observers, self._metrics.path, client, metadata)
+            self._trail = follow(self._observers, self._metrics.path, self._caller, metadata)
             TRAIL.set(self._trail)
+
+    @property
+    def _caller(self) -> str:
+        """The name of the client's token; without tokens its address."""
+        return CLIENT.get() or client_of(self._context.peer())
 
     def admit(self) -> None:
         """Refuses a call that is one too many for its client, and one that comes too late.
@@ -166,7 +170,7 @@ class _Call:
         if self._stopping is not None and self._stopping.is_set():
             raise Unavailable("the server is stopping; another one may answer")
         if self._limits is not None:
-            client = CLIENT.get() or client_of(self._context.peer())
+            client = self._caller
             self._limits.enter(client)
             self._client = client
 

@@ -74,12 +74,17 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
     yield from _reference_problems(manifest, inputs, outputs)
 
 
+def main_output(manifest: Manifest) -> str:
+    """The output with the answers that the manifest's reference rows hold."""
+    return "survival" if manifest.WhichOneof("task") == "patient_risk" else "probabilities"
+
+
 def _reference_problems(
     manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Iterator[str]:
     """A reference row holds one row of the input and one of the output."""
     row = math.prod(inputs[0].shape[1:])
-    answer = math.prod(outputs[0].shape[1:])
+    answer = next((math.prod(spec.shape[1:]) for spec in outputs if spec.name == main_output(manifest)), 0)
     images = manifest.WhichOneof("task") == "image_classification"
     for index, reference in enumerate(manifest.reference):
         size = len(reference.pixels if images else reference.features)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.v1.manifest_pb2 import Manifest
+from medserve_server.manifest import main_output
 from medserve_server.session import Session
 
 
@@ -12,12 +13,11 @@ def deviation(session: Session, manifest: Manifest) -> float | None:
     if not manifest.reference:
         return None
     (spec,) = session.inputs
+    name = main_output(manifest)
     rows: NDArray[np.generic]
     if manifest.WhichOneof("task") == "image_classification":
-        name = "probabilities"
         rows = np.stack([np.frombuffer(row.pixels, np.uint8) for row in manifest.reference])
     else:
-        name = "survival"
         rows = np.array([row.features for row in manifest.reference], np.float32)
     expected = np.array([row.probabilities for row in manifest.reference])
     outputs = session.run({spec.name: rows.reshape(-1, *spec.shape[1:])}, [name])

@@ -25,7 +25,7 @@ class ModelRepository:
         """Finds the model of a request and counts the request, so that the model stays open until it ends.
 
         Raises:
-            NotFound: naming the request's field and what there is.
+            ServingError: as `get`.
         """
         with self._lock:
             model = self.get(name, version)

@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.auth import new_token
 from server_process import ServerProcess, environment, refusal, running_server
+from waiting import wait_until
 
 STRANGER = "c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItc3RyYW5"
 
@@ -57,7 +57,7 @@ class Guarded:
     def restore(self) -> None:
         self.write("".join(self.lines.values()))
         unknown = grpc.StatusCode.UNAUTHENTICATED
-        wait_until(lambda: all(self.code(name) is not unknown for name in self.tokens))
+        wait_until(lambda: all(self.code(name) is not unknown for name in self.tokens), seconds=20)
 
     def code(self, name: str) -> grpc.StatusCode:
         """How the server answers a call that needs `infer`."""
@@ -81,14 +81,6 @@ def code_of(target: str, *metadata: tuple[str, str | bytes], rows: int = 1) -> g
         )
         code: grpc.StatusCode = call.code()
         return code
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """The file is looked at four times a second."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +180,7 @@ def test_health_is_open_and_reflection_is_not(guarded: Guarded) -> None:
 def test_a_revoked_token_ends_calls_and_streams_and_leaves_others_alone(guarded: Guarded) -> None:
     def requests() -> Iterator[pb.ModelInferRequest]:
         yield infer_request()
-        wait_until(lambda: guarded.code("sender") is grpc.StatusCode.UNAUTHENTICATED)
+        wait_until(lambda: guarded.code("sender") is grpc.StatusCode.UNAUTHENTICATED, seconds=20)
         yield infer_request()
 
     try:
@@ -218,7 +210,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
         return guarded.log.count("can't be used") > told
 
     try:
-        wait_until(is_told)
+        wait_until(is_told, seconds=20)
         assert guarded.code("ward") is grpc.StatusCode.OK
     finally:
         guarded.restore()
@@ -227,7 +219,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
 def test_an_empty_file_lets_nobody_in(guarded: Guarded) -> None:
     try:
         guarded.write("# all are gone\n")
-        wait_until(lambda: guarded.code("ward") is grpc.StatusCode.UNAUTHENTICATED)
+        wait_until(lambda: guarded.code("ward") is grpc.StatusCode.UNAUTHENTICATED, seconds=20)
         assert "nobody is let in" in guarded.log
     finally:
         guarded.restore()

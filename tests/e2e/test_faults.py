@@ -17,8 +17,9 @@ import onnx_models
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.auth import new_token
-from model_folder import OK, Caller, request, wait_until
+from model_folder import OK, Caller, request
 from server_process import REPOSITORY, ServerProcess, command, environment, free_port, running_server
+from waiting import wait_until
 
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

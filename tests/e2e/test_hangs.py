@@ -14,8 +14,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 import onnx_models
 from e2e.hanging_server import HANGS
 from medserve_proto.inference import grpc_service_pb2 as pb
-from model_folder import EXPLICIT, OK, PATIENCE, POLL, Caller, ModelFolder, request, wait_until
+from model_folder import EXPLICIT, OK, POLL, Caller, ModelFolder, request
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE, wait_until
 
 FOREVER = 1e12  # rounds
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -18,8 +18,9 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import model_catalog_pb2
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
-from model_folder import EXPLICIT, NOT_FOUND, OK, POLL, Live, Load, ModelFolder, wait_until
+from model_folder import EXPLICIT, NOT_FOUND, OK, POLL, Live, Load, ModelFolder
 from server_process import REPOSITORY, command, environment
+from waiting import wait_until
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["new-versions", "in-place"])

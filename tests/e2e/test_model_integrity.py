@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from onnx import TensorProto
 
 import onnx_models
-from model_folder import OK, POLL, Live, Load, ModelFolder, wait_until
+from model_folder import OK, POLL, Live, Load, ModelFolder
 from server_process import REPOSITORY
+from waiting import wait_until
 
 
 def manifest_with(change: Callable[[dict[str, Any]], object]) -> bytes:

@@ -1,8 +1,7 @@
 """TLS and mutual TLS with real certificates, replaced while the server runs."""
 
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import onnx_models
 from certificates import Authority, Pair
 from medserve_client import Client, Tls, UnavailableError
 from server_process import ServerProcess, refusal, running_server
+from waiting import wait_until
 
 HOSPITAL, OTHER = Authority("hospital"), Authority("other")
 
@@ -35,7 +35,7 @@ class Secured:
     def serve(self, pair: Pair) -> None:
         """Replaces the server's certificate, and waits until it is in force."""
         self.write(pair)
-        wait_until(lambda: self.served() == pair.certificate)
+        wait_until(lambda: self.served() == pair.certificate, seconds=20)
 
     def served(self) -> bytes:
         host, port = self.server.target.rsplit(":", 1)
@@ -50,14 +50,6 @@ class Secured:
             tls = Tls(self.folder / "ca.pem", self.folder / "own.pem", self.folder / "own.key")
         with Client(self.server.target, tls=tls, timeout=20) as client:
             return client.health().name
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Files are looked at four times a second, when a connection comes."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +128,7 @@ def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -
         assert tls.served() == first.certificate  # the connection that has it look
         return tls.log.count("can't be used") == told + 1
 
-    wait_until(is_told)
+    wait_until(is_told, seconds=20)
     assert tls.health() == "SERVING"
     tls.serve(second)  # with its key, it is taken
 
@@ -165,10 +157,10 @@ def test_replacing_the_authority_shuts_out_its_clients(mutual: Secured) -> None:
         except UnavailableError:
             return False
 
-    wait_until(lambda: is_in(OTHER))
+    wait_until(lambda: is_in(OTHER), seconds=20)
     assert not is_in(HOSPITAL)
     clients.write_bytes(HOSPITAL.pem)
-    wait_until(lambda: is_in(HOSPITAL))
+    wait_until(lambda: is_in(HOSPITAL), seconds=20)
 
 
 def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:

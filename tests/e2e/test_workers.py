@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from medserve_client import ClassificationResponse, Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import REPOSITORY, ServerProcess, command, environment, running_server
+from waiting import wait_until
 
 # The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
 CONNECTIONS = 32
@@ -47,10 +47,7 @@ def total(server: ServerProcess, family: str) -> float:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(true, seconds=120)
 
 
 def is_alive(pid: int) -> bool:

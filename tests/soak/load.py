@@ -15,8 +15,9 @@ import numpy as np
 import onnxruntime as ort
 from grpc import aio
 
-from medserve_client import AsyncClient, FeatureValue, InvalidArgumentError
+from medserve_client import AsyncClient, InvalidArgumentError
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from patient import PATIENT
 from server_process import REPOSITORY
 from traffic import Lost, Mixed, Operation, Outcomes, perform
 
@@ -25,16 +26,6 @@ if TYPE_CHECKING:  # for the type checker alone
 
 PATIENCE = 60.0
 """Seconds after which a call without a deadline counts as lost."""
-PATIENT: dict[str, FeatureValue] = {
-    "age": 55,
-    "menopause": "post",
-    "tumor_size": 22,
-    "grade": "II",
-    "positive_nodes": 3,
-    "progesterone_receptor": 120,
-    "estrogen_receptor": 80,
-    "hormone_therapy": "yes",
-}
 TOLERANCE = 1e-5
 
 

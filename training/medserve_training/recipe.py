@@ -1,6 +1,5 @@
 """Recipes: what to train, on what, how, and what the manifest says about it."""
 
-import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from medserve_training.errors import UserError
 from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
-from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml
+from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, toml_value
 from medserve_training.training_settings import Augmentation, Training
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -226,7 +225,4 @@ def _override(values: dict[str, object], override: str) -> None:
         if not isinstance(inner, dict):
             raise UserError(f"--set {override}: {name!r} is not a table of the recipe")
         table = inner
-    try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = text
+    table[last] = toml_value(text)

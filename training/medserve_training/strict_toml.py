@@ -35,6 +35,15 @@ def parse_toml(text: str, source: str) -> dict[str, object]:
         raise UserError(f"{source} is not a TOML file: {error}") from error
 
 
+def toml_value(text: str) -> object:
+    """A value in TOML; a text that is none stands for itself, so that quotes may be left out."""
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
 def build(cls: type[T], values: Mapping[str, object], source: str) -> T:
     """Builds a dataclass tree from the tables of a TOML file.
 

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from medserve_training.fit_images import train_images
 from medserve_training.image_data import load_images
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
+from medserve_training.strict_toml import toml_value
 from medserve_training.train_risk import train_survival
 
 try:
@@ -74,17 +74,9 @@ def parse_space(texts: Sequence[str]) -> dict[str, Range | Choices]:
 
 
 def _value(text: str) -> Choice:
-    value = _toml(text)
+    value = toml_value(text.strip())
     if not isinstance(value, (str, int, float, bool)):
         raise UserError(f"--vary: {text} is neither a number nor text nor true or false")
-    return value
-
-
-def _toml(text: str) -> object:
-    try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
     return value
 
 
@@ -190,5 +182,5 @@ def _with_keys(search: Search, best: Mapping[str, object]) -> str:
         table: Any = document
         for name in tables:
             table = table.setdefault(name, tomlkit.table())
-        table[last] = _toml(text)
+        table[last] = toml_value(text.strip())
     return tomlkit.dumps(document)

@@ -115,6 +115,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         Raises:
             InvalidInput: a name is too long.
             NotFound: there is none.
+            Unavailable: the server is starting, and it is not there yet.
         """
         if trail is not None:
             trail.asked(getattr(request, self.id_field))

@@ -15,7 +15,6 @@ from medserve_client import (
     AsyncClient,
     ClassificationResponse,
     Client,
-    FeatureValue,
     HealthStatus,
     ImageWarningKind,
     InvalidArgumentError,
@@ -23,18 +22,8 @@ from medserve_client import (
     PatientWarningKind,
     RiskResponse,
 )
+from patient import PATIENT
 from server_process import ServerProcess
-
-PATIENT: dict[str, FeatureValue] = {
-    "age": 55,
-    "menopause": "post",
-    "tumor_size": 22,
-    "grade": "II",
-    "positive_nodes": 3,
-    "progesterone_receptor": 120,
-    "estrogen_receptor": 80,
-    "hormone_therapy": "yes",
-}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from medserve_server.errors import ModelLoadError
 from medserve_server.integrity import read_model
 from medserve_server.manifest import read_manifest
 from medserve_server.session import Session
+from server_process import REPOSITORY
 
 
 def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
@@ -96,3 +97,10 @@ def test_a_risk_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, 
     with pytest.raises(ModelLoadError) as caught:
         read(tmp_path, manifest)
     assert text in str(caught.value)
+
+
+def test_the_order_of_a_graphs_outputs_means_nothing() -> None:
+    path = REPOSITORY / "models/chest-xray/1/model.onnx"
+    session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())
+    assert len(session.outputs) > 1
+    assert read_manifest(path, session.metadata, session.inputs, session.outputs[::-1]) is not None

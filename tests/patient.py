@@ -1,0 +1,14 @@
+"""A patient without oddities, as a program gives one to the client."""
+
+from medserve_client import FeatureValue
+
+PATIENT: dict[str, FeatureValue] = {
+    "age": 55,
+    "menopause": "post",
+    "tumor_size": 22,
+    "grade": "II",
+    "positive_nodes": 3,
+    "progesterone_receptor": 120,
+    "estrogen_receptor": 80,
+    "hormone_therapy": "yes",
+}
