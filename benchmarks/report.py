@@ -14,8 +14,8 @@ comes from one process on the same cores, so that throughput is what server and 
 time is its own, and noise disturbs it least."""
 QUICK = "**This was a quick run: it shows that everything works, and little more.**"
 PROFILE = """Where that time goes (`python -m benchmarks.profile`, with the totals of its own run): before, in a plain
-grpc.aio handler around the same model, and after. It was drawn while the machine did other work too, at a raised
-priority, by a version that did not count its samples yet: the totals are too high, and the split of Python is rough.
+grpc.aio handler around the same model, and after. In the native server half of what is left is ONNX Runtime itself;
+the other half is a twentieth each of many things, the largest of them being waking threads in the kernel.
 
 ![Profile](profile.png)"""
 OPENVINO = """ResNet-18 on `openvino` over `cpu` (to reach: 3): not measured here, on an AMD processor. The plugin

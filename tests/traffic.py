@@ -56,7 +56,7 @@ class Operation:
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
         if self.timeout is not None:
-            codes.add(grpc.StatusCode.DEADLINE_EXCEEDED)
+            codes |= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
         if self.may_be_gone:
             codes.add(grpc.StatusCode.NOT_FOUND)
         return codes
@@ -144,6 +144,15 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
         question.check(await call)
 
 
+def _expected_refusal(operation: Operation, message: str) -> grpc.StatusCode | None:
+    """The status that the error of an answer stands for, where the operation has to expect it."""
+    if operation.may_be_gone and message.startswith("model_version: "):
+        return grpc.StatusCode.NOT_FOUND
+    if operation.timeout is not None and " and the deadline leaves " in message:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return None
+
+
 async def _stream(stub: "Stub", operation: Operation, asked: list[Question], outcomes: Outcomes) -> None:
     def requests() -> Iterator[pb.ModelInferRequest]:
         return (question.request() for question in asked)
@@ -157,9 +166,8 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
             question = asked[answered]
             answered += 1
             failed = bool(response.error_message)
-            gone = operation.may_be_gone and response.error_message.startswith("model_version: ")
-            if gone:
-                outcomes[grpc.StatusCode.NOT_FOUND] += 1
+            if refusal := _expected_refusal(operation, response.error_message):
+                outcomes[refusal] += 1
                 continue
             outcomes[grpc.StatusCode.INTERNAL if failed else grpc.StatusCode.OK] += 1
             if failed != question.bad:

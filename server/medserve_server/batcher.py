@@ -1,12 +1,14 @@
 """Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
 
 import logging
+import math
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ EXPIRED = "the deadline passed while the request waited"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
 HANGS = "this model hangs; another server may answer"
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
+LATEST_RUN = 0.2  # weight of the latest run in the usual length of one
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +111,7 @@ class Batcher:
         self._rows = 0  # of all that waits
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
+        self._usual = 0.0  # seconds of a run, the latest ones weighing most
         self._under_way: dict[int, tuple[float, list[Work]]] = {}  # begin of the run and batch, by the batch's id
         self.closed = False
         self.suspended = False
@@ -127,28 +131,50 @@ class Batcher:
     def submit(self, work: Work) -> None:
         """Queues work behind all of the same or a higher priority.
 
-        Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest.
-
         Raises:
-            Overloaded: the queue is full.
-            Unavailable: the model hangs.
+            Overloaded: as `check`.
+            Unavailable: as `check`.
         """
         with self._arrived:
             if self.closed:
                 return  # no request is left that could wait for it
-            if self.suspended:
-                raise Unavailable(HANGS)
-            room = self._max_pending if work.priority <= DEFAULT_PRIORITY else self._max_pending // 2
-            if len(self._queue) >= max(room, 1):
-                raise Overloaded(f"{len(self._queue)} requests are waiting for this model already; try again later")
-            if self._queue and self._queue[-1].priority > work.priority:
-                position = next(i for i, other in enumerate(self._queue) if other.priority > work.priority)
-                self._queue.insert(position, work)
-            else:
-                self._queue.append(work)
+            self._queue.insert(self.check(work.rows, work.priority, work.deadline), work)
             self._rows += work.rows
             if self._max_delay:
                 self._arrived.notify()
+
+    def check(self, rows: int, priority: int, deadline: float | None) -> int:
+        """Says at which position of the queue work would wait.
+
+        Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest. Work that
+        would most likely come too late is refused: it would only make all that comes behind it late as well.
+
+        Raises:
+            Overloaded: the queue is full, or too long for the deadline.
+            Unavailable: the model hangs.
+        """
+        with self._arrived:
+            if self.suspended:
+                raise Unavailable(HANGS)
+            position = len(self._queue)
+            room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
+            if position >= max(room, 1):
+                raise Overloaded(f"{position} requests are waiting for this model already; try again later")
+            ahead = self._rows
+            if position and self._queue[-1].priority > priority:
+                position = next(i for i, other in enumerate(self._queue) if other.priority > priority)
+                ahead = sum(other.rows for other in islice(self._queue, position))
+            if position and deadline is not None:
+                self._check_deadline(position + 1, ahead + rows, deadline - time.monotonic())
+            return position
+
+    def _check_deadline(self, requests: int, rows: int, left: float) -> None:
+        """Raises Overloaded where running so much may take more than half of the seconds that are left."""
+        runs = min(requests, math.ceil(rows / self._max_rows)) if self._max_rows else requests
+        wait = runs * self._usual / self._runs
+        if 0 < left < 2 * wait:
+            text = f"what waits for this model takes about {wait:.2g} s, and the deadline leaves {left:.2g} s"
+            raise Overloaded(f"{text}; try again later", limit="deadline")
 
     def suspend(self, latest: float) -> None:
         """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
@@ -249,6 +275,7 @@ class Batcher:
         took = time.monotonic() - started
         if self._under_way.pop(id(batch), None) is None:
             return
+        self._usual += (took - self._usual) * (LATEST_RUN if self._usual else 1.0)
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
         _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))

@@ -87,8 +87,27 @@ def decode(
     if violations:
         raise InvalidInput(violations)
     rows = _rows(arrays, max_rows) if batched else 1
-    priority, timeout = _scheduling(request) if request.parameters else (DEFAULT_PRIORITY, None)
+    priority, timeout = scheduling(request)
     return InferRequest(arrays, tuple(wanted) or None, rows, raw, priority, timeout)
+
+
+def scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
+    """Reads the parameters `priority` (0: the default) and `timeout` (microseconds; 0: none).
+
+    Raises:
+        InvalidInput: one of them is no whole number from 0.
+    """
+    if not request.parameters:
+        return DEFAULT_PRIORITY, None
+    numbers = {}
+    for name in ("priority", "timeout"):
+        parameter = request.parameters[name] if name in request.parameters else pb.InferParameter(int64_param=0)
+        kind = parameter.WhichOneof("parameter_choice")
+        number = getattr(parameter, kind) if kind in {"int64_param", "uint64_param"} else -1
+        if number < 0:
+            raise InvalidInput.of(f"parameters[{name}]", "is no whole number from 0; send int64_param or uint64_param")
+        numbers[name] = number
+    return numbers["priority"] or DEFAULT_PRIORITY, numbers["timeout"] / 1e6 or None
 
 
 def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInferResponse, *, raw: bool) -> None:
@@ -119,19 +138,6 @@ class _WrongTensor(Exception):
         self.part = part
         self.description = description
         self.field = field
-
-
-def _scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
-    """Reads the parameters `priority` (0: the default) and `timeout` (microseconds; 0: none)."""
-    numbers = {}
-    for name in ("priority", "timeout"):
-        parameter = request.parameters[name] if name in request.parameters else pb.InferParameter(int64_param=0)
-        kind = parameter.WhichOneof("parameter_choice")
-        number = getattr(parameter, kind) if kind in {"int64_param", "uint64_param"} else -1
-        if number < 0:
-            raise InvalidInput.of(f"parameters[{name}]", "is no whole number from 0; send int64_param or uint64_param")
-        numbers[name] = number
-    return numbers["priority"] or DEFAULT_PRIORITY, numbers["timeout"] / 1e6 or None
 
 
 def _refuse_extensions(request: pb.ModelInferRequest, tensors: Sequence[Tensor]) -> None:

@@ -13,6 +13,7 @@ Limit = Literal[
     "client_calls",
     "client_rate",
     "queue",
+    "deadline",
     "message_size",
     "name_length",
     "rows",

@@ -93,6 +93,15 @@ class Model:
         for _ in range(self.runs - 1):  # beside the thread that the caller sees to
             self._threads.submit(self.run_waiting)
 
+    def check(self, priority: int, deadline: float | None) -> None:
+        """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
+
+        Raises:
+            Overloaded: the queue is full, or too long for the deadline.
+            Unavailable: the model hangs.
+        """
+        self._batcher.check(1, priority, deadline)
+
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless other threads are doing that."""
         self._batcher.run_waiting()

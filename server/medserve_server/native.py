@@ -192,6 +192,7 @@ class NativeFront:
             model, timer = api.begin(request, call.trail)
             if not self._keep(call, timer):
                 return None
+            model.check(api.priority(request), deadline)
             if api.is_slow(request):
                 self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None

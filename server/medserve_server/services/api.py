@@ -109,6 +109,11 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         del request
         return False
 
+    def priority(self, request: Request) -> int:
+        """Of a request that is not read yet; lower ones go first."""
+        del request
+        return DEFAULT_PRIORITY
+
     def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
 
@@ -163,6 +168,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         model, timer = self.begin(request, trail)
         with timer:
             loop = asyncio.get_running_loop()
+            model.check(self.priority(request), deadline)
             if self.is_slow(request):
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:

@@ -209,6 +209,59 @@ def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
     assert list(caller.outcomes) == [2, 3, 0, 1]
 
 
+def slow_batcher(seconds: float) -> Batcher:
+    """One whose runs, of up to two rows, have been taking that long."""
+
+    def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
+        time.sleep(seconds)
+        return dict.fromkeys(outputs, np.asarray(inputs["x"]))
+
+    batcher = Batcher(run, max_rows=2, max_pending=100, observe=lambda *_: None)
+    caller = Caller(batcher)
+    caller.submit(0, rows(0))
+    caller.finish()
+    return batcher
+
+
+def test_work_that_would_come_too_late_is_refused_at_once() -> None:
+    caller = Caller(slow_batcher(0.1))
+    for value in range(8):  # four runs, 0.4 s
+        caller.submit(value, rows(value), deadline=time.monotonic() + 60)
+    with pytest.raises(Overloaded, match=r"takes about [\d.]+ s, and the deadline leaves 0\.\d+ s") as refused:
+        caller.submit(9, rows(9), deadline=time.monotonic() + 0.7)
+    assert refused.value.limit == "deadline"
+    caller.submit(9, rows(9), deadline=time.monotonic() + 10)
+    caller.submit(10, rows(10))  # no deadline: it has time
+    caller.finish()
+    assert len(caller.outcomes) == 10
+
+
+def test_what_goes_before_the_others_does_not_wait_for_them() -> None:
+    caller = Caller(slow_batcher(0.1))
+    for value in range(8):
+        caller.submit(value, rows(value), priority=3)
+    caller.submit(8, rows(8), deadline=time.monotonic() + 0.7)
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        caller.submit(9, rows(9), deadline=time.monotonic() + 0.7, priority=3)
+    caller.finish()
+    assert next(iter(caller.outcomes)) == 8
+
+
+def test_an_empty_queue_takes_work_however_short_its_deadline() -> None:
+    caller = Caller(slow_batcher(0.5))
+    caller.submit(1, rows(1), deadline=time.monotonic() + 0.9)
+    caller.finish()
+    assert isinstance(caller.outcomes[1][0], dict)
+
+
+def test_a_large_request_counts_as_the_one_run_that_it_is() -> None:
+    caller = Caller(slow_batcher(0.1))
+    caller.submit(0, rows(*range(50)))
+    caller.submit(1, rows(1), deadline=time.monotonic() + 3)
+    caller.finish()
+    assert len(caller.outcomes) == 2
+
+
 def test_a_model_that_loses_rows_fails_the_request() -> None:
     def shortened(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         return {name: np.asarray(inputs["x"])[:-1] for name in outputs}

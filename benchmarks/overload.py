@@ -1,0 +1,147 @@
+"""More calls than the server can answer, for a minute: `python -m benchmarks.overload`. Prints a table.
+
+The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first. Then come 3 and 5 times as
+many calls, at random times, whatever becomes of them, each with a second to be answered in. Meanwhile another caller
+asks once every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back.
+Server and load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import grpc
+
+from benchmarks import requests
+from benchmarks.processes import running
+from benchmarks.servers import ROOT, Server, medserve_servers
+from benchmarks.trials import LOGS, answers, free_port
+from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
+
+IN_FLIGHT = 64
+WARMUP = 2.0
+TIMEOUT = 1.0
+AFTERWARDS = 3.0
+"""Seconds for which the other caller goes on."""
+HEADER = """\
+| server | pictures | flood | offered, 1/s | answered, 1/s | of the most | p50, ms | p99, ms | refused | late | back |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call of the other caller."""
+
+    at: float
+    took: float
+    answered: bool
+
+
+class Caller:
+    """Asks every tenth of a second, in a thread of its own, until told to stop."""
+
+    def __init__(self, target: str, payload: bytes) -> None:
+        self.asked: list[Asked] = []
+        self._target = target
+        self._payload = payload
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with grpc.insecure_channel(self._target) as channel:
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(requests.UNARY)
+            while not self._stop.wait(0.1):
+                began = time.monotonic()
+                try:
+                    call(self._payload, timeout=TIMEOUT)
+                    answered = True
+                except grpc.RpcError:
+                    answered = False
+                self.asked.append(Asked(began, time.monotonic() - began, answered))
+
+
+def recovery(asked: Sequence[Asked], flood_ended: float, usual: float) -> float:
+    """Seconds from the flood's end to the end of the first call that was answered about as fast as usual."""
+    for call in asked:
+        if call.at + call.took >= flood_ended and call.answered and call.took <= 3 * usual:
+            return max(0.0, call.at + call.took - flood_ended)
+    return float("inf")
+
+
+def flood(target: str, payloads: Sequence[bytes], rate: float, seconds: float) -> tuple[LoadResult, float]:
+    """Sends calls at this rate, and says what came of them and when, on the clock of `time.monotonic`, they ended."""
+    ended = 0.0
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal ended
+        if progress.elapsed <= WARMUP + seconds:
+            ended = time.monotonic()
+
+    plan = LoadPlan(
+        target, requests.UNARY, payloads, rate=rate, duration=seconds, warmup=WARMUP, timeout=TIMEOUT, connections=16
+    )
+    return run(plan, on_progress), ended
+
+
+def measure(server: Server, rows: int, seconds: float, multiples: Sequence[int]) -> None:
+    """Prints a row for each flood of requests with that many pictures."""
+    cores = sorted(os.sched_getaffinity(0))
+    ours, its = cores[: len(cores) // 2], cores[len(cores) // 2 :]
+    port = free_port()
+    target = f"127.0.0.1:{port}"
+    command, environment = server.start_with(port)
+    command = ["taskset", "--cpu-list", ",".join(map(str, its)), *command]
+    payloads = [requests.encode(images, "grpc") for images in requests.pictures(rows)]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    os.sched_setaffinity(0, ours)
+    with running(command, environment, LOGS / "overload.log", lambda: answers(server, port), 30):
+        most = run(
+            LoadPlan(target, requests.UNARY, payloads, concurrency=IN_FLIGHT, duration=10, warmup=WARMUP)
+        ).throughput
+        with Caller(target, payloads[0]) as calm:
+            time.sleep(2)
+        usual = sorted(call.took for call in calm.asked)[len(calm.asked) // 2]
+        for multiple in multiples:
+            with Caller(target, payloads[0]) as caller:
+                result, ended = flood(target, payloads, multiple * most, seconds)
+                time.sleep(AFTERWARDS)
+            late = result.errors["DEADLINE_EXCEEDED"]
+            sys.stdout.write(
+                f"| {server.name} | {rows} | {multiple} x | {result.offered:,.0f} | {result.throughput:,.0f} "
+                f"| {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
+                f"| {1e3 * result.percentile(99):,.0f} | {(result.errors.total() - late) / result.sent:.0%} "
+                f"| {late / result.sent:.0%} | {recovery(caller.asked, ended, usual):.2f} |\n"
+            )
+            sys.stdout.flush()
+    os.sched_setaffinity(0, cores)
+
+
+def main() -> None:
+    """Floods each transport."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each flood")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[1, 4], help="of a request")
+    parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="of the most that it can answer")
+    arguments = parser.parse_args()
+    sys.stdout.write(HEADER)
+    for server in medserve_servers(ROOT / "models"):
+        for rows in arguments.pictures:
+            measure(server, rows, arguments.seconds, arguments.multiples)
+
+
+if __name__ == "__main__":
+    main()
