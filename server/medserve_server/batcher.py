@@ -132,8 +132,7 @@ class Batcher:
         """Queues work behind all of the same or a higher priority.
 
         Raises:
-            Overloaded: as `check`.
-            Unavailable: as `check`.
+            ServingError: as `check`.
         """
         with self._arrived:
             if self.closed:
@@ -151,8 +150,12 @@ class Batcher:
 
         Raises:
             Overloaded: the queue is full, or too long for the deadline.
+            DeadlineExceeded: it has passed already.
             Unavailable: the model hangs.
         """
+        left = math.inf if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded(EXPIRED)
         with self._arrived:
             if self.suspended:
                 raise Unavailable(HANGS)
@@ -164,15 +167,15 @@ class Batcher:
             if position and self._queue[-1].priority > priority:
                 position = next(i for i, other in enumerate(self._queue) if other.priority > priority)
                 ahead = sum(other.rows for other in islice(self._queue, position))
-            if position and deadline is not None:
-                self._check_deadline(position + 1, ahead + rows, deadline - time.monotonic())
+            if position:
+                self._check_deadline(position + 1, ahead + rows, left)
             return position
 
     def _check_deadline(self, requests: int, rows: int, left: float) -> None:
         """Raises Overloaded where running so much may take more than half of the seconds that are left."""
         runs = min(requests, math.ceil(rows / self._max_rows)) if self._max_rows else requests
         wait = runs * self._usual / self._runs
-        if 0 < left < 2 * wait:
+        if left < 2 * wait:
             text = f"what waits for this model takes about {wait:.2g} s, and the deadline leaves {left:.2g} s"
             raise Overloaded(f"{text}; try again later", limit="deadline")
 

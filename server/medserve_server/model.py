@@ -97,8 +97,7 @@ class Model:
         """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
 
         Raises:
-            Overloaded: the queue is full, or too long for the deadline.
-            Unavailable: the model hangs.
+            ServingError: as `Batcher.check`.
         """
         self._batcher.check(1, priority, deadline)
 
