@@ -140,7 +140,7 @@ def _bound(results: Results) -> Iterator[str]:
     triton = min((figure.median for figure in theirs if figure), default=None)
     if triton is not None:
         alone = results.least_cpu(32)
-        yield f"Of Triton's {triton:.0f} µs a picture, ONNX Runtime needs at least {alone:.0f}: to be twice as fast would"
+        yield f"Of Triton's {triton:.0f} µs a picture, ONNX Runtime needs at least {alone:.0f}: twice as fast would"
         yield f"leave {triton / 2 - alone:.0f} µs for everything else, HTTP/2 and the kernel included."
         yield ""
 
