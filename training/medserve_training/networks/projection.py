@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from medserve_training.network_settings import ProjectionRiskCnn
 
-# Intervals after which a fading effect is 1/e of what it was.
-_FADING = 4
+# Intervals after which a fading effect is 1/e of what it was: 2 rather than 4 brought the calibration slope at 1 year
+# from 1.11 to 1.08 in cross-validation and changed nothing else.
+_FADING = 2
 
 
 class ProjectionCnn(nn.Module):
