@@ -89,8 +89,12 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
     caller = Caller(make(Doubling(), max_rows))
     withdrawn = set()
     for number, (values, fate, run) in enumerate(requests):
-        deadline = time.monotonic() - 1 if fate == "expired" else None
-        work = caller.submit(number, rows(*values), deadline=deadline)
+        if fate == "expired":
+            with pytest.raises(DeadlineExceeded):
+                caller.submit(number, rows(*values), deadline=time.monotonic() - 1)
+            withdrawn.add(number)
+            continue
+        work = caller.submit(number, rows(*values))
         if fate == "cancelled":
             work.cancelled = True
             withdrawn.add(number)
@@ -100,15 +104,24 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
     assert set(caller.outcomes) == set(range(len(requests))) - withdrawn
     for receipt, outcomes in caller.outcomes.items():
         (outcome,) = outcomes
-        values, fate, _ = requests[int(str(receipt))]
-        if fate == "expired":
-            assert isinstance(outcome, DeadlineExceeded)
-        elif -1 in values:
+        values, _, _ = requests[int(str(receipt))]
+        if -1 in values:
             assert isinstance(outcome, InferenceFailed)
         else:
             assert isinstance(outcome, dict)
             np.testing.assert_array_equal(outcome["y"].ravel(), np.array(values) * 2)
     assert len(caller.batcher) == 0
+
+
+def test_what_expires_while_it_waits_is_not_run() -> None:
+    model = Doubling()
+    caller = Caller(make(model))
+    caller.submit("kept", rows(1))
+    caller.submit("late", rows(2, 3), deadline=time.monotonic() + 0.05)
+    time.sleep(0.06)
+    caller.finish()
+    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    assert model.batches == [1]
 
 
 def test_waiting_requests_are_joined_up_to_the_limit() -> None:
