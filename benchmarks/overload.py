@@ -7,7 +7,9 @@ Server and load get half of the cores each, so that a larger load takes nothing 
 """
 
 import argparse
+import math
 import os
+import statistics
 import sys
 import threading
 import time
@@ -35,19 +37,18 @@ HEADER = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One call of the other caller."""
+class Answered:
+    """One call of the other caller: when its answer came, and how long it took."""
 
     at: float
     took: float
-    answered: bool
 
 
 class Caller:
-    """Asks every tenth of a second, in a thread of its own, until told to stop."""
+    """Asks every tenth of a second, in a thread of its own, until told to stop, and notes what is answered."""
 
     def __init__(self, target: str, payload: bytes) -> None:
-        self.asked: list[Asked] = []
+        self.answered: list[Answered] = []
         self._target = target
         self._payload = payload
         self._stop = threading.Event()
@@ -68,18 +69,16 @@ class Caller:
                 began = time.monotonic()
                 try:
                     call(self._payload, timeout=TIMEOUT)
-                    answered = True
-                except grpc.RpcError:
-                    answered = False
-                self.asked.append(Asked(began, time.monotonic() - began, answered))
+                except grpc.RpcError:  # refused or late, as most are in a flood
+                    continue
+                now = time.monotonic()
+                self.answered.append(Answered(now, now - began))
 
 
-def recovery(asked: Sequence[Asked], flood_ended: float, usual: float) -> float:
-    """Seconds from the flood's end to the end of the first call that was answered about as fast as usual."""
-    for call in asked:
-        if call.at + call.took >= flood_ended and call.answered and call.took <= 3 * usual:
-            return max(0.0, call.at + call.took - flood_ended)
-    return float("inf")
+def recovery(answered: Sequence[Answered], flood_ended: float, usual: float) -> float:
+    """Seconds from the flood's end to the first answer that came about as fast as usual."""
+    fast = (call.at for call in answered if call.at >= flood_ended and call.took <= 3 * usual)
+    return next(fast, math.inf) - flood_ended
 
 
 def flood(target: str, payloads: Sequence[bytes], rate: float, seconds: float) -> tuple[LoadResult, float]:
@@ -114,7 +113,7 @@ def measure(server: Server, rows: int, seconds: float, multiples: Sequence[int])
         ).throughput
         with Caller(target, payloads[0]) as calm:
             time.sleep(2)
-        usual = sorted(call.took for call in calm.asked)[len(calm.asked) // 2]
+        usual = statistics.median(call.took for call in calm.answered)
         for multiple in multiples:
             with Caller(target, payloads[0]) as caller:
                 result, ended = flood(target, payloads, multiple * most, seconds)
@@ -124,7 +123,7 @@ def measure(server: Server, rows: int, seconds: float, multiples: Sequence[int])
                 f"| {server.name} | {rows} | {multiple} x | {result.offered:,.0f} | {result.throughput:,.0f} "
                 f"| {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
                 f"| {1e3 * result.percentile(99):,.0f} | {(result.errors.total() - late) / result.sent:.0%} "
-                f"| {late / result.sent:.0%} | {recovery(caller.asked, ended, usual):.2f} |\n"
+                f"| {late / result.sent:.0%} | {recovery(caller.answered, ended, usual):.2f} |\n"
             )
             sys.stdout.flush()
     os.sched_setaffinity(0, cores)

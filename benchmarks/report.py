@@ -14,8 +14,8 @@ comes from one process on the same cores, so that throughput is what server and 
 time is its own, and noise disturbs it least."""
 QUICK = "**This was a quick run: it shows that everything works, and little more.**"
 PROFILE = """Where that time goes (`python -m benchmarks.profile`, with the totals of its own run): before, in a plain
-grpc.aio handler around the same model, and after. In the native server nearly half of what is left is ONNX Runtime
-itself. The rest is eight parts of 5 to 14 µs each, the largest of them the kernel's work for sockets and threads.
+grpc.aio handler around the same model, and after. What is not ONNX Runtime itself is, in the native server, many small
+parts.
 
 ![Profile](profile.png)"""
 STREAMS = """Streams of the native server pass through the grpcio server behind it: pygrpc-native has none of its own.

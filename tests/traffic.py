@@ -56,7 +56,7 @@ class Operation:
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
         if self.timeout is not None:
-            codes |= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            codes.add(grpc.StatusCode.DEADLINE_EXCEEDED)
         if self.may_be_gone:
             codes.add(grpc.StatusCode.NOT_FOUND)
         return codes
@@ -138,14 +138,16 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
         asyncio.get_running_loop().call_later(operation.cancel_after, call.cancel)
     code = await call.code()
     outcomes[code] += 1
-    if code not in operation.may_end_as and not (question.bad and code is grpc.StatusCode.INTERNAL):
-        raise Lost(f"request {question.number} ended as {code.name}: {await call.details()}")
+    details = await call.details() or ""
+    expected = code in operation.may_end_as or code is _expected_refusal(operation, details)
+    if not expected and not (question.bad and code is grpc.StatusCode.INTERNAL):
+        raise Lost(f"request {question.number} ended as {code.name}: {details}")
     if code is grpc.StatusCode.OK:
         question.check(await call)
 
 
 def _expected_refusal(operation: Operation, message: str) -> grpc.StatusCode | None:
-    """The status that the error of an answer stands for, where the operation has to expect it."""
+    """The status that an error with this message has, where the operation has to expect it."""
     if operation.may_be_gone and message.startswith("model_version: "):
         return grpc.StatusCode.NOT_FOUND
     if operation.timeout is not None and " and the deadline leaves " in message:

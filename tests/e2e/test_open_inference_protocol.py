@@ -170,7 +170,7 @@ def test_an_expired_request_is_not_computed(zoo: ServerProcess, stub: GRPCInfere
     while zoo.sample('medserve_inflight_requests{model="slow"') == 0:
         assert not long.done(), "the others have to queue behind it"
     late = [stub.ModelInfer.future(request, timeout=0.01) for _ in range(3)]
-    # The first waits in vain; another behind it may be told so at once.
+    # Those that the server sees in time are told at once that the parts of the long one come first.
     assert {call.code() for call in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert long.code() is grpc.StatusCode.OK
     stub.ModelInfer(request)
