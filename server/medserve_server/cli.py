@@ -15,6 +15,7 @@ from medserve_server.auth import INFER, METADATA, new_token
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
+from medserve_server.heap import share_heaps
 from medserve_server.lifecycle import Server
 from medserve_server.logs import set_up_logs
 from medserve_server.workers import Row, Supervisor
@@ -66,7 +67,8 @@ async def _serve(settings: Settings) -> None:
 
 
 def _prepare(settings: Settings) -> None:
-    """Sets up logging and warnings."""
+    """Sets up what belongs to the whole process: its heaps, logging and warnings."""
+    share_heaps()
     set_up_logs(settings)
     # They warn of sloppy metadata in pictures that they read all the same: anyone could fill the log with that, and
     # pydicom quotes it.
