@@ -1,12 +1,14 @@
 """More calls than the server can answer, for a minute: `python -m benchmarks.overload`. Prints a table.
 
-The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first. Then come 3 and 5 times as
-many calls, at random times, whatever becomes of them, each with a second to be answered in. Meanwhile another caller
-asks once every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back.
-Server and load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
+The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first: of tensors of some pictures,
+and of one picture as a PNG file, which the server has to decode. Then come 3 and 5 times as many, at random times,
+whatever becomes of them, each with a second to be answered in. Meanwhile another caller asks once every tenth of a
+second, and goes on doing so when the flood is over: it tells how soon the server is back. Server and load get half of
+the cores each, so that a larger load takes nothing from the server but by what it sends.
 """
 
 import argparse
+import io
 import math
 import os
 import statistics
@@ -18,12 +20,15 @@ from dataclasses import dataclass
 from typing import Self
 
 import grpc
+import numpy as np
+from PIL import Image
 
 from benchmarks import requests
 from benchmarks.processes import running
 from benchmarks.servers import ROOT, Server, medserve_servers
 from benchmarks.trials import LOGS, answers, free_port
 from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
+from medserve_proto.v1 import image_classification_pb2 as classification
 
 IN_FLIGHT = 64
 WARMUP = 2.0
@@ -31,9 +36,40 @@ TIMEOUT = 1.0
 AFTERWARDS = 3.0
 """Seconds for which the other caller goes on."""
 HEADER = """\
-| server | pictures | flood | offered, 1/s | answered, 1/s | of the most | p50, ms | p99, ms | refused | late | back |
+| server | request | flood | offered, 1/s | answered, 1/s | of the most | p50, ms | p99, ms | refused | late | back |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a flood consists of."""
+
+    name: str
+    method: str
+    payloads: Sequence[bytes]
+
+
+def tensors(rows: int) -> Kind:
+    """Requests with that many pictures of 28 x 28 each."""
+    payloads = [requests.encode(images, "grpc") for images in requests.pictures(rows)]
+    return Kind(f"{rows} of 28 x 28", requests.UNARY, payloads)
+
+
+def files(side: int) -> Kind:
+    """Requests with a PNG file of that many pixels along either side: smooth shapes under noise, as X-rays have it."""
+    generator = np.random.default_rng(0)
+    payloads = []
+    for _ in range(requests.VARIANTS):
+        shapes = Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        noisy = np.asarray(shapes) + generator.normal(0, 3, (side, side))
+        file = io.BytesIO()
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "png")
+        images = [classification.Image(encoded=file.getvalue())]
+        payloads.append(classification.ClassifyRequest(model_name="chest-xray", images=images).SerializeToString())
+    return Kind(f"PNG of {side} x {side}", "/medserve.v1.ImageClassification/Classify", payloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +83,10 @@ class Answered:
 class Caller:
     """Asks every tenth of a second, in a thread of its own, until told to stop, and notes what is answered."""
 
-    def __init__(self, target: str, payload: bytes) -> None:
+    def __init__(self, target: str, kind: Kind) -> None:
         self.answered: list[Answered] = []
         self._target = target
-        self._payload = payload
+        self._kind = kind
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
 
@@ -64,11 +100,11 @@ class Caller:
 
     def _ask(self) -> None:
         with grpc.insecure_channel(self._target) as channel:
-            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(requests.UNARY)
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(self._kind.method)
             while not self._stop.wait(0.1):
                 began = time.monotonic()
                 try:
-                    call(self._payload, timeout=TIMEOUT)
+                    call(self._kind.payloads[0], timeout=TIMEOUT)
                 except grpc.RpcError:  # refused or late, as most are in a flood
                     continue
                 now = time.monotonic()
@@ -81,7 +117,7 @@ def recovery(answered: Sequence[Answered], flood_ended: float, usual: float) -> 
     return next(fast, math.inf) - flood_ended
 
 
-def flood(target: str, payloads: Sequence[bytes], rate: float, seconds: float) -> tuple[LoadResult, float]:
+def flood(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadResult, float]:
     """Sends calls at this rate, and says what came of them and when, on the clock of `time.monotonic`, they ended."""
     ended = 0.0
 
@@ -91,36 +127,42 @@ def flood(target: str, payloads: Sequence[bytes], rate: float, seconds: float) -
             ended = time.monotonic()
 
     plan = LoadPlan(
-        target, requests.UNARY, payloads, rate=rate, duration=seconds, warmup=WARMUP, timeout=TIMEOUT, connections=16
+        target,
+        kind.method,
+        kind.payloads,
+        rate=rate,
+        duration=seconds,
+        warmup=WARMUP,
+        timeout=TIMEOUT,
+        connections=16,
     )
     return run(plan, on_progress), ended
 
 
-def measure(server: Server, rows: int, seconds: float, multiples: Sequence[int]) -> None:
-    """Prints a row for each flood of requests with that many pictures."""
+def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]) -> None:
+    """Prints a row for each flood of such requests."""
     cores = sorted(os.sched_getaffinity(0))
     ours, its = cores[: len(cores) // 2], cores[len(cores) // 2 :]
     port = free_port()
     target = f"127.0.0.1:{port}"
     command, environment = server.start_with(port)
     command = ["taskset", "--cpu-list", ",".join(map(str, its)), *command]
-    payloads = [requests.encode(images, "grpc") for images in requests.pictures(rows)]
     LOGS.mkdir(parents=True, exist_ok=True)
     os.sched_setaffinity(0, ours)
     with running(command, environment, LOGS / "overload.log", lambda: answers(server, port), 30):
         most = run(
-            LoadPlan(target, requests.UNARY, payloads, concurrency=IN_FLIGHT, duration=10, warmup=WARMUP)
+            LoadPlan(target, kind.method, kind.payloads, concurrency=IN_FLIGHT, duration=10, warmup=WARMUP)
         ).throughput
-        with Caller(target, payloads[0]) as calm:
+        with Caller(target, kind) as calm:
             time.sleep(2)
         usual = statistics.median(call.took for call in calm.answered)
         for multiple in multiples:
-            with Caller(target, payloads[0]) as caller:
-                result, ended = flood(target, payloads, multiple * most, seconds)
+            with Caller(target, kind) as caller:
+                result, ended = flood(target, kind, multiple * most, seconds)
                 time.sleep(AFTERWARDS)
             late = result.errors["DEADLINE_EXCEEDED"]
             sys.stdout.write(
-                f"| {server.name} | {rows} | {multiple} x | {result.offered:,.0f} | {result.throughput:,.0f} "
+                f"| {server.name} | {kind.name} | {multiple} x | {result.offered:,.0f} | {result.throughput:,.0f} "
                 f"| {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
                 f"| {1e3 * result.percentile(99):,.0f} | {(result.errors.total() - late) / result.sent:.0%} "
                 f"| {late / result.sent:.0%} | {recovery(caller.answered, ended, usual):.2f} |\n"
@@ -133,13 +175,15 @@ def main() -> None:
     """Floods each transport."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each flood")
-    parser.add_argument("--pictures", type=int, nargs="+", default=[1, 4], help="of a request")
+    parser.add_argument("--tensors", type=int, nargs="*", default=[1, 4], help="pictures of a request")
+    parser.add_argument("--files", type=int, nargs="*", default=[512], help="pixels along a side of a PNG file")
     parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="of the most that it can answer")
     arguments = parser.parse_args()
+    kinds = [tensors(rows) for rows in arguments.tensors] + [files(side) for side in arguments.files]
     sys.stdout.write(HEADER)
     for server in medserve_servers(ROOT / "models"):
-        for rows in arguments.pictures:
-            measure(server, rows, arguments.seconds, arguments.multiples)
+        for kind in kinds:
+            measure(server, kind, arguments.seconds, arguments.multiples)
 
 
 if __name__ == "__main__":

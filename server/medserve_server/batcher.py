@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_server.admission import UsualTime, check_wait
 from medserve_server.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -33,7 +34,6 @@ EXPIRED = "the deadline passed while the request waited"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
 HANGS = "this model hangs; another server may answer"
 DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
-LATEST_RUN = 0.2  # weight of the latest run in the usual length of one
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +111,7 @@ class Batcher:
         self._rows = 0  # of all that waits
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
-        self._usual = 0.0  # seconds of a run, the latest ones weighing most
+        self._usual = UsualTime()  # of a run
         self._under_way: dict[int, tuple[float, list[Work]]] = {}  # begin of the run and batch, by the batch's id
         self.closed = False
         self.suspended = False
@@ -168,16 +168,13 @@ class Batcher:
                 position = next(i for i, other in enumerate(self._queue) if other.priority > priority)
                 ahead = sum(other.rows for other in islice(self._queue, position))
             if position:
-                self._check_deadline(position + 1, ahead + rows, left)
+                check_wait("what waits for this model", self._wait(position + 1, ahead + rows), left)
             return position
 
-    def _check_deadline(self, requests: int, rows: int, left: float) -> None:
-        """Raises Overloaded where running so much may take more than half of the seconds that are left."""
+    def _wait(self, requests: int, rows: int) -> float:
+        """Seconds that running so much is likely to take."""
         runs = min(requests, math.ceil(rows / self._max_rows)) if self._max_rows else requests
-        wait = runs * self._usual / self._runs
-        if left < 2 * wait:
-            text = f"what waits for this model takes about {wait:.2g} s, and the deadline leaves {left:.2g} s"
-            raise Overloaded(f"{text}; try again later", limit="deadline")
+        return runs * self._usual.seconds / self._runs
 
     def suspend(self, latest: float) -> None:
         """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
@@ -278,7 +275,7 @@ class Batcher:
         took = time.monotonic() - started
         if self._under_way.pop(id(batch), None) is None:
             return
-        self._usual += (took - self._usual) * (LATEST_RUN if self._usual else 1.0)
+        self._usual.add(took)
         self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
         _note_run(batch, started)
         _deliver(list(zip(batch, results, strict=True)))

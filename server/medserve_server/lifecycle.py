@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,6 +19,7 @@ from medserve_proto.v1 import (
     patient_risk_pb2_grpc,
 )
 from medserve_server.config import Settings
+from medserve_server.decoders import Decoders
 from medserve_server.health import Health
 from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
@@ -57,7 +57,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
-        self._decoders = ThreadPoolExecutor(settings.cpus, thread_name_prefix="decode")
+        self._decoders = Decoders(settings.cpus)
         self._control = ModelControl(settings, self.models, self.metrics, self._expect_models)
         shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
@@ -108,7 +108,7 @@ class Server:
             by_force = exit_soon()
             await asyncio.to_thread(self._control.close)
             self._transport.join()
-            self._decoders.shutdown()
+            self._decoders.shutdown(cancel_futures=True)
             for close in self._closers:
                 await asyncio.to_thread(close)
             by_force.cancel()

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from medserve_server.auth import Metadata, Tokens
 from medserve_server.batcher import Arrays, Outcome, Work
 from medserve_server.config import Settings
+from medserve_server.decoders import Decoders
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
 from medserve_server.interceptors import DETAILS_KEY, to_status
 from medserve_server.limits import CallLimits, client_of
@@ -53,6 +54,8 @@ class _Call:
     deadline: float | None
     client: str | None = None
     timer: RequestTimer | None = None
+    reading: Future[None] | None = None
+    """Where another thread reads it."""
     job: Job[Any] | None = None
     work: Work | None = None
     trail: Trail | None = None
@@ -67,7 +70,7 @@ class NativeFront:
         settings: Settings,
         metrics: Metrics,
         stopping: asyncio.Event,
-        decoders: Executor,
+        decoders: Decoders,
         fallback: str,
         limits: CallLimits,
         tokens: Tokens | None,
@@ -194,7 +197,8 @@ class NativeFront:
                 return None
             model.check(api.priority(request), deadline)
             if api.is_slow(request):
-                self._decoders.submit(self._read_and_run, call, api, model, request)
+                self._decoders.check(deadline)
+                call.reading = self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
             self._read(call, api, model, request)
         except Exception as error:  # noqa: BLE001 - the thread has to go on
@@ -278,6 +282,8 @@ class NativeFront:
 
     def _withdraw(self, call: _Call) -> None:
         """The client left, or its deadline passed: the work is dropped where it still waits."""
+        if call.reading is not None:
+            call.reading.cancel()
         if call.work is not None:
             call.work.cancelled = True
         self._ended(call, grpc.StatusCode.CANCELLED)

@@ -4,13 +4,13 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 from grpc import aio
 
 from medserve_server.auth import Tokens
 from medserve_server.config import Settings
+from medserve_server.decoders import Decoders
 from medserve_server.interceptors import CallInterceptor
 from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
@@ -40,7 +40,7 @@ class Transport:
         settings: Settings,
         metrics: Metrics,
         stopping: asyncio.Event,
-        decoders: Executor,
+        decoders: Decoders,
         apis: Sequence[ModelApi[Any, Any, Any]],
         add_services: Callable[[aio.Server], None],
         observers: Sequence[Observer],

@@ -1,16 +1,21 @@
 """More calls than the server can answer: it goes on answering as many as it can, and refuses the others at once."""
 
+import io
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 import onnx_models
 from medserve_client.loadtest import LoadPlan, run
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from medserve_proto.v1 import image_classification_pb2 as classification
+from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from server_process import ServerProcess, running_server
+from waiting import wait_until
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT = 10.0
@@ -55,3 +60,48 @@ def test_calls_that_would_come_too_late_do_not_make_all_others_late(transport: s
         flood = run(LoadPlan(server.target, METHOD, payloads, rate=rate, duration=4, warmup=1, timeout=patience))
         assert flood.throughput >= most.throughput / 2
         assert server.sample('medserve_refused_total{reason="deadline"}') > 0
+
+
+CLASSIFY = "/medserve.v1.ImageClassification/Classify"
+
+
+def large_picture() -> classification.ClassifyRequest:
+    """A file of some 60 KB that takes many times as long to read as the network takes to answer."""
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise.repeat(16, axis=0).repeat(16, axis=1)).save(file, "png")
+    return classification.ClassifyRequest(
+        model_name="chest-xray", images=[classification.Image(encoded=file.getvalue())]
+    )
+
+
+def test_pictures_that_would_be_read_too_late_do_not_make_all_others_late(transport: str) -> None:
+    payloads = [large_picture().SerializeToString()]
+    with running_server("--transport", transport) as server:
+        most = run(LoadPlan(server.target, CLASSIFY, payloads, concurrency=4, duration=1, warmup=0.3, timeout=TIMEOUT))
+        patience = 30 / most.throughput  # 512 calls of a client may be under way
+        rate = 5 * most.throughput
+        flood = run(LoadPlan(server.target, CLASSIFY, payloads, rate=rate, duration=4, warmup=2, timeout=patience))
+        assert set(flood.errors) <= REFUSALS
+        assert flood.throughput >= most.throughput / 2
+        assert server.sample('medserve_refused_total{reason="deadline"}') > 0
+
+
+def test_pictures_that_nobody_waits_for_are_not_read(transport: str) -> None:
+    request = large_picture()
+    cpu = "process_cpu_seconds_total"
+    under_way = 'medserve_inflight_requests{model="chest-xray"'
+    with running_server("--transport", transport) as server, grpc.insecure_channel(server.target) as channel:
+        stub = ImageClassificationStub(channel)
+        stub.Classify(request, timeout=TIMEOUT)
+        began = server.sample(cpu)
+        for _ in range(10):
+            stub.Classify(request, timeout=TIMEOUT)
+        for_ten = server.sample(cpu) - began
+        began = server.sample(cpu)
+        calls = [stub.Classify.future(request) for _ in range(200)]
+        wait_until(lambda: server.sample(under_way) > 100)
+        for call in calls:
+            call.cancel()
+        stub.Classify(request)  # waits behind all that is still to be read
+        assert server.sample(cpu) - began < 10 * for_ten

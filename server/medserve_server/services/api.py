@@ -4,7 +4,6 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
+from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.interceptors import Context
 from medserve_server.metrics import RequestTimer
@@ -75,7 +75,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         models: ModelRepository,
         settings: Settings,
         stopping: asyncio.Event,
-        decoders: Executor,
+        decoders: Decoders,
         refused: Callable[[ServingError], None],
     ) -> None:
         self._models = models
@@ -170,6 +170,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             loop = asyncio.get_running_loop()
             model.check(self.priority(request), deadline)
             if self.is_slow(request):
+                self._decoders.check(deadline)
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from functools import partial
 from importlib.metadata import version
 
@@ -14,6 +13,7 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from medserve_server import codec
 from medserve_server.batcher import Arrays
 from medserve_server.config import Settings
+from medserve_server.decoders import Decoders
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
 from medserve_server.interceptors import Context
 from medserve_server.metrics import Duration
@@ -44,7 +44,7 @@ class Inference(
         models: ModelRepository,
         settings: Settings,
         stopping: asyncio.Event,
-        decoders: Executor,
+        decoders: Decoders,
         refused: Callable[[ServingError], None],
         control: ModelControl,
     ) -> None:

@@ -1,0 +1,34 @@
+"""Whether what waits would still be answered in time."""
+
+from dataclasses import dataclass
+
+from medserve_server.errors import Overloaded
+
+_LATEST = 0.2
+
+
+@dataclass(slots=True)
+class UsualTime:
+    """How long something takes: a mean in which the latest time weighs a fifth."""
+
+    seconds: float = 0.0
+
+    def add(self, took: float) -> None:
+        """Notes that it took this long, in seconds."""
+        self.seconds += (took - self.seconds) * (_LATEST if self.seconds else 1.0)
+
+
+def check_wait(what: str, wait: float, left: float) -> None:
+    """Refuses what would most likely come too late: it would only make all that comes behind it late as well.
+
+    Args:
+        what: has to be waited for.
+        wait: seconds that this is likely to take.
+        left: seconds that the deadline leaves.
+
+    Raises:
+        Overloaded: the wait may take more than half of what is left.
+    """
+    if left < 2 * wait:
+        text = f"{what} takes about {wait:.2g} s, and the deadline leaves {left:.2g} s; try again later"
+        raise Overloaded(text, limit="deadline")
