@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import grpc
 import numpy as np
@@ -138,7 +139,8 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
         asyncio.get_running_loop().call_later(operation.cancel_after, call.cancel)
     code = await call.code()
     outcomes[code] += 1
-    details = await call.details() or ""
+    # grpc's client leaves a message as it came in where its deadline passes in that moment.
+    details = unquote(await call.details() or "")
     expected = code in operation.may_end_as or code is _expected_refusal(operation, details)
     if not expected and not (question.bad and code is grpc.StatusCode.INTERNAL):
         raise Lost(f"request {question.number} ended as {code.name}: {details}")
