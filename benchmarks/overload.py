@@ -1,10 +1,10 @@
 """More calls than the server can answer, for a minute: `python -m benchmarks.overload`. Prints a table.
 
 The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first: of tensors of some pictures,
-and of one picture as a PNG file, which the server has to decode. Then come 3 and 5 times as many, at random times,
-whatever becomes of them, each with a second to be answered in. Meanwhile another caller asks once every tenth of a
-second, and goes on doing so when the flood is over: it tells how soon the server is back. Server and load get half of
-the cores each, so that a larger load takes nothing from the server but by what it sends.
+of a picture as a PNG file, which the server has to decode, and of one with an occlusion map. Then come 3 and 5 times as
+many, at random times, whatever becomes of them, each with a second to be answered in. Meanwhile another caller asks
+once every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back. Server
+and load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from medserve_proto.v1 import image_classification_pb2 as classification
 IN_FLIGHT = 64
 WARMUP = 2.0
 TIMEOUT = 1.0
+CLASSIFY = "/medserve.v1.ImageClassification/Classify"
 AFTERWARDS = 3.0
 """Seconds for which the other caller goes on."""
 HEADER = """\
@@ -59,7 +60,7 @@ def tensors(rows: int) -> Kind:
 def files(side: int) -> Kind:
     """Requests with a PNG file of that many pixels along either side: smooth shapes under noise, as X-rays have it."""
     generator = np.random.default_rng(0)
-    payloads = []
+    sent = []
     for _ in range(requests.VARIANTS):
         shapes = Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).resize(
             (side, side), Image.Resampling.BICUBIC
@@ -67,9 +68,25 @@ def files(side: int) -> Kind:
         noisy = np.asarray(shapes) + generator.normal(0, 3, (side, side))
         file = io.BytesIO()
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "png")
-        images = [classification.Image(encoded=file.getvalue())]
-        payloads.append(classification.ClassifyRequest(model_name="chest-xray", images=images).SerializeToString())
-    return Kind(f"PNG of {side} x {side}", "/medserve.v1.ImageClassification/Classify", payloads)
+        sent.append(classify(classification.Image(encoded=file.getvalue())))
+    return Kind(f"PNG of {side} x {side}", CLASSIFY, sent)
+
+
+def occlusion_maps() -> Kind:
+    """Requests with one picture of 28 x 28 whose answer is to be explained, for which the model computes 50 rows."""
+    sent = []
+    for images in requests.pictures(1):
+        raw = classification.RawImage(pixels=images.tobytes(), shape=images.shape[1:])
+        sent.append(classify(classification.Image(raw=raw), occlusion=True))
+    return Kind("occlusion map", CLASSIFY, sent)
+
+
+def classify(image: classification.Image, *, occlusion: bool = False) -> bytes:
+    """A request for what one picture shows."""
+    request = classification.ClassifyRequest(model_name="chest-xray", images=[image])
+    if occlusion:
+        request.reasons.occlusion = True
+    return request.SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,7 @@ def main() -> None:
     parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="of the most that it can answer")
     arguments = parser.parse_args()
     kinds = [tensors(rows) for rows in arguments.tensors] + [files(side) for side in arguments.files]
+    kinds.append(occlusion_maps())
     sys.stdout.write(HEADER)
     for server in medserve_servers(ROOT / "models"):
         for kind in kinds:

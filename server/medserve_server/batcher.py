@@ -128,17 +128,20 @@ class Batcher:
         """
         return self._free == 0 or (self._free < self._runs and self._rows < self._max_rows)
 
-    def submit(self, work: Work) -> None:
-        """Queues work behind all of the same or a higher priority.
+    def submit(self, *parts: Work) -> None:
+        """Queues one request, in one or more parts, behind all of the same or a higher priority.
 
         Raises:
-            ServingError: as `check`.
+            ServingError: as `check`; no part is queued then.
         """
         with self._arrived:
             if self.closed:
                 return  # no request is left that could wait for it
-            self._queue.insert(self.check(work.rows, work.priority, work.deadline), work)
-            self._rows += work.rows
+            rows = sum(part.rows for part in parts)
+            position = self.check(rows, parts[0].priority, parts[0].deadline)
+            for offset, part in enumerate(parts):
+                self._queue.insert(position + offset, part)
+            self._rows += rows
             if self._max_delay:
                 self._arrived.notify()
 

@@ -83,23 +83,17 @@ class Model:
         if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
             self._batcher.submit(work)
             return
-        parts = _Parts(work, self.max_batch_rows)
-        try:
-            for part in parts.works:
-                self._batcher.submit(part)
-        except ServingError:
-            work.cancelled = True
-            raise
+        self._batcher.submit(*_Parts(work, self.max_batch_rows).works)
         for _ in range(self.runs - 1):  # beside the thread that the caller sees to
             self._threads.submit(self.run_waiting)
 
-    def check(self, priority: int, deadline: float | None) -> None:
+    def check(self, rows: int, priority: int, deadline: float | None) -> None:
         """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
 
         Raises:
             ServingError: as `Batcher.check`.
         """
-        self._batcher.check(1, priority, deadline)
+        self._batcher.check(rows, priority, deadline)
 
     def run_waiting(self) -> None:
         """Runs the model on all that waits, unless other threads are doing that."""

@@ -109,10 +109,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         del request
         return False
 
-    def priority(self, request: Request) -> int:
-        """Of a request that is not read yet; lower ones go first."""
-        del request
-        return DEFAULT_PRIORITY
+    @abstractmethod
+    def demand(self, request: Request) -> tuple[int, int]:
+        """Rows, as far as they show, and priority of a request that is not read yet."""
 
     def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
@@ -168,7 +167,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         model, timer = self.begin(request, trail)
         with timer:
             loop = asyncio.get_running_loop()
-            model.check(self.priority(request), deadline)
+            model.check(*self.demand(request), deadline)
             if self.is_slow(request):
                 self._decoders.check(deadline)
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)

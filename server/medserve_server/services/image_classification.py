@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
-from medserve_server.batcher import Arrays
+from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
@@ -53,6 +53,10 @@ class ImageClassification(
     def is_slow(self, request: pb.ClassifyRequest) -> bool:
         """Encoded pictures have to be decoded, and reasons need rows of their own."""
         return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
+
+    def demand(self, request: pb.ClassifyRequest) -> tuple[int, int]:
+        """A row for each picture; reasons, whose rows do not show yet, wait behind plain requests."""
+        return len(request.images), EXPLAINED_PRIORITY if request.HasField("reasons") else DEFAULT_PRIORITY
 
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
         """Stacks the pictures, and what their reasons need, to uint8 [rows, height, width, channels]."""

@@ -71,9 +71,9 @@ class Inference(
             return pb.ModelStreamInferResponse(error_message=outcome.message, infer_response=failed)
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
-    def priority(self, request: pb.ModelInferRequest) -> int:
-        """The parameter `priority`."""
-        return codec.scheduling(request)[0]
+    def demand(self, request: pb.ModelInferRequest) -> tuple[int, int]:
+        """The parameter `priority`; shapes are not believed before they are held against the bytes."""
+        return 1, codec.scheduling(request)[0]
 
     def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
         """Reads the tensors and holds them against the graph, and patients against the manifest."""

@@ -7,7 +7,7 @@ from time import monotonic
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from medserve_server.batcher import Arrays
+from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
@@ -48,6 +48,10 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
     def is_slow(self, request: pb.PredictRequest) -> bool:
         """Reasons need rows of their own."""
         return request.HasField("reasons")
+
+    def demand(self, request: pb.PredictRequest) -> tuple[int, int]:
+        """A row for each patient; reasons, whose rows do not show yet, wait behind plain requests."""
+        return len(request.patients), EXPLAINED_PRIORITY if request.HasField("reasons") else DEFAULT_PRIORITY
 
     def read(self, model: Model, request: pb.PredictRequest) -> Job[pb.PredictResponse]:
         """Brings the patients, and what their reasons need, to float32 [rows, features]."""
