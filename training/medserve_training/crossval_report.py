@@ -34,7 +34,7 @@ censoring is weighted by its own distribution.
 
 The clinical transforms were derived on these very patients (Sauerbrei & Royston 1999), so whatever uses them looks
 better here than it is; the piecewise-linear encoding and the external cohort show how much. The settings of
-breast-cancer-risk, about 35 of which were tried, were chosen by cross-validation on these patients too.
+breast-cancer-risk, about 40 of which were tried, were chosen by cross-validation on these patients too.
 
 """
 _TITLES = {"cross-validation": "Cross-validation", "external": "External cohort"}

@@ -54,7 +54,7 @@ class Caller:
         deadline: float | None = None,
         priority: int = DEFAULT_PRIORITY,
     ) -> Work:
-        work = Work(inputs, len(inputs["x"]), outputs, self._deliver, deadline, priority, receipt)
+        work = Work(inputs, len(inputs["x"]), outputs, self.deliver, deadline, priority, receipt)
         self.batcher.submit(work)
         return work
 
@@ -65,7 +65,7 @@ class Caller:
         self.run()
         self.pool.shutdown()
 
-    def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
+    def deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         for work, outcome in outcomes:
             self.outcomes.setdefault(work.receipt, []).append(outcome)
 
@@ -273,6 +273,23 @@ def test_a_large_request_counts_as_the_one_run_that_it_is() -> None:
     caller.submit(1, rows(1), deadline=time.monotonic() + 3)
     caller.finish()
     assert len(caller.outcomes) == 2
+
+
+def test_the_parts_of_a_request_are_not_refused_for_each_other() -> None:
+    """None is queued, or all of them, one behind the other."""
+    batcher = slow_batcher(0.1)
+    caller = Caller(batcher)
+
+    def parts(seconds: float) -> list[Work]:
+        deadline = time.monotonic() + seconds
+        return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, receipt=i) for i in range(6)]
+
+    batcher.submit(*parts(0.7))  # six runs, 0.6 s: nothing is ahead of the request but itself
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        batcher.submit(*parts(0.7))
+    assert len(batcher) == 6
+    caller.finish()
+    assert list(caller.outcomes) == list(range(6))
 
 
 def test_a_model_that_loses_rows_fails_the_request() -> None:
