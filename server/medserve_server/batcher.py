@@ -171,12 +171,14 @@ class Batcher:
                 position = next(i for i, other in enumerate(self._queue) if other.priority > priority)
                 ahead = sum(other.rows for other in islice(self._queue, position))
             if position:
-                check_wait("what waits for this model", self._wait(position + 1, ahead + rows), left)
+                check_wait("what waits for this model", self._wait(position, ahead, rows), left)
             return position
 
-    def _wait(self, requests: int, rows: int) -> float:
-        """Seconds that running so much is likely to take."""
-        runs = min(requests, math.ceil(rows / self._max_rows)) if self._max_rows else requests
+    def _wait(self, position: int, ahead: int, rows: int) -> float:
+        """Seconds that `rows` behind `ahead` others, of `position` parts of requests, are likely to take."""
+        runs = position + 1
+        if self._max_rows:  # several requests may share a run, and a request may take several
+            runs = min(position + math.ceil(rows / self._max_rows), math.ceil((ahead + rows) / self._max_rows))
         return runs * self._usual.seconds / self._runs
 
     def suspend(self, latest: float) -> None:
