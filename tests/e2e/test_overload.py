@@ -58,7 +58,7 @@ def test_calls_that_would_come_too_late_do_not_make_all_others_late(transport: s
         patience = 100 / most.throughput  # the queue holds a thousand calls
         rate = 3 * most.throughput
         flood = run(LoadPlan(server.target, METHOD, payloads, rate=rate, duration=4, warmup=1, timeout=patience))
-        assert flood.throughput >= most.throughput / 2
+        assert flood.throughput >= most.throughput / 4  # without refusals it is next to nothing
         assert server.sample('medserve_refused_total{reason="deadline"}') > 0
 
 
@@ -83,7 +83,7 @@ def test_pictures_that_would_be_read_too_late_do_not_make_all_others_late(transp
         rate = 5 * most.throughput
         flood = run(LoadPlan(server.target, CLASSIFY, payloads, rate=rate, duration=4, warmup=2, timeout=patience))
         assert set(flood.errors) <= REFUSALS
-        assert flood.throughput >= most.throughput / 2
+        assert flood.throughput >= most.throughput / 4  # without refusals it is next to nothing
         assert server.sample('medserve_refused_total{reason="deadline"}') > 0
 
 

@@ -163,5 +163,5 @@ def _boxes(aucs: dict[str, Floats]) -> Figure:
     splits = len(next(iter(aucs.values())))
     axes.set(xlabel="test AUC (103 patients)", title=f"“Event seen” over {splits} random splits")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper right", fontsize="small")
+    figure.legend(loc="outside lower center", fontsize="small")
     return figure
