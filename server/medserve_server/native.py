@@ -195,9 +195,7 @@ class NativeFront:
             model, timer = api.begin(request, call.trail)
             if not self._keep(call, timer):
                 return None
-            model.check(*api.demand(request), deadline)
-            if api.is_slow(request):
-                self._decoders.check(deadline)
+            if api.admit(model, request, deadline):
                 call.reading = self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
             self._read(call, api, model, request)

@@ -113,6 +113,18 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     def demand(self, request: Request) -> tuple[int, int]:
         """Rows, as far as they show, and priority of a request that is not read yet."""
 
+    def admit(self, model: Model, request: Request, deadline: float | None) -> bool:
+        """Refuses a request while it is still unread; of one that may go on, says whether reading it is slow.
+
+        Raises:
+            ServingError: the model, or the threads that would read it, have no time for it.
+        """
+        model.check(*self.demand(request), deadline)
+        slow = self.is_slow(request)
+        if slow:
+            self._decoders.check(deadline)
+        return slow
+
     def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
 
@@ -167,9 +179,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         model, timer = self.begin(request, trail)
         with timer:
             loop = asyncio.get_running_loop()
-            model.check(*self.demand(request), deadline)
-            if self.is_slow(request):
-                self._decoders.check(deadline)
+            if self.admit(model, request, deadline):
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)
