@@ -1,10 +1,11 @@
 """More calls than the server can answer, for a minute: `python -m benchmarks.overload`. Prints a table.
 
-The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first: of tensors of some pictures,
-of a picture as a PNG file, which the server has to decode, and of one with an occlusion map. Then come 3 and 5 times as
-many, at random times, whatever becomes of them, each with a second to be answered in. Meanwhile another caller asks
-once every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back. Server
-and load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
+The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first: of some pictures, as tensors
+or as `Classify` takes them, of a picture as a PNG file, which the server has to decode, and of one with an occlusion
+map. Then come 3 and 5 times as many, at random times, whatever becomes of them, each with a second to be answered in:
+from callers that never hold back, and from programs with medserve's own client. Meanwhile another caller asks once
+every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back. Server and
+load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
 """
 
 import argparse
@@ -23,32 +24,36 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from benchmarks import requests
+from benchmarks import client_flood, requests
 from benchmarks.processes import running
 from benchmarks.servers import ROOT, Server, medserve_servers
 from benchmarks.trials import LOGS, answers, free_port
+from medserve_client import ImageReasons, ImageSource
 from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
-from medserve_proto.v1 import image_classification_pb2 as classification
+from medserve_client.messages import classify_request
 
 IN_FLIGHT = 64
 WARMUP = 2.0
 TIMEOUT = 1.0
 CLASSIFY = "/medserve.v1.ImageClassification/Classify"
+CONNECTIONS = 16
 AFTERWARDS = 3.0
 """Seconds for which the other caller goes on."""
 HEADER = """\
-| server | request | flood | offered, 1/s | answered, 1/s | of the most | p50, ms | p99, ms | refused | late | back |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| server | callers | request | flood | sent/s | answered/s | of the most | p50, ms | p99, ms | refused | late | back |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a flood consists of."""
+    """What a flood consists of: the messages, and, where they are those of `Classify`, what they are made of."""
 
     name: str
     method: str
     payloads: Sequence[bytes]
+    images: Sequence[Sequence[ImageSource]] = ()
+    reasons: ImageReasons | None = None
 
 
 def tensors(rows: int) -> Kind:
@@ -57,10 +62,15 @@ def tensors(rows: int) -> Kind:
     return Kind(f"{rows} of 28 x 28", requests.UNARY, payloads)
 
 
+def pictures(rows: int) -> Kind:
+    """The same pictures as `Classify` takes them."""
+    return classifying(f"{rows} of 28 x 28", [list(images) for images in requests.pictures(rows)])
+
+
 def files(side: int) -> Kind:
     """Requests with a PNG file of that many pixels along either side: smooth shapes under noise, as X-rays have it."""
     generator = np.random.default_rng(0)
-    sent = []
+    sent: list[list[ImageSource]] = []
     for _ in range(requests.VARIANTS):
         shapes = Image.fromarray(generator.integers(0, 256, (8, 8), np.uint8)).resize(
             (side, side), Image.Resampling.BICUBIC
@@ -68,25 +78,19 @@ def files(side: int) -> Kind:
         noisy = np.asarray(shapes) + generator.normal(0, 3, (side, side))
         file = io.BytesIO()
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "png")
-        sent.append(classify(classification.Image(encoded=file.getvalue())))
-    return Kind(f"PNG of {side} x {side}", CLASSIFY, sent)
+        sent.append([file.getvalue()])
+    return classifying(f"PNG of {side} x {side}", sent)
 
 
 def occlusion_maps() -> Kind:
     """Requests with one picture of 28 x 28 whose answer is to be explained, for which the model computes 50 rows."""
-    sent = []
-    for images in requests.pictures(1):
-        raw = classification.RawImage(pixels=images.tobytes(), shape=images.shape[1:])
-        sent.append(classify(classification.Image(raw=raw), occlusion=True))
-    return Kind("occlusion map", CLASSIFY, sent)
+    return classifying("occlusion map", [list(images) for images in requests.pictures(1)], ImageReasons(occlusion=True))
 
 
-def classify(image: classification.Image, *, occlusion: bool = False) -> bytes:
-    """A request for what one picture shows."""
-    request = classification.ClassifyRequest(model_name="chest-xray", images=[image])
-    if occlusion:
-        request.reasons.occlusion = True
-    return request.SerializeToString()
+def classifying(name: str, images: Sequence[list[ImageSource]], reasons: ImageReasons | None = None) -> Kind:
+    """Requests for what these pictures show."""
+    messages = [classify_request(each, "chest-xray", "", 0, reasons) for each in images]
+    return Kind(name, CLASSIFY, [message.SerializeToString() for message in messages], images, reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +155,21 @@ def flood(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadRes
         duration=seconds,
         warmup=WARMUP,
         timeout=TIMEOUT,
-        connections=16,
+        connections=CONNECTIONS,
     )
     return run(plan, on_progress), ended
 
 
-def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]) -> None:
-    """Prints a row for each flood of such requests."""
+def client_load(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadResult, float]:
+    """As `flood`, by medserve's client."""
+    return client_flood.run(
+        client_flood.ClientLoad(target, kind.images, kind.reasons, rate, seconds, WARMUP, TIMEOUT, CONNECTIONS)
+    )
+
+
+def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int], *, client: bool) -> None:
+    """Prints a row for each flood of such requests, by medserve's client or by callers that never hold back."""
+    send, callers = (client_load, "client") if client else (flood, "reckless")
     cores = sorted(os.sched_getaffinity(0))
     ours, its = cores[: len(cores) // 2], cores[len(cores) // 2 :]
     port = free_port()
@@ -175,12 +187,12 @@ def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]
         usual = statistics.median(call.took for call in calm.answered)
         for multiple in multiples:
             with Caller(target, kind) as caller:
-                result, ended = flood(target, kind, multiple * most, seconds)
+                result, ended = send(target, kind, multiple * most, seconds)
                 time.sleep(AFTERWARDS)
             late = result.errors["DEADLINE_EXCEEDED"]
             sys.stdout.write(
-                f"| {server.name} | {kind.name} | {multiple} x | {result.offered:,.0f} | {result.throughput:,.0f} "
-                f"| {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
+                f"| {server.name} | {callers} | {kind.name} | {multiple} x | {result.offered:,.0f} "
+                f"| {result.throughput:,.0f} | {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
                 f"| {1e3 * result.percentile(99):,.0f} | {(result.errors.total() - late) / result.sent:.0%} "
                 f"| {late / result.sent:.0%} | {recovery(caller.answered, ended, usual):.2f} |\n"
             )
@@ -196,12 +208,13 @@ def main() -> None:
     parser.add_argument("--files", type=int, nargs="*", default=[512], help="pixels along a side of a PNG file")
     parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="of the most that it can answer")
     arguments = parser.parse_args()
-    kinds = [tensors(rows) for rows in arguments.tensors] + [files(side) for side in arguments.files]
-    kinds.append(occlusion_maps())
+    others = [*map(files, arguments.files), occlusion_maps()]
     sys.stdout.write(HEADER)
     for server in medserve_servers(ROOT / "models"):
-        for kind in kinds:
-            measure(server, kind, arguments.seconds, arguments.multiples)
+        for kind in [*map(tensors, arguments.tensors), *others]:
+            measure(server, kind, arguments.seconds, arguments.multiples, client=False)
+        for kind in [*map(pictures, arguments.tensors), *others]:
+            measure(server, kind, arguments.seconds, arguments.multiples, client=True)
 
 
 if __name__ == "__main__":

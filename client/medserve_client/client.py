@@ -1,5 +1,6 @@
 """The client for ordinary programs."""
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,6 +19,7 @@ from medserve_client.channel import (
 from medserve_client.errors import InferenceError, rpc_errors_translated
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
+from medserve_client.throttle import Throttle
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
@@ -32,7 +34,9 @@ class Client:
     """Calls a medserve server. Threads may share one.
 
     Every method raises an InferenceError, or the subclass that fits the status. A call
-    that finds the server unavailable is tried again up to three times.
+    that finds the server unavailable is tried again up to three times. While a model is
+    too busy, `classify` and `predict_risk` send it no more than it answers, and raise an
+    OverloadedError for the rest at once.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Client:
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
+        self._throttles = defaultdict[str, Throttle](Throttle)  # by the name of the model
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
             grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
@@ -129,8 +134,8 @@ class Client:
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
             ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        request = messages.classify_request(images, model, version, top_k, reasons, frame)
-        with rpc_errors_translated():
+        with self._throttles[model].call(), rpc_errors_translated():
+            request = messages.classify_request(images, model, version, top_k, reasons, frame)
             return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
 
     def predict_risk(
@@ -150,8 +155,8 @@ class Client:
             FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        request = messages.predict_request(patients, model, version, reasons)
-        with rpc_errors_translated():
+        with self._throttles[model].call(), rpc_errors_translated():
+            request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
 
     def classify_stream(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 # Where gRPC carries a google.rpc.Status beside the plain code and message.
@@ -85,7 +85,11 @@ class PermissionDeniedError(InferenceError):
 
 
 class ResourceExhaustedError(InferenceError):
-    """The server is too busy, or a message is larger than the server or the client allows."""
+    """A message is larger than the server or the client allows, or it is an OverloadedError."""
+
+
+class OverloadedError(ResourceExhaustedError):
+    """The server is too busy, or was lately and the client does not send it more; it may be better later."""
 
 
 class DeadlineExceededError(InferenceError):
@@ -120,20 +124,24 @@ def rpc_errors_translated() -> Iterator[None]:
 
 def from_status(status: Status) -> InferenceError:
     """The error that a stream reports for one of its requests."""
-    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, _violations(status))
+    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
 
 
 def _from_rpc_error(error: grpc.RpcError) -> InferenceError:
     metadata: dict[str, str | bytes] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs
-    violations: list[FieldViolation] = []
+    status = Status()
     if isinstance(details := metadata.get(_DETAILS_KEY), bytes):
         with suppress(DecodeError):  # another's details, a proxy's perhaps: the plain code and message still hold
-            violations = _violations(Status.FromString(details))
-    return _error(error.code(), error.details() or "", violations)
+            status = Status.FromString(details)
+    return _error(error.code(), error.details() or "", status)
 
 
-def _error(code: grpc.StatusCode, message: str, violations: Sequence[FieldViolation]) -> InferenceError:
-    return _CLASSES.get(code, InferenceError)(code, message, violations)
+def _error(code: grpc.StatusCode, message: str, status: Status) -> InferenceError:
+    kind = _CLASSES.get(code, InferenceError)
+    # Of the limits behind this code, the server names those that another time may be kept.
+    if kind is ResourceExhaustedError and any(detail.Unpack(ErrorInfo()) for detail in status.details):
+        kind = OverloadedError
+    return kind(code, message, _violations(status))
 
 
 def _violations(status: Status) -> list[FieldViolation]:

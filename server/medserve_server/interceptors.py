@@ -8,13 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 from medserve_server.auth import CLIENT, Tokens
-from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
+from medserve_server.errors import STATUS, InvalidInput, Overloaded, ServingError, Unavailable
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
 from medserve_server.trail import TRAIL, Observer, Trail, follow
@@ -247,9 +246,11 @@ def _stream(
 
 
 def to_status(error: ServingError) -> status_pb2.Status:
-    """The error as clients read it: code, message, and a google.rpc.BadRequest that names the fields.
+    """The error as clients read it: code, message, and what else is to be said of it.
 
-    It travels as metadata, of which a client may refuse more than 8 KiB: later violations are left out beyond 4 KiB.
+    That is a google.rpc.BadRequest that names the fields, or, where the same request may be answered at another time, a
+    google.rpc.ErrorInfo that names the limit. It travels as metadata, of which a client may refuse more than 8 KiB:
+    later violations are left out beyond 4 KiB.
     """
     status = status_pb2.Status(code=STATUS[type(error)].value[0], message=error.message)
     bad_request = error_details_pb2.BadRequest()
@@ -260,7 +261,7 @@ def to_status(error: ServingError) -> status_pb2.Status:
             break
         bad_request.field_violations.add(field=violation.field, description=violation.description)
     if error.violations:
-        detail = AnyMessage()
-        detail.Pack(bad_request)
-        status.details.append(detail)
+        status.details.add().Pack(bad_request)
+    if isinstance(error, Overloaded):
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=str(error.limit).upper(), domain="medserve"))
     return status

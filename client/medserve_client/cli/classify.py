@@ -11,7 +11,7 @@ from medserve_client.cli.exit_codes import ExitCode
 from medserve_client.cli.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.resend import send_without_refused
 from medserve_client.client import Client
-from medserve_client.errors import ResourceExhaustedError
+from medserve_client.errors import OverloadedError, ResourceExhaustedError
 from medserve_client.reasons import ImageReasons
 from medserve_client.results import ImageResult, ModelDescription
 
@@ -122,9 +122,9 @@ def _send(
     try:
         answers = iter(send_without_refused(send, readable))
     except ResourceExhaustedError as error:
-        if len(readable) > 1:
+        if len(readable) > 1 or isinstance(error, OverloadedError):
             raise
-        # Most likely this file is larger than a message may be: the others still have their turn.
+        # This file is larger than a message may be: the others still have their turn.
         yield from (_Outcome(picture.file, error=picture.error or error.message) for picture in chunk)
         return
     for picture in chunk:
