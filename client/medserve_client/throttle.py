@@ -60,7 +60,7 @@ class Throttle:
     def _begin(self) -> None:
         if time.monotonic() - self._failed_at > _FORGET:
             self._most = math.inf
-        if self._under_way >= self._most:
+        if self._under_way + 1 > self._most:
             text = (
                 f"not sent: the server was too busy for earlier calls, and {self._under_way} are still under way; "
                 "try again later"

@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from benchmarks import client_flood
 from PIL import Image
 
 import onnx_models
@@ -89,6 +90,22 @@ def test_pictures_that_would_be_read_too_late_do_not_make_all_others_late(transp
         assert set(flood.errors) <= REFUSALS
         assert flood.throughput >= min(most, most_answered(server, CLASSIFY, payloads)) / 2
         assert server.sample('medserve_refused_total{reason="deadline"}') > 0
+
+
+def test_the_client_holds_back_what_the_server_would_refuse(transport: str) -> None:
+    request = large_picture()
+    payloads = [request.SerializeToString()]
+    with running_server("--transport", transport) as server:
+        most = most_answered(server, CLASSIFY, payloads)
+        pictures = [[request.images[0].encoded]]
+        load = client_flood.ClientLoad(
+            server.target, pictures, None, 5 * most, duration=4, warmup=2, timeout=30 / most, clients=4
+        )
+        flood, _ = client_flood.run(load)
+        assert flood.throughput >= min(most, most_answered(server, CLASSIFY, payloads)) / 2
+        # By far the most of what was not answered has not even reached the server.
+        assert flood.sent > flood.completed + 2 * server.sample('medserve_refused_total{reason="deadline"}')
+        assert set(flood.errors) <= REFUSALS
 
 
 def test_pictures_that_nobody_waits_for_are_not_read(transport: str) -> None:

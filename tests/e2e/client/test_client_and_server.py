@@ -19,11 +19,13 @@ from medserve_client import (
     ImageWarningKind,
     InvalidArgumentError,
     NotFoundError,
+    OverloadedError,
     PatientWarningKind,
+    ResourceExhaustedError,
     RiskResponse,
 )
 from patient import PATIENT
-from server_process import ServerProcess
+from server_process import ServerProcess, running_server
 
 
 @pytest.fixture
@@ -182,3 +184,15 @@ def test_command_risk(target: str, tmp_path: Path) -> None:
     with Client(target) as client:
         expected = client.predict_risk(PATIENT | {"age": 33}, "breast-cancer-risk").results[0]
     assert float(rows[3]["risk_5_years"]) == pytest.approx(expected.risks[2].risk, abs=2e-6)
+
+
+def test_too_busy_and_too_large_are_told_apart(transport: str) -> None:
+    limits = ("--max-client-rate", "0.01", "--max-message-mib", "1")
+    with running_server("--transport", transport, *limits) as server, Client(server.target) as client:
+        client.predict_risk(PATIENT, "breast-cancer-risk")
+        with pytest.raises(OverloadedError, match=r"more than 0\.01 requests in a second"):
+            client.predict_risk(PATIENT, "breast-cancer-risk")
+    with running_server("--transport", transport, *limits[2:]) as server, Client(server.target) as client:
+        with pytest.raises(ResourceExhaustedError) as caught:
+            client.classify(bytes(2_000_000), "chest-xray")
+        assert not isinstance(caught.value, OverloadedError)

@@ -1,0 +1,203 @@
+"""A client holds back from a server that is too busy, no sooner and no longer."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medserve_client import AsyncClient, Client, InferenceError, OverloadedError, ResourceExhaustedError
+from medserve_client.throttle import Throttle
+from medserve_proto.v1 import patient_risk_pb2 as risk_pb
+from waiting import wait_until
+
+Serve = Callable[[Callable[[grpc.Server], None]], str]
+
+
+class Ward:
+    """Does with a call what its one patient's feature says: answer at once, answer when opened, refuse."""
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self.open = threading.Event()
+        self._lock = threading.Lock()
+
+    def add_to(self, server: grpc.Server) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._predict, risk_pb.PredictRequest.FromString, risk_pb.PredictResponse.SerializeToString
+        )
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("medserve.v1.PatientRisk", {"Predict": handler})]
+        )
+
+    def _predict(self, request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+        with self._lock:
+            self.arrived += 1
+        (entry,) = request.patients[0].features
+        if entry.key == "later":
+            self.open.wait(60)
+        elif entry.key == "busy":
+            status = Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+            status.details.add().Pack(ErrorInfo(reason="QUEUE", domain="medserve"))
+            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        if entry.key in ("busy", "too large"):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "on purpose")
+        return risk_pb.PredictResponse(model_name=request.model_name)
+
+
+class Calls:
+    """A client of a ward, and calls of it that wait."""
+
+    def __init__(self, client: Client, ward: Ward, threads: ThreadPoolExecutor) -> None:
+        self.ward = ward
+        self._client = client
+        self._threads = threads
+
+    def __call__(self, what: str, model: str = "relapse") -> None:
+        self._client.predict_risk({what: 1.0}, model)
+
+    def begin(self, model: str = "relapse") -> Future[None]:
+        """One that is answered when the ward is opened."""
+        arrived = self.ward.arrived
+        call = self._threads.submit(self, "later", model)
+        wait_until(lambda: call.done() or self.ward.arrived > arrived)
+        return call
+
+
+@pytest.fixture
+def calls(serve: Serve) -> Iterator[Calls]:
+    ward = Ward()
+    with Client(serve(ward.add_to)) as client, ThreadPoolExecutor(8) as threads:
+        yield Calls(client, ward, threads)
+        ward.open.set()
+
+
+def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Calls) -> None:
+    waiting = [calls.begin() for _ in range(2)]
+    with pytest.raises(OverloadedError, match="on purpose"):
+        calls("busy")
+    waiting.append(calls.begin())
+    assert calls.ward.arrived == 4
+    with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still under way; try again later"):
+        calls("now")
+    assert calls.ward.arrived == 4
+    calls.ward.open.set()
+    for call in waiting:
+        call.result()
+    calls("now")
+
+
+def test_each_further_failure_lowers_the_bound_and_ten_answers_raise_it(calls: Calls) -> None:
+    first = calls.begin()
+    for _ in range(2):  # two may be under way, then one
+        with pytest.raises(OverloadedError, match="on purpose"):
+            calls("busy")
+    with pytest.raises(OverloadedError, match="not sent"):
+        calls("now")
+    calls.ward.open.set()
+    first.result()
+    calls.ward.open.clear()
+    for _ in range(10):
+        calls("now")
+    held = calls.begin()
+    calls("now")
+    calls.ward.open.set()
+    held.result()
+
+
+def test_one_call_at_a_time_is_always_sent(calls: Calls) -> None:
+    for _ in range(5):
+        with pytest.raises(OverloadedError, match="on purpose"):
+            calls("busy")
+    assert calls.ward.arrived == 5
+    calls("now")
+
+
+def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
+    held = calls.begin()
+    for _ in range(5):
+        with pytest.raises(ResourceExhaustedError) as caught:
+            calls("too large")
+        assert not isinstance(caught.value, OverloadedError)
+    calls("now")
+    calls.ward.open.set()
+    held.result()
+
+
+def test_another_model_is_not_held_back(calls: Calls) -> None:
+    held = calls.begin()
+    for _ in range(2):
+        with pytest.raises(OverloadedError, match="on purpose"):
+            calls("busy")
+    calls("now", model="another")
+    calls.ward.open.set()
+    held.result()
+
+
+def test_some_seconds_without_a_failure_end_it(calls: Calls) -> None:
+    held = calls.begin()
+    for _ in range(2):
+        with pytest.raises(OverloadedError, match="on purpose"):
+            calls("busy")
+    with pytest.raises(OverloadedError, match="not sent"):
+        calls("now")
+    time.sleep(5.1)
+    calls("now")
+    calls.ward.open.set()
+    held.result()
+
+
+def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
+    ward = Ward()
+    with Client(serve(ward.add_to), timeout=0.5) as client, ThreadPoolExecutor(4) as threads:
+        for _ in range(2):
+            late = [threads.submit(client.predict_risk, {"later": 1.0}, "relapse") for _ in range(4)]
+            for call in late:
+                with pytest.raises(InferenceError):
+                    call.result()
+        assert ward.arrived < 8  # of the second four some were held back
+        ward.open.set()
+
+
+async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
+    ward = Ward()
+    async with AsyncClient(serve(ward.add_to)) as client:
+        with pytest.raises(OverloadedError, match="on purpose"):
+            await client.predict_risk({"busy": 1.0}, "relapse")
+        assert (await client.predict_risk({"now": 1.0}, "relapse")).model_name == "relapse"
+    ward.open.set()
+
+
+@given(st.lists(st.sampled_from(["begin", "answer", "refuse"]), max_size=60))
+def test_a_call_is_held_back_only_after_a_failure_and_behind_others(steps: list[str]) -> None:
+    throttle = Throttle()
+    under_way: list[AbstractContextManager[None]] = []
+    most = 60.0
+    failed = False
+    for step in steps:
+        if step == "begin":
+            call = throttle.call()
+            try:
+                call.__enter__()
+            except OverloadedError:
+                assert failed
+                assert under_way
+            else:
+                under_way.append(call)
+                assert len(under_way) <= most
+        elif under_way and step == "answer":
+            under_way.pop().__exit__(None, None, None)
+            most += 0.1
+        elif under_way:
+            most = max(1, len(under_way) if not failed else most - 1)
+            failed = True
+            error = OverloadedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "on purpose")
+            with suppress(OverloadedError):
+                under_way.pop().__exit__(OverloadedError, error, None)
