@@ -1,4 +1,4 @@
-"""Reads what an error says about the fields of a request."""
+"""Reads what an error says about a request: its fields, or the limit that it met."""
 
 import grpc
 import pytest
@@ -14,6 +14,17 @@ def violations(error: grpc.RpcError) -> dict[str, str]:
     bad_request = error_details_pb2.BadRequest()
     assert detail.Unpack(bad_request)
     return {violation.field: violation.description for violation in bad_request.field_violations}
+
+
+def limit_of(error: grpc.RpcError) -> str:
+    """The reason in the error's google.rpc.ErrorInfo."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an error of a call is a call
+    assert status is not None, f"{error} has no details"
+    (detail,) = status.details
+    info = error_details_pb2.ErrorInfo()
+    assert detail.Unpack(info)
+    assert info.domain == "medserve"
+    return info.reason
 
 
 def code_of(caught: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:

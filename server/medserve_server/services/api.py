@@ -25,9 +25,6 @@ from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
 from medserve_server.trail import TRAIL, Trail
 
-# Requests with reasons have many rows: those without go before them.
-EXPLAINED_PRIORITY = DEFAULT_PRIORITY + 1
-
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)
 StreamResponse = TypeVar("StreamResponse", bound=Message)
@@ -53,6 +50,11 @@ class Job(Generic[Response]):
             return of_call
         own = time.monotonic() + self.timeout
         return own if of_call is None else min(own, of_call)
+
+
+def priority(request: Message) -> int:
+    """Of a picture's or a patient's request: reasons mean many rows, so requests without go before those with them."""
+    return DEFAULT_PRIORITY + 1 if request.HasField("reasons") else DEFAULT_PRIORITY
 
 
 class ModelApi(ABC, Generic[Request, Response, StreamResponse]):

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
+from medserve_server.batcher import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
 from medserve_server.images import ImageReader, ImageWarning, Pixels
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.reasons.images import ExplainedImages
-from medserve_server.services.api import EXPLAINED_PRIORITY, Job, ModelApi, checked
+from medserve_server.services.api import Job, ModelApi, checked, priority
 
 Warnings = list[list[ImageWarning]]
 
@@ -55,8 +55,8 @@ class ImageClassification(
         return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
 
     def demand(self, request: pb.ClassifyRequest) -> tuple[int, int]:
-        """A row for each picture; reasons, whose rows do not show yet, wait behind plain requests."""
-        return len(request.images), EXPLAINED_PRIORITY if request.HasField("reasons") else DEFAULT_PRIORITY
+        """A row for each picture; those of reasons do not show yet."""
+        return len(request.images), priority(request)
 
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
         """Stacks the pictures, and what their reasons need, to uint8 [rows, height, width, channels]."""
@@ -76,7 +76,7 @@ class ImageClassification(
             len(explained.rows),
             names + explained.outputs,
             partial(_explained_response, answer, model, explained, began),
-            EXPLAINED_PRIORITY,
+            priority(request),
             slow=True,
         )
 

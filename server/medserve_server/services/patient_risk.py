@@ -7,14 +7,14 @@ from time import monotonic
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
+from medserve_server.batcher import Arrays
 from medserve_server.errors import ServingError, WrongModel
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.patients import PatientReader, PatientWarning, Value
 from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.reasons.patients import ExplainedPatients
-from medserve_server.services.api import EXPLAINED_PRIORITY, Job, ModelApi, checked
+from medserve_server.services.api import Job, ModelApi, checked, priority
 
 Warnings = list[list[PatientWarning]]
 
@@ -50,8 +50,8 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
         return request.HasField("reasons")
 
     def demand(self, request: pb.PredictRequest) -> tuple[int, int]:
-        """A row for each patient; reasons, whose rows do not show yet, wait behind plain requests."""
-        return len(request.patients), EXPLAINED_PRIORITY if request.HasField("reasons") else DEFAULT_PRIORITY
+        """A row for each patient; those of reasons do not show yet."""
+        return len(request.patients), priority(request)
 
     def read(self, model: Model, request: pb.PredictRequest) -> Job[pb.PredictResponse]:
         """Brings the patients, and what their reasons need, to float32 [rows, features]."""
@@ -71,7 +71,7 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
             len(explained.rows),
             names,
             partial(_explained_response, answer, model, explained, began),
-            EXPLAINED_PRIORITY,
+            priority(request),
             slow=True,
         )
 
