@@ -1,7 +1,6 @@
 """The client for asyncio programs."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -53,7 +52,7 @@ class AsyncClient:
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
-        self._throttles = defaultdict[str, Throttle](Throttle)  # by the name of the model
+        self._throttles: dict[str, Throttle] = {}  # by the name of the model
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
             grpc.aio.secure_channel(target, credentials, options)
@@ -101,7 +100,7 @@ class AsyncClient:
         frame: int = 0,
     ) -> ClassificationResponse:
         """Classifies one or many pictures; see `Client.classify`."""
-        with self._throttles[model].call(), rpc_errors_translated():
+        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
             # In a thread, since it may read files.
             request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons, frame)
             return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
@@ -110,7 +109,7 @@ class AsyncClient:
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
         """Predicts the risk of one or many patients; see `Client.predict_risk`."""
-        with self._throttles[model].call(), rpc_errors_translated():
+        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
 

@@ -1,6 +1,5 @@
 """The client for ordinary programs."""
 
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -62,7 +61,7 @@ class Client:
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
-        self._throttles = defaultdict[str, Throttle](Throttle)  # by the name of the model
+        self._throttles: dict[str, Throttle] = {}  # by the name of the model
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
             grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
@@ -134,7 +133,7 @@ class Client:
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
             ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        with self._throttles[model].call(), rpc_errors_translated():
+        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
             request = messages.classify_request(images, model, version, top_k, reasons, frame)
             return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
 
@@ -155,7 +154,7 @@ class Client:
             FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        with self._throttles[model].call(), rpc_errors_translated():
+        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
 
