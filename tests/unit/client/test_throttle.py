@@ -1,5 +1,6 @@
 """A client holds back from a server that is too busy, no sooner and no longer."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,6 +173,21 @@ async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
         with pytest.raises(OverloadedError, match="on purpose"):
             await client.predict_risk({"busy": 1.0}, "relapse")
         assert (await client.predict_risk({"now": 1.0}, "relapse")).model_name == "relapse"
+    ward.open.set()
+
+
+async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> None:
+    ward = Ward()
+    async with AsyncClient(serve(ward.add_to)) as client:
+        given_up = asyncio.create_task(client.predict_risk({"later": 1.0}, "relapse"))
+        await asyncio.to_thread(wait_until, lambda: ward.arrived == 1)
+        given_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await given_up
+        for _ in range(2):
+            with pytest.raises(OverloadedError, match="on purpose"):
+                await client.predict_risk({"busy": 1.0}, "relapse")
+        await client.predict_risk({"now": 1.0}, "relapse")
     ward.open.set()
 
 
