@@ -30,7 +30,7 @@ class Started:
 
 
 def cpu_seconds(mark: str) -> float:
-    """User and system time so far of every process with this mark, and of their children that have ended."""
+    """User and system time so far of every process with this mark, and of their children that ended and were reaped."""
     return sum(_cpu_seconds(pid) for pid in marked_processes(mark))
 
 
