@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing import get_context
 
 import numpy as np
@@ -59,9 +60,10 @@ async def _send(load: ClientLoad) -> tuple[LoadResult, float]:
 
     async def call(client: AsyncClient, images: Sequence[ImageSource], due: float) -> None:
         nonlocal completed
-        lateness.append(time.monotonic() - due)
+        if due >= began:
+            lateness.append(time.monotonic() - due)
         try:
-            await client.classify(list(images), "chest-xray", reasons=load.reasons)
+            await client.classify(images, "chest-xray", reasons=load.reasons)
         except InferenceError as error:
             if due >= began:
                 errors[error.code.name] += 1
@@ -75,15 +77,23 @@ async def _send(load: ClientLoad) -> tuple[LoadResult, float]:
         clients = [
             await stack.enter_async_context(AsyncClient(load.target, timeout=load.timeout)) for _ in range(load.clients)
         ]
-        gaps = random.Random(0)  # noqa: S311 - arrivals, no secrets
-        due, number, cpu = time.monotonic(), 0, 0.0
-        while due < end:
-            await asyncio.sleep(due - time.monotonic())
-            cpu = cpu or (time.process_time() if due >= began else 0.0)
-            calls.create_task(call(clients[number % len(clients)], load.images[number % len(load.images)], due))
-            due, number = due + gaps.expovariate(load.rate), number + 1
-        last = time.monotonic()
+
+        async def arrivals() -> float:
+            turns, images = cycle(clients), cycle(load.images)
+            gaps = random.Random(0)  # noqa: S311 - arrivals, no secrets
+            due = time.monotonic()
+            while due < end:
+                await asyncio.sleep(due - time.monotonic())
+                calls.create_task(call(next(turns), next(images), due))
+                due += gaps.expovariate(load.rate)
+            return time.monotonic()
+
+        sending = calls.create_task(arrivals())
+        await asyncio.sleep(began - time.monotonic())
+        cpu = time.process_time()
+        await asyncio.sleep(end - time.monotonic())
         cpu = time.process_time() - cpu
+        last = await sending
     sent = len(latencies) + errors.total()
     return LoadResult(
         np.array(latencies), errors, sent, completed, load.duration, float(np.mean(lateness)), cpu, b""

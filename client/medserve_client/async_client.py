@@ -20,7 +20,7 @@ from medserve_client.channel import (
 from medserve_client.errors import InferenceError, rpc_errors_translated
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
-from medserve_client.throttle import Throttle
+from medserve_client.throttle import Throttles
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
@@ -52,7 +52,7 @@ class AsyncClient:
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
-        self._throttles: dict[str, Throttle] = {}  # by the name of the model
+        self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
             grpc.aio.secure_channel(target, credentials, options)
@@ -100,7 +100,7 @@ class AsyncClient:
         frame: int = 0,
     ) -> ClassificationResponse:
         """Classifies one or many pictures; see `Client.classify`."""
-        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
+        with self._throttles.call(model), rpc_errors_translated():
             # In a thread, since it may read files.
             request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons, frame)
             return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
@@ -109,7 +109,7 @@ class AsyncClient:
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
         """Predicts the risk of one or many patients; see `Client.predict_risk`."""
-        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
+        with self._throttles.call(model), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
 

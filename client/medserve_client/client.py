@@ -18,7 +18,7 @@ from medserve_client.channel import (
 from medserve_client.errors import InferenceError, rpc_errors_translated
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
-from medserve_client.throttle import Throttle
+from medserve_client.throttle import Throttles
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
@@ -61,7 +61,7 @@ class Client:
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
-        self._throttles: dict[str, Throttle] = {}  # by the name of the model
+        self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
             grpc.secure_channel(target, credentials, options) if credentials else grpc.insecure_channel(target, options)
@@ -133,7 +133,7 @@ class Client:
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
             ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
+        with self._throttles.call(model), rpc_errors_translated():
             request = messages.classify_request(images, model, version, top_k, reasons, frame)
             return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
 
@@ -154,7 +154,7 @@ class Client:
             FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        with self._throttles.setdefault(model, Throttle()).call(), rpc_errors_translated():
+        with self._throttles.call(model), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
 

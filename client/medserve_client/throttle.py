@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import grpc
 
@@ -71,3 +71,14 @@ class Throttle:
     def _fail(self) -> None:
         self._failed_at = time.monotonic()
         self._most = self._under_way if self._most == math.inf else max(1.0, self._most - 1)
+
+
+class Throttles:
+    """A throttle for each model of a server. Threads may share them."""
+
+    def __init__(self) -> None:
+        self._throttles: dict[str, Throttle] = {}
+
+    def call(self, model: str) -> AbstractContextManager[None]:
+        """A call of that model, to be made inside; see `Throttle.call`."""
+        return (self._throttles.get(model) or self._throttles.setdefault(model, Throttle())).call()

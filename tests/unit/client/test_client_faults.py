@@ -10,19 +10,7 @@ import pytest
 from medserve_client import Client, DeadlineExceededError, InferenceError, UnavailableError
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
-
-Serve = Callable[[Callable[[grpc.Server], None]], str]
-Answer = Callable[[risk_pb.PredictRequest, grpc.ServicerContext], risk_pb.PredictResponse]
-
-
-def predicting(answer: Answer) -> Callable[[grpc.Server], None]:
-    """A server's PatientRisk/Predict, done by `answer`."""
-    handler = grpc.unary_unary_rpc_method_handler(
-        answer, risk_pb.PredictRequest.FromString, risk_pb.PredictResponse.SerializeToString
-    )
-    return lambda server: server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("medserve.v1.PatientRisk", {"Predict": handler})]
-    )
+from small_server import Answer, Serve, predicting
 
 
 def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, Progress, run
+from small_server import Serve
 
-Serve = Callable[[Callable[[grpc.Server], None]], str]
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 

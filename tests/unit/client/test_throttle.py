@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 
@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from medserve_client import AsyncClient, Client, InferenceError, OverloadedError, ResourceExhaustedError
 from medserve_client.throttle import Throttle
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
+from small_server import Serve, predicting
 from waiting import wait_until
-
-Serve = Callable[[Callable[[grpc.Server], None]], str]
 
 
 class Ward:
@@ -30,15 +29,7 @@ class Ward:
         self.open = threading.Event()
         self._lock = threading.Lock()
 
-    def add_to(self, server: grpc.Server) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._predict, risk_pb.PredictRequest.FromString, risk_pb.PredictResponse.SerializeToString
-        )
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("medserve.v1.PatientRisk", {"Predict": handler})]
-        )
-
-    def _predict(self, request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
+    def predict(self, request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
         with self._lock:
             self.arrived += 1
         (entry,) = request.patients[0].features
@@ -64,6 +55,12 @@ class Calls:
     def __call__(self, what: str, model: str = "relapse") -> None:
         self._client.predict_risk({what: 1.0}, model)
 
+    def refused(self, times: int) -> None:
+        """That many, one after the other, that the server refuses as too many."""
+        for _ in range(times):
+            with pytest.raises(OverloadedError, match="on purpose"):
+                self("busy")
+
     def begin(self, model: str = "relapse") -> Future[None]:
         """One that is answered when the ward is opened."""
         arrived = self.ward.arrived
@@ -75,15 +72,14 @@ class Calls:
 @pytest.fixture
 def calls(serve: Serve) -> Iterator[Calls]:
     ward = Ward()
-    with Client(serve(ward.add_to)) as client, ThreadPoolExecutor(8) as threads:
+    with Client(serve(predicting(ward.predict))) as client, ThreadPoolExecutor(8) as threads:
         yield Calls(client, ward, threads)
         ward.open.set()
 
 
 def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Calls) -> None:
     waiting = [calls.begin() for _ in range(2)]
-    with pytest.raises(OverloadedError, match="on purpose"):
-        calls("busy")
+    calls.refused(1)
     waiting.append(calls.begin())
     assert calls.ward.arrived == 4
     with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still under way; try again later"):
@@ -97,9 +93,7 @@ def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Cal
 
 def test_each_further_failure_lowers_the_bound_and_ten_answers_raise_it(calls: Calls) -> None:
     first = calls.begin()
-    for _ in range(2):  # two may be under way, then one
-        with pytest.raises(OverloadedError, match="on purpose"):
-            calls("busy")
+    calls.refused(2)  # two may be under way, then one
     with pytest.raises(OverloadedError, match="not sent"):
         calls("now")
     calls.ward.open.set()
@@ -114,9 +108,7 @@ def test_each_further_failure_lowers_the_bound_and_ten_answers_raise_it(calls: C
 
 
 def test_one_call_at_a_time_is_always_sent(calls: Calls) -> None:
-    for _ in range(5):
-        with pytest.raises(OverloadedError, match="on purpose"):
-            calls("busy")
+    calls.refused(5)
     assert calls.ward.arrived == 5
     calls("now")
 
@@ -134,9 +126,7 @@ def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
 
 def test_another_model_is_not_held_back(calls: Calls) -> None:
     held = calls.begin()
-    for _ in range(2):
-        with pytest.raises(OverloadedError, match="on purpose"):
-            calls("busy")
+    calls.refused(2)
     calls("now", model="another")
     calls.ward.open.set()
     held.result()
@@ -144,9 +134,7 @@ def test_another_model_is_not_held_back(calls: Calls) -> None:
 
 def test_some_seconds_without_a_failure_end_it(calls: Calls) -> None:
     held = calls.begin()
-    for _ in range(2):
-        with pytest.raises(OverloadedError, match="on purpose"):
-            calls("busy")
+    calls.refused(2)
     with pytest.raises(OverloadedError, match="not sent"):
         calls("now")
     time.sleep(5.1)
@@ -157,7 +145,7 @@ def test_some_seconds_without_a_failure_end_it(calls: Calls) -> None:
 
 def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
     ward = Ward()
-    with Client(serve(ward.add_to), timeout=0.5) as client, ThreadPoolExecutor(4) as threads:
+    with Client(serve(predicting(ward.predict)), timeout=0.5) as client, ThreadPoolExecutor(4) as threads:
         for _ in range(2):
             late = [threads.submit(client.predict_risk, {"later": 1.0}, "relapse") for _ in range(4)]
             for call in late:
@@ -169,7 +157,7 @@ def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
 
 async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
     ward = Ward()
-    async with AsyncClient(serve(ward.add_to)) as client:
+    async with AsyncClient(serve(predicting(ward.predict))) as client:
         with pytest.raises(OverloadedError, match="on purpose"):
             await client.predict_risk({"busy": 1.0}, "relapse")
         assert (await client.predict_risk({"now": 1.0}, "relapse")).model_name == "relapse"
@@ -178,7 +166,7 @@ async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
 
 async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> None:
     ward = Ward()
-    async with AsyncClient(serve(ward.add_to)) as client:
+    async with AsyncClient(serve(predicting(ward.predict))) as client:
         given_up = asyncio.create_task(client.predict_risk({"later": 1.0}, "relapse"))
         await asyncio.to_thread(wait_until, lambda: ward.arrived == 1)
         given_up.cancel()
