@@ -126,7 +126,8 @@ def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> N
     live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
     request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[bytes(4)])
-    with grpc.insecure_channel(live.server.target) as channel:
+    # A connection of its own: one on which so many are cancelled may be refused its next call (docs/transports.md).
+    with grpc.insecure_channel(live.server.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(20):
             calls = [stub.ModelInfer.future(request) for _ in range(50)]

@@ -112,7 +112,12 @@ def test_pictures_that_nobody_waits_for_are_not_read(transport: str) -> None:
     request = large_picture()
     cpu = "process_cpu_seconds_total"
     under_way = 'medserve_inflight_requests{model="chest-xray"'
-    with running_server("--transport", transport) as server, grpc.insecure_channel(server.target) as channel:
+    apart = [("grpc.use_local_subchannel_pool", 1)]  # a connection that cancels many may be refused its next call
+    with (
+        running_server("--transport", transport) as server,
+        grpc.insecure_channel(server.target) as channel,
+        grpc.insecure_channel(server.target, apart) as leaving,
+    ):
         stub = ImageClassificationStub(channel)
         stub.Classify(request, timeout=TIMEOUT)
         began = server.sample(cpu)
@@ -120,7 +125,7 @@ def test_pictures_that_nobody_waits_for_are_not_read(transport: str) -> None:
             stub.Classify(request, timeout=TIMEOUT)
         for_ten = server.sample(cpu) - began
         began = server.sample(cpu)
-        calls = [stub.Classify.future(request) for _ in range(200)]
+        calls = [ImageClassificationStub(leaving).Classify.future(request) for _ in range(200)]
         wait_until(lambda: server.sample(under_way) > 100)
         for call in calls:
             call.cancel()
