@@ -57,6 +57,9 @@ class Transport:
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
             ("grpc.max_concurrent_streams", settings.max_connection_streams),
+            # Calls that have ended count until they are cleared away, and a client that fills its connection sends the
+            # next ones at once: without room for as many again, grpc refuses most of these.
+            ("grpc.http2.max_deallocating_streams", settings.max_connection_streams),
             # Without these, grpc drops calls that wait for the event loop as CANCELLED, which says nothing.
             ("grpc.server.max_pending_requests", 1_000_000),
             ("grpc.server.max_pending_requests_hard_limit", 1_000_000),

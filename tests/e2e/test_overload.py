@@ -50,6 +50,21 @@ def test_what_comes_beyond_the_limit_costs_the_rest_little(zoo: ServerProcess, t
         assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=TIMEOUT).model_name == "slow"
 
 
+def test_a_client_that_fills_its_connection_loses_no_call(transport: str, tmp_path: Path) -> None:
+    """Each answer lets the next of its calls go out, before the server has cleared away the one that ended."""
+    onnx_models.save(tmp_path, "add", onnx_models.add(1))
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
+    message = pb.ModelInferRequest(model_name="add", inputs=[tensor], raw_input_contents=[bytes(4)])
+    plain = [("grpc.enable_retries", 0)]
+    with (
+        running_server("--models", str(tmp_path), "--transport", transport, "--max-connection-streams", "32") as server,
+        grpc.insecure_channel(server.target, plain) as channel,
+    ):
+        stub = GRPCInferenceServiceStub(channel)
+        calls = [stub.ModelInfer.future(message, timeout=60) for _ in range(3000)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
 def most_answered(server: ServerProcess, method: str, payloads: list[bytes]) -> float:
     """Answers in a second, to four callers; asked before and after a flood, it shows a machine that got busier."""
     plan = LoadPlan(server.target, method, payloads, concurrency=4, duration=1, warmup=0.3, timeout=TIMEOUT)
