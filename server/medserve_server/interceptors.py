@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -93,7 +93,13 @@ class CallInterceptor(aio.ServerInterceptor):
                 self._limits.check()
         except ServingError as error:
             return self._refusal(method, error)
+        if self._wrapped[method].unary_unary is not None:
+            _this_task().add_done_callback(self._count_unread)
         return self._wrapped[method]
+
+    def _count_unread(self, _: asyncio.Task[Any]) -> None:
+        """A call ended before its message reached a handler. grpc does not say why, or tell Python in another way."""
+        self._metrics.unread.inc()
 
     def _refusal(self, path: str, error: ServingError) -> Handler:
         """Answers a call with an error before its message is read: a handler of streams reads when it likes."""
@@ -117,6 +123,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
+            _this_task().remove_done_callback(self._count_unread)
             return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
@@ -125,6 +132,11 @@ class CallInterceptor(aio.ServerInterceptor):
             behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
             return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, parse), *codec)
         return handler  # Health.Watch alone, which lasts as long as its client likes
+
+
+def _this_task() -> asyncio.Task[Any]:
+    """The task of the call: its interceptor and its handler run in the same one."""
+    return cast("asyncio.Task[Any]", asyncio.current_task())
 
 
 class _Call:

@@ -88,6 +88,11 @@ class Metrics:
         )
         refused = self._counter("medserve_refused_total", "Requests that a limit or a missing right refused.", "reason")
         self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
+        self.unread = Counter(
+            "medserve_unread_total",
+            "Calls on grpcio that ended before their message had come: it was too large, or the client gave up.",
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)

@@ -28,6 +28,7 @@ from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationS
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
 from medserve_server.auth import new_token
 from server_process import ServerProcess, running_server
+from waiting import wait_until
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -62,6 +63,24 @@ def open_stream(channel: grpc.Channel, metadata: Metadata | None = None) -> Iter
 
 def refused(server: ServerProcess, reason: str) -> float:
     return server.sample(f'medserve_refused_total{{reason="{reason}"}}')
+
+
+def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: str) -> None:
+    """On grpcio by gRPC itself, which tells no more of it than that the call ended unread."""
+    counter = 'medserve_refused_total{reason="message_size"}' if transport == "native" else "medserve_unread_total"
+    before = zoo.sample(counter)
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    large = pb.ModelInferRequest(model_name="identity-fp32", inputs=[tensor], raw_input_contents=[bytes(5 << 20)])
+    with grpc.insecure_channel(zoo.target) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(large, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        wait_until(lambda: zoo.sample(counter) == before + 1)
+        stub.ModelInfer(identity(), timeout=20)
+        with pytest.raises(grpc.RpcError):
+            stub.ModelInfer(pb.ModelInferRequest(model_name="none"), timeout=20)
+        assert zoo.sample(counter) == before + 1
 
 
 def picture(**save: object) -> bytes:
