@@ -13,7 +13,9 @@ from medserve_client.channel import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TARGET,
     DEFAULT_TIMEOUT,
+    Metadata,
     Tls,
+    call_metadata,
     channel_credentials,
     channel_options,
 )
@@ -52,6 +54,7 @@ class AsyncClient:
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._timeout = timeout
+        self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
@@ -81,13 +84,17 @@ class AsyncClient:
     async def models(self) -> list[ModelSummary]:
         """Lists every version of every model, by name and version."""
         with rpc_errors_translated():
-            return messages.model_summaries(await self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout))
+            return messages.model_summaries(
+                await self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout, metadata=self._metadata)
+            )
 
     async def describe(self, model: str, version: str = "") -> ModelDescription:
         """Fetches the manifest of a model; see `Client.describe`."""
         request = GetManifestRequest(model_name=model, model_version=version)
         with rpc_errors_translated():
-            return messages.model_description(model, await self._catalog.GetManifest(request, timeout=self._timeout))
+            return messages.model_description(
+                model, await self._catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     async def classify(
         self,
@@ -103,7 +110,9 @@ class AsyncClient:
         with self._throttles.call(model), rpc_errors_translated():
             # In a thread, since it may read files.
             request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons, frame)
-            return messages.classification_response(await self._images.Classify(request, timeout=self._timeout))
+            return messages.classification_response(
+                await self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     async def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
@@ -111,7 +120,9 @@ class AsyncClient:
         """Predicts the risk of one or many patients; see `Client.predict_risk`."""
         with self._throttles.call(model), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
-            return messages.risk_response(await self._risk.Predict(request, timeout=self._timeout))
+            return messages.risk_response(
+                await self._risk.Predict(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     def classify_stream(
         self,
@@ -127,7 +138,7 @@ class AsyncClient:
             async for images in _each(batches):
                 yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons)
 
-        return _stream(self._images.ClassifyStream, requests(), messages.classification_outcome)
+        return _stream(self._images.ClassifyStream, requests(), self._metadata, messages.classification_outcome)
 
     def predict_risk_stream(
         self,
@@ -142,13 +153,15 @@ class AsyncClient:
             async for patients in _each(batches):
                 yield messages.predict_request(patients, model, version, reasons)
 
-        return _stream(self._risk.PredictStream, requests(), messages.risk_outcome)
+        return _stream(self._risk.PredictStream, requests(), self._metadata, messages.risk_outcome)
 
     async def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests; see `Client.health`."""
         request = health.HealthCheckRequest(value=service)
         with rpc_errors_translated():
-            return health.HealthStatus((await self._health(request, timeout=self._timeout)).value)
+            return health.HealthStatus(
+                (await self._health(request, timeout=self._timeout, metadata=self._metadata)).value
+            )
 
 
 async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[_Item]:
@@ -163,6 +176,7 @@ async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[
 async def _stream(
     method: "grpc.aio.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: AsyncIterator[_Request],
+    metadata: Metadata,
     read: Callable[[_Reply], _Outcome],
 ) -> AsyncGenerator[_Outcome, None]:
     failures: list[Exception] = []
@@ -175,7 +189,7 @@ async def _stream(
         except Exception as error:  # noqa: BLE001 - raised below, whatever it is
             failures.append(error)
 
-    replies = method(sent())
+    replies = method(sent(), metadata=metadata)
     try:
         with rpc_errors_translated():
             async for reply in replies:

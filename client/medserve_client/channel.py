@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc
 
+Metadata = tuple[tuple[str, str], ...]
+
 DEFAULT_TARGET = "127.0.0.1:8001"
 # Seconds that one call may take, retries included.
 DEFAULT_TIMEOUT = 30.0
@@ -93,11 +95,19 @@ def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc
         channel = grpc.local_channel_credentials()  # refuses an address that turns out not to be of this machine
     else:
         raise ValueError(f"the token would travel to {target} unencrypted; use TLS")
-    if token is None:
-        return channel
-    if not re.fullmatch(r"[\x21-\x7e]+", token):  # not shown: it is a secret all the same
+    if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):  # not shown: it is a secret all the same
         raise ValueError("the token is empty, or has a space or another character that no token has")
-    return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token))
+    return channel
+
+
+def call_metadata(token: str | None) -> Metadata:
+    """What every call says of who makes it.
+
+    A call credential of grpc would say the same, but with one a program may hang: grpc lets go of it in a thread of its
+    own, which needs Python's lock, while `Channel.close` holds that lock and waits for the thread
+    (https://github.com/grpc/grpc/pull/42247).
+    """
+    return () if token is None else (("authorization", f"Bearer {token}"),)
 
 
 def _tls_credentials(tls: Tls) -> grpc.ChannelCredentials:

@@ -11,7 +11,9 @@ from medserve_client.channel import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TARGET,
     DEFAULT_TIMEOUT,
+    Metadata,
     Tls,
+    call_metadata,
     channel_credentials,
     channel_options,
 )
@@ -61,6 +63,7 @@ class Client:
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
         self._timeout = timeout
+        self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
         self._channel = (
@@ -88,7 +91,9 @@ class Client:
     def models(self) -> list[ModelSummary]:
         """Lists every version of every model, by name and version."""
         with rpc_errors_translated():
-            return messages.model_summaries(self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout))
+            return messages.model_summaries(
+                self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout, metadata=self._metadata)
+            )
 
     def describe(self, model: str, version: str = "") -> ModelDescription:
         """Fetches the manifest of a model.
@@ -103,7 +108,9 @@ class Client:
         """
         request = GetManifestRequest(model_name=model, model_version=version)
         with rpc_errors_translated():
-            return messages.model_description(model, self._catalog.GetManifest(request, timeout=self._timeout))
+            return messages.model_description(
+                model, self._catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     def classify(
         self,
@@ -135,7 +142,9 @@ class Client:
         """
         with self._throttles.call(model), rpc_errors_translated():
             request = messages.classify_request(images, model, version, top_k, reasons, frame)
-            return messages.classification_response(self._images.Classify(request, timeout=self._timeout))
+            return messages.classification_response(
+                self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
+            )
 
     def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
@@ -156,7 +165,7 @@ class Client:
         """
         with self._throttles.call(model), rpc_errors_translated():
             request = messages.predict_request(patients, model, version, reasons)
-            return messages.risk_response(self._risk.Predict(request, timeout=self._timeout))
+            return messages.risk_response(self._risk.Predict(request, timeout=self._timeout, metadata=self._metadata))
 
     def classify_stream(
         self,
@@ -180,7 +189,7 @@ class Client:
             reasons: what to tell about the reasons of each result.
         """
         requests = (messages.classify_request(images, model, version, top_k, reasons) for images in batches)
-        return _stream(self._images.ClassifyStream, requests, messages.classification_outcome)
+        return _stream(self._images.ClassifyStream, requests, self._metadata, messages.classification_outcome)
 
     def predict_risk_stream(
         self,
@@ -198,7 +207,7 @@ class Client:
             reasons: what to tell about the reasons of each risk.
         """
         requests = (messages.predict_request(patients, model, version, reasons) for patients in batches)
-        return _stream(self._risk.PredictStream, requests, messages.risk_outcome)
+        return _stream(self._risk.PredictStream, requests, self._metadata, messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests.
@@ -211,12 +220,13 @@ class Client:
         """
         request = health.HealthCheckRequest(value=service)
         with rpc_errors_translated():
-            return health.HealthStatus(self._health(request, timeout=self._timeout).value)
+            return health.HealthStatus(self._health(request, timeout=self._timeout, metadata=self._metadata).value)
 
 
 def _stream(
     method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: Iterator[_Request],
+    metadata: Metadata,
     read: Callable[[_Reply], _Outcome],
 ) -> Generator[_Outcome, None, None]:
     failures: list[Exception] = []
@@ -228,7 +238,7 @@ def _stream(
         except Exception as error:  # noqa: BLE001 - raised below, whatever it is
             failures.append(error)
 
-    replies = method(sent())
+    replies = method(sent(), metadata=metadata)
     try:
         with rpc_errors_translated():
             for reply in replies:

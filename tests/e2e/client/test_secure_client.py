@@ -1,6 +1,8 @@
 """Both clients and the command against a server with TLS and tokens; loadtest against one with tokens."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +58,25 @@ def test_client(secure: ServerProcess, folder: Path, ward: Secret) -> None:
         assert len(list(client.classify_stream([PICTURE] * 3, "chest-xray"))) == 3
     with Client(secure.target, tls=Tls(folder / "ca.pem")) as client, pytest.raises(UnauthenticatedError):
         client.classify(PICTURE, "chest-xray")
+
+
+THREADS = """
+import pathlib, sys, threading
+from medserve_client import Client, Tls
+
+token = pathlib.Path(sys.argv[3]).read_text().strip()
+with Client(sys.argv[1], tls=Tls(sys.argv[2]), token=token) as client:
+    client.models()
+    print([thread.name for thread in threading.enumerate() if thread.name.startswith("Dummy")])
+"""
+
+
+def test_grpc_runs_no_python_in_threads_of_its_own(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+    """Where it does, a program can hang for ever: `Channel.close` waits for such threads, and lets nothing else run."""
+    arguments = [secure.target, str(folder / "ca.pem"), str(ward.file)]
+    program = [sys.executable, "-c", THREADS, *arguments]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
 async def test_async_client(secure: ServerProcess, folder: Path, ward: Secret) -> None:
