@@ -108,7 +108,7 @@ class Transport:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
 
         To be called when `stopping` is set. New calls are refused as UNAVAILABLE until none comes any more or a second
-        is over: a call that arrives in the moment of grpc's own shutdown is CANCELLED, which no client retries; and
+        is over: a call that arrives in the moment of grpc's own shutdown is CANCELLED, which few clients retry; and
         only that shutdown sends clients to another server, so it can't be put off for long.
         """
         for _ in range(20):

@@ -26,9 +26,11 @@ def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
 
 
 @pytest.mark.parametrize("patients", [1, 100_000], ids=["small", "above gRPC's own retry buffer"])
-def test_unavailable_is_tried_again(serve: Serve, patients: int) -> None:
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_what_no_model_has_seen_is_tried_again(serve: Serve, code: grpc.StatusCode, patients: int) -> None:
+    """CANCELLED is what grpc tells a call that comes in the moment of its shutdown."""
     calls: list[int] = []
-    with Client(serve(predicting(failing(grpc.StatusCode.UNAVAILABLE, 2, calls)))) as client:
+    with Client(serve(predicting(failing(code, 2, calls)))) as client:
         assert client.predict_risk([{"age": 40}] * patients, "relapse").model_name == "relapse"
     assert len(calls) == 3
 
