@@ -69,8 +69,8 @@ def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: s
     """On grpcio by gRPC itself, which tells no more of it than that the call ended unread."""
     counter = 'medserve_refused_total{reason="message_size"}' if transport == "native" else "medserve_unread_total"
     before = zoo.sample(counter)
-    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
-    large = pb.ModelInferRequest(model_name="identity-fp32", inputs=[tensor], raw_input_contents=[bytes(5 << 20)])
+    large = identity()
+    large.raw_input_contents[0] = bytes(5 << 20)
     with grpc.insecure_channel(zoo.target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:

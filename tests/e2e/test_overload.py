@@ -9,6 +9,7 @@ import pytest
 from benchmarks import client_flood
 from PIL import Image
 
+import model_folder
 import onnx_models
 from medserve_client.loadtest import LoadPlan, run
 from medserve_proto.inference import grpc_service_pb2 as pb
@@ -53,15 +54,13 @@ def test_what_comes_beyond_the_limit_costs_the_rest_little(zoo: ServerProcess, t
 def test_a_client_that_fills_its_connection_loses_no_call(transport: str, tmp_path: Path) -> None:
     """Each answer lets the next of its calls go out, before the server has cleared away the one that ended."""
     onnx_models.save(tmp_path, "add", onnx_models.add(1))
-    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
-    message = pb.ModelInferRequest(model_name="add", inputs=[tensor], raw_input_contents=[bytes(4)])
     plain = [("grpc.enable_retries", 0)]
     with (
         running_server("--models", str(tmp_path), "--transport", transport, "--max-connection-streams", "32") as server,
         grpc.insecure_channel(server.target, plain) as channel,
     ):
         stub = GRPCInferenceServiceStub(channel)
-        calls = [stub.ModelInfer.future(message, timeout=60) for _ in range(3000)]
+        calls = [stub.ModelInfer.future(model_folder.request("add", 0.0), timeout=60) for _ in range(3000)]
         assert {call.code() for call in calls} == {grpc.StatusCode.OK}
 
 
@@ -140,7 +139,8 @@ def test_pictures_that_nobody_waits_for_are_not_read(transport: str) -> None:
             stub.Classify(request, timeout=TIMEOUT)
         for_ten = server.sample(cpu) - began
         began = server.sample(cpu)
-        calls = [ImageClassificationStub(leaving).Classify.future(request) for _ in range(200)]
+        leaver = ImageClassificationStub(leaving)
+        calls = [leaver.Classify.future(request) for _ in range(200)]
         wait_until(lambda: server.sample(under_way) > 100)
         for call in calls:
             call.cancel()
