@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from medserve_images import ImageLimits
 from medserve_server.cpus import available_cpus
 from medserve_server.version_policy import VersionPolicy
 
@@ -114,7 +115,8 @@ class Settings(BaseSettings):
     )
     max_message_mib: PositiveInt = Field(default=64, description="Size of a gRPC message, either way, in MiB.")
     max_image_megapixels: PositiveFloat = Field(
-        default=40.0, description="Pixels of an encoded image, in millions, checked before it is decoded."
+        default=ImageLimits().max_pixels / 1e6,
+        description="Pixels of an encoded image, in millions, checked before it is decoded.",
     )
 
     # Who may come in (docs/security.md).
@@ -155,7 +157,8 @@ class Settings(BaseSettings):
     )
     max_patient_features: PositiveInt = Field(default=256, description="Values given for one patient.")
     max_image_ratio: PositiveFloat = Field(
-        default=200.0, description="Pixels for each byte of an encoded image of more than a megapixel."
+        default=ImageLimits().max_ratio,
+        description="Pixels for each byte of an encoded image of more than a megapixel.",
     )
 
     drain_delay: float = Field(

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from medserve_images import ImageLimits
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError, printable
-from medserve_server.images import ImageReader
+from medserve_server.images import RequestImages
 from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
@@ -314,13 +315,13 @@ def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
             future.set_result(outcome)
 
 
-def _reader(manifest: Manifest | None, settings: Settings) -> ImageReader | PatientReader | None:
+def _reader(manifest: Manifest | None, settings: Settings) -> RequestImages | PatientReader | None:
     if manifest is None:
         return None
     if manifest.WhichOneof("task") == "patient_risk":
         return PatientReader(manifest.patient_risk, settings.max_patient_features)
-    max_pixels = int(settings.max_image_megapixels * 1e6)
-    return ImageReader(manifest.image_classification.input, max_pixels, settings.max_image_ratio)
+    limits = ImageLimits(int(settings.max_image_megapixels * 1e6), settings.max_image_ratio)
+    return RequestImages(manifest.image_classification.input, limits)
 
 
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:

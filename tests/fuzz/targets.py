@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from medserve_images import ImageLimits
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.v1 import image_classification_pb2, manifest_pb2, patient_risk_pb2
 from medserve_server import codec
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError
-from medserve_server.images import ImageReader
+from medserve_server.images import RequestImages
 from medserve_server.integrity import read_model
 from medserve_server.interceptors import to_status
 from medserve_server.manifest import KEY, read_manifest
@@ -23,8 +24,7 @@ from medserve_server.patients import PatientReader, Value
 from medserve_server.session import Session, TensorSpec
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-MAX_PIXELS = 10**6
-MAX_RATIO = 1000.0
+LIMITS = ImageLimits(max_pixels=10**6, max_ratio=1000.0)
 MAX_ENTRIES = 256
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -71,7 +71,7 @@ def tensors(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     """An encoded picture, DICOM too."""
-    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS, MAX_RATIO)
+    reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
     try:
         pixels, _ = reader.from_encoded(data, "images[0]")
     except ServingError as error:
@@ -87,7 +87,7 @@ def raw_image(data: bytes) -> None:
         message = image_classification_pb2.Image.FromString(data)
     except DecodeError:
         return
-    reader = ImageReader(manifest("chest-xray").image_classification.input, MAX_PIXELS, MAX_RATIO)
+    reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
     try:
         reader.from_raw(message.raw.pixels, tuple(message.raw.shape), "images[0].raw")
     except ServingError as error:

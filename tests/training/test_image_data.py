@@ -141,7 +141,7 @@ def test_class_folders_are_read_in_the_order_of_the_labels(tmp_path: Path) -> No
         assert part.pixels.shape[1:] == (28, 28, 1)
         np.testing.assert_array_equal(part.labels, part.pixels[:, 0, 0, 0] >= 200)
     (tmp_path / "normal" / "0.png").write_text("not a picture", encoding="utf-8")
-    with pytest.raises(UserError, match=r"normal/0\.png can't be read as a picture"):
+    with pytest.raises(UserError, match=r"normal/0\.png: is not a PNG, JPEG, TIFF or DICOM file"):
         load(load_recipe("chest-xray", data=f"folder:{tmp_path}"))
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match=r"expected one for each label: \['normal', 'pneumonia'\]"):

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from sklearn.datasets import load_digits
 
+from medserve_images import ImageLimits, ImageReader, ImageRefused
 from medserve_training.errors import UserError
 from medserve_training.recipe import ImageTask, Recipe
 from medserve_training.splits import Images, Splits, cut, drop_shared
-
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_MODES = {"gray": "L", "rgb": "RGB"}
 
 
 def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Images]:
@@ -171,30 +169,22 @@ def read_class_folders(folder: Path, task: ImageTask) -> dict[str, Images]:
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
     if set(found) != set(task.labels):
         raise UserError(f"{folder}: holds the folders {found}, expected one for each label: {list(task.labels)}")
+    reader = ImageReader(task.target, ImageLimits())
     pixels, labels = [], []
     for index, label in enumerate(task.labels):
         for path in sorted((folder / label).iterdir()):
-            pixels.append(_read_picture(path, task))
+            pixels.append(_read_image(path, reader))
             labels.append(index)
     if not pixels:
         raise UserError(f"{folder}: its class folders are empty")
     return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
 
 
-def _read_picture(path: Path, task: ImageTask) -> NDArray[np.uint8]:
+def _read_image(path: Path, reader: ImageReader) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            return _fit(image.convert(_MODES[task.color]), task)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} can't be read as a picture: {error}") from error
-
-
-def _fit(image: Image.Image, task: ImageTask) -> NDArray[np.uint8]:
-    """Brings a picture to the task's size, as the manifest tells a server to."""
-    size = (task.width, task.height)
-    method = _RESAMPLING[task.resampling]
-    fitted = ImageOps.fit(image, size, method) if task.crop == "center" else image.resize(size, method)
-    return np.asarray(fitted, dtype=np.uint8).reshape(task.height, task.width, task.channels)
+        return reader.read(path.read_bytes())[0]
+    except (ImageRefused, OSError) as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _bring_to_task(images: Images, task: ImageTask, spec: str) -> Images:
@@ -209,4 +199,5 @@ def _resize(pixels: NDArray[np.uint8], task: ImageTask, spec: str) -> NDArray[np
         raise UserError(f"{spec}: has {pixels.shape[3]} channels, but task.color is {task.color!r}")
     if pixels.shape[1:3] == (task.height, task.width):
         return pixels
-    return np.stack([_fit(Image.fromarray(picture.squeeze()), task) for picture in pixels])
+    reader = ImageReader(task.target, ImageLimits())
+    return np.stack([reader.fit(Image.fromarray(picture.squeeze()), []) for picture in pixels])

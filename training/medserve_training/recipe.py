@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from medserve_images import Target
 from medserve_training.errors import UserError
 from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
 from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, toml_value
@@ -76,9 +77,14 @@ class ImageTask:
     labels: Several[str]
 
     @property
+    def target(self) -> Target:
+        """What images are brought to, in training as in serving."""
+        return Target(self.height, self.width, self.color, self.crop, self.resampling)
+
+    @property
     def channels(self) -> int:
-        """Number of channels of a picture."""
-        return 1 if self.color == "gray" else 3
+        """Number of channels of a pixel."""
+        return self.target.channels
 
 
 @dataclass(frozen=True, config=STRICT)

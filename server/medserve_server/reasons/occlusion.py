@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.images import Pixels
+from medserve_images import Pixels
 
 GRID = 7
 

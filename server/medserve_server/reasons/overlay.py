@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from medserve_server.images import Pixels
+from medserve_images import Pixels
 
 LEAST_SIDE = 224
 LEGEND = 28  # pixels below the picture

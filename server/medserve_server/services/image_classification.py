@@ -7,12 +7,13 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_images import ImageWarning, Pixels
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
 from medserve_server.batcher import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
-from medserve_server.images import ImageReader, ImageWarning, Pixels
+from medserve_server.images import RequestImages
 from medserve_server.interceptors import Context, to_status
 from medserve_server.model import Model
 from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
@@ -61,7 +62,7 @@ class ImageClassification(
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
         """Stacks the pictures, and what their reasons need, to uint8 [rows, height, width, channels]."""
         began = monotonic()
-        if model.manifest is None or not isinstance(model.reader, ImageReader):
+        if model.manifest is None or not isinstance(model.reader, RequestImages):
             raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
         self.check_rows("images", len(request.images))
         pictures, warnings = _read_images(request, model.reader)
@@ -81,8 +82,8 @@ class ImageClassification(
         )
 
 
-def _read_images(request: pb.ClassifyRequest, reader: ImageReader) -> tuple[Pixels, Warnings]:
-    pictures = np.empty((len(request.images), reader.height, reader.width, reader.channels), np.uint8)
+def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, Warnings]:
+    pictures = np.empty((len(request.images), *reader.shape), np.uint8)
     warnings: Warnings = []
     violations: list[FieldViolation] = []
     limit: Limit | None = None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from medserve_server.images import Pixels
+from medserve_images import Pixels
 from medserve_server.reasons import occlusion, shapley
 from medserve_server.reasons.confidence import spread
 from medserve_server.reasons.overlay import draw, overlay_size

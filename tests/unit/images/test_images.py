@@ -6,23 +6,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medserve_proto.v1 import manifest_pb2
-from medserve_server.errors import InvalidInput
-from medserve_server.images import ImageReader
+from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
-GRAY = manifest_pb2.ImageInput(
+LIMITS = ImageLimits(max_pixels=1_000_000)
+GRAY = Target(
     height=28,
     width=28,
-    color_space=manifest_pb2.COLOR_SPACE_GRAY,
-    crop=manifest_pb2.CROP_CENTER,
-    resampling=manifest_pb2.RESAMPLING_BICUBIC,
+    color="gray",
+    crop="center",
+    resampling="bicubic",
 )
-RGB = manifest_pb2.ImageInput(
+RGB = Target(
     height=10,
     width=20,
-    color_space=manifest_pb2.COLOR_SPACE_RGB,
-    crop=manifest_pb2.CROP_NONE,
-    resampling=manifest_pb2.RESAMPLING_BILINEAR,
+    color="rgb",
+    crop="none",
+    resampling="bilinear",
 )
 
 
@@ -58,8 +57,8 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
     for place, value in places:
         data[place % len(data)] = value
     try:
-        pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(bytes(data), "image")
-    except InvalidInput:
+        pixels, _ = ImageReader(GRAY, LIMITS).read(bytes(data))
+    except ImageRefused:
         return
     assert pixels.shape == (28, 28, 1)
     assert pixels.dtype == np.uint8
@@ -69,15 +68,15 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
 @given(st.binary(max_size=200))
 @example(b"")
 def test_random_bytes_are_refused(data: bytes) -> None:
-    with pytest.raises(InvalidInput):
-        ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
+    with pytest.raises(ImageRefused):
+        ImageReader(GRAY, LIMITS).read(data)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 @pytest.mark.parametrize("target", [GRAY, RGB], ids=["gray", "rgb"])
-def test_every_usual_mode_is_read(mode: str, target: manifest_pb2.ImageInput) -> None:
+def test_every_usual_mode_is_read(mode: str, target: Target) -> None:
     data = encode(gradient(mode), "TIFF")
-    pixels, _ = ImageReader(target, 1_000_000, 200).from_encoded(data, "image")
+    pixels, _ = ImageReader(target, LIMITS).read(data)
     assert pixels.shape == (target.height, target.width, 3 if target is RGB else 1)
     assert pixels[0].mean() < 40
     assert pixels[-1].mean() > 215
@@ -85,8 +84,8 @@ def test_every_usual_mode_is_read(mode: str, target: manifest_pb2.ImageInput) ->
 
 def test_an_opaque_alpha_channel_is_dropped() -> None:
     data = encode(gradient("LA"))
-    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
-    plain, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(gradient("L")), "image")
+    pixels, _ = ImageReader(GRAY, LIMITS).read(data)
+    plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
     np.testing.assert_array_equal(pixels, plain)
 
 
@@ -94,8 +93,8 @@ def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # Orientation: turned by 180 degrees
     turned = encode(gradient("L").rotate(180), "PNG", exif=exif)
-    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(turned, "image")
-    plain, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(gradient("L")), "image")
+    pixels, _ = ImageReader(GRAY, LIMITS).read(turned)
+    plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
     np.testing.assert_allclose(pixels.astype(int), plain.astype(int), atol=2)
 
 
@@ -103,7 +102,7 @@ def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
 @settings(deadline=None, max_examples=40)
 def test_any_size_is_fitted(width: int, height: int) -> None:
     data = encode(gradient("L", (width, height)))
-    pixels, warnings = ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")
+    pixels, warnings = ImageReader(GRAY, LIMITS).read(data)
     assert pixels.shape == (28, 28, 1)
     kinds = [warning.kind for warning in warnings]
     assert ("CROPPED" in kinds) == (width != height)
@@ -113,5 +112,5 @@ def test_any_size_is_fitted(width: int, height: int) -> None:
 def test_the_middle_is_kept() -> None:
     image = Image.new("L", (84, 28), 255)
     image.paste(100, (28, 0, 56, 28))
-    pixels, _ = ImageReader(GRAY, 1_000_000, 200).from_encoded(encode(image), "image")
+    pixels, _ = ImageReader(GRAY, LIMITS).read(encode(image))
     assert (pixels == 100).all()

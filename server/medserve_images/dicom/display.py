@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from medserve_server.dicom_header import Layout, item_of, value_of
+from medserve_images.dicom.header import Layout, item_of, value_of
 
 # Beyond it numbers make no sense, and computing with them would overflow.
 LARGEST = 1e30

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_sequence
 from pydicom.sequence import Sequence
 
-from medserve_server.dicom_codecs import PLUGIN
-from medserve_server.errors import InvalidInput
+from medserve_images.dicom.codecs import PLUGIN
+from medserve_images.errors import ImageRefused
 
 # Its messages quote values of the file.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -124,11 +124,11 @@ class Layout:
     planar: int
 
 
-def read_elements(data: bytes, field: str) -> tuple[Dataset, uid.UID]:
+def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
     """Reads the elements that are needed and the transfer syntax; nothing is decompressed.
 
     Raises:
-        InvalidInput: the transfer syntax is not read here, or there are no pixels.
+        ImageRefused: the transfer syntax is not read here, or there are no pixels.
         TooComplex: reading takes too long.
     """
     file = BoundedFile(data)
@@ -139,7 +139,7 @@ def read_elements(data: bytes, field: str) -> tuple[Dataset, uid.UID]:
         if syntax not in SYNTAXES:
             name = syntax.name if syntax.is_transfer_syntax else "a transfer syntax that is not in the standard"
             names = ", ".join(known.name for known in SYNTAXES)
-            raise InvalidInput.of(field, f"is a DICOM file in {name}, expected one of {names}")
+            raise ImageRefused(f"is a DICOM file in {name}, expected one of {names}")
         dataset = read_dataset(
             file,
             is_implicit_VR=syntax.is_implicit_VR,
@@ -150,15 +150,15 @@ def read_elements(data: bytes, field: str) -> tuple[Dataset, uid.UID]:
     finally:
         file.check()
     if "PixelData" not in dataset:
-        raise InvalidInput.of(field, "is a DICOM file without Pixel Data; expected one with a picture")
+        raise ImageRefused("is a DICOM file without Pixel Data; expected one with a picture")
     return dataset, syntax
 
 
-def read_layout(dataset: Dataset, syntax: uid.UID, field: str) -> Layout:
+def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:
     """Checks how the pixels are stored.
 
     Raises:
-        InvalidInput: an element is missing, or says what is not read.
+        ImageRefused: an element is missing, or says what is not read.
     """
 
     def number(keyword: str, expected: range, default: int | None = None) -> int:
@@ -166,15 +166,15 @@ def read_layout(dataset: Dataset, syntax: uid.UID, field: str) -> Layout:
         if value is None:
             value = default
         if not isinstance(value, int):
-            raise InvalidInput.of(field, f"is a DICOM file without a valid {keyword}")
+            raise ImageRefused(f"is a DICOM file without a valid {keyword}")
         if value not in expected:
             choices = f"{expected[0]} to {expected[-1]}" if expected.step == 1 else f"{expected[0]} or {expected[-1]}"
-            raise InvalidInput.of(field, f"is a DICOM file whose {keyword} is {int(value)}, expected {choices}")
+            raise ImageRefused(f"is a DICOM file whose {keyword} is {int(value)}, expected {choices}")
         return int(value)
 
     samples = number("SamplesPerPixel", range(1, 4, 2))
     allocated = number("BitsAllocated", range(8, 17, 8))
-    photometric = _photometric(dataset, samples, field)
+    photometric = _photometric(dataset, samples)
     converted = photometric.startswith("YBR")  # by a formula for 8 bits
     least = 1 if samples == 1 else 8
     stored = number("BitsStored", range(least, (8 if converted else allocated) + 1))
@@ -193,7 +193,7 @@ def read_layout(dataset: Dataset, syntax: uid.UID, field: str) -> Layout:
     )
 
 
-def _photometric(dataset: Dataset, samples: int, field: str) -> str:
+def _photometric(dataset: Dataset, samples: int) -> str:
     known = (
         ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
         if samples == 1
@@ -202,7 +202,7 @@ def _photometric(dataset: Dataset, samples: int, field: str) -> str:
     value = value_of(dataset, "PhotometricInterpretation")
     if value not in known:
         expected = ", ".join(known)
-        raise InvalidInput.of(field, f"is a DICOM file whose PhotometricInterpretation is none of {expected}")
+        raise ImageRefused(f"is a DICOM file whose PhotometricInterpretation is none of {expected}")
     return str(value)
 
 

@@ -17,16 +17,15 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from dicom_files import PATIENT, dicom, item
-from medserve_proto.v1 import manifest_pb2
-from medserve_server.errors import InvalidInput
-from medserve_server.images import ImageReader
+from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
-GRAY = manifest_pb2.ImageInput(
+LIMITS = ImageLimits(max_pixels=1_000_000)
+GRAY = Target(
     height=28,
     width=28,
-    color_space=manifest_pb2.COLOR_SPACE_GRAY,
-    crop=manifest_pb2.CROP_CENTER,
-    resampling=manifest_pb2.RESAMPLING_BICUBIC,
+    color="gray",
+    crop="center",
+    resampling="bicubic",
 )
 PIXELS = np.random.default_rng(3).integers(0, 4096, (40, 30)).astype(np.uint16)
 RLE_HEADER = struct.pack("<16L", 1, 64, *[0] * 14)
@@ -34,7 +33,7 @@ PREAMBLE = bytes(128) + b"DICM"
 
 
 def read(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image")[0]
+    return ImageReader(GRAY, LIMITS).read(data)[0]
 
 
 def changed(change: Callable[[Dataset], None], **elements: object) -> bytes:
@@ -184,10 +183,10 @@ def test_a_bad_file_is_refused_with_a_reason_and_without_the_patient(
     name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data, reason = BROKEN[name]
-    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidInput) as caught:
-        ImageReader(GRAY, 1_000_000, 200).from_encoded(data, "image", FRAMES.get(name, 0))
-    assert [violation.field for violation in caught.value.violations] == ["image.encoded"]
-    assert reason in caught.value.message
+    with caplog.at_level(logging.DEBUG), pytest.raises(ImageRefused) as caught:
+        ImageReader(GRAY, LIMITS).read(data, FRAMES.get(name, 0))
+    assert caught.value.part == "encoded"
+    assert reason in caught.value.reason
     said = repr(caught.value) + repr(caught.value.__cause__) + caplog.text + "".join(capfd.readouterr())
     assert not [word for word in PATIENT if word in said]
     assert caplog.text == ""
@@ -195,19 +194,19 @@ def test_a_bad_file_is_refused_with_a_reason_and_without_the_patient(
 
 def test_a_deflated_file_is_refused_before_it_is_inflated() -> None:
     data = PREAMBLE + element(0x00020010, b"UI", 22, b"1.2.840.10008.1.2.1.99")
-    with pytest.raises(InvalidInput, match="in Deflated Explicit VR Little Endian, expected one of Implicit VR"):
+    with pytest.raises(ImageRefused, match="in Deflated Explicit VR Little Endian, expected one of Implicit VR"):
         read(data + bytes(1000))
 
 
 def test_a_file_without_preamble_is_none_of_the_formats() -> None:
-    with pytest.raises(InvalidInput, match="is not a PNG, JPEG, TIFF or DICOM file"):
+    with pytest.raises(ImageRefused, match="is not a PNG, JPEG, TIFF or DICOM file"):
         read(dicom(PIXELS)[132:])
 
 
 def test_a_frame_of_another_format_is_refused() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        ImageReader(GRAY, 1_000_000, 200).from_encoded(b"\x89PNG", "image", 3)
-    assert caught.value.violations[0].field == "image.frame"
+    with pytest.raises(ImageRefused) as caught:
+        ImageReader(GRAY, LIMITS).read(b"\x89PNG", 3)
+    assert caught.value.part == "frame"
 
 
 def test_pixels_are_not_parsed_as_the_text_that_a_file_calls_them() -> None:
@@ -217,20 +216,19 @@ def test_pixels_are_not_parsed_as_the_text_that_a_file_calls_them() -> None:
     np.testing.assert_array_equal(read(called), read(data))
 
 
-def test_a_server_without_the_extra_names_it() -> None:
+def test_without_pydicom_the_extra_is_named() -> None:
     program = """
 import sys
 sys.modules["pydicom"] = None
-from medserve_proto.v1.manifest_pb2 import ImageInput
-from medserve_server.images import ImageReader
+from medserve_images import ImageLimits, ImageReader, Target
 try:
-    ImageReader(ImageInput(height=2, width=2, resampling=1), 100, 200).from_encoded(bytes(128) + b"DICM", "images[7]")
+    ImageReader(Target(2, 2, "gray", "none", "bilinear"), ImageLimits()).read(bytes(128) + b"DICM")
 except Exception as error:
-    print(type(error).__name__, error.message)
+    print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("InvalidInput images[7].encoded: is a DICOM file, which this server does not read;")
-    assert 'install "medserve[dicom]" there' in done.stdout
+    assert done.stdout.startswith("ImageRefused is a DICOM file, and pydicom is not installed;")
+    assert 'install "medserve[dicom]"' in done.stdout
 
 
 def test_a_small_file_that_claims_much_takes_little_memory() -> None:
@@ -241,7 +239,7 @@ def test_a_small_file_that_claims_much_takes_little_memory() -> None:
     ]
     tracemalloc.start()
     for data in claims:
-        with pytest.raises(InvalidInput):
+        with pytest.raises(ImageRefused):
             read(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -278,6 +276,6 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
         data[132 + int(place * (len(data) - 132))] = value
     try:
         pixels = read(bytes(data[: 132 + int(keep * (len(data) - 132))]))
-    except InvalidInput:
+    except ImageRefused:
         return
     assert pixels.shape == (28, 28, 1)

@@ -13,22 +13,22 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from dicom_files import dicom, item
-from medserve_proto.v1 import manifest_pb2
-from medserve_server.errors import InvalidInput
-from medserve_server.images import ImageReader, ImageWarning
+from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
 
 RANDOM = np.random.default_rng(1)
+LIMITS = ImageLimits(max_pixels=1_000_000)
 
 
 def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> tuple[NDArray[np.uint8], list[ImageWarning]]:
     """Reads a file for a model that takes pictures of just this shape."""
-    target = manifest_pb2.ImageInput(
+    target = Target(
         height=shape[0],
         width=shape[1],
-        color_space=manifest_pb2.COLOR_SPACE_RGB if len(shape) == 3 else manifest_pb2.COLOR_SPACE_GRAY,
-        resampling=manifest_pb2.RESAMPLING_BILINEAR,
+        color="rgb" if len(shape) == 3 else "gray",
+        crop="none",
+        resampling="bilinear",
     )
-    pixels, warnings = ImageReader(target, 1_000_000, 200).from_encoded(data, "image", frame)
+    pixels, warnings = ImageReader(target, LIMITS).read(data, frame)
     return pixels.reshape(shape), warnings
 
 
@@ -161,11 +161,9 @@ def test_frames_are_picked_by_index_and_alone() -> None:
     data = dicom(pixels, frames=5)
     for frame in range(5):
         np.testing.assert_array_equal(read(data, (3, 3), frame)[0], pixels[frame])
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(ImageRefused) as caught:
         read(data, (3, 3), 5)
-    assert [(one.field, one.description) for one in caught.value.violations] == [
-        ("image.frame", "asks for frame 5, expected 0 to 4")
-    ]
+    assert (caught.value.part, caught.value.reason) == ("frame", "asks for frame 5, expected 0 to 4")
 
 
 def test_each_frame_of_an_enhanced_file_has_its_own_slope_and_window() -> None:

@@ -8,7 +8,7 @@ import logging
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from medserve_server.errors import InvalidInput
+from medserve_images.errors import ImageRefused
 
 # Its messages quote the tags of the file.
 logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
@@ -32,15 +32,13 @@ class BoundedFile(io.BytesIO):
 
     Args:
         data: the file.
-        field: of the request, for the error.
 
     Raises:
-        InvalidInput: the file has too many scans or profiles; later, from `read`, too many parts.
+        ImageRefused: the file has too many scans or profiles; later, from `read`, too many parts.
     """
 
-    def __init__(self, data: bytes, field: str) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self._field = field
         self._left = FREE_READS + len(data) // BYTES_PER_READ
         if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
             raise self._refusal(f"is a JPEG of more than {MAX_SCANS} scans")
@@ -54,32 +52,30 @@ class BoundedFile(io.BytesIO):
             raise self._refusal("consists of too many tiny parts")
         return super().read(size)
 
-    def _refusal(self, reason: str) -> InvalidInput:
-        return InvalidInput.of(self._field, f"{reason}; save it anew with an ordinary program", "image_parts")
+    def _refusal(self, reason: str) -> ImageRefused:
+        return ImageRefused(f"{reason}; save it again with an ordinary program", limit="image_parts")
 
 
-def check_decompression(image: Image.Image, encoded_bytes: int, max_ratio: float, field: str) -> None:
+def check_decompression(image: Image.Image, encoded_bytes: int, max_ratio: float) -> None:
     """Refuses a picture that unpacks to far more than any photograph does.
 
     Args:
         image: opened and not decoded.
         encoded_bytes: size of its file.
         max_ratio: pixels for each of these bytes.
-        field: of the request, for the error.
 
     Raises:
-        InvalidInput: it does.
+        ImageRefused: it does.
     """
     pixels = image.width * image.height
     if pixels > FREE_PIXELS and pixels > max_ratio * encoded_bytes:
-        raise InvalidInput.of(
-            field,
+        raise ImageRefused(
             f"holds {pixels} pixels in {encoded_bytes} bytes; above a megapixel at most {max_ratio:g} pixels a byte "
             "are accepted; send it smaller",
-            "decompression",
+            limit="decompression",
         )
     tags = getattr(image, "tag_v2", {})
     tile = [tags.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
     # libtiff makes room for a whole tile, which may be larger than its picture.
     if not all(isinstance(size, int) for size in tile) or tile[0] * tile[1] > max(MAX_TILE_PIXELS, pixels):
-        raise InvalidInput.of(field, "is a TIFF whose tiles are larger than the picture", "decompression")
+        raise ImageRefused("is a TIFF whose tiles are larger than the picture", limit="decompression")

@@ -15,20 +15,21 @@ from pydicom.data import get_testdata_file
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
 from dicom_files import dicom
-from medserve_proto.v1 import manifest_pb2
-from medserve_server.images import ImageReader
+from medserve_images import ImageLimits, ImageReader, Target
 
 RANDOM = np.random.default_rng(2)
+LIMITS = ImageLimits(max_pixels=1_000_000)
 
 
 def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> NDArray[np.uint8]:
-    target = manifest_pb2.ImageInput(
+    target = Target(
         height=shape[0],
         width=shape[1],
-        color_space=manifest_pb2.COLOR_SPACE_RGB if len(shape) == 3 else manifest_pb2.COLOR_SPACE_GRAY,
-        resampling=manifest_pb2.RESAMPLING_BILINEAR,
+        color="rgb" if len(shape) == 3 else "gray",
+        crop="none",
+        resampling="bilinear",
     )
-    return ImageReader(target, 1_000_000, 200).from_encoded(data, "image", frame)[0].reshape(shape)
+    return ImageReader(target, LIMITS).read(data, frame)[0].reshape(shape)
 
 
 def smooth(shape: tuple[int, ...], bits: int) -> NDArray[np.uint16]:

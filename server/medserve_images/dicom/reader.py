@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 
-from medserve_server.dicom_codecs import PLUGIN, add_plugins, jpeg_header
-from medserve_server.dicom_display import Words, color_from_palette, gray
-from medserve_server.dicom_header import (
+from medserve_images.dicom.codecs import PLUGIN, add_plugins, jpeg_header
+from medserve_images.dicom.display import Words, color_from_palette, gray
+from medserve_images.dicom.header import (
     SYNTAXES,
     BoundedFile,
     Layout,
@@ -26,68 +26,63 @@ from medserve_server.dicom_header import (
     read_elements,
     read_layout,
 )
-from medserve_server.errors import InvalidInput, ServingError
+from medserve_images.errors import ImageRefused
 
 add_plugins()
 
 
-def read_dicom(data: bytes, frame: int, max_pixels: int, field: str) -> tuple[Image.Image, str | None]:
+def read_dicom(data: bytes, frame: int, max_pixels: int) -> tuple[Image.Image, str | None]:
     """Decodes one frame to a picture of mode L or RGB, as a viewer would show it first.
 
     Args:
         data: a whole file, with preamble.
         frame: from 0.
         max_pixels: of the frame, checked before anything is decoded.
-        field: of the request, e.g. `images[3]`; named by errors.
 
     Returns:
         The picture, and how its values were brought to 8 bits; None where they had 8.
 
     Raises:
-        InvalidInput: the file is broken, too large, or of a kind without one clear reading.
+        ImageRefused: the file is broken, too large, or of a kind without one clear reading.
     """
-    encoded = f"{field}.encoded"
-    with _refusing(encoded, f"is a broken DICOM file ({len(data)} bytes): its elements can't be read"):
-        dataset, syntax = read_elements(data, encoded)
-        layout = read_layout(dataset, syntax, encoded)
+    with _refusing(f"is a broken DICOM file ({len(data)} bytes): its elements can't be read"):
+        dataset, syntax = read_elements(data)
+        layout = read_layout(dataset, syntax)
     if layout.rows * layout.columns > max_pixels:
-        raise InvalidInput.of(
-            encoded,
+        raise ImageRefused(
             f"is {layout.columns} x {layout.rows} = {layout.rows * layout.columns / 1e6:.1f} megapixels, "
             f"at most {max_pixels / 1e6:g} are accepted; send it smaller",
-            "pixels",
+            limit="pixels",
         )
     if frame >= layout.frames:
-        raise InvalidInput.of(f"{field}.frame", f"asks for frame {frame}, expected 0 to {layout.frames - 1}")
-    with _refusing(encoded, f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: broken, or too few"):
-        words = _decode(dataset, layout, frame, encoded)
-    with _refusing(encoded, "is a DICOM file with a broken window, rescale, lookup table or functional group"):
+        raise ImageRefused(f"asks for frame {frame}, expected 0 to {layout.frames - 1}", "frame")
+    with _refusing(f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: broken, or too few"):
+        words = _decode(dataset, layout, frame)
+    with _refusing("is a DICOM file with a broken window, rescale, lookup table or functional group"):
         apply_functional_groups(dataset, frame)
         return _show(words, dataset, layout)
 
 
 @contextmanager
-def _refusing(field: str, problem: str) -> Iterator[None]:
-    """Turns whatever a parser of hostile bytes raises into InvalidInput, without its text, which may quote the file."""
+def _refusing(problem: str) -> Iterator[None]:
+    """Turns whatever a parser of hostile bytes raises into ImageRefused, without its text, which may quote the file."""
     try:
         yield
-    except ServingError:
+    except ImageRefused:
         raise
     except TooComplex:
-        raise InvalidInput.of(
-            field, "is a DICOM file of too many elements or fragments; send the frame alone"
-        ) from None
+        raise ImageRefused("is a DICOM file of too many elements or fragments; send the frame alone") from None
     except Exception as error:  # noqa: BLE001 - pydicom and its decoders raise anything on broken files
-        raise InvalidInput.of(field, f"{problem} ({type(error).__name__})") from None
+        raise ImageRefused(f"{problem} ({type(error).__name__})") from None
 
 
-def _decode(dataset: Dataset, layout: Layout, frame: int, field: str) -> Words:
+def _decode(dataset: Dataset, layout: Layout, frame: int) -> Words:
     """Decodes one frame to the bits stored, [rows, columns] or, in RGB, [rows, columns, 3]."""
     element = dataset.get_item("PixelData")  # as it lies in the file: another VR would have it parsed as such
     pixels, frames = element.value, layout.frames
     if layout.syntax.is_encapsulated:
         codestream = _codestream(pixels, frame, frames)
-        _check_size(codestream, layout, field)
+        _check_size(codestream, layout)
         pixels, frame, frames = encapsulate([codestream], has_bot=False), 0, 1
     options: dict[str, Any] = {
         "rows": layout.rows,
@@ -125,7 +120,7 @@ def _codestream(pixels: bytes, frame: int, frames: int) -> bytes:
     return codestream
 
 
-def _check_size(codestream: bytes, layout: Layout, field: str) -> None:
+def _check_size(codestream: bytes, layout: Layout) -> None:
     """Refuses a codestream that would decode to another size than the file says, before it does."""
     if layout.syntax == uid.RLELossless:  # has no size of its own
         return
@@ -138,8 +133,7 @@ def _check_size(codestream: bytes, layout: Layout, field: str) -> None:
         with Image.open(io.BytesIO(codestream), formats=("JPEG", "JPEG2000")) as image:
             size = image.size
     if size != (layout.columns, layout.rows):
-        raise InvalidInput.of(
-            field,
+        raise ImageRefused(
             f"is a DICOM file of {layout.columns} x {layout.rows} pixels whose compressed frame is "
             f"{size[0]} x {size[1]}",
         )

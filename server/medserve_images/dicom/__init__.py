@@ -1,0 +1,1 @@
+"""Reads DICOM files; needs pydicom, which comes with the extra `dicom`."""
