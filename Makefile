@@ -1,4 +1,4 @@
-# make serve | test | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
+# make serve | test | test-tools | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,13 +9,18 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-container fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
+.PHONY: serve test test-tools test-container fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
 test: lint proto-check .venv-triton/installed
 	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 -m "not container" $(ARGS)
+
+# Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
+test-tools:
+	apt-get -qq update
+	apt-get -qq install --yes --no-install-recommends dcmtk
 
 # Builds the image and runs it; needs podman or docker.
 test-container: .venv-dev/installed
