@@ -1,0 +1,125 @@
+"""Decodes JPEG 2000 and High-Throughput JPEG 2000 (ISO/IEC 15444-1 and -15) with Pillow's OpenJPEG."""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medserve_images.dicom.elements import TooComplex, refusal
+from medserve_images.dicom.header import Layout
+from medserve_images.dicom.jpeg import check_size
+
+SOC, SIZ, COD, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFF93, 0xFFD9
+MAX_TILE_PARTS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Codestream:
+    """A codestream that is complete, and what its main header says (annex A)."""
+
+    data: bytes
+    columns: int
+    rows: int
+    components: int
+    precision: int
+    signed: bool
+    transformed: bool
+    """Whether colors are transformed, and become RGB when it is decoded."""
+
+
+def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.int64], int]:
+    """Decodes one frame to the values of [rows, columns, samples] and their precision in bits.
+
+    Raises:
+        ImageRefused: The codestream is cut off, of another size, or of a kind that is not read.
+        struct.error: The codestream is cut off.
+        Exception: What Pillow raises on broken codestreams.
+    """
+    codestream = read_codestream(source)
+    check_size(codestream.columns, codestream.rows, codestream.components, layout)
+    deepest = 16 if layout.samples == 1 else 8  # Pillow brings deeper colors to 8 bits
+    if not 1 <= codestream.precision <= deepest:
+        raise refusal(
+            f"whose JPEG 2000 frame has {codestream.precision} bits in {layout.samples} samples, "
+            f"expected at most {deepest}"
+        )
+    if layout.photometric in {"YBR_ICT", "YBR_RCT"} and not codestream.transformed:
+        raise refusal(
+            f"whose PhotometricInterpretation is {layout.photometric}, "
+            "expected RGB or YBR_FULL for a JPEG 2000 frame without color transformation"
+        )
+    with Image.open(io.BytesIO(codestream.data), formats=("JPEG2000",)) as image:
+        decoded = np.asarray(image)
+    # Pillow shifts values to the top of 8 or 16 bits, and signed ones to begin at 0.
+    values = decoded.astype(np.int64) >> (8 * decoded.itemsize - codestream.precision)
+    if codestream.signed:
+        values -= 1 << (codestream.precision - 1)
+    return values.reshape(layout.rows, layout.columns, layout.samples), codestream.precision
+
+
+def read_codestream(source: bytes) -> Codestream:
+    """Finds the codestream, also in a JP2 file, and checks that all of it is there.
+
+    Two faults that harm no pixel are repaired: a missing end marker, and a wrong number of tile-parts, which the
+    standard lets a writer leave out.
+
+    Raises:
+        ImageRefused: The codestream is cut off, or its components differ.
+        TooComplex: It has too many parts.
+        struct.error: The codestream is cut off in a header.
+    """
+    start = source.find(struct.pack(">HH", SOC, SIZ))
+    if start < 0:
+        raise refusal("whose compressed frame is not a JPEG 2000 codestream")
+    data = bytearray(source[start:])
+    position, headers = 2, {}
+    while (marker := _marker(data, position)) != SOT:
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker < 0xFF00 or length < 2:
+            raise refusal("whose JPEG 2000 codestream lacks a marker in its main header")
+        headers[marker] = bytes(data[position + 4 : position + 2 + length])
+        position += 2 + length
+    end = _check_tile_parts(data, position)
+    _, *sizes, components = struct.unpack_from(">H8LH", headers[SIZ])
+    fields = {headers[SIZ][36 + 3 * place : 39 + 3 * place] for place in range(components)}
+    if len(fields) != 1 or (field := fields.pop())[1:] != b"\x01\x01":
+        raise refusal("whose JPEG 2000 frame has components of several sizes or depths, expected one")
+    return Codestream(
+        data=bytes(data[:end]) + struct.pack(">H", EOC),
+        columns=sizes[0] - sizes[2],
+        rows=sizes[1] - sizes[3],
+        components=components,
+        precision=(field[0] & 0x7F) + 1,
+        signed=bool(field[0] & 0x80),
+        transformed=COD in headers and headers[COD][4] != 0,
+    )
+
+
+def _marker(data: bytearray, position: int) -> int:
+    return int(struct.unpack_from(">H", data, position)[0])
+
+
+def _check_tile_parts(data: bytearray, position: int) -> int:
+    """Checks that all tile-parts are there, and leaves open how many a tile has; returns where the last one ends."""
+    for part in range(MAX_TILE_PARTS):
+        if position + 2 > len(data) or (marker := _marker(data, position)) == EOC:
+            return position
+        if marker != SOT:
+            if not any(data[position:]):  # padding
+                return position
+            raise refusal(f"whose JPEG 2000 codestream has something else than tile-part {part} at byte {position}")
+        _, _, length, _, _ = struct.unpack_from(">HHLBB", data, position + 2)
+        data[position + 11] = 0
+        if length == 0:  # up to the end marker
+            if (end := data.rfind(struct.pack(">H", EOC))) < position:
+                raise refusal(f"whose JPEG 2000 codestream ends early: tile-part {part} has no end marker")
+            return end
+        if position + length > len(data):
+            raise refusal(
+                f"whose JPEG 2000 codestream ends early: tile-part {part} has {len(data) - position} of {length} bytes"
+            )
+        position += max(length, 12)
+    raise TooComplex
