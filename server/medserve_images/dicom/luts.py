@@ -69,8 +69,8 @@ def _first(keyword: str, word: int, length: int, present: Values, *, signed: boo
     first, other = (negative, word) if signed else (word, negative)
     if word >= 32768 and not applies(first) and applies(other):
         raise refusal(
-            f"whose {keyword} maps {length} values from {first} on, none of which the frame has; it has some from {other} "
-            f"on, but values {'can' if signed else 'cannot'} be negative before this step"
+            f"whose {keyword} maps {length} values from {first} on, none of which the frame has; it has some "
+            f"from {other} on, but values {'can' if signed else 'cannot'} be negative before this step"
         )
     return first if word >= 32768 else word
 

@@ -56,31 +56,34 @@ def _native(element: RawDataElement, layout: Layout, frame: int) -> Words:
     halved = layout.photometric == "YBR_FULL_422"
     if halved and layout.columns % 2:
         raise refusal(f"whose Columns is {layout.columns}, expected an even number for YBR_FULL_422")
-    shape = (layout.rows, layout.columns, 2 if halved else layout.samples)
-    size = shape[0] * shape[1] * shape[2] * layout.allocated // 8
+    size = layout.rows * layout.columns * (2 if halved else layout.samples) * layout.allocated // 8
     data = element.value or b""
     if len(data) < size * layout.frames:
         raise refusal(f"whose PixelData has {len(data)} bytes, expected {size * layout.frames}")
     start, end = frame * size, (frame + 1) * size
-    words: NDArray[np.integer]
     if layout.allocated == 16:
         if not element.is_little_endian and element.VR in {"OB", "UN"}:
             raise refusal(
                 f"in big endian whose 16-bit PixelData has the value representation {element.VR}, expected OW"
             )
-        words = np.frombuffer(data[start:end], "<u2" if element.is_little_endian else ">u2").astype(np.uint16)
-    elif element.is_little_endian or element.VR in {"OB", "UN"}:
-        words = np.frombuffer(data[start:end], np.uint8)
-    else:  # bytes in words, the first in the low byte
-        pairs = np.frombuffer(data[start - start % 2 : end + end % 2], np.uint8).reshape(-1, 2)
-        words = pairs[:, ::-1].ravel()[start % 2 :][:size]
-    if halved:  # two pixels of luminance, then the color of both (PS3.3 C.7.6.3.1.2)
+        return _arranged(np.frombuffer(data[start:end], "<u2" if element.is_little_endian else ">u2"), layout)
+    if element.is_little_endian or element.VR in {"OB", "UN"}:
+        return _arranged(np.frombuffer(data[start:end], np.uint8), layout)
+    # Bytes in big-endian words, the first in the low byte.
+    pairs = np.frombuffer(data[start - start % 2 : end + end % 2], np.uint8).reshape(-1, 2)
+    return _arranged(pairs[:, ::-1].ravel()[start % 2 :][:size], layout)
+
+
+def _arranged(samples: NDArray[np.uint8] | NDArray[np.uint16], layout: Layout) -> Words:
+    """Arranges the samples of an uncompressed frame as [rows, columns, samples]."""
+    words = cast("Words", samples.astype(samples.dtype.newbyteorder("="), copy=False))
+    if layout.photometric == "YBR_FULL_422":  # two pixels of luminance, then the color of both (PS3.3 C.7.6.3.1.2)
         pairs = words.reshape(layout.rows, layout.columns // 2, 4)
         luminance = pairs[..., :2].reshape(layout.rows, layout.columns, 1)
         return cast("Words", np.concatenate([luminance, np.repeat(pairs[..., 2:], 2, axis=1)], axis=-1))
     if layout.planar and layout.samples == 3:
         return cast("Words", words.reshape(layout.samples, layout.rows, layout.columns).transpose(1, 2, 0))
-    return cast("Words", words.reshape(shape))
+    return cast("Words", words.reshape(layout.rows, layout.columns, layout.samples))
 
 
 def _in_place(words: Words, layout: Layout) -> Words:
