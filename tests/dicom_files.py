@@ -87,7 +87,6 @@ NUMBERS = {"US": "u2", "SS": "i2", "UL": "u4"}
 def raw_dicom(
     pixels: NDArray[np.generic],
     syntax: uid.UID = uid.ExplicitVRLittleEndian,
-    frame: bytes | None = None,
     **elements: object,
 ) -> bytes:
     """A file of the pixels, written without pydicom, which would choose value representations and byte orders itself.
@@ -95,9 +94,9 @@ def raw_dicom(
     Args:
         pixels: As stored, [rows, columns] or [rows, columns, 3].
         syntax: Of the file.
-        frame: The compressed frame of an encapsulated syntax.
         elements: By keyword, also those that follow from the pixels; None leaves one out. A value is of the
-            dictionary's value representation (the first of several), or `Typed`; of a sequence, a list of dictionaries.
+            dictionary's value representation (the first of several), or `Typed`; of a sequence, a list of dictionaries;
+            of PixelData, with a compressed syntax, `("OB", [frame])`.
     """
     order = "<" if syntax.is_little_endian else ">"
     bits = 8 * pixels.dtype.itemsize
@@ -113,14 +112,9 @@ def raw_dicom(
         "PixelData": ("OW" if bits == 16 else "OB", pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()),
     } | elements
     described.setdefault("HighBit", described["BitsStored"] - 1)  # type: ignore[operator]
-    ending = b""
-    if frame is not None:
-        del described["PixelData"]
-        ending = struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF) + encapsulate([frame])
-        ending += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
     meta = _elements({"TransferSyntaxUID": ("UI", str(syntax).encode())}, "<", implicit=False)
     meta = _elements({"FileMetaInformationGroupLength": ("UL", len(meta))}, "<", implicit=False) + meta
-    return bytes(128) + b"DICM" + meta + _elements(described, order, implicit=syntax.is_implicit_VR) + ending
+    return bytes(128) + b"DICM" + meta + _elements(described, order, implicit=syntax.is_implicit_VR)
 
 
 def _elements(elements: Mapping[str, object], order: str, *, implicit: bool) -> bytes:
@@ -131,6 +125,10 @@ def _elements(elements: Mapping[str, object], order: str, *, implicit: bool) -> 
         if value is None:
             continue
         vr, plain = value if isinstance(value, tuple) else (dictionary_VR(tag).split(" ")[0], value)
+        if vr == "OB" and isinstance(plain, list):
+            parts.append(struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"OB", 0, 0xFFFFFFFF) + encapsulate(plain))
+            parts.append(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+            continue
         data = _value(vr, plain, order, implicit=implicit)
         head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
         if implicit:
