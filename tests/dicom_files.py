@@ -109,7 +109,10 @@ def raw_dicom(
         "BitsAllocated": bits,
         "BitsStored": bits,
         "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        "PixelData": ("OW" if bits == 16 else "OB", pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()),
+        "PixelData": (
+            "OW" if bits == 16 else "OB",
+            pixels.astype(f"{order}{pixels.dtype.kind}{pixels.dtype.itemsize}").tobytes(),
+        ),
     } | elements
     described.setdefault("HighBit", described["BitsStored"] - 1)  # type: ignore[operator]
     meta = _elements({"TransferSyntaxUID": ("UI", str(syntax).encode())}, "<", implicit=False)

@@ -73,10 +73,10 @@ def raw_element(dataset: Dataset, keyword: str) -> RawDataElement | None:
         TooComplex: The element is so large that parsing it takes long.
     """
     element: object = dataset.get_item(keyword) if keyword in dataset else None
-    if element is None:
+    if not isinstance(element, RawDataElement):  # pydicom parses sequences and empty values at once
+        if getattr(element, "value", None):
+            raise refusal(f"whose {keyword} is a sequence, expected a value")
         return None
-    if not isinstance(element, RawDataElement):
-        raise refusal(f"whose {keyword} is a sequence, expected a value")
     if len(element.value or b"") > MAX_VALUE_BYTES:
         raise TooComplex
     return element if element.value else None

@@ -35,7 +35,6 @@ def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.int64], 
 
     Raises:
         ImageRefused: The codestream is cut off, of another size, or of a kind that is not read.
-        struct.error: The codestream is cut off.
         Exception: What Pillow raises on broken codestreams.
     """
     codestream = read_codestream(source)
@@ -69,7 +68,6 @@ def read_codestream(source: bytes) -> Codestream:
     Raises:
         ImageRefused: The codestream is cut off, or its components differ.
         TooComplex: It has too many parts.
-        struct.error: The codestream is cut off in a header.
     """
     start = source.find(struct.pack(">HH", SOC, SIZ))
     if start < 0:
@@ -77,13 +75,13 @@ def read_codestream(source: bytes) -> Codestream:
     data = bytearray(source[start:])
     position, headers = 2, {}
     while (marker := _marker(data, position)) != SOT:
-        (length,) = struct.unpack_from(">H", data, position + 2)
+        (length,) = _fields(">H", data, position + 2)
         if marker < 0xFF00 or length < 2:
             raise refusal("whose JPEG 2000 codestream lacks a marker in its main header")
         headers[marker] = bytes(data[position + 4 : position + 2 + length])
         position += 2 + length
     end = _check_tile_parts(data, position)
-    _, *sizes, components = struct.unpack_from(">H8LH", headers[SIZ])
+    _, *sizes, components = _fields(">H8LH", headers[SIZ])
     fields = {headers[SIZ][36 + 3 * place : 39 + 3 * place] for place in range(components)}
     if len(fields) != 1 or (field := fields.pop())[1:] != b"\x01\x01":
         raise refusal("whose JPEG 2000 frame has components of several sizes or depths, expected one")
@@ -98,20 +96,35 @@ def read_codestream(source: bytes) -> Codestream:
     )
 
 
+def _fields(layout: str, data: bytes | bytearray, position: int = 0) -> tuple[int, ...]:
+    """Unpacks big-endian numbers.
+
+    Raises:
+        ImageRefused: They are not all there.
+    """
+    if position + struct.calcsize(layout) > len(data):
+        raise refusal(f"whose JPEG 2000 codestream ends early: a header at byte {position} is cut off")
+    return struct.unpack_from(layout, data, position)
+
+
 def _marker(data: bytearray, position: int) -> int:
-    return int(struct.unpack_from(">H", data, position)[0])
+    return _fields(">H", data, position)[0]
 
 
 def _check_tile_parts(data: bytearray, position: int) -> int:
     """Checks that all tile-parts are there, and leaves open how many a tile has; returns where the last one ends."""
     for part in range(MAX_TILE_PARTS):
-        if position + 2 > len(data) or (marker := _marker(data, position)) == EOC:
+        if position + 2 > len(data):
+            if position == len(data) and data[-1] == 0:  # which may be padding to an even length
+                raise refusal(f"whose JPEG 2000 codestream ends early: tile-part {part - 1} may lack its last byte")
+            return position
+        if (marker := _marker(data, position)) == EOC:
             return position
         if marker != SOT:
             if not any(data[position:]):  # padding
                 return position
             raise refusal(f"whose JPEG 2000 codestream has something else than tile-part {part} at byte {position}")
-        _, _, length, _, _ = struct.unpack_from(">HHLBB", data, position + 2)
+        _, _, length, _, _ = _fields(">HHLBB", data, position + 2)
         data[position + 11] = 0
         if length == 0:  # up to the end marker
             if (end := data.rfind(struct.pack(">H", EOC))) < position:

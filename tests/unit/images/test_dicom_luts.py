@@ -37,13 +37,14 @@ def table(
 
 def mapped(values: Numbers, first: int, entries: Numbers) -> Numbers:
     """Entries for values (PS3.3 C.11.2.1.1): below the first value mapped its entry, above the last one the last."""
-    return np.array([entries[min(max(int(value) - first, 0), len(entries) - 1)] for value in values.ravel()]).reshape(
-        values.shape
-    )
+    found = [int(entries[min(max(int(value) - first, 0), len(entries) - 1)]) for value in values.ravel()]
+    result: Numbers = np.array(found).reshape(values.shape)
+    return result
 
 
 def shades(entries: Numbers, depth: int) -> NDArray[np.float64]:
-    return entries / (2**depth - 1) * 255
+    scaled: NDArray[np.float64] = entries / (2**depth - 1) * 255
+    return scaled
 
 
 def ramp(depth: int, length: int = 300) -> Numbers:
