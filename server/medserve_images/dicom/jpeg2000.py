@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from medserve_images.dicom.elements import TooComplex, refusal
 from medserve_images.dicom.header import Layout
 from medserve_images.dicom.jpeg import check_size
 
-SOC, SIZ, COD, SOT, SOD, EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFF93, 0xFFD9
-MAX_TILE_PARTS = 65_536
+SOC, SIZ, COD, SOT, EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFFD9
+MAX_TILE_PARTS = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Codestream:
     """Whether colors are transformed, and become RGB when it is decoded."""
 
 
-def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.int64], int]:
+def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.integer], int]:
     """Decodes one frame to the values of [rows, columns, samples] and their precision in bits.
 
     Raises:
@@ -53,9 +54,9 @@ def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.int64], 
     with Image.open(io.BytesIO(codestream.data), formats=("JPEG2000",)) as image:
         decoded = np.asarray(image)
     # Pillow shifts values to the top of 8 or 16 bits, and signed ones to begin at 0.
-    values = decoded.astype(np.int64) >> (8 * decoded.itemsize - codestream.precision)
+    values = decoded >> (8 * decoded.itemsize - codestream.precision)
     if codestream.signed:
-        values -= 1 << (codestream.precision - 1)
+        values = values.astype(np.int32) - (1 << (codestream.precision - 1))
     return values.reshape(layout.rows, layout.columns, layout.samples), codestream.precision
 
 
@@ -80,15 +81,19 @@ def read_codestream(source: bytes) -> Codestream:
             raise refusal("whose JPEG 2000 codestream lacks a marker in its main header")
         headers[marker] = bytes(data[position + 4 : position + 2 + length])
         position += 2 + length
-    end = _check_tile_parts(data, position)
     _, *sizes, components = _fields(">H8LH", headers[SIZ])
+    width, height, left, top, tile_width, tile_height, tile_left, tile_top = sizes
+    if not tile_width or not tile_height:
+        raise refusal("whose JPEG 2000 codestream has tiles without size")
+    tiles = -(-(width - tile_left) // tile_width) * -(-(height - tile_top) // tile_height)
+    end = _check_tile_parts(data, position, tiles)
     fields = {headers[SIZ][36 + 3 * place : 39 + 3 * place] for place in range(components)}
     if len(fields) != 1 or (field := fields.pop())[1:] != b"\x01\x01":
         raise refusal("whose JPEG 2000 frame has components of several sizes or depths, expected one")
     return Codestream(
         data=bytes(data[:end]) + struct.pack(">H", EOC),
-        columns=sizes[0] - sizes[2],
-        rows=sizes[1] - sizes[3],
+        columns=width - left,
+        rows=height - top,
         components=components,
         precision=(field[0] & 0x7F) + 1,
         signed=bool(field[0] & 0x80),
@@ -111,28 +116,52 @@ def _marker(data: bytearray, position: int) -> int:
     return _fields(">H", data, position)[0]
 
 
-def _check_tile_parts(data: bytearray, position: int) -> int:
-    """Checks that all tile-parts are there, and leaves open how many a tile has; returns where the last one ends."""
-    for part in range(MAX_TILE_PARTS):
-        if position + 2 > len(data):
-            if position == len(data) and data[-1] == 0:  # which may be padding to an even length
-                raise refusal(f"whose JPEG 2000 codestream ends early: tile-part {part - 1} may lack its last byte")
-            return position
-        if (marker := _marker(data, position)) == EOC:
-            return position
+def _check_tile_parts(data: bytearray, position: int, tiles: int) -> int:
+    """Checks that all tile-parts are there, and leaves open how many a tile has.
+
+    Args:
+        data: The codestream, whose tile-parts are changed.
+        position: Where the first tile-part begins.
+        tiles: How many the image has.
+
+    Returns:
+        Where the last tile-part ends.
+
+    Raises:
+        ImageRefused: A tile, or a part of one, is missing or cut off.
+        TooComplex: There are too many tile-parts.
+    """
+    found: Counter[int] = Counter()
+    claimed: dict[int, int] = {}
+    content = len(data.rstrip(b"\0"))
+    while position < content and (marker := _marker(data, position)) != EOC:
         if marker != SOT:
-            if not any(data[position:]):  # padding
-                return position
-            raise refusal(f"whose JPEG 2000 codestream has something else than tile-part {part} at byte {position}")
-        _, _, length, _, _ = _fields(">HHLBB", data, position + 2)
+            raise refusal(f"whose JPEG 2000 codestream has something else than a tile-part at byte {position}")
+        _, tile, length, _, count = _fields(">HHLBB", data, position + 2)
+        found[tile] += 1
+        claimed[tile] = max(claimed.get(tile, 0), count)
+        if found.total() > MAX_TILE_PARTS:
+            raise TooComplex
         data[position + 11] = 0
         if length == 0:  # up to the end marker
             if (end := data.rfind(struct.pack(">H", EOC))) < position:
-                raise refusal(f"whose JPEG 2000 codestream ends early: tile-part {part} has no end marker")
-            return end
-        if position + length > len(data):
+                raise refusal("whose JPEG 2000 codestream ends early: its last tile-part has no end marker")
+            length = end - position
+        if length < 12 or position + length > len(data):
             raise refusal(
-                f"whose JPEG 2000 codestream ends early: tile-part {part} has {len(data) - position} of {length} bytes"
+                "whose JPEG 2000 codestream ends early: "
+                f"the tile-part at byte {position} has {len(data) - position} of {length} bytes"
             )
-        position += max(length, 12)
-    raise TooComplex
+        position += length
+    if position == len(data) and data[-1] == 0:  # which may be padding to an even length
+        raise refusal("whose JPEG 2000 codestream ends early: its last byte may be missing")
+    _check_tiles(found, claimed, tiles)
+    return position
+
+
+def _check_tiles(found: Counter[int], claimed: dict[int, int], tiles: int) -> None:
+    if len(found) != tiles:
+        raise refusal(f"whose JPEG 2000 codestream has {len(found)} of {tiles} tiles")
+    for tile, count in found.items():
+        if count < claimed[tile]:
+            raise refusal(f"whose JPEG 2000 codestream has {count} of {claimed[tile]} parts of tile {tile}")

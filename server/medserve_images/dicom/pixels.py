@@ -104,7 +104,7 @@ def _fitted(values: NDArray[np.integer], precision: int, layout: Layout) -> Word
     limit = 1 << layout.stored
     if layout.signed:
         if high >= limit // 2 and high < 1 << precision and low >= 0 and precision >= layout.stored:
-            values = np.where(values >> (precision - 1) & 1, values.astype(np.int64) - (1 << precision), values)
+            values = np.where(values >> (precision - 1) & 1, values.astype(np.int32) - (1 << precision), values)
             low, high = int(values.min()), int(values.max())
         fits = -limit // 2 <= low and high < limit // 2
     else:
@@ -114,7 +114,8 @@ def _fitted(values: NDArray[np.integer], precision: int, layout: Layout) -> Word
             f"whose BitsStored is {layout.stored} and PixelRepresentation {int(layout.signed)}, "
             f"but its compressed frame has values from {low} to {high}"
         )
-    return cast("Words", (values & (limit - 1)).astype(np.uint8 if layout.allocated == 8 else np.uint16))
+    words = values.astype(np.int32) & (limit - 1) if layout.signed else values
+    return cast("Words", words.astype(np.uint8 if layout.allocated == 8 else np.uint16))
 
 
 def _codestream(pixels: bytes, frame: int, frames: int) -> bytes:

@@ -128,6 +128,19 @@ def test_signed_jpeg_2000(frame: bytes, bits: int) -> None:
     np.testing.assert_array_equal(found, plain)
 
 
+@pytest.mark.parametrize("kind", ["u2", "i2"])
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.HTJ2KLossless, uid.JPEGBaseline8Bit])
+def test_codestreams_of_fewer_bits_than_the_file_allows(syntax: uid.UID, kind: str) -> None:
+    gray = DEEP.astype(np.uint8) if syntax != uid.HTJ2KLossless else GRAY
+    frame = HTJ2K_GRAY if syntax == uid.HTJ2KLossless else saved(gray, "JPEG")
+    if syntax == uid.JPEG2000Lossless:
+        frame = saved(gray, "JPEG2000", no_jp2=True)
+    window = {"WindowCenter": "128", "WindowWidth": "256"}
+    found, _ = read(compressed(gray.astype(kind), syntax, frame, **window), gray.shape)
+    expected = np.asarray(Image.open(io.BytesIO(frame)))
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
 @pytest.mark.parametrize(
     ("elements", "reason"),
     [
@@ -166,7 +179,7 @@ def test_a_jpeg_2000_codestream_in_a_jp2_file_is_read() -> None:
 def test_a_jpeg_2000_codestream_that_ends_early_is_refused_with_what_is_missing(missing: int) -> None:
     start = FRAME.index(b"\xff\x90")
     (length,) = struct.unpack_from(">L", FRAME, start + 6)
-    reason = f"codestream ends early: tile-part 0 has {length - missing + 2} of {length} bytes"
+    reason = f"codestream ends early: the tile-part at byte {start} has {length - missing + 2} of {length} bytes"
     with pytest.raises(ImageRefused, match=reason):
         read(compressed(DEEP, uid.JPEG2000Lossless, FRAME[:-missing]), DEEP.shape)
 
@@ -180,7 +193,7 @@ def test_a_jpeg_2000_codestream_without_whole_headers_is_refused(kept: int) -> N
 
 
 def test_a_jpeg_2000_codestream_whose_last_byte_may_be_padding_is_refused() -> None:
-    with pytest.raises(ImageRefused, match="codestream ends early: tile-part 0 may lack its last byte"):
+    with pytest.raises(ImageRefused, match="codestream ends early: its last byte may be missing"):
         read(compressed(DEEP, uid.JPEG2000Lossless, FRAME[:-3] + b"\0"), DEEP.shape)
 
 
@@ -188,8 +201,20 @@ def test_a_last_tile_part_of_unknown_length_needs_an_end_marker() -> None:
     start = FRAME.index(b"\xff\x90") + 6
     frame = FRAME[:start] + bytes(4) + FRAME[start + 4 :]
     np.testing.assert_allclose(read(compressed(DEEP, uid.JPEG2000Lossless, frame), DEEP.shape)[0], SHADES, atol=1)
-    with pytest.raises(ImageRefused, match="codestream ends early: tile-part 0 has no end marker"):
+    with pytest.raises(ImageRefused, match="codestream ends early: its last tile-part has no end marker"):
         read(compressed(DEEP, uid.JPEG2000Lossless, frame[:-2]), DEEP.shape)
+
+
+def test_a_jpeg_2000_codestream_without_some_of_its_tiles_is_refused() -> None:
+    frame = saved(DEEP, "JPEG2000", no_jp2=True, tile_size=(32, 32))
+    places = [place for place in range(len(frame)) if frame[place : place + 4] == b"\xff\x90\0\x0a"]
+    assert len(places) == 4
+    with pytest.raises(ImageRefused, match="codestream has 3 of 4 tiles"):
+        read(compressed(DEEP, uid.JPEG2000Lossless, frame[: places[3]] + b"\xff\xd9"), DEEP.shape)
+    claims = bytearray(frame)
+    claims[places[1] + 11] = 2
+    with pytest.raises(ImageRefused, match="codestream has 1 of 2 parts of tile 1"):
+        read(compressed(DEEP, uid.JPEG2000Lossless, bytes(claims)), DEEP.shape)
 
 
 def test_a_file_of_another_maker_with_a_wrong_number_of_tile_parts_is_read() -> None:

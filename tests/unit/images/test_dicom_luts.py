@@ -38,8 +38,7 @@ def table(
 def mapped(values: Numbers, first: int, entries: Numbers) -> Numbers:
     """Entries for values (PS3.3 C.11.2.1.1): below the first value mapped its entry, above the last one the last."""
     found = [int(entries[min(max(int(value) - first, 0), len(entries) - 1)]) for value in values.ravel()]
-    result: Numbers = np.array(found).reshape(values.shape)
-    return result
+    return np.reshape(np.array(found, np.int64), values.shape)
 
 
 def shades(entries: Numbers, depth: int) -> NDArray[np.float64]:
@@ -49,7 +48,7 @@ def shades(entries: Numbers, depth: int) -> NDArray[np.float64]:
 
 def ramp(depth: int, length: int = 300) -> Numbers:
     """Entries from 0 to the greatest of a depth, not all in order."""
-    entries = np.arange(length) * (2**depth - 1) // (length - 1)
+    entries: Numbers = np.arange(length) * (2**depth - 1) // (length - 1)
     entries[3:9] = entries[8:2:-1]
     return entries
 
