@@ -16,7 +16,9 @@ from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from dicom_files import PATIENT, dicom, item
+from dicom_codestreams import GRAY as GRAY_PIXELS
+from dicom_codestreams import HTJ2K_GRAY
+from dicom_files import PATIENT, dicom, item, raw_dicom
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
@@ -270,6 +272,11 @@ def test_a_small_file_that_claims_much_takes_little_memory() -> None:
     assert peak < 64 * 1024 * 1024
 
 
+SEGMENTS = ("OW", struct.pack("<17H", 0, 2, 9, 65535, 1, 100, 0, 2, 1, 8, 0, 0, 2, 9, 9, 1, 52) + b"\1\2")
+PALETTE: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+for color in ("Red", "Green", "Blue"):
+    PALETTE[f"{color}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+    PALETTE[f"Segmented{color}PaletteColorLookupTableData"] = SEGMENTS
 SAMPLES = [
     dicom(PIXELS, BitsStored=12, WindowCenter="100", WindowWidth="50", RescaleSlope="2", RescaleIntercept="-4"),
     dicom(PIXELS.astype(np.uint8), VOILUTSequence=[item(LUTDescriptor=[2, 0, 8], LUTData=b"\1\0\2\0")]),
@@ -281,8 +288,11 @@ SAMPLES = [
             "SC_rgb_jpeg_gdcm.dcm",
             "SC_rgb_dcmtk_+eb+cy+n1.dcm",
             "MR_small_implicit.dcm",
+            "JPEG2000.dcm",
         ),
     ),
+    raw_dicom(GRAY_PIXELS, uid.HTJ2KLossless, PixelData=("OB", [HTJ2K_GRAY])),
+    raw_dicom(np.arange(256, dtype=np.uint8)[None, :], uid.ExplicitVRLittleEndian, **PALETTE),
 ]
 
 
