@@ -152,7 +152,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "sequences in sequences": (
         made_of((element(0x00081140, b"SQ", ENDLESS) + ITEM + b"\xff\xff\xff\xff") * 100_000),
-        "its elements can't be read (RecursionError)",
+        "its elements can't be read (",
     ),
     "a million elements": (made_of(element(0x00080020, b"DA", 0) * 1_000_000), "too many elements"),
     "a million items": (
