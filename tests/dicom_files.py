@@ -1,10 +1,13 @@
 """DICOM files made for tests, with a patient whose name must never be seen again."""
 
 import io
+import struct
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydicom import uid
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
@@ -73,3 +76,94 @@ def item(**elements: object) -> Dataset:
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
     return dataset
+
+
+Typed = tuple[str, object]
+"""A value representation, and a value of it: bytes as they are to lie in the file, numbers, or text."""
+LONG = {"OB", "OW", "SQ", "UN"}
+NUMBERS = {"US": "u2", "SS": "i2", "UL": "u4"}
+
+
+def raw_dicom(
+    pixels: NDArray[np.generic],
+    syntax: uid.UID = uid.ExplicitVRLittleEndian,
+    **elements: object,
+) -> bytes:
+    """A file of the pixels, written without pydicom, which would choose value representations and byte orders itself.
+
+    Args:
+        pixels: As stored, [rows, columns] or [rows, columns, 3].
+        syntax: Of the file.
+        elements: By keyword, also those that follow from the pixels; None leaves one out. A value is of the
+            dictionary's value representation (the first of several), or `Typed`; of a sequence, a list of dictionaries;
+            of PixelData, with a compressed syntax, `("OB", [frame])`.
+    """
+    order = "<" if syntax.is_little_endian else ">"
+    bits = 8 * pixels.dtype.itemsize
+    described: dict[str, object] = {
+        "SamplesPerPixel": 3 if pixels.ndim == 3 else 1,
+        "PhotometricInterpretation": "RGB" if pixels.ndim == 3 else "MONOCHROME2",
+        "PlanarConfiguration": 0 if pixels.ndim == 3 else None,
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "PixelData": (
+            "OW" if bits == 16 else "OB",
+            pixels.astype(f"{order}{pixels.dtype.kind}{pixels.dtype.itemsize}").tobytes(),
+        ),
+    } | elements
+    described.setdefault("HighBit", described["BitsStored"] - 1)  # type: ignore[operator]
+    meta = _elements({"TransferSyntaxUID": ("UI", str(syntax).encode())}, "<", implicit=False)
+    meta = _elements({"FileMetaInformationGroupLength": ("UL", len(meta))}, "<", implicit=False) + meta
+    return bytes(128) + b"DICM" + meta + _elements(described, order, implicit=syntax.is_implicit_VR)
+
+
+def _elements(elements: Mapping[str, object], order: str, *, implicit: bool) -> bytes:
+    found = {tag: value for keyword, value in elements.items() if (tag := tag_for_keyword(keyword)) is not None}
+    assert len(found) == len(elements)
+    parts = []
+    for tag, value in sorted(found.items()):
+        if value is None:
+            continue
+        vr, plain = value if isinstance(value, tuple) else (dictionary_VR(tag).split(" ")[0], value)
+        if vr == "OB" and isinstance(plain, list):
+            parts.append(struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"OB", 0, 0xFFFFFFFF) + encapsulate(plain))
+            parts.append(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+            continue
+        data = _value(vr, plain, order, implicit=implicit)
+        head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
+        if implicit:
+            head += struct.pack(f"{order}L", len(data))
+        elif vr in LONG:
+            head += vr.encode() + struct.pack(f"{order}HL", 0, len(data))
+        else:
+            head += vr.encode() + struct.pack(f"{order}H", len(data))
+        parts.append(head + data)
+    return b"".join(parts)
+
+
+def _value(vr: str, value: object, order: str, *, implicit: bool) -> bytes:
+    if vr == "SQ":
+        assert isinstance(value, list)
+        items = [_elements(each, order, implicit=implicit) for each in value]
+        return b"".join(struct.pack(f"{order}HHL", 0xFFFE, 0xE000, len(each)) + each for each in items)
+    if isinstance(value, bytes):
+        data = value
+    elif vr in NUMBERS:
+        data = np.atleast_1d(np.array(value)).astype(f"{order}{NUMBERS[vr]}").tobytes()
+    else:
+        data = str(value).encode()
+    return data + (b" " if vr in {"CS", "DS", "IS"} else b"\0") * (len(data) % 2)
+
+
+def words(numbers: ArrayLike, syntax: uid.UID) -> bytes:
+    """Numbers as 16-bit words in the byte order of a file."""
+    return np.asarray(numbers).astype("<u2" if syntax.is_little_endian else ">u2").tobytes()
+
+
+def packed(numbers: ArrayLike, syntax: uid.UID) -> bytes:
+    """Numbers of 8 bits in 16-bit words, the first in the low byte of a word (PS3.3 C.11.1.1.1)."""
+    data = np.asarray(numbers, np.uint8).tobytes()
+    return words(np.frombuffer(data + bytes(len(data) % 2), "<u2"), syntax)

@@ -92,9 +92,8 @@ class ImageReader:
             raise ImageRefused(
                 'is a DICOM file, and pydicom is not installed; install "medserve[dicom]", or send a PNG'
             ) from error
-        image, reduced = read_dicom(data, frame, self.limits.max_pixels)
-        if reduced is not None:
-            warnings.append(ImageWarning("DEPTH_REDUCED", reduced))
+        image, changes = read_dicom(data, frame, self.limits.max_pixels)
+        warnings.extend(ImageWarning(kind, message) for kind, message in changes)
         return image
 
 

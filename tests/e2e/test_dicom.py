@@ -9,7 +9,7 @@ import pytest
 from pydicom import uid
 
 from bad_request import code_of, violations
-from dicom_files import PATIENT, dicom
+from dicom_files import PATIENT, dicom, raw_dicom, words
 from medserve_client import Client, ImageWarningKind, InvalidArgumentError
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
@@ -41,6 +41,28 @@ def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path
     assert len({result.labels[0].probability for result in plain}) == 5
     for frame in range(5):
         assert client.classify(path, MODEL, frame=frame).results == (plain[frame],)
+
+
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_a_lookup_table_of_negative_values_is_answered_as_its_pixels_are(client: Client, syntax: uid.UID) -> None:
+    table = {
+        "LUTDescriptor": ("US", [4096, -2048 % 65536, 8]),
+        "LUTData": ("OW", words(np.arange(4096) // 16, syntax)),
+    }
+    stored = FRAMES[0].astype(np.int16) * 16 - 2048
+    data = raw_dicom(stored, syntax, BitsStored=12, VOILUTSequence=[table])
+    assert client.classify(data, MODEL).results[0].labels == client.classify(FRAMES[0], MODEL).results[0].labels
+
+
+def test_contradictions_and_refusals_are_named(client: Client) -> None:
+    (result,) = client.classify(raw_dicom(FRAMES[0], PresentationLUTShape="INVERSE"), MODEL).results
+    assert result.warnings[0].kind == ImageWarningKind.COLOR_CONVERTED
+    assert "PresentationLUTShape INVERSE, which contradicts MONOCHROME2" in result.warnings[0].message
+    with pytest.raises(InvalidArgumentError) as caught:
+        client.classify(raw_dicom(FRAMES[0], WindowCenter="10", WindowWidth="0"), MODEL)
+    assert {one.field: one.description for one in caught.value.violations} == {
+        "images[0].encoded": "is a DICOM file whose WindowWidth is 0, expected at least 1 for the VOILUTFunction LINEAR"
+    }
 
 
 def test_what_was_done_to_the_values_is_said(client: Client) -> None:

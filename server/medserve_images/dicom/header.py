@@ -1,47 +1,59 @@
-"""The elements of a DICOM file that are needed, read from hostile bytes within bounds."""
+"""The elements of a DICOM file that are needed, and how it stores its pixels; read from hostile bytes within bounds."""
 
-import io
 import logging
 from dataclasses import dataclass
-from typing import Any, cast
 
 from pydicom import config, uid
-from pydicom.charset import default_encoding
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset, read_sequence
-from pydicom.sequence import Sequence
+from pydicom.filereader import read_dataset
 
-from medserve_images.dicom.codecs import PLUGIN
-from medserve_images.errors import ImageRefused
+from medserve_images.dicom.elements import BoundedFile, decimal, integer, item_of, refusal, text
 
 # Its messages quote values of the file.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 config.settings.reading_validation_mode = config.IGNORE
 
 HEADER_START = 132
-# A parser is stopped here: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
-MAX_READS = 200_000
 MAX_FRAMES = 100_000
-MAX_VALUE_BYTES = 2 * 65536  # a lookup table of 65,536 words; nothing else that is read is larger
-MAX_SEQUENCE_BYTES = 4 * 1024 * 1024
 
-# What is read, and the plugin of pydicom that decodes it. JPEG-LS is not: the one decoder without code under GPL
-# (pyjpegls 1.5.1, CharLS 2.4) holds the interpreter for 16 s on a damaged scan of 400 bytes.
-SYNTAXES = {
-    uid.ImplicitVRLittleEndian: "",
-    uid.ExplicitVRLittleEndian: "",
-    uid.ExplicitVRBigEndian: "",
-    uid.RLELossless: PLUGIN,
-    uid.JPEGLosslessSV1: PLUGIN,
-    uid.JPEGLossless: PLUGIN,
-    uid.JPEGBaseline8Bit: "pillow",
-    uid.JPEG2000Lossless: "pillow",
-    uid.JPEG2000: "pillow",
-}
+NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+JPEG_LOSSLESS = (uid.JPEGLosslessSV1, uid.JPEGLossless)
+JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+SYNTAXES = (*NATIVE, uid.RLELossless, *JPEG_LOSSLESS, *JPEG, *JPEG_2000)
+"""What is read. Not JPEG-LS: the one decoder without code under GPL (pyjpegls 1.5.1, CharLS 2.4) holds the interpreter
+for 16 s on a damaged scan of 400 bytes."""
+
+PHOTOMETRIC = (
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+    "XYB",
+    "HSV",
+    "ARGB",
+    "CMYK",
+)
+"""The standard's names, retired ones included (PS3.3 C.7.6.3.1.2); others are not repeated in errors."""
+
 # The functional groups of an enhanced file that change what its pixels mean.
 GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+PALETTE = tuple(
+    keyword
+    for color in ("Red", "Green", "Blue")
+    for keyword in (
+        f"{color}PaletteColorLookupTableDescriptor",
+        f"{color}PaletteColorLookupTableData",
+        f"Segmented{color}PaletteColorLookupTableData",
+    )
+)
 KEYWORDS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -62,46 +74,17 @@ KEYWORDS = (
     "RescaleSlope",
     "ModalityLUTSequence",
     "VOILUTSequence",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
+    "PresentationLUTSequence",
+    "PresentationLUTShape",
+    *PALETTE,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
     "PixelData",
 )
 TAGS = [tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
 PIXEL_DATA = 0x7FE00010
-
-
-class TooComplex(Exception):
-    """A file that keeps its parser busy."""
-
-
-class BoundedFile(io.BytesIO):
-    """Bytes that may be read so many times: the time of a parser is bounded, whatever the bytes say."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._left = MAX_READS
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Reads like any file, until it has been asked too often."""
-        self._left -= 1
-        if self._left < 0:
-            raise TooComplex
-        return super().read(size)
-
-    def check(self) -> None:
-        """Raises what a parser may have swallowed.
-
-        Raises:
-            TooComplex: the bytes were read too often.
-        """
-        if self._left < 0:
-            raise TooComplex
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +111,8 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
     """Reads the elements that are needed and the transfer syntax; nothing is decompressed.
 
     Raises:
-        ImageRefused: the transfer syntax is not read here, or there are no pixels.
-        TooComplex: reading takes too long.
+        ImageRefused: The transfer syntax is not read here, or there are no pixels.
+        TooComplex: Reading takes too long.
     """
     file = BoundedFile(data)
     file.seek(HEADER_START)
@@ -139,7 +122,7 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
         if syntax not in SYNTAXES:
             name = syntax.name if syntax.is_transfer_syntax else "a transfer syntax that is not in the standard"
             names = ", ".join(known.name for known in SYNTAXES)
-            raise ImageRefused(f"is a DICOM file in {name}, expected one of {names}")
+            raise refusal(f"in {name}, expected one of {names}")
         dataset = read_dataset(
             file,
             is_implicit_VR=syntax.is_implicit_VR,
@@ -150,7 +133,10 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
     finally:
         file.check()
     if "PixelData" not in dataset:
-        raise ImageRefused("is a DICOM file without Pixel Data; expected one with a picture")
+        for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
+            if keyword in dataset:
+                raise refusal(f"whose pixels are in {keyword}, expected whole numbers in PixelData")
+        raise refusal("without Pixel Data; expected one with a picture")
     return dataset, syntax
 
 
@@ -158,26 +144,31 @@ def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:
     """Checks how the pixels are stored.
 
     Raises:
-        ImageRefused: an element is missing, or says what is not read.
+        ImageRefused: An element is missing, or says what is not read.
+        TooComplex: An element is too large.
     """
 
     def number(keyword: str, expected: range, default: int | None = None) -> int:
-        value = value_of(dataset, keyword)
+        value = decimal(dataset, keyword) if keyword == "NumberOfFrames" else integer(dataset, keyword)
         if value is None:
             value = default
-        if not isinstance(value, int):
-            raise ImageRefused(f"is a DICOM file without a valid {keyword}")
+        if value is None:
+            raise refusal(f"without a valid {keyword}")
         if value not in expected:
-            choices = f"{expected[0]} to {expected[-1]}" if expected.step == 1 else f"{expected[0]} or {expected[-1]}"
-            raise ImageRefused(f"is a DICOM file whose {keyword} is {int(value)}, expected {choices}")
+            separator = " to " if expected.step == 1 and len(expected) > 2 else " or "
+            choices = separator.join(map(str, sorted({expected[0], expected[-1]})))
+            raise refusal(f"whose {keyword} is {value:.10g}, expected {choices}")
         return int(value)
 
     samples = number("SamplesPerPixel", range(1, 4, 2))
     allocated = number("BitsAllocated", range(8, 17, 8))
-    photometric = _photometric(dataset, samples)
+    photometric = _photometric(dataset, samples, syntax)
     converted = photometric.startswith("YBR")  # by a formula for 8 bits
     least = 1 if samples == 1 else 8
     stored = number("BitsStored", range(least, (8 if converted else allocated) + 1))
+    planar = number("PlanarConfiguration", range(2), 0)
+    if planar and photometric == "YBR_FULL_422" and not syntax.is_encapsulated:
+        raise refusal("whose PlanarConfiguration is 1, expected 0 for uncompressed YBR_FULL_422")
     return Layout(
         syntax=syntax,
         rows=number("Rows", range(1, 65536)),
@@ -189,71 +180,40 @@ def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:
         stored=stored,
         high=number("HighBit", range(stored - 1, allocated), stored - 1),
         signed=bool(number("PixelRepresentation", range(2 if samples == 1 else 1))),
-        planar=number("PlanarConfiguration", range(2), 0),
+        planar=planar,
     )
 
 
-def _photometric(dataset: Dataset, samples: int) -> str:
-    known = (
-        ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-        if samples == 1
-        else ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-    )
-    value = value_of(dataset, "PhotometricInterpretation")
+def _photometric(dataset: Dataset, samples: int, syntax: uid.UID) -> str:
+    if samples == 1:
+        known = ["MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"]
+    else:
+        known = ["RGB", "YBR_FULL"]
+        if syntax in (*NATIVE, *JPEG):
+            known.append("YBR_FULL_422")
+        if syntax in JPEG_2000:
+            known += ["YBR_ICT", "YBR_RCT"]
+    value = text(dataset, "PhotometricInterpretation")
     if value not in known:
-        expected = ", ".join(known)
-        raise ImageRefused(f"is a DICOM file whose PhotometricInterpretation is none of {expected}")
-    return str(value)
-
-
-def value_of(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - of the type that the file says
-    """The value of an element; None where it is missing or empty.
-
-    Raises:
-        TooComplex: it is so large that parsing it takes long.
-    """
-    if keyword not in dataset:
-        return None
-    raw = dataset.get_item(keyword).value
-    if isinstance(raw, bytes) and len(raw) > MAX_VALUE_BYTES:
-        raise TooComplex
-    return dataset[keyword].value
-
-
-def item_of(dataset: Dataset, keyword: str, index: int) -> Dataset | None:
-    """An item of a sequence; None where there is no such sequence, or nothing in it.
-
-    Raises:
-        IndexError: it has fewer items.
-        TooComplex: it is so large that parsing it takes long.
-        TypeError: it is no sequence.
-    """
-    if keyword not in dataset:
-        return None
-    element = cast("DataElement | RawDataElement", dataset.get_item(keyword))
-    sequence = element.value
-    if isinstance(element, RawDataElement):  # not parsed yet
-        data = element.value or b""
-        if len(data) > MAX_SEQUENCE_BYTES:
-            raise TooComplex
-        file = BoundedFile(data)
-        try:
-            sequence = read_sequence(
-                file, element.is_implicit_VR, element.is_little_endian, len(data), default_encoding
-            )
-        finally:
-            file.check()
-    if not isinstance(sequence, Sequence):
-        raise TypeError(keyword)
-    return sequence[index] if len(sequence) else None
+        shown = value if value in PHOTOMETRIC else "none of the standard's" if value else "missing"
+        raise refusal(
+            f"whose PhotometricInterpretation is {shown}, expected {', '.join(known)} "
+            f"for SamplesPerPixel {samples} and {syntax.name}"
+        )
+    return value
 
 
 def apply_functional_groups(dataset: Dataset, frame: int) -> None:
-    """Puts the elements of an enhanced file's functional groups that hold for a frame (PS3.3 C.7.6.16) at the top."""
+    """Puts the elements of an enhanced file's functional groups that hold for a frame (PS3.3 C.7.6.16) at the top.
+
+    Raises:
+        ImageRefused: There are groups, and none for this frame.
+        TooComplex: The groups are too large.
+    """
     for groups in (
-        item_of(dataset, "SharedFunctionalGroupsSequence", 0),
+        item_of(dataset, "SharedFunctionalGroupsSequence"),
         item_of(dataset, "PerFrameFunctionalGroupsSequence", frame),
     ):
         for keyword in GROUPS:
-            if groups is not None and (group := item_of(groups, keyword, 0)) is not None:
+            if groups is not None and (group := item_of(groups, keyword)) is not None:
                 dataset.update(group)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from dicom_files import dicom, item
+from dicom_files import dicom, item, packed, words
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
 
 RANDOM = np.random.default_rng(1)
@@ -212,11 +212,10 @@ def test_ybr_full_422_shares_its_colours_between_two_pixels() -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 def test_a_palette_gives_its_colours(syntax: uid.UID, depth: int) -> None:
     colors = RANDOM.integers(0, 1 << depth, (3, 300))
-    word = "u1" if depth == 8 else "<u2" if syntax.is_little_endian else ">u2"
+    write = packed if depth == 8 else words
     names = ("Red", "Green", "Blue")
-    palette = {f"{name}PaletteColorLookupTableDescriptor": [300, 5, depth] for name in names} | {
-        f"{name}PaletteColorLookupTableData": row.astype(word).tobytes()
-        for name, row in zip(names, colors, strict=True)
+    palette: dict[str, Any] = {f"{name}PaletteColorLookupTableDescriptor": [300, 5, depth] for name in names} | {
+        f"{name}PaletteColorLookupTableData": write(row, syntax) for name, row in zip(names, colors, strict=True)
     }
     indices = np.array([[0, 5, 6], [260, 304, 999]], np.uint16)
     data = dicom(indices, syntax=syntax, PhotometricInterpretation="PALETTE COLOR", **palette)

@@ -16,7 +16,9 @@ from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from dicom_files import PATIENT, dicom, item
+from dicom_codestreams import GRAY as GRAY_PIXELS
+from dicom_codestreams import HTJ2K_GRAY
+from dicom_files import PATIENT, dicom, item, raw_dicom
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
@@ -89,39 +91,60 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "no pixels": (without("PixelData"), "without Pixel Data"),
     "no rows": (without("Rows"), "without a valid Rows"),
     "no rows at all": (with_value("Rows", "US", 0), "Rows is 0, expected 1 to 65535"),
-    "rows that are a name": (with_value("Rows", "PN", PATIENT[0]), "without a valid Rows"),
-    "an unknown VR": (dicom(PIXELS).replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00QQ"), "elements can't be read"),
+    "rows that are a name": (
+        with_value("Rows", "PN", PATIENT[0]),
+        "whose Rows has an unexpected value representation, expected US, SS or OW",
+    ),
+    "an unknown VR": (
+        dicom(PIXELS).replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00QQ"),
+        "whose Rows has an unexpected",
+    ),
     "32 bits": (with_value("BitsAllocated", "US", 32), "BitsAllocated is 32, expected 8 or 16"),
     "more bits than there are": (with_value("BitsStored", "US", 17), "BitsStored is 17, expected 1 to 16"),
     "a high bit too low": (with_value("HighBit", "US", 3), "HighBit is 3, expected 11 to 15"),
     "four samples": (with_value("SamplesPerPixel", "US", 4), "SamplesPerPixel is 4, expected 1 or 3"),
-    "colours without a name": (with_value("PhotometricInterpretation", "CS", "ODD"), "none of MONOCHROME1,"),
+    "colours without a name": (
+        with_value("PhotometricInterpretation", "CS", "ODD"),
+        "none of the standard's, expected MONOCHROME1,",
+    ),
     "a billion frames": (with_value("NumberOfFrames", "IS", 10**9), "NumberOfFrames is 1000000000, expected 1 to"),
-    "more frames than pixels": (with_value("NumberOfFrames", "IS", 50_000), "can't be decoded"),
+    "more frames than pixels": (
+        with_value("NumberOfFrames", "IS", 50_000),
+        "PixelData has 2400 bytes, expected 120000000",
+    ),
     "too many pixels": (
         changed(lambda dataset: dataset.update(item(Rows=65535, Columns=65535))),
         "= 4294.8 megapixels",
     ),
-    "too few pixels": (changed(lambda dataset: dataset.update(item(Rows=400))), "can't be decoded"),
-    "a truncated file": (dicom(PIXELS)[:-500], "can't be decoded"),
+    "too few pixels": (
+        changed(lambda dataset: dataset.update(item(Rows=400))),
+        "PixelData has 2400 bytes, expected 24000",
+    ),
+    "a truncated file": (dicom(PIXELS)[:-500], "PixelData has 1900 bytes, expected 2400"),
     "a length beyond the file": (
         made_of(element(0x00100010, b"UN", 2**31, PATIENT[0].encode())),
         "without Pixel Data",
     ),
     "a window without width": (
         dicom(PIXELS, WindowCenter="10", WindowWidth="0"),
-        "a broken window, rescale, lookup table",
+        "whose WindowWidth is 0, expected at least 1 for the VOILUTFunction LINEAR",
     ),
-    "an infinite slope": (dicom(PIXELS, RescaleSlope="1e300", RescaleIntercept="0"), "a broken window, rescale"),
+    "an infinite slope": (
+        dicom(PIXELS, RescaleSlope="1e300", RescaleIntercept="0"),
+        "RescaleSlope is 1e+300, expected less than",
+    ),
     "a table shorter than it says": (
         dicom(PIXELS, VOILUTSequence=[item(LUTDescriptor=[4096, 0, 8], LUTData=b"12")]),
-        "a broken window, rescale, lookup table",
+        "whose LUTData has 2 bytes, expected 8192 or 4096",
     ),
     "JPEG-LS": (shipped("MR_small_jpeg_ls_lossless.dcm"), "in JPEG-LS Lossless Image Compression, expected one of"),
-    "JPEG of 12 bits": (shipped("JPGExtended.dcm"), "in JPEG Extended (Process 2 and 4), expected one of"),
+    "JPEG of 12 bits": (
+        shipped("JPGExtended.dcm"),
+        "is of process 0xC1 and 12 bits, expected sequential JPEG (0xC0 or 0xC1) of 8 bits",
+    ),
     "groups of fewer frames": (
         dicom(np.stack([PIXELS] * 2), frames=2, PerFrameFunctionalGroupsSequence=[item()]),
-        "functional group",
+        "whose PerFrameFunctionalGroupsSequence has 1 items, expected at least 2",
     ),
     "a syntax that is a name": (
         PREAMBLE + element(0x00020010, b"UI", 16, PATIENT[0].encode()),
@@ -129,7 +152,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "sequences in sequences": (
         made_of((element(0x00081140, b"SQ", ENDLESS) + ITEM + b"\xff\xff\xff\xff") * 100_000),
-        "its elements can't be read (RecursionError)",
+        "its elements can't be read (",
     ),
     "a million elements": (made_of(element(0x00080020, b"DA", 0) * 1_000_000), "too many elements"),
     "a million items": (
@@ -158,20 +181,23 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "an RLE frame that expands": (
         dicom(PIXELS.astype(np.uint8), syntax=uid.RLELossless, encoded=[RLE_HEADER + b"\x81\0" * 1_000_000]),
-        "can't be decoded",
+        "RLE frame has 2000064 bytes, expected at most",
     ),
     "a table of offsets for other frames": (
         changed(lambda dataset: dataset.compress(uid.RLELossless, encoding_plugin="pydicom")).replace(
             ITEM + struct.pack("<L", 4), ITEM + struct.pack("<L", 8)
         ),
-        "can't be decoded",
+        "table of offsets has 8 bytes, expected 4 for 1 frames",
     ),
     "a codestream of another size": (
         dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(65535, 65535)]),
         "of 30 x 40 pixels whose compressed frame is 65535 x 65535",
     ),
     "a codestream without end": (dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(40, 30)]), "can't be decoded"),
-    "another codec's bytes": (dicom(PIXELS, syntax=uid.JPEG2000Lossless, encoded=[jpeg(40, 30)]), "can't be decoded"),
+    "another codec's bytes": (
+        dicom(PIXELS, syntax=uid.JPEG2000Lossless, encoded=[jpeg(40, 30)]),
+        "not a JPEG 2000 codestream",
+    ),
 }
 
 
@@ -246,6 +272,11 @@ def test_a_small_file_that_claims_much_takes_little_memory() -> None:
     assert peak < 64 * 1024 * 1024
 
 
+SEGMENTS = ("OW", struct.pack("<17H", 0, 2, 9, 65535, 1, 100, 0, 2, 1, 8, 0, 0, 2, 9, 9, 1, 52) + b"\1\2")
+PALETTE: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+for color in ("Red", "Green", "Blue"):
+    PALETTE[f"{color}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+    PALETTE[f"Segmented{color}PaletteColorLookupTableData"] = SEGMENTS
 SAMPLES = [
     dicom(PIXELS, BitsStored=12, WindowCenter="100", WindowWidth="50", RescaleSlope="2", RescaleIntercept="-4"),
     dicom(PIXELS.astype(np.uint8), VOILUTSequence=[item(LUTDescriptor=[2, 0, 8], LUTData=b"\1\0\2\0")]),
@@ -257,8 +288,11 @@ SAMPLES = [
             "SC_rgb_jpeg_gdcm.dcm",
             "SC_rgb_dcmtk_+eb+cy+n1.dcm",
             "MR_small_implicit.dcm",
+            "JPEG2000.dcm",
         ),
     ),
+    raw_dicom(GRAY_PIXELS, uid.HTJ2KLossless, PixelData=("OB", [HTJ2K_GRAY])),
+    raw_dicom(np.arange(256, dtype=np.uint8)[None, :], uid.ExplicitVRLittleEndian, **PALETTE),
 ]
 
 

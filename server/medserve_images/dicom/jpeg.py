@@ -1,0 +1,140 @@
+"""Decodes baseline JPEG (ISO/IEC 10918-1), and reads the headers that lossless JPEG shares with it."""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medserve_images.dicom.elements import refusal
+from medserve_images.dicom.header import Layout
+
+MAX_SCANS = 100  # each costs a pass over all pixels, however few bytes it has
+FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3}
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """The headers of a JPEG codestream (annex B) up to its first scan."""
+
+    segments: tuple[tuple[int, bytes], ...]
+    """Second byte of the marker, and content, of all segments."""
+    process: int
+    """Second byte of the frame header's marker: 0xC3 for lossless JPEG."""
+    precision: int
+    rows: int
+    columns: int
+    components: int
+    identifiers: bytes
+    """Of the components."""
+    sampling: bytes
+    """Sampling factors of each component; 0x11 where every pixel has its own."""
+    scan: bytes
+    """Content of the scan header."""
+    data: bytes
+    """All that follows it."""
+
+    def contents(self, marker: int) -> list[bytes]:
+        """Returns the contents of the segments of one kind."""
+        return [content for found, content in self.segments if found == marker]
+
+
+def jpeg_header(source: bytes) -> JpegHeader:
+    """Reads the markers before the first scan.
+
+    Raises:
+        ImageRefused: There is no such header.
+        struct.error: The codestream is cut off.
+    """
+    if source[:2] != b"\xff\xd8":
+        raise refusal("whose compressed frame is not a JPEG codestream")
+    position, segments = 2, []
+    while True:
+        prefix, marker, length = struct.unpack_from(">BBH", source, position)
+        if (prefix, marker) == (0xFF, 0xFF):  # a fill byte
+            position += 1
+            continue
+        if prefix != 0xFF or length < 2:
+            raise refusal("whose JPEG codestream lacks a marker before its first scan")
+        segments.append((marker, source[position + 4 : position + 2 + length]))
+        position += 2 + length
+        if marker == 0xDA:
+            break
+    frames = [(marker, content) for marker, content in segments if marker in FRAME_HEADERS]
+    if len(frames) != 1:
+        raise refusal(f"whose JPEG codestream has {len(frames)} frame headers, expected 1")
+    process, fields = frames[0]
+    precision, rows, columns, components = struct.unpack_from(">BHHB", fields)
+    return JpegHeader(
+        segments=tuple(segments),
+        process=process,
+        precision=precision,
+        rows=rows,
+        columns=columns,
+        components=components,
+        identifiers=fields[6::3][:components],
+        sampling=fields[7::3][:components],
+        scan=segments[-1][1],
+        data=source[position:],
+    )
+
+
+def check_size(columns: int, rows: int, components: int, layout: Layout) -> None:
+    """Refuses a codestream that would decode to something else than the file says, before it does.
+
+    Raises:
+        ImageRefused: The size or the number of components differs.
+    """
+    if (columns, rows) != (layout.columns, layout.rows):
+        raise refusal(f"of {layout.columns} x {layout.rows} pixels whose compressed frame is {columns} x {rows}")
+    if components != layout.samples:
+        raise refusal(f"whose SamplesPerPixel is {layout.samples}, but its compressed frame has {components}")
+
+
+def decode_jpeg(source: bytes, layout: Layout, warnings: list[tuple[str, str]]) -> NDArray[np.uint8]:
+    """Decodes one frame to [rows, columns, samples], colors to RGB.
+
+    Raises:
+        ImageRefused: The codestream is not sequential JPEG of 8 bits, or of another size.
+        Exception: What Pillow raises on broken codestreams.
+    """
+    header = jpeg_header(source)
+    check_size(header.columns, header.rows, header.components, layout)
+    if header.process not in {0xC0, 0xC1} or header.precision != 8:
+        raise refusal(
+            f"whose JPEG frame is of process 0x{header.process:X} and {header.precision} bits, "
+            "expected sequential JPEG (0xC0 or 0xC1) of 8 bits"
+        )
+    if (scans := header.data.count(b"\xff\xda") + 1) > MAX_SCANS:
+        raise refusal(f"whose JPEG frame has {scans} scans, expected at most {MAX_SCANS}")
+    with Image.open(io.BytesIO(_with_color_space(header, layout, warnings)), formats=("JPEG",)) as image:
+        return np.asarray(image, np.uint8).reshape(layout.rows, layout.columns, layout.samples)
+
+
+def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[tuple[str, str]]) -> bytes:
+    """Returns the codestream with one Adobe marker that says whether its colors are YCbCr, instead of what it had."""
+    converted = layout.photometric != "RGB"
+    if layout.samples == 3 and (said := _says_converted(header)) is not None and said != converted:
+        converted = said
+        space = "YCbCr" if said else "RGB"
+        message = f"read as {space}, as its JPEG codestream says, which its PhotometricInterpretation contradicts"
+        warnings.append(("COLOR_CONVERTED", message))
+    adobe = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, converted and layout.samples == 3)
+    segments = [(0xEE, adobe)] if layout.samples == 3 else []
+    segments += [(marker, content) for marker, content in header.segments if not 0xE0 <= marker <= 0xEF]
+    head = b"".join(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content for marker, content in segments)
+    return b"\xff\xd8" + head + header.data
+
+
+def _says_converted(header: JpegHeader) -> bool | None:
+    """Returns whether the codestream says that its colors are YCbCr; None where it does not say."""
+    for content in header.contents(0xEE):
+        if content.startswith(b"Adobe") and len(content) >= 12:
+            return content[11] != 0
+    if any(content.startswith(b"JFIF\0") for content in header.contents(0xE0)):
+        return True
+    if header.identifiers == b"RGB":
+        return False
+    return True if len(set(header.sampling)) > 1 else None
