@@ -4,7 +4,6 @@ It shows no window or VOI LUT unless it is asked to, and it cuts rescaled values
 either (the standard does not): rescaled files here have whole values.
 """
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from itertools import product
@@ -18,8 +17,7 @@ from pydicom import uid
 
 from dicom_files import packed, raw_dicom, words
 from medserve_images import ImageLimits, ImageReader, Target
-
-pytestmark = pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="needs DCMTK's dcm2pnm")
+from programs import program
 
 LITTLE = uid.ExplicitVRLittleEndian
 SYNTAXES = [uid.ImplicitVRLittleEndian, LITTLE, uid.ExplicitVRBigEndian]
@@ -53,6 +51,11 @@ def assert_same(path: Path, data: bytes, *options: str, atol: int = 1) -> None:
     theirs = dcmtk(path, *options)
     assert theirs.std() > 1
     np.testing.assert_allclose(ours(path, theirs.shape), theirs, atol=atol)
+
+
+@pytest.fixture(autouse=True)
+def dcmtk_is_installed() -> None:
+    program("dcm2pnm", "dcmtk")
 
 
 @pytest.fixture
@@ -220,11 +223,11 @@ def test_deep_colors(path: Path, syntax: uid.UID, bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "program", [("dcmcrle",), ("dcmcjpeg", "--encode-lossless-sv1"), ("dcmcjpeg", "--encode-baseline")]
+    "encoder", [("dcmcrle",), ("dcmcjpeg", "--encode-lossless-sv1"), ("dcmcjpeg", "--encode-baseline")]
 )
 @pytest.mark.parametrize(("bits", "signed"), [*product((8, 12, 16), (False, True))])
-def test_compressed_gray(path: Path, program: tuple[str, ...], bits: int, signed: bool) -> None:
-    if program[-1] == "--encode-baseline" and bits > 8:
+def test_compressed_gray(path: Path, encoder: tuple[str, ...], bits: int, signed: bool) -> None:
+    if encoder[-1] == "--encode-baseline" and bits > 8:
         bits = 8
     pixels = stored(bits, signed=signed).astype(f"{'i' if signed else 'u'}{1 if bits == 8 else 2}")
     window = {"WindowCenter": int(pixels.mean()), "WindowWidth": 1 << bits}
@@ -239,13 +242,13 @@ def test_compressed_gray(path: Path, program: tuple[str, ...], bits: int, signed
         )
     )
     compressed = path.with_name("compressed.dcm")
-    subprocess.run([*program, str(path), str(compressed)], check=True, capture_output=True)
+    subprocess.run([*encoder, str(path), str(compressed)], check=True, capture_output=True)
     theirs = dcmtk(compressed, *WINDOW)
     np.testing.assert_allclose(ours(compressed, theirs.shape), theirs, atol=1)
 
 
 @pytest.mark.parametrize(
-    "program",
+    "encoder",
     [
         ("dcmcrle",),
         ("dcmcjpeg", "--encode-lossless-sv1"),
@@ -254,7 +257,7 @@ def test_compressed_gray(path: Path, program: tuple[str, ...], bits: int, signed
     ],
 )
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
-def test_compressed_colors(path: Path, program: tuple[str, ...], photometric: str) -> None:
+def test_compressed_colors(path: Path, encoder: tuple[str, ...], photometric: str) -> None:
     y, x = np.mgrid[0:16, 0:24]
     colors = np.stack([y * 15, x * 10, 255 - y * 10], axis=-1).astype(np.uint8)
     elements = {
@@ -264,6 +267,6 @@ def test_compressed_colors(path: Path, program: tuple[str, ...], photometric: st
     }
     path.write_bytes(raw_dicom(colors, LITTLE, **elements))
     compressed = path.with_name("compressed.dcm")
-    subprocess.run([*program, str(path), str(compressed)], check=True, capture_output=True)
+    subprocess.run([*encoder, str(path), str(compressed)], check=True, capture_output=True)
     theirs = dcmtk(compressed)
     np.testing.assert_allclose(ours(compressed, theirs.shape), theirs, atol=2)
