@@ -23,7 +23,8 @@ DATATYPES = {
     "BYTES": TensorProto.STRING,
 }
 
-Shape = list[str | int]
+Shape = list[str | int | None] | None
+"""None where the graph does not say how many axes there are; None for an axis that has neither a size nor a name."""
 
 
 def save(folder: Path, name: str, model: onnx.ModelProto, version: int = 1) -> Path:
@@ -43,7 +44,8 @@ def make(
         [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
+    if all(shape is not None for _, shape in (*inputs.values(), *outputs.values())):  # ONNX Runtime asks for none
+        onnx.checker.check_model(model, full_check=True)
     return model
 
 
@@ -51,6 +53,31 @@ def identity(datatype: str, shape: Shape) -> onnx.ModelProto:
     """y = x."""
     kind = DATATYPES[datatype]
     return make([helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, shape)}, {"y": (kind, shape)})
+
+
+def constant() -> onnx.ModelProto:
+    """y = TABLE, without inputs; its axis is called what others join rows along."""
+    node = helper.make_node("Constant", [], ["y"], value_floats=TABLE)
+    return make([node], {}, {"y": (TensorProto.FLOAT, ["batch"])})
+
+
+def total(shape: Shape) -> onnx.ModelProto:
+    """y = the sum of x, a scalar; columns = its sums over the first axis."""
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0),
+        helper.make_node("Constant", [], ["first"], value_ints=[0]),
+        helper.make_node("ReduceSum", ["x", "first"], ["columns"], keepdims=0),
+    ]
+    kind = TensorProto.FLOAT
+    return make(nodes, {"x": (kind, shape)}, {"y": (kind, []), "columns": (kind, None)})
+
+
+def with_default(default: float) -> onnx.ModelProto:
+    """y = x + w, where w is an input with a default."""
+    size: tuple[int, Shape] = (TensorProto.FLOAT, ["n"])
+    model = make([helper.make_node("Add", ["x", "w"], ["y"])], {"x": size, "w": (TensorProto.FLOAT, [1])}, {"y": size})
+    model.graph.initializer.append(numpy_helper.from_array(np.array([default], np.float32), "w"))
+    return model
 
 
 def add(number: float, size: int = 1) -> onnx.ModelProto:
@@ -66,6 +93,17 @@ def add(number: float, size: int = 1) -> onnx.ModelProto:
     model.graph.node.insert(0, nodes[0])
     model.graph.initializer.append(numbers)
     return model
+
+
+def external(location: str) -> bytes:
+    """y = x + number, with the number in another file."""
+    model = add(0)
+    (number,) = model.graph.initializer
+    number.ClearField("raw_data")
+    number.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "4"}.items():
+        number.external_data.add(key=key, value=value)
+    return bytes(model.SerializeToString())
 
 
 def two_inputs() -> onnx.ModelProto:

@@ -45,9 +45,6 @@ SCOPE_OF_METHOD = {
     _INFERENCE + "RepositoryModelUnload": ADMIN,
 }
 
-CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
-"""The name of the client whose call this is; empty where there are no tokens."""
-
 Metadata = Iterable[tuple[str, str | bytes]]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -60,8 +57,21 @@ class Grant:
 
     client: str
     scopes: frozenset[str]
-    digest: bytes
+    digest: bytes = b""
     """SHA-256 of the token. A fast hash will do: nobody guesses 256 random bits."""
+
+    @property
+    def lists_models(self) -> bool:
+        """Whether the client may learn which models there are."""
+        return METADATA in self.scopes
+
+
+ANYONE = Grant("", frozenset(SCOPES))
+"""What every caller may do where no tokens are configured."""
+NOBODY = Grant("", frozenset())
+"""What a caller may do without a token where tokens are configured."""
+GRANT: ContextVar[Grant] = ContextVar("GRANT", default=NOBODY)
+"""What the client whose call this is may do."""
 
 
 class Tokens:
@@ -74,8 +84,8 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self._grants = Reread(lambda: read_tokens(path), path)
 
-    def client(self, method: str, metadata: Metadata) -> str:
-        """The name of the client that makes a call; empty for a method that is open to all.
+    def client(self, method: str, metadata: Metadata) -> Grant:
+        """The client that makes a call; NOBODY for a method that is open to all.
 
         Raises:
             Unauthenticated: no token, or not a known one.
@@ -83,11 +93,11 @@ class Tokens:
         """
         scope = SCOPE_OF_METHOD.get(method, ADMIN)
         if scope == OPEN:
-            return ""
+            return NOBODY
         grant = self._find(_bearer(metadata))
         if scope not in grant.scopes:
             raise PermissionDenied(f"client {grant.client} lacks the scope {scope}, which {method} needs")
-        return grant.client
+        return grant
 
     def _find(self, token: str) -> Grant:
         digest = hashlib.sha256(token.encode()).digest()

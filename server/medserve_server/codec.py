@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_server.batcher import DEFAULT_PRIORITY
 from medserve_server.datatypes import DATATYPES
-from medserve_server.errors import FieldViolation, InvalidInput, Unsupported
+from medserve_server.errors import FieldViolation, InvalidInput, Unsupported, listing
 from medserve_server.session import Tensors, TensorSpec
 
 Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
+MAX_AXES = 64  # of a NumPy array
+MAX_EMPTY = 2**24
+"""Elements that the axes of an empty tensor span, apart from those of size 0. No bytes bound them, and a model that
+sums over an empty axis has an output of that size."""
 CONTENTS_FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields)
 
 
@@ -28,7 +32,7 @@ class InferRequest:
     rows: int
     """Size of the first axis; 1 where the inputs have none in common."""
     raw: bool
-    """The request used raw_input_contents, and so does its answer."""
+    """Whether the answer uses raw_output_contents: always, as Triton's does, unless the request has typed contents."""
     priority: int
     timeout: float | None
     """Seconds that the request may wait."""
@@ -76,7 +80,7 @@ def decode(
     for index, tensor in enumerate(tensors):
         name = tensor.name
         try:
-            shape = _checked_shape(tensor, specs[name])
+            shape = _checked_shape(tensor, specs[name], batched=batched)
             arrays[name] = (
                 _read_raw(tensor, shape, payloads[index], f"raw_input_contents[{index}]")
                 if raw
@@ -88,7 +92,8 @@ def decode(
         raise InvalidInput(violations)
     rows = _rows(arrays, max_rows) if batched else 1
     priority, timeout = scheduling(request)
-    return InferRequest(arrays, tuple(wanted) or None, rows, raw, priority, timeout)
+    typed = any(tensor.HasField("contents") for tensor in tensors)
+    return InferRequest(arrays, tuple(wanted) or None, rows, not typed, priority, timeout)
 
 
 def scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
@@ -165,29 +170,39 @@ def _name_violations(kind: str, given: list[str], specs: Sequence[TensorSpec]) -
     violations = []
     for index, name in enumerate(given):
         if name not in known:
-            text = f"is {name[:128]!r}, the model's {kind} are {', '.join(known)}"
+            text = f"is {name[:128]!r}, the model's {kind} are {listing(known)}"
             violations.append(FieldViolation(f"{kind}[{index}].name", text))
         elif name in given[:index]:
             violations.append(FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time"))
     if kind == "inputs":
         violations += [
-            FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape)}")
+            FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape) or 'of any shape'}")
             for spec in specs
             if spec.name not in given
         ]
     return violations
 
 
-def _checked_shape(tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec) -> tuple[int, ...]:
+def _checked_shape(
+    tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec, *, batched: bool
+) -> tuple[int, ...]:
+    """The shape, where ONNX Runtime would take it and an empty tensor can't make the model fill the memory."""
     if tensor.datatype != spec.datatype:
         raise _WrongTensor("datatype", f"is {tensor.datatype[:32]!r}, expected {spec.datatype}")
     shape = tuple(tensor.shape)
-    if len(shape) != len(spec.shape) or any(
-        size < 0 if free == -1 else size != free for size, free in zip(shape, spec.shape, strict=True)
+    if len(shape) > MAX_AXES:
+        raise _WrongTensor("shape", f"has {len(shape)} axes, at most {MAX_AXES} are accepted")
+    expected = spec.shape or (-1,) * len(shape)
+    if len(shape) != len(expected) or any(
+        size < 0 if free == -1 else size != free for size, free in zip(shape, expected, strict=True)
     ):
-        raise _WrongTensor("shape", f"is {list(shape[:16])}, expected {list(spec.shape)} with any size for -1")
-    if shape and shape[0] == 0:
+        text = f"expected {list(spec.shape)} with any size for -1" if spec.shape else "expected no negative size"
+        raise _WrongTensor("shape", f"is {list(shape[:16])}, {text}")
+    if batched and shape[0] == 0:
         raise _WrongTensor("shape", f"is {list(shape)}: the batch is empty; expected at least 1 row")
+    if 0 in shape and math.prod(size or 1 for size in shape) > MAX_EMPTY:
+        text = f"is {list(shape[:16])}: of an empty tensor, the other axes may span {MAX_EMPTY} elements"
+        raise _WrongTensor("shape", text)
     return shape
 
 

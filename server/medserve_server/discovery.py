@@ -1,5 +1,6 @@
 """What lies in a model repository: every <name>/<version>/model.onnx, and the state of the files that belong to it."""
 
+import errno
 import os
 import re
 import stat
@@ -76,7 +77,7 @@ def _look(name: str, version: str, path: Path, root: Path) -> Found | None:
             return Found(path, problem=f"{name!r} is no name of a model; use letters, digits, '.', '_' and '-'")
         if not VERSION.fullmatch(version):
             return Found(path, problem=f"{version!r} is no version; use a whole number from 1")
-        if not Path(os.path.realpath(path)).is_relative_to(root):
+        if not _real(path).is_relative_to(root):
             return Found(path, problem="it is a link that leaves the repository")
         files, problem = _files(path.parent)
     except FileNotFoundError:
@@ -86,6 +87,16 @@ def _look(name: str, version: str, path: Path, root: Path) -> Found | None:
     if MODEL_FILE not in {file[0] for file in files}:
         problem = problem or "it is no file"
     return Found(path, files, problem)
+
+
+def _real(path: Path) -> Path:
+    """Where the path leads to. Without `strict`, a link that can't be read at the moment would pass for a file."""
+    try:
+        return Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:  # a link to nothing, or to itself
+            raise
+        return Path(os.path.realpath(path))
 
 
 def _files(folder: Path) -> tuple[tuple[FileState, ...], str | None]:

@@ -26,6 +26,10 @@ Limit = Literal[
 """The reasons of `medserve_refused_total`."""
 
 
+MAX_LISTING = 400
+"""Characters of a list of names in an error."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
     """One bad field of a request: its path, and what it was, what was expected and what to do."""
@@ -118,8 +122,22 @@ class ModelLoadError(Exception):
     """A model file that can't be served; the message names the file and the reason."""
 
 
+class TransientLoadError(ModelLoadError):
+    """A model file that can't be read or loaded at the moment, for a reason that its content is not to blame for."""
+
+
 class ProviderUnavailable(ModelLoadError):
     """The execution provider that was asked for can't be had on this machine."""
+
+
+def listing(names: Sequence[str]) -> str:
+    """The names, separated by commas; of a long list the first ones, and how many more there are."""
+    length = 0
+    for count, name in enumerate(names):
+        length += len(name) + 2
+        if count and length > MAX_LISTING:
+            return f"{', '.join(names[:count])} and {len(names) - count} more"
+    return ", ".join(names)
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
@@ -34,6 +35,18 @@ class Health(health_aio.HealthServicer):
         states = health_pb2.HealthCheckResponse
         for service in self._services:
             await self.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+    async def List(self, request: Message, context: Context) -> Message:  # noqa: ARG002, N802 - all of gRPC's
+        """Tells the state of the server and of each of its services.
+
+        These are gRPC services, whose names anyone may know; models are not among them.
+        """
+        states = health_pb2.HealthCheckResponse
+        state = states(status=states.SERVING if self._told else states.NOT_SERVING)
+        response: Message = health_pb2.HealthListResponse(  # type: ignore[attr-defined]  # newer than its types
+            statuses=dict.fromkeys(self._services, state)
+        )
+        return response
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medserve_server.discovery import SIGNATURE_FILE
-from medserve_server.errors import ModelLoadError
+from medserve_server.errors import ModelLoadError, TransientLoadError
 
 if TYPE_CHECKING:  # of the extra `signing`
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -27,8 +27,8 @@ class ModelFile:
     path: Path
     content: bytes
     sha256: str
-    data_folder: Path
-    """Where ONNX Runtime may look for external data."""
+    self_contained: bool
+    """Whether it may have no external data: it is listed or signed, and what lies beside it is neither."""
 
 
 def read_model(
@@ -47,7 +47,8 @@ def read_model(
         public_key: what `read_public_key` gave; None asks for no signature.
 
     Raises:
-        ModelLoadError: it can't be read, is too large, or is not what was listed or signed.
+        TransientLoadError: it can't be read.
+        ModelLoadError: it is too large, or is not what was listed or signed.
     """
     content = _read(path, max_bytes)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -55,9 +56,7 @@ def read_model(
         _check_sum(path, sha256, listed)
     if public_key is not None:
         _check_signature(path, content, public_key)
-    # Only the file itself is listed and signed: what is must be self-contained. Nothing lies below a file.
-    guarded = listed is not None or public_key is not None
-    return ModelFile(path, content, sha256, path if guarded else path.parent)
+    return ModelFile(path, content, sha256, self_contained=listed is not None or public_key is not None)
 
 
 def read_checksums(folder: Path) -> dict[str, str] | None:
@@ -67,7 +66,7 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
         ModelLoadError: the list can't be read.
     """
     path = folder / CHECKSUMS_FILE
-    if not os.path.lexists(path):
+    if not _is_there(path):
         return None
     checksums: dict[str, str] = {}
     for number, line in enumerate(_read(path, MAX_INDEX_BYTES).decode(errors="replace").splitlines(), start=1):
@@ -114,12 +113,23 @@ def _check_signature(path: Path, content: bytes, public_key: "Ed25519PublicKey")
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - of the extra `signing`
 
     signature = path.with_name(SIGNATURE_FILE)
-    if not os.path.lexists(signature):
+    if not _is_there(signature):
         raise ModelLoadError(f"{path}: it is not signed: there is no {signature.name} beside it")
     try:
         public_key.verify(_read(signature, SIGNATURE_BYTES), content)
     except InvalidSignature:
         raise ModelLoadError(f"{path}: {signature.name} is no signature of it by the key of --require-signed") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something by that name. `os.path.lexists` says no where it can't tell."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise TransientLoadError(f"{path}: it can't be looked up: {error.strerror}") from error
+    return True
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
@@ -133,7 +143,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
                 raise ModelLoadError(f"{path}: it has {status.st_size} bytes, at most {max_bytes} are allowed")
             content = file.read(status.st_size + 1)
     except OSError as error:
-        raise ModelLoadError(f"{path}: it can't be read: {error.strerror}") from error
+        raise TransientLoadError(f"{path}: it can't be read: {error.strerror}") from error
     if len(content) != status.st_size:
-        raise ModelLoadError(f"{path}: its size changed while it was read")
+        raise TransientLoadError(f"{path}: its size changed while it was read")
     return content

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from medserve_server.auth import CLIENT, Tokens
-from medserve_server.errors import STATUS, InvalidInput, Overloaded, ServingError, Unavailable
+from medserve_server.auth import ANYONE, GRANT, Tokens
+from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
+from medserve_server.status import to_status, to_trailers
 from medserve_server.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
 
-DETAILS_KEY = "grpc-status-details-bin"  # where grpc's clients look for a google.rpc.Status
-MAX_DETAILS_BYTES = 4096
 HEALTH = "/grpc.health."
 KINDS = {
     (False, False): "unary",
@@ -87,8 +85,11 @@ class CallInterceptor(aio.ServerInterceptor):
                 return None
             self._wrapped[method] = self._wrap(method, handler)
         try:
-            if self._tokens is not None:  # the handler runs in the same task, and finds the name there
-                CLIENT.set(self._tokens.client(method, handler_call_details.invocation_metadata))
+            # The handler runs in the same task, and finds the grant there.
+            if self._tokens is None:
+                GRANT.set(ANYONE)
+            else:
+                GRANT.set(self._tokens.client(method, handler_call_details.invocation_metadata))
             if not method.startswith(HEALTH):
                 self._limits.check()
         except ServingError as error:
@@ -131,7 +132,8 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler.stream_stream is not None:
             behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
             return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, parse), *codec)
-        return handler  # Health.Watch alone, which lasts as long as its client likes
+        behaviour = handler.unary_stream
+        return grpc.unary_stream_rpc_method_handler(_watch(behaviour, call, parse), *codec)
 
 
 def _this_task() -> asyncio.Task[Any]:
@@ -171,7 +173,7 @@ class _Call:
     @property
     def _caller(self) -> str:
         """The name of the client's token; without tokens its address."""
-        return CLIENT.get() or client_of(self._context.peer())
+        return GRANT.get().client or client_of(self._context.peer())
 
     def admit(self) -> None:
         """Refuses a call that is one too many for its client, and one that comes too late.
@@ -189,7 +191,7 @@ class _Call:
         """A stream's messages, no faster than its client may send them, and only while its token holds."""
         async for payload in payloads:
             if self._tokens is not None:
-                self._tokens.client(self._metrics.path, self._context.invocation_metadata() or ())
+                GRANT.set(self._tokens.client(self._metrics.path, self._context.invocation_metadata() or ()))
             if self._limits is not None and self._client is not None and self._limits.metered:
                 await asyncio.sleep(self._limits.pay(self._client))
             yield payload
@@ -205,9 +207,8 @@ class _Call:
             self._limits.leave(self._client)
         if isinstance(error, ServingError):
             self._metrics.refused(error)
-            await self._context.abort(
-                STATUS[type(error)], error.message, ((DETAILS_KEY, to_status(error).SerializeToString()),)
-            )
+            status = to_status(error)
+            await self._context.abort(STATUS[type(error)], status.message, to_trailers(status))
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
             log.error("a call of %s failed; this is a bug", self._metrics.path, exc_info=error)
             await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
@@ -243,6 +244,22 @@ def _unary(
     return answer
 
 
+def _watch(
+    behaviour: Callable[..., Awaitable[None]], make_call: Callable[[Context], _Call], parse: Parser
+) -> Callable[..., Any]:
+    """Of Health.Watch alone. It lasts as long as its client likes: only one that is refused is timed and counted."""
+
+    async def answer(payload: bytes, context: Context) -> None:
+        try:
+            request = parse(payload)
+        except ServingError as error:
+            async with make_call(context):
+                raise error from None
+        await behaviour(request, context)
+
+    return answer
+
+
 def _stream(
     behaviour: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., AsyncIterator[Any]]:
@@ -255,25 +272,3 @@ def _stream(
                 yield response
 
     return answer
-
-
-def to_status(error: ServingError) -> status_pb2.Status:
-    """The error as clients read it: code, message, and what else is to be said of it.
-
-    That is a google.rpc.BadRequest that names the fields, or, where the same request may be answered at another time, a
-    google.rpc.ErrorInfo that names the limit. It travels as metadata, of which a client may refuse more than 8 KiB:
-    later violations are left out beyond 4 KiB.
-    """
-    status = status_pb2.Status(code=STATUS[type(error)].value[0], message=error.message)
-    bad_request = error_details_pb2.BadRequest()
-    left = MAX_DETAILS_BYTES
-    for violation in error.violations:
-        left -= len(violation.field.encode()) + len(violation.description.encode()) + 8
-        if left < 0 and bad_request.field_violations:
-            break
-        bad_request.field_violations.add(field=violation.field, description=violation.description)
-    if error.violations:
-        status.details.add().Pack(bad_request)
-    if isinstance(error, Overloaded):
-        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=str(error.limit).upper(), domain="medserve"))
-    return status

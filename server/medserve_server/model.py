@@ -329,4 +329,6 @@ def _joins_rows(manifest: Manifest | None, session: Session) -> bool:
     if manifest is not None:
         return True  # the manifest was checked against the graph: its first axis is the batch
     symbols = {spec.batch_symbol for spec in session.inputs + session.outputs}
+    if not session.inputs:  # then no request says how many rows it has
+        return False
     return len(symbols) == 1 and all(symbol is not None and BATCH_SYMBOL.fullmatch(symbol) for symbol in symbols)

@@ -132,8 +132,8 @@ class ModelControl:
         for name in names:
             self._bring_up_to_date(name)
             if settings.model_control != "poll":
-                for content, reason in self._loader.refused.values():
-                    raise ModelLoadError(f"{content.found.path}: {reason}")
+                for refusal in self._loader.refused.values():
+                    raise ModelLoadError(f"{refusal.content.found.path}: {refusal.reason}")
 
     def _poll(self) -> None:
         try:
@@ -162,7 +162,7 @@ class ModelControl:
                 self._loader.forgive(key)
         self._bring_up_to_date(name)
         refused = self._loader.refused
-        if reasons := [f"version {key[1]}: {refused[key][1]}" for key in keys if key in refused]:
+        if reasons := [f"version {key[1]}: {refused[key].reason}" for key in keys if key in refused]:
             raise ModelRefused(f"{name}: {'; '.join(reasons)}")
 
     def _unload(self, name: str) -> None:
@@ -204,7 +204,8 @@ class ModelControl:
 
     def _index_entry(self, key: Key) -> IndexEntry:
         name, version = printable(key[0]), printable(key[1])
-        _, refusal = self._loader.refused.get(key, (None, ""))
+        refused = self._loader.refused.get(key)
+        refusal = refused.reason if refused is not None else ""
         if key in self._loader.loaded:
             if any(model.hangs for model in self._models if (model.name, model.version) == key):
                 return IndexEntry(name, version, "UNAVAILABLE", "a run of it does not end")

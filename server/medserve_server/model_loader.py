@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medserve_server.config import Settings
 from medserve_server.discovery import Found, Key, is_well_named
-from medserve_server.errors import ModelLoadError, printable
+from medserve_server.errors import ModelLoadError, TransientLoadError, printable
 from medserve_server.integrity import read_model, read_public_key
 from medserve_server.metrics import Metrics
 from medserve_server.model import Model
@@ -25,6 +25,16 @@ class Content:
     found: Found
     listed: str | None
     """Its checksum by the repository's list, empty where it is not on the list; None where there is no list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a version is not served as it lies there."""
+
+    content: Content
+    reason: str
+    transient: bool = False
+    """Whether it may be served later although it does not change: it could not be read."""
 
 
 class ModelLoader:
@@ -54,8 +64,10 @@ class ModelLoader:
         self._policy = VersionPolicy.parse(settings.version_policy)
         self._public_key = read_public_key(settings.require_signed) if settings.require_signed else None
         self.loaded: dict[Key, Content] = {}
-        self.refused: dict[Key, tuple[Content, str]] = {}
-        """What can't be served as it lies there, and why."""
+        self.refused: dict[Key, Refusal] = {}
+        """What can't be served as it lies there."""
+        self._tried_again: dict[Key, str] = {}
+        """Why what is tried again now was refused before."""
         self.loading: Key | None = None
         self._retiring: dict[threading.Thread, Key] = {}
         self._stopping = threading.Event()
@@ -68,9 +80,7 @@ class ModelLoader:
             contents: what lies in its folder, by version; an empty version says that the folder can't be listed.
             unsettled: versions that are not to be loaded yet.
         """
-        for key in [key for key in self.refused if key[0] == name]:
-            if self.refused[key][0] != contents.get(key[1]):
-                self.forgive(key)
+        self._reconsider(name, contents)
         for version, content in contents.items():
             if content.found.problem is not None and (name, version) not in self.refused:
                 self._refuse((name, version), content, content.found.problem)
@@ -86,6 +96,14 @@ class ModelLoader:
             for version in self._models.versions(name):
                 if version not in wanted:
                     self.unload((name, version))
+
+    def _reconsider(self, name: str, contents: Mapping[str, Content]) -> None:
+        """Lets a model's versions that were refused be tried again where they changed, or could not be read."""
+        refused = {key: refusal for key, refusal in self.refused.items() if key[0] == name}
+        self._tried_again = {key: refusal.reason for key, refusal in refused.items() if refusal.transient}
+        for key, refusal in refused.items():
+            if refusal.transient or refusal.content != contents.get(key[1]):
+                self.forgive(key)
 
     def forgive(self, key: Key) -> None:
         """Lets a version that was refused be tried again."""
@@ -116,7 +134,10 @@ class ModelLoader:
             model = self._read(key, content)
         except ModelLoadError as error:
             path = content.found.path
-            self._refuse(key, content, str(error).removeprefix(f"{path}: ").replace(f"{path.parent}/", ""))
+            reason = str(error).removeprefix(f"{path}: ").replace(f"{path.parent}/", "")
+            self._refuse(key, content, reason, transient=isinstance(error, TransientLoadError))
+        except (OSError, MemoryError) as error:
+            self._refuse(key, content, f"loading it failed: {_text(error)}", transient=True)
         except Exception as error:  # a hostile file may raise anything; what serves and the others go on
             log.exception("loading %s/%s failed in a way that nobody thought of", *key)
             self._refuse(key, content, f"loading it raised {type(error).__name__}; the server's log says more")
@@ -141,13 +162,14 @@ class ModelLoader:
         file = read_model(found.path, max_bytes=max_bytes, listed=content.listed, public_key=self._public_key)
         before = self.loaded.get(key)
         same_data = before is not None and before.found.beside == found.beside
-        if same_data and self._models.get(*key).sha256 == file.sha256:
+        if same_data and self._models.get(*key, lists_models=True).sha256 == file.sha256:
             return None
         return Model(*key, file, self._settings, self._metrics)
 
-    def _refuse(self, key: Key, content: Content, reason: str) -> None:
-        self.refused[key] = content, printable(reason)
-        log.error("%s is refused: %s", printable("/".join(key)), printable(reason))
+    def _refuse(self, key: Key, content: Content, reason: str, *, transient: bool = False) -> None:
+        refusal = self.refused[key] = Refusal(content, printable(reason), transient)
+        if self._tried_again.get(key) != refusal.reason:
+            log.error("%s is refused: %s", printable("/".join(key)), refusal.reason)
         self._metrics.load_failures.inc()
         if is_well_named(key):  # no series for whatever somebody calls a folder
             self._metrics.model_refused.labels(*key).set(1)
@@ -174,3 +196,8 @@ class ModelLoader:
         self._metrics.model_refused.remove_by_labels({"model": key[0], "version": key[1]})
         if key not in self.loaded and key not in self._retiring.values():
             self._metrics.forget(*key)
+
+
+def _text(error: OSError | MemoryError) -> str:
+    """What the operating system says, without a path."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)

@@ -20,16 +20,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from medserve_server.auth import Metadata, Tokens
+from medserve_server.auth import ANYONE, Metadata, Tokens
 from medserve_server.batcher import Arrays, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
-from medserve_server.interceptors import DETAILS_KEY, to_status
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status_of
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.status import to_status, to_trailers
 from medserve_server.trail import Observer, Trail, follow
 
 try:
@@ -184,7 +184,8 @@ class NativeFront:
         api = self._apis[method]
         try:
             # Before anything is read: a flood has to cost less to refuse than to answer.
-            client = self._tokens.client(call.method.path, metadata) if self._tokens else client_of(peer)
+            grant = self._tokens.client(call.method.path, metadata) if self._tokens else ANYONE
+            client = grant.client or client_of(peer)
             if call.trail is not None:
                 call.trail.client = client
             self._limits.enter(client)
@@ -192,7 +193,7 @@ class NativeFront:
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
-            model, timer = api.begin(request, call.trail)
+            model, timer = api.begin(request, call.trail, grant)
             if not self._keep(call, timer):
                 return None
             if api.admit(model, request, deadline):
@@ -270,8 +271,8 @@ class NativeFront:
         trailing = None
         if isinstance(error, ServingError):
             call.method.refused(error)
-            message = error.message
-            trailing = ((DETAILS_KEY, to_status(error).SerializeToString()),)
+            status = to_status(error)
+            message, trailing = status.message, to_trailers(status)
         else:
             log.error("a call of %s failed; this is a bug", call.method.path, exc_info=error)
             code, message = grpc.StatusCode.INTERNAL, "the server failed; its log says why"

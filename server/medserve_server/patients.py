@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
-from medserve_server.errors import FieldViolation, InvalidInput
+from medserve_server.errors import FieldViolation, InvalidInput, listing
 
 MAX_VIOLATIONS = 100
 
@@ -113,7 +113,7 @@ class PatientReader:
         """What to say about a name that is no feature."""
         close = difflib.get_close_matches(name[:64], self.columns, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"is not a feature of the model{hint}; it has {', '.join(self.columns)}"
+        return f"is not a feature of the model{hint}; it has {listing(list(self.columns))}"
 
 
 class _Column:
@@ -129,7 +129,7 @@ class _Column:
         if self.categories:
             self.valid_min, self.valid_max, self.whole = 0.0, float(len(self.categories) - 1), True
             self.training_min, self.training_max = self.valid_min, self.valid_max
-            self.expected = f"one of {', '.join(self.categories)}"
+            self.expected = f"one of {listing(list(self.categories))}"
         else:
             numeric = feature.numeric
             self.valid_min, self.valid_max, self.whole = numeric.valid_min, numeric.valid_max, numeric.integer

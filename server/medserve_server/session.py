@@ -1,6 +1,7 @@
 """An ONNX Runtime session: which provider it got, what its tensors are, and one call to run it."""
 
 import ctypes
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES, ORT_TYPES
-from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable
-from medserve_server.integrity import ModelFile
+from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable, TransientLoadError
+from medserve_server.integrity import CHECKSUMS_FILE, ModelFile
 from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, PAYS_FOR_NEW_SHAPES, Provider, add_provider
 
 # A row that takes less than this is run on one thread.
@@ -24,6 +25,9 @@ SMALL_SECONDS = 0.001
 OVERDUE = "the model ran on this request for longer than the server allows"
 
 EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+EXTERNAL_DATA_ERROR = re.compile(r'External data path[^"]*(?:"(?P<path>[^"]*)")?')
+# Of ONNX Runtime: an errno while it reads external data, too little memory, no further thread.
+SYSTEM_ERROR = re.compile(r"SystemError : \d+|Failed to allocate memory|bad_alloc|pthread_create failed")
 ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
 
 # Tensors by name. BF16, which NumPy lacks, is held as its bits in uint16; BYTES as str objects.
@@ -38,9 +42,10 @@ class TensorSpec:
     datatype: str
     """As the Open Inference Protocol names it."""
     shape: tuple[int, ...]
-    """-1 where any size goes."""
+    """-1 where any size goes. Empty for a scalar, and where the graph does not say how many axes there are:
+    ONNX Runtime reports both alike, and takes any shape for both."""
     batch_symbol: str | None
-    """The name of the first axis where its size is free."""
+    """The name of the first axis where its size is free and it has one."""
 
 
 class Owner(Protocol):
@@ -99,13 +104,17 @@ class Session:
         # A spinning worker takes the core that the network needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        # From bytes, ONNX Runtime would look for external data in the working directory.
-        options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(self._file.data_folder))
+        # From bytes, ONNX Runtime would look for external data in the working directory. Nothing lies below a file.
+        folder = self.path if self._file.self_contained else self.path.parent
+        options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(folder))
         try:
             add_provider(options, self.provider, self._settings, self.threads)
             self._session = ort.InferenceSession(self._file.content, options)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
-            raise ModelLoadError(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
+            if self._file.self_contained and (refused := EXTERNAL_DATA_ERROR.search(str(error))):
+                raise _external_data_refused(self.path, refused) from error
+            kind = TransientLoadError if SYSTEM_ERROR.search(str(error)) else ModelLoadError
+            raise kind(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
         self._session.disable_fallback()
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
             raise ProviderUnavailable(
@@ -194,12 +203,22 @@ class Session:
 def _spec(path: Path, kind: str, tensor: ort.NodeArg) -> TensorSpec:
     if tensor.type not in ORT_TYPES:
         raise ModelLoadError(f"{path}: {kind} {tensor.name} is a {tensor.type}, which the protocol can't carry")
-    free = bool(tensor.shape) and not isinstance(tensor.shape[0], int)
+    first = tensor.shape[0] if tensor.shape else None
     return TensorSpec(
         name=tensor.name,
         datatype=ORT_TYPES[tensor.type],
         shape=tuple(size if isinstance(size, int) else -1 for size in tensor.shape),
-        batch_symbol=str(tensor.shape[0]) if free else None,
+        batch_symbol=first if isinstance(first, str) else None,
+    )
+
+
+def _external_data_refused(path: Path, refused: re.Match[str]) -> ModelLoadError:
+    """Says which file is not read, and why; ONNX Runtime was given a folder that does not exist, and names that."""
+    location = (refused["path"] or "").removeprefix(f"{path}/")
+    named = f" {path.parent / location}" if location else ""
+    return ModelLoadError(
+        f"{path}: External data path{named} is not read: a model that is listed in {CHECKSUMS_FILE} or has to be "
+        "signed must be one self-contained file, since neither covers files beside it"
     )
 
 

@@ -38,6 +38,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for datatype in onnx_models.DATATYPES:
         onnx_models.save(folder, f"identity-{datatype.lower()}", onnx_models.identity(datatype, ["batch", 3]))
     onnx_models.save(folder, "sequence", onnx_models.identity("FP32", ["time", "channels"]))
+    onnx_models.save(folder, "constant", onnx_models.constant())
+    for datatype in ("FP32", "BYTES"):
+        onnx_models.save(folder, f"any-rank-{datatype.lower()}", onnx_models.identity(datatype, None))
     onnx_models.save(folder, "two-inputs", onnx_models.two_inputs())
     onnx_models.save(folder, "lookup", onnx_models.lookup())
     onnx_models.save(folder, "slow", onnx_models.slow())

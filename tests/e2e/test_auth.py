@@ -15,6 +15,7 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import onnx_models
+from descriptors import no_descriptors
 from medserve_client import Client, PermissionDeniedError, UnauthenticatedError
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -193,6 +194,32 @@ def test_a_revoked_token_ends_calls_and_streams_and_leaves_others_alone(guarded:
                 next(stream)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert guarded.code("ward") is grpc.StatusCode.OK
+    finally:
+        guarded.restore()
+
+
+def test_a_token_that_is_revoked_while_no_file_can_be_read_ends_as_soon_as_one_can(guarded: Guarded) -> None:
+    def code(name: str) -> grpc.StatusCode:
+        call = stub.ModelInfer.future(infer_request(), metadata=bearer(guarded.tokens[name]), timeout=20)
+        found: grpc.StatusCode = call.code()
+        return found
+
+    def is_told() -> bool:
+        assert code("ward") is grpc.StatusCode.OK
+        return guarded.log.count("Too many open files") > told
+
+    told = guarded.log.count("Too many open files")
+    try:
+        with grpc.insecure_channel(guarded.server.target) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            assert code("sender") is grpc.StatusCode.OK
+            with no_descriptors(guarded.server.process.pid):
+                guarded.write(guarded.lines["ward"])
+                wait_until(is_told, seconds=20)
+                assert code("sender") is grpc.StatusCode.OK, "what was read before stays in force"
+            wait_until(lambda: code("sender") is grpc.StatusCode.UNAUTHENTICATED, seconds=20)
+            assert code("ward") is grpc.StatusCode.OK
+        assert guarded.log.count("Too many open files") == told + 1, "a failure that lasts is logged once"
     finally:
         guarded.restore()
 

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from onnx import TensorProto
 
 import onnx_models
 from model_folder import OK, POLL, Live, Load, ModelFolder
@@ -36,17 +35,6 @@ def nan_threshold(manifest: dict[str, Any]) -> None:
 
 def other_answers(manifest: dict[str, Any]) -> None:
     manifest["reference"][0]["probabilities"] = [0.5, 0.5]
-
-
-def external(location: str) -> bytes:
-    """y = x + number, with the number in another file."""
-    model = onnx_models.add(0)
-    (number,) = model.graph.initializer
-    number.ClearField("raw_data")
-    number.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, "offset": "0", "length": "4"}.items():
-        number.external_data.add(key=key, value=value)
-    return bytes(model.SerializeToString())
 
 
 GOOD = onnx_models.add(7).SerializeToString()
@@ -99,9 +87,11 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
     add("b\u00e4d\n<name>", GOOD, "is no name of a model")
     found["b\\xe4d\\n<name>", "1"] = found.pop(("b\u00e4d\n<name>", "1"))
     for name, location in {"absolute": str(outside / "numbers"), "parent": "../../../outside/numbers"}.items():
-        add(f"external-{name}", external(location), "External data path")
-    add("external-link", external("numbers"), "External data path").with_name("numbers").symlink_to(outside / "numbers")
-    add("external-missing", external("numbers"), "External data path does not exist")
+        add(f"external-{name}", onnx_models.external(location), "External data path")
+    add("external-link", onnx_models.external("numbers"), "External data path").with_name("numbers").symlink_to(
+        outside / "numbers"
+    )
+    add("external-missing", onnx_models.external("numbers"), "External data path does not exist")
     return found
 
 
@@ -112,7 +102,7 @@ def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live]
         external_data = live.models.path("external-beside", 1).with_name("numbers")
         external_data.parent.mkdir(parents=True)
         external_data.write_bytes(np.float32(5).tobytes())
-        live.models.publish("external-beside", 1, external("numbers"))
+        live.models.publish("external-beside", 1, onnx_models.external("numbers"))
         wait_until(lambda: {*expected} <= {*live.caller.index()}, "every file to be seen")
         for key, reason in expected.items():
             live.caller.wait_for_reason(*key, reason)
@@ -162,10 +152,10 @@ def test_every_model_has_to_be_as_it_is_listed(serve: Callable[..., Live]) -> No
     wait_until(lambda: live.caller.code("b") is OK, "what is listed now")
     live.caller.wait_for_number("a", 2)
     # What was listed is one file: others beside it could be anything.
-    live.models.publish("c", 1, external("numbers"))
+    live.models.publish("c", 1, onnx_models.external("numbers"))
     live.models.path("c", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     (live.models.folder / "SHA256SUMS").write_text(listing(live.models))
-    live.caller.wait_for_reason("c", 1, "External data path")
+    live.caller.wait_for_reason("c", 1, "External data path numbers is not read")
 
 
 def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Path) -> None:
@@ -185,14 +175,14 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     assert live.caller.number("signed") == 1
     unsigned = live.models.publish("unsigned", 1, onnx_models.add(2))
     sign(live.models.publish("stranger", 1, onnx_models.add(3)), other)
-    sign(live.models.publish("external", 1, external("numbers")))
+    sign(live.models.publish("external", 1, onnx_models.external("numbers")))
     live.models.path("external", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     live.models.publish("signed", 1, onnx_models.add(4))  # beside the signature of what it replaces
     for name, reason in {
         "unsigned": "it is not signed: there is no model.onnx.sig beside it",
         "stranger": "model.onnx.sig is no signature of it by the key of --require-signed",
         "signed": "model.onnx.sig is no signature of it by the key of --require-signed",
-        "external": "External data path",
+        "external": "External data path numbers is not read",
     }.items():
         live.caller.wait_for_reason(name, 1, reason)
     assert {*live.caller.index(ready=True)} == {("signed", "1")}

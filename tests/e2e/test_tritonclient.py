@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.protobuf.json_format import ParseDict
 
+import onnx_models
 from medserve_proto.inference import grpc_service_pb2, model_config_pb2
 from server_process import REPOSITORY, ServerProcess
 
@@ -52,6 +53,16 @@ def test_inference(answers: dict[str, Any]) -> None:
     assert answers["bfloat16"] == [[1.5, -2, 3]]
     assert answers["float16"] == [[0, 1, 2], [3, 4, 5]]
     assert answers["asynchronous"] == "async"
+
+
+def test_a_model_without_inputs(answers: dict[str, Any]) -> None:
+    assert answers["no_inputs"] == onnx_models.TABLE
+
+
+def test_shapes_of_any_rank_and_empty_tensors(answers: dict[str, Any]) -> None:
+    shapes = [[], [1], [3], [2, 3], [0], [0, 3], [3, 0], [1, 2, 3, 4]]
+    assert answers["any_rank"] == answers["any_rank_strings"] == shapes
+    assert answers["empty"] == [0, 3]
 
 
 def test_stream(answers: dict[str, Any]) -> None:

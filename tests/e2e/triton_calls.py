@@ -44,6 +44,19 @@ def stream(client: triton.InferenceServerClient, inputs: list[triton.InferInput]
     return found
 
 
+SHAPES = [(), (1,), (3,), (2, 3), (0,), (0, 3), (3, 0), (1, 2, 3, 4)]
+
+
+def shape_of_answer(
+    client: triton.InferenceServerClient, model: str, array: np.ndarray[Any, Any], datatype: str
+) -> list[int]:
+    """Of y = x; the values have to be the same."""
+    answer = client.infer(model, [tensor("x", array, datatype)]).as_numpy("y")
+    values = [value.decode() if isinstance(value, bytes) else value for value in answer.ravel()]
+    assert values == array.ravel().tolist()
+    return list(answer.shape)
+
+
 def main(target: str) -> dict[str, Any]:
     client = triton.InferenceServerClient(target)
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -76,6 +89,12 @@ def main(target: str) -> dict[str, Any]:
         ],
         "bfloat16": client.infer("identity-bf16", [tensor("x", bfloat16, "BF16")]).as_numpy("y").tolist(),
         "float16": client.infer("identity-fp16", [tensor("x", rows.astype(np.float16), "FP16")]).as_numpy("y").tolist(),
+        "no_inputs": client.infer("constant", []).as_numpy("y").tolist(),
+        "any_rank": [shape_of_answer(client, "any-rank-fp32", np.zeros(shape, np.float32), "FP32") for shape in SHAPES],
+        "any_rank_strings": [
+            shape_of_answer(client, "any-rank-bytes", np.full(shape, "\u00e4", object), "BYTES") for shape in SHAPES
+        ],
+        "empty": shape_of_answer(client, "sequence", np.zeros((0, 3), np.float32), "FP32"),
         "asynchronous": asynchronous.get_response().id,
         "stream": stream(client, [tensor("x", rows, "FP32")]),
         "statistics": client.get_inference_statistics("identity-fp32", as_json=True),

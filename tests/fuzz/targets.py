@@ -17,11 +17,11 @@ from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError
 from medserve_server.images import RequestImages
 from medserve_server.integrity import read_model
-from medserve_server.interceptors import to_status
 from medserve_server.manifest import KEY, read_manifest
 from medserve_server.parity import deviation
 from medserve_server.patients import PatientReader, Value
 from medserve_server.session import Session, TensorSpec
+from medserve_server.status import to_status
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 LIMITS = ImageLimits(max_pixels=10**6, max_ratio=1000.0)

@@ -615,7 +615,7 @@ class ModelInferResponse(_message.Message):
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferResponse.InferOutputTensor]: ...
     @_builtins.property
     def raw_output_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Used where the request used raw_input_contents."""
+        """Used unless the request has typed contents."""
 
     def __init__(
         self,

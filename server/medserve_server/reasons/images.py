@@ -9,7 +9,7 @@ from medserve_images import Pixels
 from medserve_proto.v1.image_classification_pb2 import ImageReasons, ImageResult, ReasonMap
 from medserve_proto.v1.manifest_pb2 import FeatureMap, ImageClassificationTask
 from medserve_server.batcher import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, WrongModel
+from medserve_server.errors import FieldViolation, InvalidInput, WrongModel, listing
 from medserve_server.reasons import occlusion
 from medserve_server.reasons.overlay import draw, overlay_size
 
@@ -92,13 +92,13 @@ class ExplainedImages:
     def _problems(self, max_rows: int) -> Iterator[FieldViolation]:
         wishes = self._wishes
         if wishes.label and wishes.label not in self._task.labels:
-            text = f"is {wishes.label[:64]!r}, expected one of {', '.join(self._task.labels)}"
+            text = f"is {wishes.label[:64]!r}, expected one of {listing(self._task.labels)}"
             yield FieldViolation("reasons.label", text)
         layers = [one.layer for one in self._task.feature_maps]
         # One too many is enough to name: a flood of names has to cost nothing.
         for index, layer in enumerate(wishes.feature_maps[: len(layers) + 1]):
             if layer not in layers:
-                text = f"is {layer[:64]!r}, expected one of {', '.join(layers)}"
+                text = f"is {layer[:64]!r}, expected one of {listing(layers)}"
                 yield FieldViolation(f"reasons.feature_maps[{index}]", text)
             elif layer in wishes.feature_maps[:index]:
                 yield FieldViolation(f"reasons.feature_maps[{index}]", f"is {layer} a second time")

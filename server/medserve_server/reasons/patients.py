@@ -15,7 +15,7 @@ from medserve_proto.v1.patient_risk_pb2 import (
     WhatIfCurve,
     WhatIfPoint,
 )
-from medserve_server.errors import FieldViolation, InvalidInput, WrongModel
+from medserve_server.errors import FieldViolation, InvalidInput, WrongModel, listing
 from medserve_server.patients import PatientReader
 from medserve_server.reasons import shapley, what_if
 
@@ -95,9 +95,8 @@ class ExplainedPatients:
         wishes = self._wishes
         horizons = [horizon.label for horizon in self._task.horizons]
         if wishes.horizon and wishes.horizon not in horizons:
-            yield FieldViolation(
-                "reasons.horizon", f"is {wishes.horizon[:64]!r}, expected one of {', '.join(horizons)}"
-            )
+            text = f"is {wishes.horizon[:64]!r}, expected one of {listing(horizons)}"
+            yield FieldViolation("reasons.horizon", text)
         if wishes.HasField("what_if"):
             yield from what_if.problems(wishes.what_if, self._reader)
 

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from medserve_server.auth import GRANT, Grant
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
@@ -127,8 +128,13 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             self._decoders.check(deadline)
         return slow
 
-    def begin(self, request: Request, trail: Trail | None) -> tuple[Model, RequestTimer]:
+    def begin(self, request: Request, trail: Trail | None, grant: Grant) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
+
+        Args:
+            request: the message.
+            trail: where the request and its model are noted.
+            grant: what its sender may do; an error tells no more than that.
 
         Raises:
             InvalidInput: a name is too long.
@@ -138,7 +144,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         if trail is not None:
             trail.asked(getattr(request, self.id_field))
         self._check_names(request)
-        model, timer = self._models.begin(request.model_name, request.model_version, self.name)
+        model, timer = self._models.begin(
+            request.model_name, request.model_version, self.name, lists_models=grant.lists_models
+        )
         if trail is not None:
             trail.found(model.name, model.version, model.sha256)
         return model, timer
@@ -178,7 +186,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             yield response
 
     async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
-        model, timer = self.begin(request, trail)
+        model, timer = self.begin(request, trail, GRANT.get())
         with timer:
             loop = asyncio.get_running_loop()
             if self.admit(model, request, deadline):

@@ -11,6 +11,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
+from medserve_server.auth import GRANT
 from medserve_server.batcher import Arrays
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
@@ -22,6 +23,7 @@ from medserve_server.model_control import ModelControl
 from medserve_server.patients import PatientReader
 from medserve_server.repository import ModelRepository
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.status import to_status
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
@@ -68,7 +70,7 @@ class Inference(
         """Wraps a response or an error for the stream."""
         if isinstance(outcome, ServingError):
             failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
-            return pb.ModelStreamInferResponse(error_message=outcome.message, infer_response=failed)
+            return pb.ModelStreamInferResponse(error_message=to_status(outcome).message, infer_response=failed)
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
     def demand(self, request: pb.ModelInferRequest) -> tuple[int, int]:
@@ -174,7 +176,8 @@ class Inference(
         self,
         request: pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest | pb.ModelStatisticsRequest,
     ) -> Model:
-        return self._models.get(request.name, request.version, "name", "version")
+        lists_models = GRANT.get().lists_models
+        return self._models.get(request.name, request.version, "name", "version", lists_models=lists_models)
 
 
 def _response(request_id: str, model: Model, raw: bool, outputs: Arrays) -> pb.ModelInferResponse:

@@ -2,6 +2,7 @@
 
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer
+from medserve_server.auth import GRANT
 from medserve_server.errors import WrongModel
 from medserve_server.interceptors import Context
 from medserve_server.model import Model
@@ -22,7 +23,7 @@ class ModelCatalog(ModelCatalogServicer):
 
     async def GetManifest(self, request: pb.GetManifestRequest, context: Context) -> pb.GetManifestResponse:
         """Returns the manifest that rode in the model's file."""
-        model = self._models.get(request.model_name, request.model_version)
+        model = self._models.get(request.model_name, request.model_version, lists_models=GRANT.get().lists_models)
         if model.manifest is None:
             raise WrongModel(
                 f"model {model.name} has no manifest; ModelMetadata of the Open Inference Protocol tells its tensors"
