@@ -22,10 +22,10 @@ _EXIT_STATUS = """exit status:
   0    all is well
   1    the data, a file or an option has to be corrected, or a figure differs (verify); no file was written
   2    the command line is wrong
-  130  interrupted; no file was written
-  143  terminated; no file was written
+  130  interrupted; no unfinished file is left
+  143  terminated; no unfinished file is left
 
-repeat keeps the models of the seeds that were finished, and goes on from there."""
+repeat keeps the models of finished seeds, and goes on from there when it is started again."""
 
 # Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
 
