@@ -58,7 +58,8 @@ def write_cohort(
 
 def survival_times(number: int, seed: int = 0) -> list[float]:
     """Times whose median is 3 years."""
-    return (np.random.default_rng(seed).exponential(1600, number).astype(int) + 1).tolist()
+    times: list[float] = (np.random.default_rng(seed).exponential(1600, number).astype(int) + 1).tolist()
+    return times
 
 
 def survival_recipe(folder: Path, spec: str) -> Path:

@@ -15,7 +15,7 @@ from medserve_training.data_checks import check_patients
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, risk_manifest
-from medserve_training.measure_risk import measure_patients
+from medserve_training.measure_risk import FEWEST_EVENTS, measure_patients
 from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
 from medserve_training.recipe import Recipe, SurvivalTask
@@ -41,6 +41,10 @@ def fit_survival(
     made_up = background(data.train, schema, lambda rows: predict(session, rows), recipe.seed)
     manifest.patient_risk.background.extend(pb.BackgroundPatient(features=row) for row in made_up.tolist())
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
+    if not manifest.evaluations[0].metrics:
+        console.print(
+            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to measure the model on it."
+        )
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     with staged() as stage:
