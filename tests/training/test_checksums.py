@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 from medserve_training.checksums import list_anew
+from medserve_training.staging import staged
 
 
-def model(repository: Path, name: str, content: bytes) -> Path:
-    path = repository / name / "1/model.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
+def publish(path: Path, content: bytes) -> None:
+    with staged() as stage:
+        (stage.folder(path.parent) / path.name).write_bytes(content)
+        list_anew(path, content, stage)
 
 
 def line(name: str, content: bytes) -> str:
@@ -23,7 +23,7 @@ def test_a_model_is_listed_and_listed_anew(tmp_path: Path) -> None:
     checksums = tmp_path / "SHA256SUMS"
     checksums.touch()
     for name, content in (("b", b"1"), ("a", b"2"), ("b", b"3")):
-        list_anew(model(tmp_path, name, content))
+        publish(tmp_path / name / "1/model.onnx", content)
     assert checksums.read_text() == line("a", b"2") + line("b", b"3")
     sha256sum = shutil.which("sha256sum")
     assert sha256sum is not None
@@ -31,15 +31,12 @@ def test_a_model_is_listed_and_listed_anew(tmp_path: Path) -> None:
 
 
 def test_a_repository_without_a_list_gets_none(tmp_path: Path) -> None:
-    list_anew(model(tmp_path, "a", b"1"))
+    publish(tmp_path / "a/1/model.onnx", b"1")
     assert not (tmp_path / "SHA256SUMS").exists()
 
 
 def test_a_list_of_something_else_is_left_alone(tmp_path: Path) -> None:
     checksums = tmp_path / "SHA256SUMS"
     checksums.write_text("of other files\n")
-    path = tmp_path / "runs/latest/model.onnx"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    list_anew(path)
+    publish(tmp_path / "runs/latest/model.onnx", b"1")
     assert checksums.read_text() == "of other files\n"

@@ -25,6 +25,7 @@ from medserve_training.networks.image import ImageClassifier, ImageGraph
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
 from medserve_training.splits import Splits
+from medserve_training.staging import staged
 from medserve_training.train import train
 
 Fit = Callable[..., Path]
@@ -178,12 +179,13 @@ def test_a_graph_that_differs_from_the_network_is_not_written(tmp_path: Path, di
     output = predict(open_session(graph.SerializeToString()), pixels)
     manifest.training.export_deviation = deviation(model, output, pixels)
     path = tmp_path / "model" / "model.onnx"
-    with pytest.raises(UserError, match=r"PyTorch and ONNX Runtime differ by .* was not written"):
-        write(graph, manifest, path)
+    with pytest.raises(UserError, match=r"PyTorch and ONNX Runtime differ by .* was not written"), staged() as stage:
+        write(graph, manifest, path, stage)
     assert not path.parent.exists()
     manifest.training.export_deviation = float("nan")
-    with pytest.raises(UserError, match="was not written"):
-        write(graph, manifest, path)
+    with pytest.raises(UserError, match="was not written"), staged() as stage:
+        write(graph, manifest, path, stage)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_status_recipe_writes_no_model(fit_into: Fit, tmp_path: Path) -> None:

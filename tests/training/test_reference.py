@@ -10,6 +10,7 @@ from medserve_training.export import write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
 from medserve_training.reference import made_up_images, made_up_patients, reference_deviation, reference_input
+from medserve_training.staging import staged
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -69,6 +70,7 @@ def test_where_nothing_may_be_missing_nothing_is() -> None:
 def test_a_graph_that_differs_on_the_reference_rows_is_not_written(digits_model: Path, tmp_path: Path) -> None:
     manifest = read_manifest(digits_model)
     manifest.reference[3].probabilities[0] += 1e-4
-    with pytest.raises(UserError, match=r"differ by 0\.0001 on the reference rows.* was not written"):
-        write(onnx.load(digits_model), manifest, tmp_path / "model.onnx")
+    message = r"differ by 0\.0001 on the reference rows.* was not written"
+    with pytest.raises(UserError, match=message), staged() as stage:
+        write(onnx.load(digits_model), manifest, tmp_path / "model.onnx", stage)
     assert not list(tmp_path.iterdir())

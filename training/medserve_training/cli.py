@@ -1,10 +1,15 @@
 """The command `medserve-train`."""
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +17,15 @@ from rich.table import Table
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
 from medserve_training.source import Source
+
+_EXIT_STATUS = """exit status:
+  0    all is well
+  1    the data, a file or an option has to be corrected, or a figure differs (verify); no file was written
+  2    the command line is wrong
+  130  interrupted; no unfinished file is left
+  143  terminated; no unfinished file is left
+
+repeat keeps the models of finished seeds, and goes on from there when it is started again."""
 
 # Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
 
@@ -23,20 +37,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Of the command line; by default the process's own.
 
     Returns:
-        0, or 1 where a figure could not be confirmed or the user has to put something right.
+        The exit status; `medserve-train --help` lists them.
+
+    Raises:
+        SystemExit: After `--help`, or with 2 where the arguments are wrong.
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with _sigterm_raises():
+            return int(options.run(options))
     except UserError as error:
-        Console(stderr=True).print(
-            f"medserve-train: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        _complain(str(error))
         return 1
+    except OSError as error:  # a full disk, a folder without permission
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except Terminated:
+        _complain("terminated")
+        return 143
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM."""
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Makes SIGTERM end the command as SIGINT does, so that what it has half written is removed."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        del number, frame
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="medserve-train", description="Data in, one self-contained ONNX file out.")
+    parser = argparse.ArgumentParser(
+        prog="medserve-train",
+        description="Data in, one self-contained ONNX file out.",
+        epilog=_EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     data = argparse.ArgumentParser(add_help=False)
@@ -55,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--output", type=Path, help="folder of the ONNX file (default: models/NAME/1)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="folder for metrics and plots (default: runs)")
     fit.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    fit.add_argument("--devices", type=int, default=1, help="processes on each node (default: 1)")
-    fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
+    fit.add_argument("--devices", type=_count, default=1, help="processes on each node (default: 1)")
+    fit.add_argument("--nodes", type=_count, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
     repeat = commands.add_parser("repeat", parents=[data], help="fit and evaluate a recipe with several seeds")
@@ -134,7 +190,7 @@ def _add_studies(
     crossval.set_defaults(run=_crossval)
 
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
-    article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
+    article.add_argument("--splits", type=_count, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
 
@@ -162,7 +218,10 @@ def _fit(options: argparse.Namespace) -> int:
 
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
-    fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
+    try:
+        fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"--accelerator {options.accelerator}, --devices {options.devices}: {error}") from error
     fabric.launch()
     console = Console()
     figures = fit(recipe, places, fabric, console)

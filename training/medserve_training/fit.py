@@ -1,12 +1,31 @@
 """From a recipe to an ONNX file, a metrics file and plots."""
 
+from pathlib import Path
+
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from medserve_training.data_checks import check_images, check_patients
 from medserve_training.fit_images import fit_images
 from medserve_training.fit_risk import fit_status, fit_survival
+from medserve_training.image_data import load_images
+from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
 from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.staging import require_writable
+
+
+def check_data(recipe: Recipe, data_dir: Path) -> None:
+    """Loads the data of a recipe, and checks that it is enough to train on.
+
+    Raises:
+        UserError: Data does not fit or is too little.
+    """
+    if isinstance(recipe.task, ImageTask):
+        check_images(load_images(recipe, recipe.task, data_dir), recipe, recipe.task)
+    else:
+        data, schema = load_patients(recipe)
+        check_patients(data, recipe, schema)
 
 
 def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
@@ -22,8 +41,10 @@ def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dic
         The figures, by name; empty in every process but the first.
 
     Raises:
-        UserError: Data does not fit, or PyTorch and ONNX Runtime disagree; no model file is written then.
+        UserError: Data does not fit or is too little, or PyTorch and ONNX Runtime disagree; no file is written then.
     """
+    for folder in (places.report, places.model.parent):
+        require_writable(folder)
     match recipe.task:
         case ImageTask() as task:
             return fit_images(recipe, task, places, fabric, console)

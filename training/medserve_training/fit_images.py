@@ -11,7 +11,9 @@ from rich.console import Console
 
 from medserve_training.augmentation import augment
 from medserve_training.calibration import choose_calibration
+from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
+from medserve_training.data_checks import check_images
 from medserve_training.errors import UserError
 from medserve_training.export import deviation as largest_difference
 from medserve_training.export import to_onnx, write
@@ -28,6 +30,7 @@ from medserve_training.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
 from medserve_training.splits import Images, Splits
+from medserve_training.staging import staged
 from medserve_training.train import Epoch, tensors, train_members
 
 # Of the validation pictures, for the choice of the calibration.
@@ -37,6 +40,7 @@ _HARDER_SETS = 4
 def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
     data = load_images(recipe, task, places.data_dir)
+    check_images(data, recipe, task)
     members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -52,11 +56,14 @@ def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, 
     output = measure_images(manifest, open_session(graph.SerializeToString()), data, ["validation"])
     manifest.training.export_deviation = largest_difference(model, output["validation"], data.validation.pixels)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    write(graph, manifest, places.model)
     worst = {f"calibration {entry.method}: worst error": entry.worst_error for entry in judged}
-    write_report(recipe, history, figures(manifest) | worst, places.report)
     predicted = {"validation": (output["validation"], data.validation.labels)}
-    plot_classification(predicted, task.labels, manifest.image_classification.operating_points, places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, figures(manifest) | worst, report)
+        plot_classification(predicted, task.labels, manifest.image_classification.operating_points, report)
+        file = write(graph, manifest, places.model, stage)
+        list_anew(places.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
@@ -71,6 +78,8 @@ def train_images(
     settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
     pixels = data.train.pixels
     mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
+    # A channel of one value says nothing, and stays 0.
+    deviation = np.where(deviation > 0, deviation, 1)
     outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
 
     def build() -> ImageClassifier:

@@ -7,19 +7,22 @@ from rich.console import Console
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.background import background
+from medserve_training.checksums import list_anew
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
+from medserve_training.data_checks import check_patients
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, risk_manifest
-from medserve_training.measure_risk import measure_patients
+from medserve_training.measure_risk import FEWEST_EVENTS, measure_patients
 from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
 from medserve_training.recipe import Recipe, SurvivalTask
 from medserve_training.reference import reference_rows
 from medserve_training.report import write_report
 from medserve_training.risk_plots import plot_risk
+from medserve_training.staging import staged
 from medserve_training.train_risk import status_probabilities, train_status, train_survival
 
 
@@ -28,6 +31,7 @@ def fit_survival(
 ) -> dict[str, float]:
     """Trains a survival model; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
+    check_patients(data, recipe, schema)
     model, history = train_survival(recipe, task, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -37,17 +41,25 @@ def fit_survival(
     made_up = background(data.train, schema, lambda rows: predict(session, rows), recipe.seed)
     manifest.patient_risk.background.extend(pb.BackgroundPatient(features=row) for row in made_up.tolist())
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
+    if not manifest.evaluations[0].metrics:
+        console.print(
+            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to measure the model on it."
+        )
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    write(graph, manifest, places.model)
-    write_report(recipe, history, figures(manifest), places.report)
-    plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, figures(manifest), report)
+        plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, report)
+        file = write(graph, manifest, places.model, stage)
+        list_anew(places.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
 def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains the status model, which is not exported; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
+    check_patients(data, recipe, schema)
     model, history = train_status(recipe, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -60,7 +72,9 @@ def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console)
         for split, (probabilities, labels) in held_out.items()
         for metric in classification_metrics(probabilities, labels, None)
     }
-    write_report(recipe, history, found, places.report)
-    plot_classification(held_out, ("censored", "event seen"), [], places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, found, report)
+        plot_classification(held_out, ("censored", "event seen"), [], report)
     console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")
     return found

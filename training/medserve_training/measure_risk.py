@@ -16,8 +16,8 @@ from medserve_training.splits import Patients, Splits, take
 _ABOVE_ANY_RISK = 1.01
 # The part of the training split that the threshold for unfamiliar patients flags.
 FALSE_ALARMS = 0.01
-# With fewer events, a subgroup gets no figures.
-_FEWEST_EVENTS = 10
+# With fewer events, a split or a subgroup gets no figures.
+FEWEST_EVENTS = 10
 
 
 def measure_patients(
@@ -52,7 +52,7 @@ def measure_patients(
     for split, survival in output.items():
         for subgroup, index in _parts(task, data, split, subgroups):
             rows = take(data.part(split), index)
-            enough = rows.events.sum() >= _FEWEST_EVENTS
+            enough = rows.events.sum() >= FEWEST_EVENTS
             metrics = risk_metrics(survival[index], data.train, rows, task) if enough else []
             entry = pb.Evaluation(data=manifest.training.data, split=split, size=len(index), metrics=metrics)
             entry.subgroup = subgroup

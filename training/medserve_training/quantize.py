@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +24,8 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.checksums import list_anew
+from medserve_training.data_checks import check_images
 from medserve_training.errors import UserError
 from medserve_training.export import save, strip
 from medserve_training.image_data import load_images
@@ -34,6 +37,7 @@ from medserve_training.recipe import ImageTask
 from medserve_training.reference import made_up_images, reference_deviation, reference_input
 from medserve_training.speed import ROUNDS, speedup
 from medserve_training.splits import Images, Splits
+from medserve_training.staging import require_writable, staged
 
 SPEEDUP_BATCH = 32
 # Above this a server refuses a model unless it is told otherwise.
@@ -101,6 +105,7 @@ def load_source(path: Path, data: str, recipe_name: str | None, data_dir: Path) 
         raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is none; correct --recipe")
     images = load_images(recipe, recipe.task, data_dir)
     hold_to_training_data(manifest, images.train)
+    check_images(images, recipe, recipe.task)
     content = path.read_bytes()
     return Source(content, onnx.load_from_string(content), manifest, images)
 
@@ -121,6 +126,7 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
     Raises:
         UserError: The graph can't be converted or the loss is too large; no file is written then.
     """
+    require_writable(output.parent)
     train = source.data.train.pixels
     pictures = calibration_pictures(train, rows, seed)
     candidates = [_convert(source, pictures, percentile) for percentile in _PERCENTILES]
@@ -149,7 +155,9 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
             speedup_batch=SPEEDUP_BATCH,
         ),
     )
-    save(best.graph, manifest, output)
+    with staged() as stage:
+        file = save(best.graph, manifest, output, stage)
+        list_anew(output, file.read_bytes(), stage)
     return Result(manifest.quantization, best.reference_deviation, speedups)
 
 
@@ -249,8 +257,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no
     """Hands the pictures to the calibration, in batches."""
 
     def __init__(self, name: str, pictures: Pixels) -> None:
+        # ONNX Runtime's percentiles take batches of one size only.
+        size = math.gcd(len(pictures), 32)
         self._feeds: Iterator[dict[str, Pixels]] = iter(
-            [{name: pictures[start : start + 32]} for start in range(0, len(pictures), 32)],
+            [{name: pictures[start : start + size]} for start in range(0, len(pictures), size)],
         )
 
     def get_next(self) -> dict[str, Pixels] | None:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from medserve_images import Target
 from medserve_training.errors import UserError
 from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
-from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, toml_value
+from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, read_text, toml_value
 from medserve_training.training_settings import Augmentation, Training
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -31,6 +31,14 @@ class Split:
 
     validation: Fraction = 0.15
     test: Fraction = 0.15
+
+    def __post_init__(self) -> None:
+        """Refuses fractions that leave nothing for training."""
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} leave nothing for training; "
+                "expected a sum below 1"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,6 +93,11 @@ class ImageTask:
     def channels(self) -> int:
         """Number of channels of a pixel."""
         return self.target.channels
+
+    def __post_init__(self) -> None:
+        """Refuses fewer than two classes, and two of one name."""
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels are {list(self.labels)}; expected at least two different ones")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -217,7 +230,7 @@ def read_recipe(name_or_path: str) -> str:
         raise UserError(
             f"recipe {name_or_path!r} is neither a file nor one of the packaged recipes: {', '.join(recipe_names())}",
         )
-    return path.read_text(encoding="utf-8")
+    return read_text(path)
 
 
 def _override(values: dict[str, object], override: str) -> None:

@@ -8,10 +8,11 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from medserve_training.evaluate import evaluate
-from medserve_training.fit import fit
+from medserve_training.fit import check_data, fit
 from medserve_training.places import Places
 from medserve_training.recipe import load_recipe
 from medserve_training.source import Source
+from medserve_training.staging import require_writable, staged
 
 
 def repeat(
@@ -19,7 +20,8 @@ def repeat(
 ) -> dict[str, tuple[float, float]]:
     """Fits a recipe with the seeds 1, 2, ... and, when all are there, evaluates each model once.
 
-    A seed whose model is there is not trained again, so that a run that was cut off goes on.
+    The data of all seeds is checked first. A seed whose model is there is not trained again, so that a run that was cut
+    off goes on.
 
     Args:
         recipe: As `load_recipe` takes it.
@@ -32,13 +34,16 @@ def repeat(
     Returns:
         Mean and standard deviation over the seeds of every figure.
     """
+    for folder in (places.model, places.report):
+        require_writable(folder)
     found: list[dict[str, float]] = []
     paths = {seed: places.model / f"seed-{seed}" / "model.onnx" for seed in range(1, seeds + 1)}
-    for seed, path in paths.items():
-        if not path.is_file():
-            chosen = load_recipe(recipe, [*overrides, f"seed={seed}"])
-            fit(chosen, Places(places.data_dir, path, places.report / f"seed-{seed}"), fabric, console)
-            console.print(f"seed {seed} of {seeds} is trained")
+    chosen = {seed: load_recipe(recipe, [*overrides, f"seed={seed}"]) for seed in paths if not paths[seed].is_file()}
+    for one in chosen.values():
+        check_data(one, places.data_dir)
+    for seed, one in chosen.items():
+        fit(one, Places(places.data_dir, paths[seed], places.report / f"seed-{seed}"), fabric, console)
+        console.print(f"seed {seed} of {seeds} is trained")
     for seed, path in paths.items():
         spec = load_recipe(recipe, overrides).data.spec
         found.append(evaluate(Source(path, spec, recipe, places.data_dir), places.report / f"seed-{seed}", None))
@@ -46,5 +51,7 @@ def repeat(
     values = {name: np.array([figures[name] for figures in found]) for name in common}
     spreads = {name: (float(array.mean()), float(array.std(ddof=min(1, seeds - 1)))) for name, array in values.items()}
     content = {"seeds": seeds, "figures": {name: array.tolist() for name, array in values.items()}}
-    (places.report / "seeds.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with staged() as stage:
+        text = json.dumps(content, indent=1) + "\n"
+        (stage.folder(places.report) / "seeds.json").write_text(text, encoding="utf-8")
     return spreads

@@ -7,7 +7,13 @@ from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
-from medserve_training.risk_calibration import calibration_slope, censor_after, d_calibration, observed_to_expected
+from medserve_training.risk_calibration import (
+    calibration_slope,
+    censor_after,
+    comparable,
+    d_calibration,
+    observed_to_expected,
+)
 from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
@@ -68,14 +74,17 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     outcome = Surv.from_arrays(rows.events, rows.times)
     risk = reference_risk(survival, task)
     longest = rows.times.max()
-    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
-    scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+    ranked = comparable(rows)
     figures = {
-        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0],
-        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0],
-        # At time 0 everybody is known to be there: the score is 0.
-        "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end if longest > end else np.nan,
+        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0] if ranked else np.nan,
+        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0] if ranked else np.nan,
+        "integrated_brier_score": np.nan,
     }
+    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
+    if longest > end and len(grid):
+        scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+        # At time 0 everybody is known to be there: the score is 0.
+        figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end
     first = rows.times[rows.events].min(initial=np.inf)
     # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
     defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]

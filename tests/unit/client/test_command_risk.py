@@ -48,7 +48,7 @@ def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
         "130,500,I\n"
         "old,20,I\n"
         "\n"
-        '41,20,"I\nI"\n'  # lines 6 and 7
+        '41,20,"I\n"\n'  # lines 6 and 7
         "42,20\n"
         "43,20,I,more\n"
         '"44","20","I"\n'
@@ -66,7 +66,7 @@ def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
     assert errors == [
         "FILE:3: column age: 130 is not from 0 to 120",
         "FILE:3: column tumor_size: 500 is not from 0 to 120",
-        "FILE:4: column age: 'old' is not a number",
+        "FILE:4: column age: 'old' is not a number; an empty cell means missing, but a value is required here",
         "FILE:8: 2 cells, but the header has 3",
         "FILE:9: 4 cells, but the header has 3",
     ]
@@ -109,11 +109,11 @@ def test_a_decimal_comma_is_explained(run: Run) -> None:
     assert errors == ["FILE:2: column tumor_size: '20,5' is not a number; write it with a decimal point"]
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "1_000", "NA"])
+@pytest.mark.parametrize("text", ["nan", "inf", "NA", "N/A", "."])
 def test_what_is_not_a_number(run: Run, text: str) -> None:
     status, _, errors = run(f"age,tumor_size,grade\n40,{text},I\n")
     assert status == 1
-    assert errors == [f"FILE:2: column tumor_size: '{text}' is not a number"]
+    assert errors == [f"FILE:2: column tumor_size: '{text}' is not a number; an empty cell means missing"]
 
 
 def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
