@@ -69,7 +69,8 @@ def read_table(table: pd.DataFrame, schema: Schema, source: str) -> Patients:
     """
     outcome = schema.outcome
     known = [*(feature.column for feature in schema.features), outcome.time_column, outcome.event_column]
-    missing, unknown = [name for name in known if name not in table], [name for name in table if name not in known]
+    missing = [name for name in known if name not in table]
+    unknown = [name for name in table if name not in {*known, *schema.ignored_columns}]
     if missing or unknown:
         raise UserError(
             f"{source}: the schema and the table do not agree: columns missing in the table: {missing}; "

@@ -75,10 +75,14 @@ class EventValue:
 
 @dataclass(frozen=True, config=STRICT)
 class Schema:
-    """A table of patients: the outcome, and the covariates in the order of the network's input."""
+    """A table of patients: the outcome, and the covariates in the order of the network's input.
+
+    The table may have the columns `ignored_columns` too; they are not used.
+    """
 
     outcome: EventValue
     features: Several[Number | Category]
+    ignored_columns: tuple[str, ...] = ()
 
 
 def load_schema(path: Path) -> Schema:
