@@ -26,6 +26,7 @@ def _write() -> None:
     from medserve_training.recipe import ImageTask, load_recipe  # noqa: PLC0415
     from medserve_training.reference import reference_rows  # noqa: PLC0415
     from medserve_training.splits import Images  # noqa: PLC0415
+    from medserve_training.staging import staged  # noqa: PLC0415
 
     recipe = load_recipe("chest-xray-article")
     task = recipe.task
@@ -40,7 +41,8 @@ def _write() -> None:
     manifest.name = MODEL.parent.parent.name
     manifest.description = "Random weights, for measuring servers."
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    write(graph, manifest, MODEL)
+    with staged() as stage:
+        write(graph, manifest, MODEL, stage)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
+from medserve_training.staging import require_writable, staged
 from medserve_training.train_risk import prepare_covariates, status_probabilities, train_status
 
 ARTICLE_AUC = 0.717
@@ -66,6 +67,7 @@ def article_risk(splits: int, folder: Path, console: Console) -> None:
         folder: Where to.
         console: For progress and the table.
     """
+    require_writable(folder)
     fabric = Fabric(accelerator="cpu", devices=1)
     results = np.array(
         [
@@ -92,8 +94,6 @@ def article_risk(splits: int, folder: Path, console: Console) -> None:
         "status_projection_minus": {name: dataclasses.asdict(figure) for name, figure in differences.items()},
         "auc_by_split": [round(value, 6) for value in aucs.tolist()],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "article_risk.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     drawn = {
         "the articles' CNN": aucs,
         "a CNN over learned\nprojections": ours,
@@ -101,7 +101,10 @@ def article_risk(splits: int, folder: Path, console: Console) -> None:
         "random forest": forest,
         "minus follow-up\ntime alone": follow_up,
     }
-    _boxes(drawn).savefig(folder / "article_risk.png", dpi=110)
+    with staged() as stage:
+        page = stage.folder(folder)
+        (page / "article_risk.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _boxes(drawn).savefig(page / "article_risk.png", dpi=110)
     console.print(_table(spreads, splits))
     for name, pair in differences.items():
         text = f"{pair.mean:+.3f} ({pair.low:+.3f} to {pair.high:+.3f})"
@@ -138,7 +141,7 @@ def _difference(values: Floats) -> Interval:
 def _spread(values: Floats, article: float | None = None) -> Spread:
     below = None if article is None else float((values < article).mean() * 100)
     low, high = float(values.min()), float(values.max())
-    return Spread(float(values.mean()), float(values.std(ddof=1)), low, high, article, below)
+    return Spread(float(values.mean()), float(values.std(ddof=min(1, len(values) - 1))), low, high, article, below)
 
 
 def _table(spreads: dict[str, Spread], splits: int) -> Table:

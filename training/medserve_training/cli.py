@@ -1,11 +1,16 @@
 """The command `medserve-train`."""
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +18,15 @@ from rich.table import Table
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
 from medserve_training.source import Source
+
+_EXIT_STATUS = """exit status:
+  0    all is well
+  1    the data, a file or an option has to be corrected, or a figure differs (verify); no file was written
+  2    the command line is wrong
+  130  interrupted; no file was written
+  143  terminated; no file was written
+
+repeat keeps the models of the seeds that were finished, and goes on from there."""
 
 # Commands import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
 
@@ -24,20 +38,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Of the command line; by default the process's own.
 
     Returns:
-        0, or 1 where a figure could not be confirmed or the user has to put something right.
+        The exit status; `medserve-train --help` lists them.
+
+    Raises:
+        SystemExit: After `--help`, or with 2 where the arguments are wrong.
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with _sigterm_raises():
+            return int(options.run(options))
     except UserError as error:
-        Console(stderr=True).print(
-            f"medserve-train: {error}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        _complain(str(error))
         return 1
+    except OSError as error:  # a full disk, a folder without permission
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except Terminated:
+        _complain("terminated")
+        return 143
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM."""
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Makes SIGTERM end the command as SIGINT does, so that what it has half written is removed."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        del number, frame
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="medserve-train", description="Data in, one self-contained ONNX file out.")
+    parser = argparse.ArgumentParser(
+        prog="medserve-train",
+        description="Data in, one self-contained ONNX file out.",
+        epilog=_EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     data = argparse.ArgumentParser(add_help=False)
@@ -49,13 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     spec = "medmnist:NAME, idx:FOLDER, digits, folder:PATH, gbsg or csv:FILE (its schema beside it, as FILE.toml)"
 
-    init = commands.add_parser("init", help="write a recipe for your own data, and a schema, with its guesses marked")
-    init.add_argument("data", type=Path, metavar="FILE.csv|FOLDER", help="patients, or a folder of images for each class")
-    init.add_argument("--time", metavar="COLUMN", help="the follow-up time (default: guessed)")
-    init.add_argument("--event", metavar="COLUMN", help="whether the event was seen (default: guessed)")
-    init.add_argument("--event-value", metavar="VALUE", help="the cell that says that it was (default: guessed)")
-    init.add_argument("--time-unit", choices=["days", "months", "years"], help="of the follow-up time (default: guessed)")
-    init.set_defaults(run=_init)
+    _add_init(commands)
 
     fit = commands.add_parser("fit", parents=[data], help="train a recipe and write its ONNX file")
     fit.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
@@ -64,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--output", type=Path, help="folder of the ONNX file (default: models/NAME/1)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="folder for metrics and plots (default: runs)")
     fit.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    fit.add_argument("--devices", type=int, default=1, help="processes on each node (default: 1)")
-    fit.add_argument("--nodes", type=int, default=1, help="number of nodes, each started alike (default: 1)")
+    fit.add_argument("--devices", type=_count, default=1, help="processes on each node (default: 1)")
+    fit.add_argument("--nodes", type=_count, default=1, help="number of nodes, each started alike (default: 1)")
     fit.set_defaults(run=_fit)
 
     repeat = commands.add_parser("repeat", parents=[data], help="fit and evaluate a recipe with several seeds")
@@ -128,6 +178,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    init = commands.add_parser("init", help="write a recipe for your own data, and a schema, with its guesses marked")
+    init.add_argument(
+        "data", type=Path, metavar="FILE.csv|FOLDER", help="patients, or a folder of images for each class"
+    )
+    init.add_argument("--time", metavar="COLUMN", help="the follow-up time (default: guessed)")
+    init.add_argument("--event", metavar="COLUMN", help="whether the event was seen (default: guessed)")
+    init.add_argument("--event-value", metavar="VALUE", help="the cell that says that it was (default: guessed)")
+    init.add_argument(
+        "--time-unit", choices=["days", "months", "years"], help="of the follow-up time (default: guessed)"
+    )
+    init.set_defaults(run=_init)
+
+
 def _add_studies(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
 ) -> None:
@@ -143,7 +207,7 @@ def _add_studies(
     crossval.set_defaults(run=_crossval)
 
     article = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
-    article.add_argument("--splits", type=int, default=200, help="number of random splits (default: 200)")
+    article.add_argument("--splits", type=_count, default=200, help="number of random splits (default: 200)")
     article.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
     article.set_defaults(run=_article_risk)
 

@@ -17,6 +17,7 @@ from medserve_training.crossval_figures import RESAMPLES, Figure, Figures, cross
 from medserve_training.errors import UserError
 from medserve_training.external_cohort import DESCRIPTION
 from medserve_training.recipe import Recipe
+from medserve_training.staging import Stage, require_writable, staged
 
 _HEAD = """\
 # Risk models, cross-validated and on an external cohort
@@ -57,16 +58,17 @@ def crossval(
     Raises:
         UserError: The recipes do not belong together, or data is missing.
     """
+    for place in (folder, runs):
+        require_writable(place)
+    predicted: dict[str, Predictions] = {}
     parts: dict[str, tuple[Figures, Figures]] = {}
     # First, since it may find its data missing.
     if external:
-        predictions = predict_external(recipes, data_dir)
-        parts["external"] = external_figures(predictions)
-        _keep(predictions, runs / "external")
-    predictions = cross_validate(recipes, plan, console)
-    parts = {"cross-validation": crossval_figures(predictions, plan.folds)} | parts
-    _keep(predictions, runs / "cross-validation")
-    size = len(predictions.patients.times)
+        predicted["external"] = predict_external(recipes, data_dir)
+        parts["external"] = external_figures(predicted["external"])
+    predicted["cross-validation"] = cross_validate(recipes, plan, console)
+    parts = {"cross-validation": crossval_figures(predicted["cross-validation"], plan.folds)} | parts
+    size = len(predicted["cross-validation"].patients.times)
     methods = {
         "cross-validation": f"{plan.repeats} x {plan.folds}-fold, stratified by event, seed {plan.seed}",
         "external": f"bootstrap, {RESAMPLES} resamples",
@@ -90,15 +92,18 @@ def crossval(
             for part, (figures, pairs) in parts.items()
         },
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "risk.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [
         line
         for part, (figures, pairs) in parts.items()
         for line in [f"## {_TITLES[part]}", "", f"{data[part]}; {methods[part]}.", "", *_tables(figures, pairs), ""]
     ]
-    (folder / "risk.md").write_text("\n".join([*_head(recipes), *lines]).rstrip() + "\n", encoding="utf-8")
-    _picture(parts).savefig(folder / "risk.png", dpi=110)
+    with staged() as stage:
+        for part, predictions in predicted.items():
+            _keep(predictions, runs / part, stage)
+        page = stage.folder(folder)
+        (page / "risk.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (page / "risk.md").write_text("\n".join([*_head(recipes), *lines]).rstrip() + "\n", encoding="utf-8")
+        _picture(parts).savefig(page / "risk.png", dpi=110)
 
 
 def read_evaluations(path: Path, recipe: Recipe) -> list[pb.Evaluation]:
@@ -137,13 +142,12 @@ def _evaluation(split: str, data: str, size: int, figures: dict[str, Figure], me
     return entry
 
 
-def _keep(predictions: Predictions, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _keep(predictions: Predictions, folder: Path, stage: Stage) -> None:
     order = np.concatenate(predictions.folds)
     curves = {name: np.concatenate(folds) for name, folds in predictions.survival.items()}
     times, events = predictions.patients.times[order], predictions.patients.events[order]
     np.savez(
-        folder / "predictions.npz",
+        stage.folder(folder) / "predictions.npz",
         allow_pickle=False,
         patient=order,
         times=times,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
+from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
 from medserve_training.crossval_report import read_evaluations
 from medserve_training.export import save
@@ -21,6 +22,7 @@ from medserve_training.recipe import ImageTask
 from medserve_training.risk_plots import plot_risk
 from medserve_training.source import Source
 from medserve_training.splits import Images, Patients, Splits
+from medserve_training.staging import require_writable, staged
 
 Pixels = NDArray[np.uint8]
 
@@ -43,25 +45,29 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
     Raises:
         UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
     """
+    for folder in (source.path.parent, report):
+        require_writable(folder)
     measured = measure_again(source, SPLITS)
     if crossval is not None:
         found_before = [entry for entry in measured.fresh.evaluations if entry.split in SPLITS]
         del measured.fresh.evaluations[:]
         measured.fresh.evaluations.extend([*found_before, *read_evaluations(crossval, measured.recipe)])
-    save(onnx.load(source.path), measured.fresh, source.path)
-    found, alarmed = figures(measured.fresh), dict[str, float]()
-    report.mkdir(parents=True, exist_ok=True)
-    if isinstance(measured.recipe.task, ImageTask):
+    alarmed = dict[str, float]()
+    if measured.fresh.image_classification.HasField("novelty") and isinstance(measured.recipe.task, ImageTask):
         images = cast("Splits[Images]", measured.data)
-        _report_images(measured, images, report)
-        if measured.fresh.image_classification.HasField("novelty"):
-            others = None if unfamiliar is None else load_pictures(unfamiliar, measured.recipe.task, source.data_dir)
-            alarmed = alarms(source.path, measured.fresh, images.test.pixels, others)
-    else:
-        _report_patients(measured, cast("Splits[Patients]", measured.data), report)
-    write_card(source.path, measured, alarmed)
-    found |= alarmed
-    (report / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        others = None if unfamiliar is None else load_pictures(unfamiliar, measured.recipe.task, source.data_dir)
+        alarmed = alarms(source.path, measured.fresh, images.test.pixels, others)
+    found = figures(measured.fresh) | alarmed
+    with staged() as stage:
+        folder = stage.folder(report)
+        if isinstance(measured.recipe.task, ImageTask):
+            _report_images(measured, cast("Splits[Images]", measured.data), folder)
+        else:
+            _report_patients(measured, cast("Splits[Patients]", measured.data), folder)
+        (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        file = save(onnx.load(source.path), measured.fresh, source.path, stage)
+        write_card(file, measured, alarmed)
+        list_anew(source.path, file.read_bytes(), stage)
     return found
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.checksums import list_anew
 from medserve_training.errors import UserError
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed
 from medserve_training.reference import answers, reference_deviation, reference_input
+from medserve_training.staging import Stage
 
 OPSET = 18
 # Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
@@ -88,8 +88,8 @@ def deviation(model: nn.Module, exported: NDArray[np.floating], rows: NDArray[np
     return float(np.abs(answers(model, rows) - exported).max())
 
 
-def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
-    """Writes an exported model with its manifest, whole or not at all.
+def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
+    """Writes an exported model with its manifest; arguments and result are those of `save`.
 
     Raises:
         UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
@@ -105,22 +105,26 @@ def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
                 f"PyTorch and ONNX Runtime differ by {difference:.2g} on the {rows}, "
                 f"more than {LARGEST_DEVIATION:g}: {path} was not written",
             )
-    save(model, manifest, path)
+    return save(model, manifest, path, stage)
 
 
-def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path) -> None:
-    """Puts the manifest into a model and writes it, whole or not at all, and lists it in its repository.
+def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
+    """Puts the manifest into a model and writes it.
+
+    Args:
+        model: Gets the manifest.
+        manifest: In place of any that is there.
+        path: Destination of the file.
+        stage: Publishes the file.
+
+    Returns:
+        Where the file is until then.
 
     Raises:
         UserError: The folder can't be written to.
     """
     embed(model, manifest)
     onnx.checker.check_model(model, full_check=True)
-    temporary = path.with_name(f"{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-        temporary.replace(path)
-        list_anew(path)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error}") from error
+    file = stage.folder(path.parent) / path.name
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return file

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medserve_training.csv_table import Table, read_csv, table_of
 from medserve_training.errors import UserError
 from medserve_training.patient_data import gbsg_table, read_table
 from medserve_training.schema import Schema, load_schema
@@ -30,25 +31,31 @@ def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
         )
     with as_file(files("medserve_training") / "schemas" / "rotterdam.toml") as place:
         schema = load_schema(place)
-    train = read_table(_rotterdam(pd.read_csv(path)), schema, str(path))
-    return train, read_table(_gbsg(), schema, "gbsg"), schema
+    train = read_table(table_of(_rotterdam(read_csv(path)), f"{path}, node-positive patients"), schema)
+    return train, read_table(table_of(_gbsg(), "gbsg"), schema), schema
 
 
-def _rotterdam(table: pd.DataFrame) -> pd.DataFrame:
+def _rotterdam(table: Table) -> pd.DataFrame:
     """Node-positive patients, from surgery to relapse, death or the end of follow-up, whichever came first.
 
     A death after the end of follow-up for relapse does not count: whether a relapse came before it is not known.
+
+    Raises:
+        UserError: A column is missing or holds something other than numbers.
     """
-    table = table[table["nodes"] > 0]
-    died = (table["recur"] == 0) & (table["death"] == 1) & (table["dtime"] <= table["rtime"])
-    return pd.DataFrame(
+    numeric = {name: table.numbers(name) for name in ("nodes", "recur", "death", "rtime", "dtime", "grade")}
+    covariates = {name: table.column(name) for name in ("age", "meno", "size", "nodes", "pgr", "er", "hormon")}
+    found = pd.DataFrame(numeric)
+    died = (found["recur"] == 0) & (found["death"] == 1) & (found["dtime"] <= found["rtime"])
+    patients = pd.DataFrame(
         {
-            **{name: table[name] for name in ("age", "meno", "size", "nodes", "pgr", "er", "hormon")},
-            "grade": table["grade"].map({2: "I or II", 3: "III"}),
-            "time": table["rtime"].clip(lower=1),
-            "event": ((table["recur"] == 1) | died).astype(int),
+            **covariates,
+            "grade": found["grade"].map({2: "I or II", 3: "III"}),
+            "time": found["rtime"].clip(lower=1),
+            "event": ((found["recur"] == 1) | died).astype(int),
         },
     )
+    return patients[found["nodes"] > 0]
 
 
 def _gbsg() -> pd.DataFrame:

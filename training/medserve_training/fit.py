@@ -7,6 +7,7 @@ from medserve_training.fit_images import fit_images
 from medserve_training.fit_risk import fit_status, fit_survival
 from medserve_training.places import Places
 from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.staging import require_writable
 
 
 def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
@@ -22,8 +23,10 @@ def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dic
         The figures, by name; empty in every process but the first.
 
     Raises:
-        UserError: Data does not fit, or PyTorch and ONNX Runtime disagree; no model file is written then.
+        UserError: Data does not fit or is too little, or PyTorch and ONNX Runtime disagree; no file is written then.
     """
+    for folder in (places.report, places.model.parent):
+        require_writable(folder)
     match recipe.task:
         case ImageTask() as task:
             return fit_images(recipe, task, places, fabric, console)

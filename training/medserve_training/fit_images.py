@@ -11,6 +11,7 @@ from rich.console import Console
 
 from medserve_training.augmentation import augment
 from medserve_training.calibration import choose_calibration
+from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
 from medserve_training.errors import UserError
 from medserve_training.export import deviation as largest_difference
@@ -28,6 +29,7 @@ from medserve_training.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
 from medserve_training.splits import Images, Splits
+from medserve_training.staging import staged
 from medserve_training.train import Epoch, tensors, train_members
 
 # Of the validation pictures, for the choice of the calibration.
@@ -52,11 +54,14 @@ def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, 
     output = measure_images(manifest, open_session(graph.SerializeToString()), data, ["validation"])
     manifest.training.export_deviation = largest_difference(model, output["validation"], data.validation.pixels)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    write(graph, manifest, places.model)
     worst = {f"calibration {entry.method}: worst error": entry.worst_error for entry in judged}
-    write_report(recipe, history, figures(manifest) | worst, places.report)
     predicted = {"validation": (output["validation"], data.validation.labels)}
-    plot_classification(predicted, task.labels, manifest.image_classification.operating_points, places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, figures(manifest) | worst, report)
+        plot_classification(predicted, task.labels, manifest.image_classification.operating_points, report)
+        file = write(graph, manifest, places.model, stage)
+        list_anew(places.model, file.read_bytes(), stage)
     return figures(manifest)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.background import background
+from medserve_training.checksums import list_anew
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
@@ -20,6 +21,7 @@ from medserve_training.recipe import Recipe, SurvivalTask
 from medserve_training.reference import reference_rows
 from medserve_training.report import write_report
 from medserve_training.risk_plots import plot_risk
+from medserve_training.staging import staged
 from medserve_training.train_risk import status_probabilities, train_status, train_survival
 
 
@@ -39,9 +41,12 @@ def fit_survival(
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
-    write(graph, manifest, places.model)
-    write_report(recipe, history, figures(manifest), places.report)
-    plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, figures(manifest), report)
+        plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, report)
+        file = write(graph, manifest, places.model, stage)
+        list_anew(places.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
@@ -60,7 +65,9 @@ def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console)
         for split, (probabilities, labels) in held_out.items()
         for metric in classification_metrics(probabilities, labels, None)
     }
-    write_report(recipe, history, found, places.report)
-    plot_classification(held_out, ("censored", "event seen"), [], places.report)
+    with staged() as stage:
+        report = stage.folder(places.report)
+        write_report(recipe, history, found, report)
+        plot_classification(held_out, ("censored", "event seen"), [], report)
     console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")
     return found

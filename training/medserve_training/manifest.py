@@ -165,6 +165,8 @@ def read_manifest(path: Path) -> pb.Manifest:
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; expected a file such as models/chest-xray/1/model.onnx") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
     except DecodeError as error:
         raise UserError(f"{path} is not an ONNX file") from error
     texts = {entry.key: entry.value for entry in model.metadata_props}

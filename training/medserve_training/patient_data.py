@@ -1,5 +1,8 @@
 """Readers of tables of patients: GBSG and CSV files with a schema."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -8,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sksurv.datasets import load_gbsg2
 
+from medserve_training.csv_table import REQUIRED_HINT, Table, parse_choice, parse_number, read_csv, spelled, table_of
 from medserve_training.errors import UserError
 from medserve_training.recipe import Recipe
-from medserve_training.schema import Category, EventValue, Number, Schema, load_schema
+from medserve_training.schema import LARGEST, Category, EventValue, Number, Schema, load_schema
 from medserve_training.splits import Patients, Splits, cut
 
 
@@ -34,15 +38,15 @@ def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:
     if kind == "gbsg":
         with as_file(files("medserve_training") / "schemas" / "gbsg.toml") as path:
             schema = load_schema(path)
-        table = gbsg_table()
-    elif kind == "csv":
+        table = table_of(gbsg_table(), "gbsg")
+    elif kind == "csv" and Path(place).name:
         schema = load_schema(Path(place).with_suffix(".toml"))
-        table = _read_csv(Path(place))
+        table = read_csv(Path(place))
     else:
         raise UserError(
             f"data spec {recipe.data.spec!r}: expected gbsg or csv:FILE for the task {recipe.task.kind!r}",
         )
-    return read_table(table, schema, recipe.data.spec), schema
+    return read_table(table, schema), schema
 
 
 def gbsg_table() -> pd.DataFrame:
@@ -52,63 +56,70 @@ def gbsg_table() -> pd.DataFrame:
     return table
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV file: {error}") from error
-
-
-def read_table(table: pd.DataFrame, schema: Schema, source: str) -> Patients:
+def read_table(table: Table, schema: Schema) -> Patients:
     """Turns a table into arrays, holding every value to the schema.
 
     Raises:
-        UserError: A column is missing or unknown, or a value is not what the schema says.
+        UserError: A column is missing, unknown or there more than once, or a value is not what the schema says.
     """
     outcome = schema.outcome
     known = [*(feature.column for feature in schema.features), outcome.time_column, outcome.event_column]
-    missing = [name for name in known if name not in table]
-    unknown = [name for name in table if name not in {*known, *schema.ignored_columns}]
+    missing = [name for name in known if name not in table.columns]
+    unknown = [name for name in table.columns if name not in {*known, *schema.ignored_columns}]
     if missing or unknown:
         raise UserError(
-            f"{source}: the schema and the table do not agree: columns missing in the table: {missing}; "
+            f"{table.source}: the schema and the table do not agree: columns missing in the table: {missing}; "
             f"columns unknown to the schema: {unknown}",
         )
-    features = np.stack([_read_feature(table, feature, source) for feature in schema.features], axis=1)
-    times, events = _read_outcome(table, outcome, source)
-    return Patients(features.astype(np.float32), times, events)
+    features = [_read(table, feature.column, partial(_covariate, feature=feature)) for feature in schema.features]
+    times = _read(table, outcome.time_column, partial(_time, unit=outcome.time_unit))
+    events = _read(table, outcome.event_column, partial(_event, outcome=outcome))
+    return Patients(np.stack(features, axis=1).astype(np.float32), times, events.astype(np.bool_))
 
 
-def _read_feature(table: pd.DataFrame, feature: Number | Category, source: str) -> NDArray[np.float64]:
-    column = table[feature.column]
+def _read(table: Table, column: str, value: Callable[[str], float]) -> NDArray[np.float64]:
+    values = []
+    for row, cell in zip(table.rows, table.column(column), strict=True):
+        try:
+            values.append(value(cell))
+        except ValueError as error:
+            raise UserError(f"{table.source}:{row.line}: column {column}: {error}") from error
+    return np.array(values, dtype=np.float64)
+
+
+def _covariate(cell: str, feature: Number | Category) -> float:
+    """The number that a network takes: a category by its index, NaN where the cell is empty."""
+    if not cell:
+        if feature.required:
+            raise ValueError("is missing, but the schema says that it is required")
+        return math.nan
     if isinstance(feature, Category):
-        expected = f"one of {list(feature.values)}"
-        values = column.astype(object).map({value: index for index, value in enumerate(feature.values)})
-        numbers = values.astype(float)
-    else:
-        expected = f"a number from {feature.minimum:g} to {feature.maximum:g} {feature.unit}"
-        numbers = pd.to_numeric(column, errors="coerce").astype(float)
-        numbers = numbers.where(numbers.between(feature.minimum, feature.maximum))
-    wrong = numbers.isna() & (column.notna() | feature.required)
-    _refuse(wrong, column, f"{source}: {feature.column}", expected)
-    return np.asarray(numbers, dtype=np.float64)
+        return parse_choice(cell, feature.values, required=feature.required)
+    number = parse_number(cell, required=feature.required)
+    if not feature.minimum <= number <= feature.maximum or (feature.integer and not number.is_integer()):
+        kind = "a whole number" if feature.integer else "a number"
+        raise ValueError(
+            f"is {number:g}, expected {kind} from {feature.minimum:g} to {feature.maximum:g} {feature.unit}".rstrip()
+        )
+    return number
 
 
-def _read_outcome(
-    table: pd.DataFrame, outcome: EventValue, source: str
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    times = pd.to_numeric(table[outcome.time_column], errors="coerce").astype(float)
-    _refuse(~(times > 0), table[outcome.time_column], f"{source}: {outcome.time_column}", "a time above 0")
-    status = table[outcome.event_column]
-    known = status.isin([outcome.event_value, outcome.censored_value])
-    expected = f"{outcome.event_value!r} (event) or {outcome.censored_value!r} (censored)"
-    _refuse(~known, status, f"{source}: {outcome.event_column}", expected)
-    return np.asarray(times, dtype=np.float64), np.asarray(status == outcome.event_value, dtype=np.bool_)
+def _time(cell: str, unit: str) -> float:
+    if not cell:
+        raise ValueError(f"is missing, expected a time above 0 in {unit}")
+    number = parse_number(cell, required=True)
+    # Also as a 32-bit float, which some losses compute with.
+    if not 0 < np.float32(min(number, LARGEST)) < LARGEST:
+        raise ValueError(f"is {number:g}, expected a time above 0 in {unit}")
+    return number
 
 
-def _refuse(wrong: "pd.Series[bool]", column: "pd.Series[float]", where: str, expected: str) -> None:
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(f"{where}: row {row + 1} holds {column.iloc[row]!r}, expected {expected}")
+def _event(cell: str, outcome: EventValue) -> float:
+    event, censored = outcome.event_value, outcome.censored_value
+    try:
+        return float(parse_choice(cell, (censored, event), required=True))
+    except ValueError as error:
+        shown = repr(cell) if cell else "missing"
+        raise ValueError(
+            f"is {shown}, expected {spelled(event)} (event) or {spelled(censored)} (censored); {REQUIRED_HINT}"
+        ) from error

@@ -23,6 +23,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.checksums import list_anew
 from medserve_training.errors import UserError
 from medserve_training.export import save, strip
 from medserve_training.image_data import load_images
@@ -34,6 +35,7 @@ from medserve_training.recipe import ImageTask
 from medserve_training.reference import made_up_images, reference_deviation, reference_input
 from medserve_training.speed import ROUNDS, speedup
 from medserve_training.splits import Images, Splits
+from medserve_training.staging import require_writable, staged
 
 SPEEDUP_BATCH = 32
 # Above this a server refuses a model unless it is told otherwise.
@@ -121,6 +123,7 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
     Raises:
         UserError: The graph can't be converted or the loss is too large; no file is written then.
     """
+    require_writable(output.parent)
     train = source.data.train.pixels
     pictures = calibration_pictures(train, rows, seed)
     candidates = [_convert(source, pictures, percentile) for percentile in _PERCENTILES]
@@ -149,7 +152,9 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
             speedup_batch=SPEEDUP_BATCH,
         ),
     )
-    save(best.graph, manifest, output)
+    with staged() as stage:
+        file = save(best.graph, manifest, output, stage)
+        list_anew(output, file.read_bytes(), stage)
     return Result(manifest.quantization, best.reference_deviation, speedups)
 
 

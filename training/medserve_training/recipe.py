@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from medserve_training.errors import UserError
 from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
-from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, toml_value
+from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, read_text, toml_value
 from medserve_training.training_settings import Augmentation, Training
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -211,7 +211,7 @@ def read_recipe(name_or_path: str) -> str:
         raise UserError(
             f"recipe {name_or_path!r} is neither a file nor one of the packaged recipes: {', '.join(recipe_names())}",
         )
-    return path.read_text(encoding="utf-8")
+    return read_text(path)
 
 
 def _override(values: dict[str, object], override: str) -> None:

@@ -12,6 +12,7 @@ from medserve_training.fit import fit
 from medserve_training.places import Places
 from medserve_training.recipe import load_recipe
 from medserve_training.source import Source
+from medserve_training.staging import require_writable, staged
 
 
 def repeat(
@@ -32,6 +33,8 @@ def repeat(
     Returns:
         Mean and standard deviation over the seeds of every figure.
     """
+    for folder in (places.model, places.report):
+        require_writable(folder)
     found: list[dict[str, float]] = []
     paths = {seed: places.model / f"seed-{seed}" / "model.onnx" for seed in range(1, seeds + 1)}
     for seed, path in paths.items():
@@ -46,5 +49,7 @@ def repeat(
     values = {name: np.array([figures[name] for figures in found]) for name in common}
     spreads = {name: (float(array.mean()), float(array.std(ddof=min(1, seeds - 1)))) for name, array in values.items()}
     content = {"seeds": seeds, "figures": {name: array.tolist() for name, array in values.items()}}
-    (places.report / "seeds.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with staged() as stage:
+        text = json.dumps(content, indent=1) + "\n"
+        (stage.folder(places.report) / "seeds.json").write_text(text, encoding="utf-8")
     return spreads

@@ -12,7 +12,6 @@ from medserve_training.train import Epoch
 
 def write_report(recipe: Recipe, history: Sequence[Epoch], figures: Mapping[str, float], folder: Path) -> None:
     """Writes metrics.json and loss.png."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "recipe": dataclasses.asdict(recipe),
         "epochs": [dataclasses.asdict(epoch) for epoch in history],

@@ -1,12 +1,17 @@
 """Schemas of tables of patients: which column is which covariate, in which unit and range."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from medserve_training.errors import UserError
-from medserve_training.strict_toml import STRICT, Several, build, parse_toml
+from medserve_training.strict_toml import STRICT, Several, build, parse_toml, read_text
+
+# Networks compute with 32-bit floats.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -19,6 +24,25 @@ class Transform:
 
     kind: Literal["linear", "below", "square", "log", "exponential"]
     parameter: float = 0.0
+
+    def __call__(self, x: float) -> float:
+        """The transformed number; infinite or NaN where that is too large or not defined."""
+        try:
+            match self.kind:
+                case "linear":
+                    return x
+                case "below":
+                    return min(x, self.parameter)
+                case "square":
+                    return (x - self.parameter) ** 2
+                case "log":
+                    return math.log(x + self.parameter)
+                case "exponential":
+                    return math.exp(self.parameter * x)
+        except OverflowError:
+            return math.inf
+        except ValueError:
+            return math.nan
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,12 +60,23 @@ class Number:
     transforms: tuple[Transform, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses a logarithm of what may be 0 or less."""
+        """Refuses an empty range, and a transform that is not a finite number throughout it."""
+        if not -LARGEST <= self.minimum < self.maximum <= LARGEST:
+            raise ValueError(
+                f"{self.name!r} has minimum {self.minimum:g} and maximum {self.maximum:g}; expected two finite numbers, "
+                f"the lower first, of at most {LARGEST:g}"
+            )
         for transform in self.transforms:
             if transform.kind == "log" and self.minimum + transform.parameter <= 0:
                 raise ValueError(
                     f"{self.name!r} may be {self.minimum:g}, where ln(x + {transform.parameter:g}) is not defined"
                 )
+            for end in (self.minimum, self.maximum):
+                if not abs(transform(end)) <= LARGEST:
+                    raise ValueError(
+                        f"{self.name!r} may be {end:g}, where the transform {transform.kind!r} with parameter "
+                        f"{transform.parameter:g} is not a finite number"
+                    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -56,9 +91,16 @@ class Category:
     required: bool = False
 
     def __post_init__(self) -> None:
-        """Holds values to categories."""
+        """Holds values to categories, and refuses spellings that no cell can have or that two share."""
         if len(self.values) != len(self.categories):
             raise ValueError(f"{self.name!r} has {len(self.categories)} categories but {len(self.values)} values")
+        for what, names in (("categories", self.categories), ("values", self.values)):
+            spelled = [str(name) for name in names]
+            if wrong := [name for name in spelled if not name or name != name.strip() or spelled.count(name) > 1]:
+                raise ValueError(
+                    f"{self.name!r} has {wrong[0]!r} among its {what}; each has to be there once, not empty and without "
+                    "spaces around it, since an empty cell means missing and spaces around a cell do not count"
+                )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -72,6 +114,13 @@ class EventValue:
     censored_value: str | int | bool
     description: str
 
+    def __post_init__(self) -> None:
+        """Refuses one value, or one column, for both."""
+        if str(self.event_value) == str(self.censored_value):
+            raise ValueError(f"event_value and censored_value are both {self.event_value!r}; expected two values")
+        if self.time_column == self.event_column:
+            raise ValueError(f"time_column and event_column are both {self.time_column!r}; expected two columns")
+
 
 @dataclass(frozen=True, config=STRICT)
 class Schema:
@@ -84,6 +133,15 @@ class Schema:
     features: Several[Number | Category]
     ignored_columns: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuses two covariates of one name, and an outcome as a covariate."""
+        names = [feature.name for feature in self.features]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two covariates are called {twice[0]!r}; give each a name of its own")
+        outcome = (self.outcome.time_column, self.outcome.event_column)
+        if leaks := [feature.name for feature in self.features if feature.column in outcome]:
+            raise ValueError(f"{leaks[0]!r} is read from a column of the outcome; remove the covariate")
+
 
 def load_schema(path: Path) -> Schema:
     """Loads a schema.
@@ -93,4 +151,4 @@ def load_schema(path: Path) -> Schema:
     """
     if not path.is_file():
         raise UserError(f"the schema {path} is missing; it says which column of the table is which covariate")
-    return build(Schema, parse_toml(path.read_text(encoding="utf-8"), f"schema {path}"), f"schema {path}")
+    return build(Schema, parse_toml(read_text(path), f"schema {path}"), f"schema {path}")

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,6 +18,20 @@ T = TypeVar("T")
 Several = Annotated[tuple[T, ...], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file, with or without a byte order mark.
+
+    Raises:
+        UserError: The file can't be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8 text; save the file in UTF-8") from error
 
 
 def parse_toml(text: str, source: str) -> dict[str, object]:

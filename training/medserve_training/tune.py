@@ -17,6 +17,7 @@ from medserve_training.fit_images import train_images
 from medserve_training.image_data import load_images
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
+from medserve_training.staging import require_writable, staged
 from medserve_training.strict_toml import toml_value
 from medserve_training.train_risk import train_survival
 
@@ -99,7 +100,7 @@ def tune(search: Search, data_dir: Path, folder: Path, fabric: Fabric, console: 
     keys = list(search.space)
     if "training.loss" in keys:
         raise UserError("--vary training.loss: the values of different losses can't be compared")
-    folder.mkdir(parents=True, exist_ok=True)
+    require_writable(folder)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=_sampler(search))
 
@@ -116,15 +117,17 @@ def tune(search: Search, data_dir: Path, folder: Path, fabric: Fabric, console: 
 
     trials = math.prod(map(len, _points(search).values())) if search.grid else search.trials
     study.optimize(objective, n_trials=trials, catch=(Diverged,))
-    with (folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["trial", *keys, "validation_loss"])
-        for trial in study.trials:
-            table.writerow([trial.number + 1, *(trial.params.get(key) for key in keys), trial.value])
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
         raise UserError("every trial diverged; vary training.learning_rate over lower values")
     best = study.best_trial
-    (folder / "best.toml").write_text(_with_keys(search, best.params), encoding="utf-8")
+    with staged() as stage:
+        place = stage.folder(folder)
+        with (place / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["trial", *keys, "validation_loss"])
+            for trial in study.trials:
+                table.writerow([trial.number + 1, *(trial.params.get(key) for key in keys), trial.value])
+        (place / "best.toml").write_text(_with_keys(search, best.params), encoding="utf-8")
     return {**best.params, "validation loss": best.value}
 
 

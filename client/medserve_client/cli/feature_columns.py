@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 
 from medserve_client.cli.exit_codes import UsageError
@@ -10,6 +11,14 @@ from medserve_proto.v1.manifest_pb2 import Feature
 
 # How like a feature's name the name of a column must be to be taken for a slip (difflib's ratio).
 _SLIP = 0.8
+# `medserve-train` says the same.
+_MISSING_HINT = "an empty cell means missing"
+_REQUIRED_HINT = f"{_MISSING_HINT}, but a value is required here"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'’_\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
+# Characters of a cell that an error shows.
+_SHOWN = 64
 
 
 def feature_columns(columns: Sequence[str], features: Sequence[Feature], model: str) -> dict[int, Feature]:
@@ -51,27 +60,37 @@ def _meant(column: str, absent: Sequence[str]) -> str | None:
 
 
 def feature_value(cell: str, feature: Feature) -> FeatureValue:
-    """What a cell says about a feature; an empty one that it is missing.
+    """What a cell says about a feature; an empty one, and only that, that it is missing.
+
+    Spaces around a value do not count.
 
     Raises:
-        ValueError: the cell should be a number, and is not.
+        ValueError: the cell should be a number or a category, and is not.
     """
     text = cell.strip()
     if not text:
         return None
-    if feature.HasField("categorical"):
-        return text
-    number = _number(text)
-    if number is None:
-        advice = "; write it with a decimal point" if _number(text.replace(",", ".")) is not None else ""
-        raise ValueError(f"{text!r} is not a number{advice}")
-    return number
+    hint = _REQUIRED_HINT if feature.required else _MISSING_HINT
+    if not feature.HasField("categorical"):
+        return _number(text, hint)
+    if text not in feature.categorical.names:
+        raise ValueError(f"{text[:_SHOWN]!r} is not one of {', '.join(feature.categorical.names)}; {hint}")
+    return text
 
 
-def _number(text: str) -> float | None:
-    """A finite number; Python's own digit groups, 1_000, are not one."""
-    try:
-        number = float(text.replace("_", "?"))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _number(text: str, hint: str) -> float:
+    """A finite number with a decimal point.
+
+    Raises:
+        ValueError: the text is not one; the message says how to write it.
+    """
+    shown = repr(text[:_SHOWN])
+    if _NUMBER.fullmatch(text):
+        if math.isfinite(number := float(text)):
+            return number
+        raise ValueError(f"{shown} is too large a number")
+    if _GROUPED.fullmatch(text):
+        raise ValueError(f"{shown} is not a number; write it with a decimal point and without thousands separators")
+    if _DECIMAL_COMMA.fullmatch(text):
+        raise ValueError(f"{shown} is not a number; write it with a decimal point")
+    raise ValueError(f"{shown} is not a number; {hint}")

@@ -1,13 +1,19 @@
-"""Reads a CSV file of patients, and keeps where in it each of them stands."""
+"""Reads a CSV file of patients, and keeps where in it each of them stands; `docs/csv.md` has the rules.
+
+`medserve-train` follows the same rules.
+"""
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_client.cli.exit_codes import UsageError
 
 _DELIMITERS = ",;\t"
+# The line that tells Excel the delimiter, in quotes or not; Excel itself may have filled it up with delimiters.
+_SEP_LINE = re.compile(r'"?sep=(.)"?\1*(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +37,23 @@ class PatientFile:
 def read_patient_file(path: Path) -> PatientFile:
     """Reads a CSV file with a header line.
 
-    The delimiter is the one of comma, semicolon and tab that splits the header into the most
-    columns. A byte order mark is skipped, and so are empty lines.
+    The delimiter is that of a first line `sep=;`, or else the one of comma, semicolon and tab that
+    splits the header into the most columns. A byte order mark is skipped, and so are empty lines.
 
     Raises:
         UsageError: the file can't be read, is not UTF-8 or is not well-formed CSV, or has no rows.
     """
     text = _text(path)
-    delimiter = max(_DELIMITERS, key=lambda one: len(_header(text, one)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    delimiter, start = _delimiter(text, path)
+    reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=delimiter, strict=True)
     rows = []
-    end = 0
+    skipped = 1 if start else 0
+    end = skipped
     try:
         for cells in reader:
             if cells:
                 rows.append(Row(end + 1, cells))
-            end = reader.line_num
+            end = skipped + reader.line_num
     except csv.Error as error:
         raise UsageError(f"{path}:{end + 1}: not well-formed CSV: {error}") from error
     if len(rows) < 2:
@@ -57,12 +64,24 @@ def read_patient_file(path: Path) -> PatientFile:
 
 def _text(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8 text; save the file as CSV in UTF-8") from error
+    if "\0" in text:
+        raise UsageError(f"{path}: holds NUL characters, so it is not a text file; save the file as CSV in UTF-8")
+    return text
+
+
+def _delimiter(text: str, path: Path) -> tuple[str, int]:
+    """The delimiter, and where in the text the header starts."""
+    named = _SEP_LINE.match(text)
+    if named is None:
+        return max(_DELIMITERS, key=lambda one: len(_header(text, one))), 0
+    if named[1] not in _DELIMITERS:
+        raise UsageError(f"{path}:1: sep={named[1]} names the delimiter; expected a comma, a semicolon or a tab")
+    return named[1], named.end()
 
 
 def _header(text: str, delimiter: str) -> list[str]:

@@ -18,7 +18,7 @@ _FEWEST_OTHERS = 5
 _MOST_CATEGORIES = 20
 # Rows for each category, on average.
 _ROWS_PER_CATEGORY = 3
-# Beyond this, neighboring whole numbers cannot be told apart in float64, and a column is a code rather than a measurement.
+# Larger numbers are codes rather than measurements; float64 cannot tell neighboring whole numbers apart there.
 _LARGEST = 1e15
 _ID_NAMES = re.compile(
     r"(?:\w+_)?(?:id|ids|uid|uuid|guid|pid|mrn|barcode)|(?:patient|subject|case|record|study|row|sample)"
@@ -59,21 +59,26 @@ def guess_covariate(name: str, cells: list[str]) -> Guess | str:
 
 def _no_covariate(name: str, cells: list[str], counts: Counter[str], values: NDArray[np.float64] | None) -> str | None:
     """Why a column is left out whatever its kind."""
-    if not counts:
-        return "is empty in every row"
     plain = "_".join(words(name))
     many = len(counts) > min(_MOST_CATEGORIES, len(cells) / 2)
+    if not (name and counts):
+        return "is empty in every row" if name else "has no name"
     if (many and _ID_NAMES.fullmatch(plain)) or _counts_rows(values):
-        return "identifies the row; if patients have several rows, keep one of each, or figures on test are too good"
+        return "identifies the row; if a patient has several rows, keep one of them, or the figures are too good"
     if sounds_like_outcome(name):
         return "sounds like an outcome, which is not known when a risk is asked for"
+    return _extreme(counts, values)
+
+
+def _extreme(counts: Counter[str], values: NDArray[np.float64] | None) -> str | None:
+    """Why a column is left out for the size of its numbers, or because hardly any rows differ."""
     if values is not None and (largest := np.nanmax(np.abs(values))) > _LARGEST:
-        return f"holds numbers as large as {largest:g}: a code rather than a measurement"
+        return f"holds numbers as large as {largest:g}, which are codes rather than measurements"
     # As the model sees them.
     same = counts if values is None else Counter(values[~np.isnan(values)].astype(np.float32).tolist())
     if (others := same.total() - max(same.values())) < _FEWEST_OTHERS:
         most = max(counts, key=lambda cell: counts[cell])
-        return f"is {toml(_short(most))} in all but {others} of the {len(cells)} rows"
+        return f"is {toml(_short(most))} in all but {others} of {same.total()} rows"
     return None
 
 
@@ -85,16 +90,15 @@ def _category(name: str, counts: Counter[str], present: int) -> Guess | str:
     found = sorted(counts, key=_natural)
     if len(found) > 2 and len(found) > min(_MOST_CATEGORIES, present // _ROWS_PER_CATEGORY):
         others = [cell for cell in counts if not is_number(cell)]
-        if len(others) < len(found) / 2:
+        if 0 < len(others) < len(found) / 2:
             return f"is a number in most rows, but holds {toml(_short(others[0]))} too; correct or empty those cells"
         return f"is text with {len(found)} different values"
-    feature = Category(
-        name=name.strip(), column=name, description=name.strip(), categories=tuple(found), values=cell_values(found)
-    )
+    feature = Category(name=name, column=name, description=name, categories=tuple(found), values=cell_values(found))
     notes = {
         "description": "the name of the column.",
-        "categories": f"a category, for it has {len(found)} different values. Put them in their natural order, from low to "
-        "high, and `values` in the same; the names in `categories` are yours to choose.",
+        "categories": f"a category, because the column has {len(found)} different values. Bring them into their "
+        "natural order, from low to high, and `values` into the same. `categories` may be any names, `values` are "
+        "what the cells hold.",
     }
     return Guess(feature, notes)
 
@@ -104,9 +108,9 @@ def _number(name: str, known: NDArray[np.float64]) -> Guess:
     minimum, maximum = _widen(low, high)
     whole = bool((np.mod(known, 1) == 0).all())
     feature = Number(
-        name=name.strip(),
+        name=name,
         column=name,
-        description=name.strip(),
+        description=name,
         unit="",
         minimum=minimum,
         maximum=maximum,
@@ -114,10 +118,10 @@ def _number(name: str, known: NDArray[np.float64]) -> Guess:
     )
     notes = {
         "description": "the name of the column.",
-        "unit": 'unknown. Say it, e.g. "years" or "mg/dl"; "" is for plain counts and scores.',
-        "minimum": f"the data goes from {low:g} to {high:g}; here with a tenth more on either side, rounded. Put the limits "
-        "of what can be true: the server refuses values beyond them.",
-        **({"integer": "all values are whole numbers. If others can occur, put false."} if whole else {}),
+        "unit": 'unknown. Set it, e.g. to "years" or "mg/dl"; leave it "" for counts and scores.',
+        "minimum": f"the data goes from {low:g} to {high:g}; these limits are a tenth wider on either side, rounded. "
+        "Set them to what can be true: the server refuses values beyond them.",
+        **({"integer": "all values are whole numbers. Set it to false if others can occur."} if whole else {}),
     }
     return Guess(feature, notes)
 

@@ -20,7 +20,9 @@ _GRAY_MODES = frozenset(["1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;
 _SMALLEST, _LARGEST = 28, 64
 # Largest difference between the channels of a gray image after JPEG.
 _GRAY_SPREAD = 12
-_NORMAL = frozenset("normal healthy negative neg control controls benign absent no non not none without clear 0".split())
+_NORMAL = frozenset(
+    ["normal", "healthy", "negative", "neg", "control", "controls", "benign", "no", "not", "none", "without", "0"]
+)
 _SPLITS = frozenset(["train", "training", "test", "val", "valid", "validation"])
 
 
@@ -43,7 +45,9 @@ def start_images(folder: Path) -> str:
         UserError: The folder does not hold two or more folders with files.
     """
     files = _class_files(folder)
-    labels = sorted(files, key=lambda label: (not _NORMAL & set(words(label)), label)) if len(files) == 2 else sorted(files)
+    labels = (
+        sorted(files, key=lambda label: (not _NORMAL & set(words(label)), label)) if len(files) == 2 else sorted(files)
+    )
     sampled = [_read_header(path) for path in chain.from_iterable(files[label][:_SAMPLE] for label in labels)]
     headers = [header for header in sampled if header is not None]
     count = sum(map(len, files.values()))
@@ -52,18 +56,25 @@ def start_images(folder: Path) -> str:
     data = {"spec": f"folder:{folder}", "description": f"{folder.resolve().name}, {count} images"}
     texts = {
         "title": f"{labels[1]} or {labels[0]}" if len(labels) == 2 else f"One of {len(labels)} classes",
-        "description": f"A small residual network that tells {_listed(labels)} apart, trained on {folder.resolve().name}.",
+        "description": f"A small residual network that tells apart {_listed(labels)}.",
         "intended_use": "Research. Not a medical device, not for diagnosis.",
         "license": "NOASSERTION",
     }
     parts = [
-        comment(f"Trains an image classifier on {toml(str(folder))}, by medserve-train init. Check what is marked as a guess.")
+        comment(
+            f"Trains an image classifier on {toml(folder.resolve().name)}, by medserve-train init. Check what is "
+            "marked as a guess."
+        )
         + "\n"
-        + table("", head, {"name": "the name of the folder. The model is written to models/NAME/1 and served under it."}),
-        table("[data]", data, {"description": "say where the data is from, its version and its license."}),
+        + table("", head, {"name": "the folder's name. The model is written to models/NAME/1 and served as NAME."}),
+        table(
+            "[data]",
+            data,
+            {"description": "the folder's name. Say where the data comes from, its version and its license."},
+        ),
         table("[network]", {"name": "residual-se", "widths": [16, 32, 64], "dropout": 0.3}),
         _training(files),
-        table("[augmentation]", _AUGMENTATION, {"flip": "put true only where left and right do not matter."}),
+        table("[augmentation]", _AUGMENTATION, {"flip": "set it to true only where left and right do not matter."}),
         table("[split]", {"validation": 0.15, "test": 0.15}),
         _task(labels, headers, len(sampled)),
         table("[manifest]", texts, _TEXT_NOTES),
@@ -78,7 +89,9 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     if len(names) < 2:
         raise UserError(f"{expected}, but found {names or 'no folder'}")
     if any(name.lower() in _SPLITS for name in names):
-        raise UserError(f"{expected}, but found {names}, which sound like splits; medserve-train makes the splits itself")
+        raise UserError(
+            f"{expected}, but found {names}, which sound like splits; medserve-train makes the splits itself"
+        )
     for name in names:
         if name.startswith((".", "__")):
             raise UserError(f"{folder} holds the folder {name!r}, which is hardly a class; remove it")
@@ -122,15 +135,20 @@ def _training(files: dict[str, list[Path]]) -> str:
         "members": 1,
     }
     notes = {
-        "epochs": "enough for a few thousand images. medserve-train tune looks for better settings by the loss on validation.",
-        "balance": f"the classes have {min(sizes)} to {max(sizes)} images. \"class-weights\" makes rare ones count as much.",
-        "members": "one network. 3 or 5 take as many times as long, are better, and say how far they differ.",
+        "epochs": "settings for a few thousand images; `medserve-train tune` searches for better ones by the loss on "
+        "validation.",
+        "balance": f'the classes have {min(sizes)} to {max(sizes)} images. "class-weights" lets rare classes count '
+        "as much as common ones.",
+        "members": "a single network. An ensemble of 3 or 5 is more accurate and reports its uncertainty, for 3 or 5 "
+        "times the time.",
     }
     return table("[training]", training, notes)
 
 
 def _task(labels: Sequence[str], headers: Sequence[_Header], sampled: int) -> str:
-    looked = f"of {sampled} images looked at" if headers else f"none of {sampled} files looked at could be read (DICOM?)"
+    looked = (
+        f"of {sampled} images looked at" if headers else f"none of {sampled} files looked at could be read (DICOM?)"
+    )
     smallest = min((min(header.width, header.height) for header in headers), default=_LARGEST)
     size = min(max(smallest, _SMALLEST), _LARGEST)
     gray = sum(header.gray for header in headers)
@@ -146,13 +164,13 @@ def _task(labels: Sequence[str], headers: Sequence[_Header], sampled: int) -> st
     }
     notes = {
         "height": (f"{looked}, the shortest side has {smallest} pixels" if headers else looked)
-        + f". {_SMALLEST} to {_LARGEST} pixels train in minutes on a CPU; details may need more.",
+        + f". {_SMALLEST} to {_LARGEST} pixels train in minutes on a CPU; fine detail may need more.",
         "color": f"{gray} {looked} are gray." if headers else f"{looked}.",
         "crop": ("the images looked at are square" if headers and square else "not all images are square")
-        + '. "center" keeps proportions and cuts off the edges of the longer side; "none" squeezes it.',
-        "resampling": "bicubic is sharper; bilinear is what many other pipelines do.",
+        + '. "center" keeps the proportions and cuts off the ends of the longer side; "none" distorts them.',
+        "resampling": '"bicubic" is sharper than "bilinear".',
         "labels": "the names of the folders"
-        + (f". The second, {toml(labels[1])}, is the one that is looked for." if len(labels) == 2 else "."),
+        + (f". The second, {toml(labels[1])}, is the positive one." if len(labels) == 2 else "."),
     }
     return table("[task]", task, notes)
 
@@ -164,7 +182,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 _AUGMENTATION = {"rotation": 10.0, "shift": 2.0, "scale": 0.1, "contrast": 0.2, "brightness": 0.2, "flip": False}
 _TEXT_NOTES = {
-    "title": "the names of the classes. What the model says, in a few words.",
-    "intended_use": "say for whom the model is, and for whom not.",
-    "license": 'of the model file, as an SPDX identifier, e.g. "CC-BY-4.0"; NOASSERTION says nothing.',
+    "title": "the names of the classes. Set it to what the model tells apart, and in which images.",
+    "intended_use": "unknown. Say whom the model is for, and whom it is not for.",
+    "license": 'unknown. Set it to the SPDX identifier of the model file\'s license, e.g. "CC-BY-4.0".',
 }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medserve_training.errors import UserError
 from medserve_training.init.horizons import Unit, guess_unit
-from medserve_training.init.table import Table, is_number, numbers, words
+from medserve_training.init.table import Columns, is_number, numbers, words
 from medserve_training.schema import EventValue
 
 _ENDPOINT = r"(?:os|pfs|dfs|rfs|efs|dss|surv|survival)"
@@ -33,13 +33,15 @@ _EVENT_NAMES = (
     ),
 )
 # Words of a cell that say that the event was seen, or that it was not; the latter win ("no event").
-_SEEN = frozenset("1 t true y yes event dead died death deceased relapse relapsed recurrence recurred progressed".split())
-_NOT_SEEN = frozenset("0 f false n no not none without alive living lived censored".split())
+_SEEN = frozenset(
+    ["1", "t", "true", "y", "yes", "event", "dead", "died", "death", "deceased", "relapse", "relapsed", "recurred"]
+)
+_NOT_SEEN = frozenset(["0", "f", "false", "n", "no", "not", "none", "without", "alive", "living", "lived", "censored"])
 # In a column of this name, a plain yes means that the event was not seen.
 _INVERTED = re.compile(r"(?:\w+_)?(?:censored|alive|living)")
 # A follow-up time in days, months or years.
 _SHORTEST, _LONGEST = 1e-3, 1e6
-_YES_OR_NO = frozenset("0 1 t true f false y yes n no".split())
+_YES_OR_NO = frozenset(["0", "1", "t", "true", "f", "false", "y", "yes", "n", "no"])
 
 
 @dataclass(frozen=True)
@@ -67,22 +69,24 @@ class Outcome:
         return float(np.quantile(self.times, 0.9))
 
 
-def find_outcome(table: Table, flags: Flags) -> Outcome:
+def find_outcome(columns: Columns, flags: Flags) -> Outcome:
     """Finds the outcome by the flags, and by the names and the content of the columns.
 
     Raises:
-        UserError: No column or several may be the time or the event, or the cells of one are no outcome; the message says
-            which flag decides.
+        UserError: No column or several may be the time or the event, or the cells of one are no outcome. The message
+            says which flag decides.
     """
     for flag, name in (("--time", flags.time), ("--event", flags.event)):
-        if name is not None and name not in table.columns:
-            raise UserError(f"{flag} {name!r} is not a column of the file; its columns are {_listed(table.columns)}")
-    event = flags.event or _find_event(table, flags.time)
-    time = flags.time or _find_time(table, event)
+        if name is not None and name not in columns:
+            raise UserError(f"{flag} {name!r} is not a column of the file; its columns are {_listed(columns)}")
+    event = flags.event or _find_event(columns, flags.time)
+    time = flags.time or _find_time(columns, event)
     if time == event:
-        raise UserError(f"--time and --event both name {time!r}; give the column of the follow-up time and that of the event")
-    times = _read_times(table.columns[time], time)
-    cells = table.columns[event]
+        raise UserError(
+            f"--time and --event both name {time!r}; give the column of the follow-up time and that of the event"
+        )
+    times = _read_times(columns[time], time)
+    cells = columns[event]
     seen, censored = _read_event(cells, event, flags.event_value)
     unit = flags.time_unit or guess_unit(time, float(np.quantile(times, 0.9)))
     spelled = cell_values([seen, censored])
@@ -94,7 +98,7 @@ def find_outcome(table: Table, flags: Flags) -> Outcome:
         censored_value=spelled[1],
         description=event.strip(),
     )
-    return Outcome(value, _notes(flags, cells.count(seen), table.rows), times, cells.count(seen))
+    return Outcome(value, _notes(flags, cells.count(seen), len(cells)), times, cells.count(seen))
 
 
 def sounds_like_outcome(name: str) -> bool:
@@ -113,12 +117,12 @@ def cell_values(cells: Iterable[str]) -> tuple[int, ...] | tuple[str, ...]:
 
 def _notes(flags: Flags, events: int, rows: int) -> dict[str, str]:
     notes = {
-        "time_column": "by its name and its content. Check that it counts from the moment at which a risk is asked for.",
-        "time_unit": "days, months or years, by the column's name or by its numbers. If it is wrong, the horizons in the "
-        "recipe are wrong too: delete both files and give --time-unit.",
+        "time_column": "by its name and its content. Check that it counts from when a risk is asked for.",
+        "time_unit": "by the column's name or by its numbers: days, months or years. If it is wrong, so are the "
+        "horizons in the recipe: delete both files and give --time-unit.",
         "event_column": "by its name and its two values.",
-        "event_value": f"the event was seen in {events} of {rows} rows. If it was the others, exchange the next two values.",
-        "description": "the name of the column. Say what the event is, e.g. relapse or death.",
+        "event_value": f"the event was seen in {events} of {rows} rows. If it was in the others, swap the two values.",
+        "description": "the name of the column. Set it to what the event is, e.g. relapse or death.",
     }
     given = {
         "time_column": flags.time,
@@ -133,43 +137,42 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _find_time(table: Table, event: str) -> str:
+def _find_time(columns: Columns, event: str) -> str:
     def possible(name: str) -> bool:
-        values = numbers(table.columns[name])
+        values = numbers(columns[name])
         return name != event and values is not None and bool((values > 0).all()) and np.unique(values).size > 1
 
     what = "the follow-up time, a number above 0 in every row"
-    return _only_one(table, possible, _TIME_NAMES, f"{what}; say which with --time COLUMN")
+    return _only_one(columns, possible, _TIME_NAMES, f"{what}; say which with --time COLUMN")
 
 
-def _find_event(table: Table, time: str | None) -> str:
+def _find_event(columns: Columns, time: str | None) -> str:
     def possible(name: str) -> bool:
-        cells = set(table.columns[name])
+        cells = set(columns[name])
         return name != time and len(cells) == 2 and "" not in cells
 
     what = "the event, one of two values in every row"
-    return _only_one(table, possible, _EVENT_NAMES, f"{what}; say which with --event COLUMN")
+    return _only_one(columns, possible, _EVENT_NAMES, f"{what}; say which with --event COLUMN")
 
 
-def _only_one(
-    table: Table, possible: Callable[[str], bool], patterns: Iterable[re.Pattern[str]], what: str
-) -> str:
+def _only_one(columns: Columns, possible: Callable[[str], bool], patterns: Iterable[re.Pattern[str]], what: str) -> str:
     """The only column that fits the first pattern that any column fits."""
-    candidates = [name for name in table.columns if possible(name)]
+    candidates = [name for name in columns if possible(name)]
     for pattern in patterns:
         found = [name for name in candidates if pattern.fullmatch("_".join(words(name)))]
         if len(found) == 1:
             return found[0]
         if found:
             raise UserError(f"{_listed(found)} may each be {what}")
-    raise UserError(f"no column is certain to be {what} (the columns are {_listed(table.columns)})")
+    raise UserError(f"no column is certain to be {what} (the columns are {_listed(columns)})")
 
 
 def _read_times(cells: list[str], name: str) -> NDArray[np.float64]:
     for row, cell in enumerate(cells, start=1):
         if not (is_number(cell) and _SHORTEST <= float(cell) <= _LONGEST):
             raise UserError(
-                f"the time column {name!r} holds {cell!r} in row {row}, expected a number from {_SHORTEST:g} to {_LONGEST:g}"
+                f"the time column {name!r} holds {cell!r} in row {row}, expected a number from {_SHORTEST:g} to "
+                f"{_LONGEST:g}"
             )
     return np.array([float(cell) for cell in cells])
 
@@ -178,13 +181,17 @@ def _read_event(cells: list[str], name: str, event_value: str | None) -> tuple[s
     """The cell for an event, and that for a censored patient."""
     values = sorted(set(cells))
     if "" in values:
-        raise UserError(f"the event column {name!r} is empty in row {cells.index('') + 1}; remove the row or fill the cell")
+        raise UserError(
+            f"the event column {name!r} is empty in row {cells.index('') + 1}; fill the cell or remove the row"
+        )
     if len(values) != 2:
         some = _listed(values[:5]) + (", ..." if len(values) > 5 else "")
         raise UserError(f"the event column {name!r} holds {len(values)} different values ({some}), expected two")
     if event_value is not None:
         if event_value not in values:
-            raise UserError(f"--event-value {event_value!r} is not in the column {name!r}, which holds {_listed(values)}")
+            raise UserError(
+                f"--event-value {event_value!r} is not in the column {name!r}, which holds {_listed(values)}"
+            )
         return event_value, values[1 - values.index(event_value)]
     seen = [_says_seen(value) for value in values]
     if _INVERTED.fullmatch("_".join(words(name))) and all(_plain(value) in _YES_OR_NO for value in values):
@@ -193,7 +200,7 @@ def _read_event(cells: list[str], name: str, event_value: str | None) -> tuple[s
         seen = [_plain(value) == "2" for value in values]
     if sorted(seen, key=str) != [False, True]:
         raise UserError(
-            f"the event column {name!r} holds {_listed(values)}; say with --event-value VALUE which of them is the event"
+            f"the event column {name!r} holds {_listed(values)}; say which is the event with --event-value VALUE"
         )
     return values[seen.index(True)], values[seen.index(False)]
 
