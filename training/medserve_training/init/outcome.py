@@ -1,7 +1,7 @@
 """Finds the outcome of a table of patients: the columns of follow-up time and event, and what they hold."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ _NOT_SEEN = frozenset(["0", "f", "false", "n", "no", "not", "none", "without", "
 # In a column of this name, a plain yes means that the event was not seen.
 _INVERTED = re.compile(r"(?:\w+_)?(?:censored|alive|living)")
 # A follow-up time in days, months or years.
-_SHORTEST, _LONGEST = 1e-3, 1e6
+_SHORTEST, _LONGEST = 1e-6, 1e6
 _YES_OR_NO = frozenset(["0", "1", "t", "true", "f", "false", "y", "yes", "n", "no"])
 
 
@@ -155,11 +155,15 @@ def _find_event(columns: Columns, time: str | None) -> str:
     return _only_one(columns, possible, _EVENT_NAMES, f"{what}; say which with --event COLUMN")
 
 
-def _only_one(columns: Columns, possible: Callable[[str], bool], patterns: Iterable[re.Pattern[str]], what: str) -> str:
-    """The only column that fits the first pattern that any column fits."""
+def _only_one(columns: Columns, possible: Callable[[str], bool], patterns: Sequence[re.Pattern[str]], what: str) -> str:
+    """The only column that fits the first pattern that any possible column fits.
+
+    A name that means nothing else is taken even where the content is wrong: the error then says what is wrong.
+    """
+    plain = {name: "_".join(words(name)) for name in columns}
     candidates = [name for name in columns if possible(name)]
-    for pattern in patterns:
-        found = [name for name in candidates if pattern.fullmatch("_".join(words(name)))]
+    for names, pattern in (*((candidates, pattern) for pattern in patterns), (list(columns), patterns[0])):
+        found = [name for name in names if pattern.fullmatch(plain[name])]
         if len(found) == 1:
             return found[0]
         if found:
