@@ -295,10 +295,12 @@ COLUMN = st.lists(CELLS, min_size=1, max_size=6)
 @st.composite
 def tables(draw: st.DrawFn) -> str:
     rows = draw(st.integers(0, 40))
-    columns = draw(st.lists(st.tuples(NAMES, COLUMN), max_size=5))
+    names = draw(st.sampled_from([NAMES, ODD_TEXT]))
+    columns = draw(st.lists(st.tuples(names, COLUMN), max_size=5, unique_by=lambda column: column[0].strip()))
     if draw(st.booleans()):
         columns.append(("time", draw(st.lists(st.integers(1, 5000).map(str), min_size=5, max_size=5, unique=True))))
         columns.append(("event", draw(st.permutations(["0", "1"]))))
+        columns.append(("\u03b1", draw(st.lists(st.floats(-1e9, 1e9).map(repr), min_size=9, max_size=9))))
     order = draw(st.randoms(use_true_random=False))
     text = io.StringIO(newline="")
     writer = csv.writer(
