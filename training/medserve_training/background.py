@@ -20,10 +20,12 @@ _DIGITS = 2
 def background(
     train: Patients, schema: Schema, survival: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int
 ) -> NDArray[np.float32]:
-    """Makes up patients, float32 [4, features], none of them of the cohort, whose mean curve is close to the cohort's.
+    """Makes up patients, float32 [4, features], whose mean curve is close to the cohort's.
 
     Each covariate is drawn from its own values in the training split, one from each quarter of them and in random order
-    (Latin hypercube sampling), and rounded. Of 500 such sets the one with the nearest mean survival is taken.
+    (Latin hypercube sampling), and rounded. Of 500 such sets those are kept that have the fewest rows of the training
+    split: none, unless the covariates have so few values that nearly every combination of them occurs there. Of these
+    the one with the nearest mean survival is taken.
 
     Args:
         train: The training split.
@@ -34,8 +36,8 @@ def background(
     random = np.random.default_rng(seed)
     sets = np.stack([_draw(train, schema, random) for _ in range(_DRAWS)])
     known = {row.tobytes() for row in train.features}
-    strangers = np.array([not any(row.tobytes() in known for row in rows) for rows in sets])
-    sets = sets[strangers]
+    shared = np.array([sum(row.tobytes() in known for row in rows) for rows in sets])
+    sets = sets[shared == shared.min()]
     curves = survival(sets.reshape(-1, sets.shape[2])).reshape(len(sets), SIZE, -1)
     apart = np.abs(curves.mean(axis=1) - survival(train.features).mean(axis=0)).max(axis=1)
     nearest: NDArray[np.float32] = sets[np.argmin(apart)]
@@ -54,5 +56,6 @@ def _draw_covariate(feature: Number | Category, values: Floats, random: np.rando
     places = (random.permutation(SIZE) + random.random(SIZE)) / SIZE
     drawn: Floats = np.quantile(values, places, method="nearest")
     if isinstance(feature, Number):
-        drawn = np.array([float(f"{value:.{_DIGITS}g}") for value in drawn])
+        rounded = np.array([float(f"{value:.{_DIGITS}g}") for value in drawn])
+        drawn = np.clip(rounded, feature.minimum, feature.maximum)
     return drawn

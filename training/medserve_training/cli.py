@@ -250,7 +250,10 @@ def _fit(options: argparse.Namespace) -> int:
 
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
-    fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
+    try:
+        fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"--accelerator {options.accelerator}, --devices {options.devices}: {error}") from error
     fabric.launch()
     console = Console()
     figures = fit(recipe, places, fabric, console)

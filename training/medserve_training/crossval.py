@@ -20,7 +20,7 @@ from medserve_training.external_cohort import load_external
 from medserve_training.patient_data import load_cohort
 from medserve_training.recipe import Recipe, SurvivalTask
 from medserve_training.schema import Schema
-from medserve_training.splits import Patients, Splits, cut, take
+from medserve_training.splits import OUTCOMES, Patients, Splits, cut, take
 from medserve_training.survival_baselines import BASELINES, Baseline
 from medserve_training.train_risk import train_survival
 
@@ -144,7 +144,7 @@ def _network(
     del times, seed
     # Validation decides only where training stops early; it is then cut off from the training patients.
     early = recipe.training.patience is not None
-    data = cut({"train": train, "test": test}, recipe.split, recipe.seed) if early else Splits(train, train, test)
+    data = cut({"train": train, "test": test}, recipe.split, recipe.seed, OUTCOMES) if early else Splits(train, train, test)
     fabric = Fabric(accelerator="cpu", devices=1)
     model, _ = train_survival(recipe, task, data, schema, fabric, Console(quiet=True))
     return _curves(model, test)

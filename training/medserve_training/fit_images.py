@@ -13,6 +13,7 @@ from medserve_training.augmentation import augment
 from medserve_training.calibration import choose_calibration
 from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
+from medserve_training.data_checks import check_images
 from medserve_training.errors import UserError
 from medserve_training.export import deviation as largest_difference
 from medserve_training.export import to_onnx, write
@@ -39,6 +40,7 @@ _HARDER_SETS = 4
 def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
     data = load_images(recipe, task, places.data_dir)
+    check_images(data, recipe, task)
     members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -76,6 +78,8 @@ def train_images(
     settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
     pixels = data.train.pixels
     mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
+    # A channel of one value says nothing, and stays 0.
+    deviation = np.where(deviation > 0, deviation, 1)
     outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
 
     def build() -> ImageClassifier:

@@ -11,6 +11,7 @@ from medserve_training.checksums import list_anew
 from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.covariates import describe
+from medserve_training.data_checks import check_patients
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, risk_manifest
@@ -30,6 +31,7 @@ def fit_survival(
 ) -> dict[str, float]:
     """Trains a survival model; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
+    check_patients(data, recipe, schema)
     model, history = train_survival(recipe, task, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}
@@ -53,6 +55,7 @@ def fit_survival(
 def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains the status model, which is not exported; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
+    check_patients(data, recipe, schema)
     model, history = train_status(recipe, data, schema, fabric, console)
     if not fabric.is_global_zero:
         return {}

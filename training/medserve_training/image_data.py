@@ -30,11 +30,11 @@ def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Image
         data_dir: Where MedMNIST's files lie.
 
     Raises:
-        UserError: The data is missing, broken or does not fit the task.
+        UserError: The data is missing, broken or does not fit the task, or there are too few pictures to split them.
     """
     spec = recipe.data.spec
     parts = {name: _bring_to_task(images, task, spec) for name, images in _read(spec, task, data_dir).items()}
-    return drop_shared(cut(parts, recipe.split, recipe.seed))
+    return drop_shared(cut(parts, recipe.split, recipe.seed, task.labels))
 
 
 def load_pictures(spec: str, task: ImageTask, data_dir: Path) -> NDArray[np.uint8]:

@@ -143,8 +143,9 @@ def set_covariates(task: pb.PatientRiskTask, covariates: Covariates) -> None:
     """Puts in what training saw of each covariate: its range, and what a missing one becomes."""
     for index, feature in enumerate(task.features):
         if feature.WhichOneof("kind") == "numeric":
-            feature.numeric.training_min = covariates.minimum[index]
-            feature.numeric.training_max = covariates.maximum[index]
+            # As 32-bit floats, the ends of the valid range may be rounded to the outside of it.
+            feature.numeric.training_min = max(covariates.minimum[index], feature.numeric.valid_min)
+            feature.numeric.training_max = min(covariates.maximum[index], feature.numeric.valid_max)
         if not feature.required:
             feature.imputed_as = covariates.replacements[index]
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.covariates import describe
+from medserve_training.data_checks import check_images, check_patients
 from medserve_training.image_data import load_images
 from medserve_training.inference import open_session
 from medserve_training.manifest import SPLITS, read_manifest, set_covariates
@@ -55,10 +56,12 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
     if isinstance(recipe.task, ImageTask):
         data = images = load_images(recipe, recipe.task, source.data_dir)
         hold_to_training_data(manifest, images.train)
+        check_images(images, recipe, recipe.task)
         output = measure_images(fresh, session, images, splits)
     else:
         data, schema = load_patients(recipe)
         hold_to_training_data(manifest, data.train)
+        check_patients(data, recipe, schema)
         set_covariates(fresh.patient_risk, describe(data.train, schema))
         output = measure_patients(fresh, session, data, splits, getattr(recipe.task, "subgroups", ()))
     if fresh.HasField("quantization"):

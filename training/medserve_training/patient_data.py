@@ -15,17 +15,17 @@ from medserve_training.csv_table import REQUIRED_HINT, Table, parse_choice, pars
 from medserve_training.errors import UserError
 from medserve_training.recipe import Recipe
 from medserve_training.schema import LARGEST, Category, EventValue, Number, Schema, load_schema
-from medserve_training.splits import Patients, Splits, cut
+from medserve_training.splits import OUTCOMES, Patients, Splits, cut
 
 
 def load_patients(recipe: Recipe) -> tuple[Splits[Patients], Schema]:
     """Loads and splits the patients that a recipe's data spec names.
 
     Raises:
-        UserError: The data is missing or does not fit its schema.
+        UserError: The data is missing or does not fit its schema, or there are too few patients to split them.
     """
     patients, schema = load_cohort(recipe)
-    return cut({"train": patients}, recipe.split, recipe.seed), schema
+    return cut({"train": patients}, recipe.split, recipe.seed, OUTCOMES), schema
 
 
 def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:

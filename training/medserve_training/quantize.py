@@ -24,6 +24,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.checksums import list_anew
+from medserve_training.data_checks import check_images
 from medserve_training.errors import UserError
 from medserve_training.export import save, strip
 from medserve_training.image_data import load_images
@@ -103,6 +104,7 @@ def load_source(path: Path, data: str, recipe_name: str | None, data_dir: Path) 
         raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is none; correct --recipe")
     images = load_images(recipe, recipe.task, data_dir)
     hold_to_training_data(manifest, images.train)
+    check_images(images, recipe, recipe.task)
     content = path.read_bytes()
     return Source(content, onnx.load_from_string(content), manifest, images)
 

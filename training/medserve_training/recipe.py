@@ -31,6 +31,13 @@ class Split:
     validation: Fraction = 0.15
     test: Fraction = 0.15
 
+    def __post_init__(self) -> None:
+        """Refuses fractions that leave nothing for training."""
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} leave nothing for training; expected a sum below 1"
+            )
+
 
 @dataclass(frozen=True, config=STRICT)
 class Calibration:

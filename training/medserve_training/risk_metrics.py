@@ -68,14 +68,17 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     outcome = Surv.from_arrays(rows.events, rows.times)
     risk = reference_risk(survival, task)
     longest = rows.times.max()
-    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
-    scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+    ranked = _comparable(rows)
     figures = {
-        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0],
-        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0],
-        # At time 0 everybody is known to be there: the score is 0.
-        "integrated_brier_score": np.trapezoid([0, *scores], [0, *grid]) / end if longest > end else np.nan,
+        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0] if ranked else np.nan,
+        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0] if ranked else np.nan,
+        "integrated_brier_score": np.nan,
     }
+    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
+    if longest > end and len(grid):
+        scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+        # At time 0 everybody is known to be there: the score is 0.
+        figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end
     first = rows.times[rows.events].min(initial=np.inf)
     # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
     defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]
@@ -85,6 +88,12 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     found = {_name(horizon): area for horizon, area in zip(defined, areas, strict=True)}
     figures |= {f"auroc_{_name(horizon)}": found.get(_name(horizon), np.nan) for horizon in task.horizons}
     return {name: float(value) for name, value in figures.items()}
+
+
+def _comparable(rows: Patients) -> bool:
+    """Whether there is a pair to rank: somebody with an event, and somebody known to be without it then."""
+    first = rows.times[rows.events].min(initial=np.inf)
+    return bool(((rows.times > first) | ((rows.times == first) & ~rows.events)).any())
 
 
 def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:

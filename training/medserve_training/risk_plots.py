@@ -99,7 +99,7 @@ def _calibration(risk: Floats, rows: Patients, split: str, horizon: pb.Horizon) 
     figure = Figure(figsize=(3.6, 3.9), layout="constrained")
     axes = figure.subplots()
     group = np.digitize(risk, np.quantile(risk, np.arange(1, _QUANTILES) / _QUANTILES))
-    points = [_observed(risk, rows, group == index, horizon.time) for index in range(_QUANTILES)]
+    points = [_observed(risk, rows, group == index, horizon.time) for index in np.unique(group)]
     predicted, observed, low, high = np.array(points).T
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":")
     axes.errorbar(predicted, observed, yerr=[observed - low, high - observed], fmt="o-", capsize=3)

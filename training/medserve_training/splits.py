@@ -1,7 +1,8 @@
 """Training, validation and test: the three parts of a data set, and how they are cut."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,6 +12,10 @@ from sklearn.model_selection import train_test_split
 
 from medserve_training.errors import UserError
 from medserve_training.recipe import Split
+
+
+# Names of the two kinds of patients by which they are split.
+OUTCOMES = ("censored", "with an event")
 
 
 class Images(NamedTuple):
@@ -28,6 +33,8 @@ class Patients(NamedTuple):
     events: NDArray[np.bool_]
 
 
+# Rows of each class that every split needs: calibration is cross-fitted on validation, in two folds at least.
+LEAST_OF_A_CLASS = 2
 Rows = TypeVar("Rows", Images, Patients)
 Part = TypeVar("Part")
 Other = TypeVar("Other")
@@ -56,13 +63,14 @@ def take(rows: Rows, index: NDArray[np.intp]) -> Rows:
     return type(rows)._make(array[index] for array in rows)
 
 
-def cut(parts: Mapping[str, Rows], split: Split, seed: int) -> Splits[Rows]:
+def cut(parts: Mapping[str, Rows], split: Split, seed: int, classes: Sequence[str]) -> Splits[Rows]:
     """Cuts off what the data does not bring itself, stratified by class or event.
 
     Args:
         parts: "train" and, where the data set has them, "validation" and "test".
         split: The fractions to cut off.
         seed: Decides which rows.
+        classes: Names of the classes, for messages; of patients, censored and with an event.
 
     Raises:
         UserError: There are too few rows of a class.
@@ -82,10 +90,20 @@ def cut(parts: Mapping[str, Rows], split: Split, seed: int) -> Splits[Rows]:
                 random_state=seed,
             )
         except ValueError as error:
-            raise UserError(f"the {name} split (split.{name} = {fraction}) can't be cut off: {error}") from error
+            counts = np.bincount(train[-1].astype(np.int64), minlength=len(classes))
+            found = ", ".join(f"{count} {label}" for label, count in zip(classes, counts, strict=True))
+            raise UserError(
+                f"the {name} split (split.{name} = {fraction}) can't be cut off from {len(train[0])} rows ({found}); "
+                f"it takes at least {rows_needed(split)} of each kind that there is any of",
+            ) from error
         cut_off[name] = take(train, np.sort(other))
         train = take(train, np.sort(keep))
     return Splits(train, cut_off["validation"], cut_off["test"])
+
+
+def rows_needed(split: Split, least: int = LEAST_OF_A_CLASS) -> int:
+    """About how many rows of a class give each split at least some number of them."""
+    return math.ceil(least / min(split.validation, split.test, 1 - split.validation - split.test))
 
 
 def drop_shared(splits: Splits[Images]) -> Splits[Images]:

@@ -12,6 +12,7 @@ import tomlkit
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from medserve_training.data_checks import check_images, check_patients
 from medserve_training.errors import Diverged, UserError
 from medserve_training.fit_images import train_images
 from medserve_training.image_data import load_images
@@ -136,9 +137,13 @@ def validation_loss(recipe: Recipe, data_dir: Path, fabric: Fabric) -> float:
     quiet = Console(quiet=True)
     match recipe.task:
         case ImageTask() as task:
-            _, history = train_images(recipe, task, load_images(recipe, task, data_dir), fabric, quiet)
+            images = load_images(recipe, task, data_dir)
+            check_images(images, recipe, task)
+            _, history = train_images(recipe, task, images, fabric, quiet)
         case SurvivalTask() as task:
-            _, history = train_survival(recipe, task, *load_patients(recipe), fabric, quiet)
+            patients, schema = load_patients(recipe)
+            check_patients(patients, recipe, schema)
+            _, history = train_survival(recipe, task, patients, schema, fabric, quiet)
         case _:
             raise UserError(f"recipe {recipe.name}: the task {recipe.task.kind!r} is a reproduction, not to be tuned")
     losses = []
