@@ -235,7 +235,7 @@ def _init(options: argparse.Namespace) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for path in written:
         guesses = path.read_text(encoding="utf-8").count(MARK)
-        console.print(f"{path}: check its {guesses} guesses, the lines above which `{MARK.strip()}` stands.")
+        console.print(f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it.")
     console.print(f"Then train with: medserve-train fit {shlex.quote(str(written[-1]))}")
     return 0
 
