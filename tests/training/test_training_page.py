@@ -56,7 +56,8 @@ def type_words(annotation: object) -> str:
         return " or ".join(dict.fromkeys(type_words(entry) for entry in arguments if entry is not type(None)))
     if origin is tuple:
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
-        return f"list of {count}{re.sub(r'\b(text|number|table)\b', r'\1s', type_words(arguments[0]))}"
+        plural = re.sub(r"\b(text|number|table)\b", r"\1s", type_words(arguments[0]))
+        return f"list of {count}{plural}"
     names: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "boolean"}
     return "table" if dataclasses.is_dataclass(annotation) else names[annotation]
 
