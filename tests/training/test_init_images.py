@@ -1,6 +1,8 @@
 """`medserve-train init FOLDER`: what it writes loads and reads the images, or it says what is wrong with the folder."""
 
 import os
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,6 +95,19 @@ def test_files_that_pillow_does_not_know_leave_a_marked_guess(tmp_path: Path) ->
     assert (task.color, task.height) == ("gray", 64)
     lines = (tmp_path / "scans.recipe.toml").read_text(encoding="utf-8").splitlines()
     assert lines[lines.index('color = "gray"') - 1] == "# guess: none of 2 files looked at could be read (DICOM?)."
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_huge_and_broken_images_are_only_looked_at(tmp_path: Path) -> None:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 12000, 10000, 8, 2, 0, 0, 0))
+    for label in ("a", "b"):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        (tmp_path / "scans" / label / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", b""))
+    task = start(tmp_path / "scans")[1]
+    assert (task.color, task.height) == ("rgb", 64)
 
 
 @pytest.mark.parametrize(("counts", "balance"), [((10, 10), "none"), ((10, 40), "class-weights")])

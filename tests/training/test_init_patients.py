@@ -267,6 +267,12 @@ def test_no_file_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / existing).read_text(encoding="utf-8") == "mine"
 
 
+def test_a_recipe_that_cannot_be_written_leaves_no_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_table(tmp_path / "t.csv", {**AGE, **OUTCOME})
+    (tmp_path / "t.recipe.toml").symlink_to("nowhere/t.recipe.toml")
+    assert "t.recipe.toml cannot be written" in refusal(path, capsys)
+
+
 def test_a_packaged_name_is_not_taken(tmp_path: Path) -> None:
     path = write_table(tmp_path / "Breast cancer_risk.csv", {**AGE, **OUTCOME})
     start(path)

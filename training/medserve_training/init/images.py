@@ -1,5 +1,6 @@
 """Starts an image recipe from a folder that holds one folder of images for each class."""
 
+import warnings
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -108,7 +109,8 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
 def _read_header(path: Path) -> _Header | None:
     """Size and color of an image; None where Pillow does not know the file, e.g. DICOM."""
     try:
-        with Image.open(path) as image:
+        # Large images and odd palettes are no news here.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             width, height = image.size
             gray = image.mode in _GRAY_MODES
             if not gray and width * height <= _MOST_PIXELS:
