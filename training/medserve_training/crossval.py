@@ -1,5 +1,6 @@
 """Repeated stratified cross-validation of survival recipes beside baselines, and their test on an external cohort."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 
 from medserve_training.errors import UserError
 from medserve_training.external_cohort import load_external
+from medserve_training.fold_checks import check_fold
 from medserve_training.patient_data import load_cohort
 from medserve_training.recipe import Recipe, SurvivalTask
 from medserve_training.schema import Schema
 from medserve_training.splits import OUTCOMES, Patients, Splits, cut, take
-from medserve_training.survival_baselines import BASELINES, Baseline
+from medserve_training.survival_baselines import BASELINES
 from medserve_training.train_risk import train_survival
 
 Floats = NDArray[np.float64]
@@ -68,18 +70,33 @@ def cross_validate(recipes: Sequence[Recipe], plan: Plan, console: Console) -> P
         console: For progress.
 
     Raises:
-        UserError: A recipe is no survival recipe, or they do not belong together.
+        UserError: A recipe is no survival recipe, they do not belong together, or there are too few patients.
     """
     task = _common_task(recipes)
     patients, schema = load_cohort(recipes[0])
+    for what, count in zip(OUTCOMES, np.bincount(patients.events, minlength=2), strict=True):
+        if 0 < count < plan.folds:
+            raise UserError(
+                f"{recipes[0].data.spec}: too few patients {what}: {count}, with --folds {plan.folds}; add patients or "
+                "choose fewer folds"
+            )
     splitter = RepeatedStratifiedKFold(n_splits=plan.folds, n_repeats=plan.repeats, random_state=plan.seed)
     folds = [(np.sort(train), np.sort(test)) for train, test in splitter.split(patients.features, patients.events)]
+    for number, (train, test) in enumerate(folds):
+        name = f"{recipes[0].data.spec}, repeat {number // plan.folds + 1}, fold {number % plan.folds + 1}"
+        check_fold(take(patients, train), take(patients, test), task, schema, recipes[0].seed, name)
     work = partial(_predict_fold, recipes, task, patients, schema)
-    with ProcessPoolExecutor(plan.jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(plan.jobs, get_context("spawn"), _start_worker) as pool:
         done = pool.map(work, folds)
         results = list(track(done, "folds", len(folds), console=console, disable=not console.is_terminal))
     survival = {name: [result[name] for result in results] for name in results[0]}
     return Predictions(task, patients, [test for _, test in folds], survival)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    # An interrupt is for the process that waits for the results.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def predict_external(recipes: Sequence[Recipe], data_dir: Path) -> Predictions:
@@ -94,6 +111,7 @@ def predict_external(recipes: Sequence[Recipe], data_dir: Path) -> Predictions:
     """
     task = _common_task(recipes)
     train, test, schema = load_external(data_dir)
+    check_fold(train, test, task, schema, recipes[0].seed, "rotterdam to gbsg")
     survival = {name: [curves] for name, curves in _predict(recipes, task, train, test, schema)}
     return Predictions(task, test, [np.arange(len(test.times))], survival, outside=True)
 
@@ -120,9 +138,16 @@ def _predict_fold(
 def _predict(
     recipes: Sequence[Recipe], task: SurvivalTask, train: Patients, test: Patients, schema: Schema
 ) -> Iterator[tuple[str, Floats]]:
-    models: dict[str, Baseline] = {recipe.name: partial(_network, recipe, task) for recipe in recipes}
-    for name, model in (models | BASELINES).items():
-        yield name, model(train, test, schema, task.curve_times, recipes[0].seed)
+    for recipe in recipes:
+        yield recipe.name, _network(recipe, task, train, test, schema)
+    for name, baseline in BASELINES.items():
+        try:
+            curves = baseline(train, test, schema, task.curve_times, recipes[0].seed)
+        except (np.linalg.LinAlgError, ArithmeticError, ValueError) as error:
+            raise UserError(
+                f"the baseline {name!r} can't be fitted ({error}); leave out covariates that follow from others"
+            ) from error
+        yield name, curves
 
 
 @torch.no_grad()
@@ -137,14 +162,15 @@ def _network(
     train: Patients,
     test: Patients,
     schema: Schema,
-    times: Sequence[float],
-    seed: int,
 ) -> Floats:
-    """A recipe as if it were a baseline; times and seed are its own."""
-    del times, seed
+    """Survival of the test patients by a recipe's network, [n, curve times]."""
     # Validation decides only where training stops early; it is then cut off from the training patients.
     early = recipe.training.patience is not None
-    data = cut({"train": train, "test": test}, recipe.split, recipe.seed, OUTCOMES) if early else Splits(train, train, test)
+    data = (
+        cut({"train": train, "test": test}, recipe.split, recipe.seed, OUTCOMES)
+        if early
+        else Splits(train, train, test)
+    )
     fabric = Fabric(accelerator="cpu", devices=1)
     model, _ = train_survival(recipe, task, data, schema, fabric, Console(quiet=True))
     return _curves(model, test)

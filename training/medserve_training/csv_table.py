@@ -22,7 +22,7 @@ _DELIMITERS = ",;\t"
 # The line that tells Excel the delimiter, in quotes or not; Excel itself may have filled it up with delimiters.
 _SEP_LINE = re.compile(r'"?sep=(.)"?\1*(?:\r\n|\r|\n)', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'’_\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'_\u2019\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 # Characters of a cell that an error shows.
 _SHOWN = 64

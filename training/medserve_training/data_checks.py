@@ -30,21 +30,22 @@ def check_images(data: Splits[Images], recipe: Recipe, task: ImageTask) -> None:
     Raises:
         UserError: There is too little; the message says of what, and how much is needed.
     """
-    for name, part in _parts(data):
-        counts = np.bincount(part.labels, minlength=len(task.labels))
-        fewest = int(counts.argmin())
-        if counts[fewest] < LEAST_OF_A_CLASS:
-            identical = " that are not identical to one of validation or test" if name == "training" else ""
+    counts = {name: np.bincount(part.labels, minlength=len(task.labels)) for name, part in _parts(data)}
+    for name, of_class in counts.items():
+        fewest = int(of_class.argmin())
+        if of_class[fewest] < LEAST_OF_A_CLASS:
+            held_out = counts["validation"][fewest] + counts["test"][fewest] > 0
+            identical = " that validation and test do not hold too" if name == "training" and held_out else ""
             raise UserError(
-                f"{recipe.data.spec}: the {name} split has {counts[fewest]} pictures of class "
-                f"{task.labels[fewest]!r}{identical}; {_needed('different pictures of each class', recipe.split)}"
+                f"{recipe.data.spec}: too few pictures of class {task.labels[fewest]!r}{identical} in the {name} "
+                f"split: {of_class[fewest]}; {_needed('different pictures of each class', recipe.split)}"
             )
     for index, label in enumerate(task.labels):
         pixels = data.train.pixels[data.train.labels == index]
         if (pixels == pixels[0]).all():
             raise UserError(
-                f"{recipe.data.spec}: all {len(pixels)} pictures of class {label!r} in the training split are identical; "
-                f"{_needed('different pictures of each class', recipe.split)}"
+                f"{recipe.data.spec}: all {len(pixels)} pictures of class {label!r} in the training split are "
+                f"identical; {_needed('different pictures of each class', recipe.split)}"
             )
 
 
@@ -77,9 +78,9 @@ def _check_survival(data: Splits[Patients], recipe: Recipe, task: SurvivalTask, 
         if events < LEAST_EVENTS[name]:
             needed = ", ".join(f"{least} in {split}" for split, least in LEAST_EVENTS.items())
             raise UserError(
-                f"{spec}: the {name} split has {events} events up to the last horizon, {end:g} {unit}, among "
-                f"{len(part.times)} patients; at least {needed} are needed: add patients, or choose other horizons or a "
-                "larger part for that split"
+                f"{spec}: too few events in the {name} split: {events} up to the last horizon, {end:g} {unit}, among "
+                f"{len(part.times)} patients; at least {needed} are needed: add patients, or choose other horizons or "
+                "a larger part for that split"
             )
     longest = data.train.times.max()
     if longest <= end:
@@ -90,8 +91,8 @@ def _check_survival(data: Splits[Patients], recipe: Recipe, task: SurvivalTask, 
     distinct = np.unique(data.train.times[data.train.events & (data.train.times <= end)]).size
     if distinct < LEAST_TIMES:
         raise UserError(
-            f"{spec}: the events of the training split up to the last horizon, {end:g} {unit}, have {distinct} different "
-            f"times; at least {LEAST_TIMES} are needed: give more precise times, or choose a later horizon"
+            f"{spec}: too few different times of events in the training split: {distinct} up to the last horizon, "
+            f"{end:g} {unit}; at least {LEAST_TIMES} are needed: give more precise times, or choose a later horizon"
         )
 
 
@@ -101,7 +102,7 @@ def _check_status(data: Splits[Patients], recipe: Recipe) -> None:
         for what, count in (("with an event", events), ("without one", len(part.events) - events)):
             if count < LEAST_OF_A_CLASS:
                 needed = _needed("patients with an event and as many without one", recipe.split)
-                raise UserError(f"{recipe.data.spec}: the {name} split has {count} patients {what}; {needed}")
+                raise UserError(f"{recipe.data.spec}: too few patients {what} in the {name} split: {count}; {needed}")
 
 
 def last_horizon(task: SurvivalTask) -> float:
@@ -115,6 +116,6 @@ def _parts(data: Splits[Rows]) -> Iterator[tuple[str, Rows]]:
 
 def _needed(what: str, split: Split) -> str:
     return (
-        f"at least {LEAST_OF_A_CLASS} {what} are needed in each of training, validation and test, about "
-        f"{rows_needed(split)} in all where the recipe's [split] cuts them off"
+        f"at least {LEAST_OF_A_CLASS} {what} are needed in each of training, validation and test, so about "
+        f"{rows_needed(split)} where all come from one set that the recipe's [split] divides"
     )

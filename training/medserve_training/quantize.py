@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -256,8 +257,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no
     """Hands the pictures to the calibration, in batches."""
 
     def __init__(self, name: str, pictures: Pixels) -> None:
+        # ONNX Runtime's percentiles take batches of one size only.
+        size = math.gcd(len(pictures), 32)
         self._feeds: Iterator[dict[str, Pixels]] = iter(
-            [{name: pictures[start : start + 32]} for start in range(0, len(pictures), 32)],
+            [{name: pictures[start : start + size]} for start in range(0, len(pictures), size)],
         )
 
     def get_next(self) -> dict[str, Pixels] | None:

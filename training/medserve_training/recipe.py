@@ -35,7 +35,8 @@ class Split:
         """Refuses fractions that leave nothing for training."""
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"validation {self.validation:g} and test {self.test:g} leave nothing for training; expected a sum below 1"
+                f"validation {self.validation:g} and test {self.test:g} leave nothing for training; "
+                "expected a sum below 1"
             )
 
 
@@ -86,6 +87,11 @@ class ImageTask:
     def channels(self) -> int:
         """Number of channels of a picture."""
         return 1 if self.color == "gray" else 3
+
+    def __post_init__(self) -> None:
+        """Refuses fewer than two classes, and two of one name."""
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels are {list(self.labels)}; expected at least two different ones")
 
 
 @dataclass(frozen=True, config=STRICT)

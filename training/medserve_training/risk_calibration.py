@@ -20,6 +20,12 @@ def censor_after(end: float, rows: Patients) -> Patients:
     return Patients(rows.features, np.where(later, end * 1.001, rows.times), rows.events & ~later)
 
 
+def comparable(rows: Patients) -> bool:
+    """Whether there is a pair to rank: a patient with an event, and one known to be without it at that time."""
+    first = rows.times[rows.events].min(initial=np.inf)
+    return bool(((rows.times > first) | ((rows.times == first) & ~rows.events)).any())
+
+
 def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
     """Slope of Cox's regression on the complementary log-log of the predicted risks, up to their time.
 

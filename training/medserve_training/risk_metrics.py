@@ -7,7 +7,13 @@ from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
-from medserve_training.risk_calibration import calibration_slope, censor_after, d_calibration, observed_to_expected
+from medserve_training.risk_calibration import (
+    calibration_slope,
+    censor_after,
+    comparable,
+    d_calibration,
+    observed_to_expected,
+)
 from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
@@ -68,7 +74,7 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     outcome = Surv.from_arrays(rows.events, rows.times)
     risk = reference_risk(survival, task)
     longest = rows.times.max()
-    ranked = _comparable(rows)
+    ranked = comparable(rows)
     figures = {
         "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0] if ranked else np.nan,
         "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0] if ranked else np.nan,
@@ -88,12 +94,6 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     found = {_name(horizon): area for horizon, area in zip(defined, areas, strict=True)}
     figures |= {f"auroc_{_name(horizon)}": found.get(_name(horizon), np.nan) for horizon in task.horizons}
     return {name: float(value) for name, value in figures.items()}
-
-
-def _comparable(rows: Patients) -> bool:
-    """Whether there is a pair to rank: somebody with an event, and somebody known to be without it then."""
-    first = rows.times[rows.events].min(initial=np.inf)
-    return bool(((rows.times > first) | ((rows.times == first) & ~rows.events)).any())
 
 
 def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:

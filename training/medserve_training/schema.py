@@ -25,24 +25,15 @@ class Transform:
     kind: Literal["linear", "below", "square", "log", "exponential"]
     parameter: float = 0.0
 
-    def __call__(self, x: float) -> float:
-        """The transformed number; infinite or NaN where that is too large or not defined."""
-        try:
-            match self.kind:
-                case "linear":
-                    return x
-                case "below":
-                    return min(x, self.parameter)
-                case "square":
-                    return (x - self.parameter) ** 2
-                case "log":
-                    return math.log(x + self.parameter)
-                case "exponential":
-                    return math.exp(self.parameter * x)
-        except OverflowError:
-            return math.inf
-        except ValueError:
-            return math.nan
+    def overflows(self, x: float) -> bool:
+        """Whether the transform of x is too large for a 32-bit float."""
+        match self.kind:
+            case "square":
+                return abs(x - self.parameter) > math.sqrt(LARGEST)
+            case "exponential":
+                return self.parameter * x > math.log(LARGEST)
+            case _:
+                return False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,11 +51,11 @@ class Number:
     transforms: tuple[Transform, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses an empty range, and a transform that is not a finite number throughout it."""
+        """Refuses an empty range, and a transform that is not defined or too large somewhere in it."""
         if not -LARGEST <= self.minimum < self.maximum <= LARGEST:
             raise ValueError(
-                f"{self.name!r} has minimum {self.minimum:g} and maximum {self.maximum:g}; expected two finite numbers, "
-                f"the lower first, of at most {LARGEST:g}"
+                f"{self.name!r} has minimum {self.minimum:g} and maximum {self.maximum:g}; expected the lower first, "
+                f"and both within 32-bit floats (up to {LARGEST:.2g})"
             )
         for transform in self.transforms:
             if transform.kind == "log" and self.minimum + transform.parameter <= 0:
@@ -72,10 +63,10 @@ class Number:
                     f"{self.name!r} may be {self.minimum:g}, where ln(x + {transform.parameter:g}) is not defined"
                 )
             for end in (self.minimum, self.maximum):
-                if not abs(transform(end)) <= LARGEST:
+                if transform.overflows(end):
                     raise ValueError(
                         f"{self.name!r} may be {end:g}, where the transform {transform.kind!r} with parameter "
-                        f"{transform.parameter:g} is not a finite number"
+                        f"{transform.parameter:g} is too large"
                     )
 
 
@@ -98,8 +89,8 @@ class Category:
             spelled = [str(name) for name in names]
             if wrong := [name for name in spelled if not name or name != name.strip() or spelled.count(name) > 1]:
                 raise ValueError(
-                    f"{self.name!r} has {wrong[0]!r} among its {what}; each has to be there once, not empty and without "
-                    "spaces around it, since an empty cell means missing and spaces around a cell do not count"
+                    f"{self.name!r} has {wrong[0]!r} among its {what}; each has to be there once, not empty and "
+                    "without spaces around it: an empty cell means missing, and spaces around a cell do not count"
                 )
 
 

@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from medserve_training.errors import UserError
 from medserve_training.recipe import Split
 
-
 # Names of the two kinds of patients by which they are split.
 OUTCOMES = ("censored", "with an event")
 
@@ -93,8 +92,8 @@ def cut(parts: Mapping[str, Rows], split: Split, seed: int, classes: Sequence[st
             counts = np.bincount(train[-1].astype(np.int64), minlength=len(classes))
             found = ", ".join(f"{count} {label}" for label, count in zip(classes, counts, strict=True))
             raise UserError(
-                f"the {name} split (split.{name} = {fraction}) can't be cut off from {len(train[0])} rows ({found}); "
-                f"it takes at least {rows_needed(split)} of each kind that there is any of",
+                f"too few rows to cut off the {name} split (split.{name} = {fraction}): {found}; about "
+                f"{rows_needed(split)} of each are needed",
             ) from error
         cut_off[name] = take(train, np.sort(other))
         train = take(train, np.sort(keep))

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 _LIMIT = 4.0
 _RIDGES = [1.0, 3.0, 10.0, 30.0, 100.0]
-_INNER_FOLDS = 5
+INNER_FOLDS = 5
 
 
 def cox(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:
@@ -47,9 +47,14 @@ def cox_transformed(train: Patients, test: Patients, schema: Schema, times: Sequ
     encoding = Encoding(clinical_terms(schema), [feature.name for feature in schema.features])
     prepare = Preparation(train.features, describe(train, schema).replacements, encoding, _LIMIT)
     columns = [prepare(torch.from_numpy(rows.features)).double().numpy() for rows in (train, test)]
-    folds = list(StratifiedKFold(_INNER_FOLDS, shuffle=True, random_state=seed).split(train.features, train.events))
-    search = GridSearchCV(CoxPHSurvivalAnalysis(), {"alpha": _RIDGES}, cv=folds)
+    search = GridSearchCV(CoxPHSurvivalAnalysis(), {"alpha": _RIDGES}, cv=inner_folds(train, seed))
     return _curves(search.fit(columns[0], _outcome(train)).best_estimator_, columns[1], times)
+
+
+def inner_folds(train: Patients, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The folds of the training patients, as indices (train, test), over which a ridge is chosen."""
+    folds = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed)
+    return list(folds.split(train.features, train.events))
 
 
 def forest(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:

@@ -15,7 +15,7 @@ _SLIP = 0.8
 _MISSING_HINT = "an empty cell means missing"
 _REQUIRED_HINT = f"{_MISSING_HINT}, but a value is required here"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'’_\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'_\u2019\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 # Characters of a cell that an error shows.
 _SHOWN = 64
