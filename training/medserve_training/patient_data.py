@@ -69,7 +69,7 @@ def read_table(table: Table, schema: Schema) -> Patients:
     if missing or unknown:
         raise UserError(
             f"{table.source}: the schema and the table do not agree: columns missing in the table: {missing}; "
-            f"columns unknown to the schema: {unknown}",
+            f"columns unknown to the schema: {unknown} (ignored_columns is for those that are not used)",
         )
     features = [_read(table, feature.column, partial(_covariate, feature=feature)) for feature in schema.features]
     times = _read(table, outcome.time_column, partial(_time, unit=outcome.time_unit))
