@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -104,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     spec = "medmnist:NAME, idx:FOLDER, digits, folder:PATH, gbsg or csv:FILE (its schema beside it, as FILE.toml)"
 
+    _add_init(commands)
+
     fit = commands.add_parser("fit", parents=[data], help="train a recipe and write its ONNX file")
     fit.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     fit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
@@ -175,6 +178,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    init = commands.add_parser("init", help="write a recipe for your own data, and a schema, with its guesses marked")
+    init.add_argument(
+        "data", type=Path, metavar="FILE.csv|FOLDER", help="patients, or a folder of images for each class"
+    )
+    init.add_argument("--time", metavar="COLUMN", help="the follow-up time (default: guessed)")
+    init.add_argument("--event", metavar="COLUMN", help="whether the event was seen (default: guessed)")
+    init.add_argument("--event-value", metavar="VALUE", help="the cell that says that it was (default: guessed)")
+    init.add_argument(
+        "--time-unit", choices=["days", "months", "years"], help="of the follow-up time (default: guessed)"
+    )
+    init.set_defaults(run=_init)
+
+
 def _add_studies(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
 ) -> None:
@@ -206,6 +223,21 @@ def _folds(text: str) -> int:
     if (number := int(text)) < 2:
         raise argparse.ArgumentTypeError(f"{text} is below 2")
     return number
+
+
+def _init(options: argparse.Namespace) -> int:
+    from medserve_training.init.outcome import Flags  # noqa: PLC0415
+    from medserve_training.init.start import init  # noqa: PLC0415
+    from medserve_training.init.toml_text import MARK  # noqa: PLC0415
+
+    flags = Flags(options.time, options.event, options.event_value, options.time_unit)
+    written = init(options.data, flags)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for path in written:
+        guesses = path.read_text(encoding="utf-8").count(MARK)
+        console.print(f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it.")
+    console.print(f"Then train with: medserve-train fit {shlex.quote(str(written[-1]))}")
+    return 0
 
 
 def _fit(options: argparse.Namespace) -> int:

@@ -110,7 +110,7 @@ class ProjectionRiskCnn:
         positions: Its length.
         dropout: Of the convolution's output.
         effect: Of the covariates on the hazard over time: constant; constant plus a part that fades, to 1/e
-            after four intervals; or free in each interval.
+            after two intervals; or free in each interval.
     """
 
     name: Literal["projection-risk-cnn"]

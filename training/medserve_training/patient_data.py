@@ -65,11 +65,11 @@ def read_table(table: Table, schema: Schema) -> Patients:
     outcome = schema.outcome
     known = [*(feature.column for feature in schema.features), outcome.time_column, outcome.event_column]
     missing = [name for name in known if name not in table.columns]
-    unknown = [name for name in table.columns if name not in known]
+    unknown = [name for name in table.columns if name not in {*known, *schema.ignored_columns}]
     if missing or unknown:
         raise UserError(
             f"{table.source}: the schema and the table do not agree: columns missing in the table: {missing}; "
-            f"columns unknown to the schema: {unknown}",
+            f"columns unknown to the schema: {unknown} (ignored_columns is for those that are not used)",
         )
     features = [_read(table, feature.column, partial(_covariate, feature=feature)) for feature in schema.features]
     times = _read(table, outcome.time_column, partial(_time, unit=outcome.time_unit))

@@ -115,10 +115,14 @@ class EventValue:
 
 @dataclass(frozen=True, config=STRICT)
 class Schema:
-    """A table of patients: the outcome, and the covariates in the order of the network's input."""
+    """A table of patients: the outcome, and the covariates in the order of the network's input.
+
+    The table may have the columns `ignored_columns` too; they are not used.
+    """
 
     outcome: EventValue
     features: Several[Number | Category]
+    ignored_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses two covariates of one name, and an outcome as a covariate."""

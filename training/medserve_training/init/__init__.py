@@ -1,0 +1,1 @@
+"""Starts a schema and a recipe from a user's own data: what `medserve-train init` writes."""

@@ -1,0 +1,68 @@
+"""Writes a schema and a recipe for a user's own data, whole or not at all."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from medserve_training.errors import UserError
+from medserve_training.init.images import start_images
+from medserve_training.init.outcome import Flags
+from medserve_training.init.patients import start_patients
+from medserve_training.patient_data import load_cohort
+from medserve_training.recipe import load_recipe
+
+
+def init(path: Path, flags: Flags) -> list[Path]:
+    """Writes a recipe beside a user's data, and for a CSV file its schema.
+
+    FILE.csv gets FILE.toml (the schema) and FILE.recipe.toml; FOLDER gets FOLDER.recipe.toml. The table is then loaded
+    through them as `fit` loads it.
+
+    Args:
+        path: A CSV file of patients, or a folder of one folder of images for each class.
+        flags: What the user says about the outcome of patients.
+
+    Returns:
+        The files that were written, the recipe last.
+
+    Raises:
+        UserError: A file to be written exists, or something cannot be read or guessed; nothing is left behind then.
+    """
+    if path.is_dir():
+        if flags != Flags():
+            raise UserError(f"{path} is a folder; --time, --event, --event-value and --time-unit go with a CSV file")
+        folder = path.resolve()
+        recipe = folder.with_name(f"{folder.name}.recipe.toml")
+        _refuse_existing(recipe)
+        _write({recipe: start_images(path)})
+        return [recipe]
+    if not path.is_file():
+        raise UserError(f"{path} is missing; expected a CSV file of patients, or a folder of one folder for each class")
+    schema, recipe = path.with_suffix(".toml"), path.with_suffix(".recipe.toml")
+    _refuse_existing(schema, recipe)
+    schema_text, recipe_text = start_patients(path, flags)
+    _write({schema: schema_text, recipe: recipe_text})
+    return [schema, recipe]
+
+
+def _refuse_existing(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists already; rename or remove it to start anew")
+
+
+def _write(texts: Mapping[Path, str]) -> None:
+    """Writes files that do not exist yet, and holds them to the loaders; on any failure none of them is left."""
+    with ExitStack() as undo:
+        for path, text in texts.items():
+            try:
+                with path.open("x", encoding="utf-8", newline="\n") as file:
+                    undo.callback(path.unlink)
+                    file.write(text)
+            except OSError as error:
+                raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        *schemas, recipe = texts
+        loaded = load_recipe(str(recipe))
+        if schemas:
+            load_cohort(loaded)
+        undo.pop_all()
