@@ -31,12 +31,12 @@ class ImageReader:
         self.target = target
         self.limits = limits
 
-    def read(self, data: bytes, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
+    def read(self, data: bytes, frame: int | None = None) -> tuple[Pixels, list[ImageWarning]]:
         """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
 
         Args:
             data: The file.
-            frame: Of a DICOM file, from 0.
+            frame: Of a DICOM file, from 0; None: the first, with a warning where there are more.
 
         Raises:
             ImageRefused: The file is broken, of another format, too large, or of a kind without one clear reading.
@@ -77,21 +77,24 @@ class ImageReader:
         )
         return left, top, left + width, top + height
 
-    def _decode(self, data: bytes, frame: int, warnings: list[ImageWarning]) -> Image.Image:
+    def _decode(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
         if data[128:132] == b"DICM":
             return self._decode_dicom(data, frame, warnings)
         if frame:
             raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
         return decode_raster(data, self.limits, warnings)
 
-    def _decode_dicom(self, data: bytes, frame: int, warnings: list[ImageWarning]) -> Image.Image:
+    def _decode_dicom(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
         try:
-            from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415 - pydicom is optional
+            from medserve_images.dicom.header import read_elements, read_layout  # noqa: PLC0415 - pydicom is optional
+            from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise ImageRefused(
                 'is a DICOM file, and pydicom is not installed; install "medserve[dicom]", or send a PNG'
             ) from error
-        image, reduced = read_dicom(data, frame, self.limits.max_pixels)
+        image, reduced = read_dicom(data, frame or 0, self.limits.max_pixels)
+        if frame is None and (frames := read_layout(*read_elements(data)).frames) > 1:
+            warnings.append(ImageWarning("FIRST_OF_SEVERAL", f"has {frames} frames, of which the first is read"))
         if reduced is not None:
             warnings.append(ImageWarning("DEPTH_REDUCED", reduced))
         return image

@@ -29,7 +29,7 @@ def decode_jpeg(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) 
         raise too_many(f"is a JPEG of more than {MAX_SCANS} scans")
     bits, components = _frame_header(data)
     if bits != 8 or components not in {1, 3, 4}:
-        raise ImageRefused(f"is a JPEG of {components} x {bits} bits per pixel; expected 1, 3 or 4 components of 8 bits")
+        raise ImageRefused(f"is a JPEG of {components} x {bits} bits per pixel; expected 1, 3 or 4 samples of 8 bits")
     # Not Image.open, which would take the pictures of a multi-picture file for frames of an animation.
     with JpegImageFile(BoundedFile(data)) as image:
         check_size(*image.size, len(data), limits)

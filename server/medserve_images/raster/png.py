@@ -1,4 +1,4 @@
-"""Decodes PNG files (W3C Portable Network Graphics, third edition) with Pillow, and what Pillow leaves to its caller."""
+"""Decodes PNG files (W3C Portable Network Graphics, third edition) with Pillow, and checks what Pillow does not."""
 
 import struct
 
@@ -35,7 +35,8 @@ def decode_png(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -
         image.load()
         orientation = exif_orientation(image)
         warnings.extend(profile_warnings(image.info.get("icc_profile")))
-        image.info.pop("transparency", None) if color != _PALETTE else None
+        if color != _PALETTE:  # Pillow does not scale it to the samples
+            image.info.pop("transparency", None)
         opaque = _opaque(image, color, depth, chunks.get(b"tRNS"))
     if depth == 16:
         warnings.append(depth_reduced(16))
@@ -68,7 +69,7 @@ def _check_rendering(chunks: dict[bytes, bytes]) -> None:
     """Refuses what a viewer would not show as the samples stand."""
     if b"acTL" in chunks:
         frames = int.from_bytes(chunks[b"acTL"][:4])
-        raise ImageRefused(f"is an animated PNG ({frames} frames), expected one; send each frame as an image of its own")
+        raise ImageRefused(f"is an animated PNG ({frames} frames), expected one; send each frame as its own image")
     if b"cICP" in chunks and chunks[b"cICP"][1] in _HDR_TRANSFER:
         raise ImageRefused("is a high-dynamic-range PNG (cICP); send it as sRGB")
     if b"gAMA" in chunks and not chunks.keys() & {b"sRGB", b"iCCP", b"cICP"}:
@@ -85,7 +86,7 @@ def _opaque(image: Image.Image, color: int, depth: int, transparency: bytes | No
     """
     if color == _PALETTE:
         if int(np.asarray(image).max()) * 3 >= len(image.palette.palette if image.palette else b""):
-            raise ValueError("a pixel is beyond the palette")
+            raise ImageRefused("has pixels beyond the end of its palette, whose color is undefined")
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise transparent()
         return image.convert("RGB")
@@ -127,7 +128,7 @@ def _range_warnings(image: Image.Image, color: int, depth: int, significant: byt
         bits = max(significant[: 1 if color in {_GRAY, _GRAY_ALPHA} else 3])
         if bits < depth:
             limit = max(limit, 2**bits)
-    # Of 16 bits the upper 8 are left, and every limit is a multiple of their unit; of fewer than 8 they are spread to 8.
+    # Of 16 bits the upper 8 are left, and the limit is a multiple of 256; fewer than 8 bits were spread to 8.
     top = 2**depth - 1
     peak = int(np.asarray(image).max())
     below = peak < limit >> 8 if depth == 16 else peak * top // 255 < limit

@@ -57,9 +57,11 @@ _REFUSED_PHOTOMETRICS = {
     34892: "linear raw",
 }
 _SAMPLE_FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
-_NONE, _CCITT, _LZW, _JPEG, _PACK_BITS = 1, frozenset({2, 3, 4}), 5, 7, 32773
-_DEFLATE = frozenset({8, 32946})
-_COMPRESSIONS = {_NONE, _LZW, _JPEG, _PACK_BITS} | _CCITT | _DEFLATE
+_NONE, _CCITT, _JPEG, _PACK_BITS = 1, frozenset({2, 3, 4}), 7, 32773
+_LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD = 5, 8, 32946, 50000
+_WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD})
+# Not LZMA: libtiff lets the file say how much memory it takes, up to 4 GiB.
+_COMPRESSIONS = {_NONE, _JPEG, _PACK_BITS} | _CCITT | _WITH_PREDICTOR
 _ITU_R_601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
 
@@ -118,11 +120,11 @@ def _layout(directory: Directory, photometric: _Photometric) -> Layout:
         raise _refuse(f"{count} samples per pixel", f"{photometric.samples}, and at most one more")
     bits = _bits(directory, count, photometric)
     compression, predictor = _compression(directory, photometric, bits, count)
-    fill_order = directory.one(Tag.FILL_ORDER, 1)
-    if fill_order not in ({1, 2} if bits == 1 and compression in _CCITT | {_NONE} else {1}):
-        raise _refuse(f"FillOrder {fill_order}", "1, or 2 in bilevel images that are uncompressed or of a CCITT kind")
-    planar = directory.one(Tag.PLANAR_CONFIGURATION, 1)
-    if planar not in ({1} if compression == _JPEG else {1, 2}):
+    fill_order, planar = directory.one(Tag.FILL_ORDER, 1), directory.one(Tag.PLANAR_CONFIGURATION, 1)
+    if fill_order not in ({1} if compression == _JPEG else {1, 2}):
+        raise _refuse(f"FillOrder {fill_order}", "1, or 2 without JPEG compression")
+    separate = planar != 1 and count > 1
+    if separate and (planar != 2 or compression == _JPEG):
         raise _refuse(f"PlanarConfiguration {planar}", "1, or 2 without JPEG compression")
     if photometric.color == "cmyk" and directory.one(Tag.INK_SET, 1) != 1:
         raise _refuse("inks other than CMYK (InkSet)", "cyan, magenta, yellow and black")
@@ -141,7 +143,7 @@ def _layout(directory: Directory, photometric: _Photometric) -> Layout:
         bits=bits,
         scaled=photometric.color != "palette",
         big_endian=directory.byte_order == ">",
-        separate=planar == 2 and count > 1,
+        separate=separate,
         compression=compression,
         predictor=predictor,
         tiled=tiled,
@@ -185,7 +187,7 @@ def _compression(directory: Directory, photometric: _Photometric, bits: int, cou
     """
     compression, predictor = directory.one(Tag.COMPRESSION, 1), directory.one(Tag.PREDICTOR, 1)
     if compression not in _COMPRESSIONS:
-        raise _refuse(f"compression {compression}", "none, CCITT, LZW, Deflate, PackBits or JPEG (7)")
+        raise _refuse(f"compression {compression}", "none, CCITT, LZW, Deflate, Zstandard, PackBits or JPEG (7)")
     if compression in _CCITT and (bits, count, photometric.color) != (1, 1, "gray"):
         raise _refuse("CCITT compression of other than bilevel samples", "one bit per pixel")
     is_ycbcr = directory.one(Tag.PHOTOMETRIC) == _YCBCR
@@ -196,7 +198,7 @@ def _compression(directory: Directory, photometric: _Photometric, bits: int, cou
             _check_ycbcr(directory)
     elif is_ycbcr:
         raise _refuse("YCbCr samples that are not compressed as JPEG", "RGB")
-    if predictor != 1 and not (predictor == 2 and bits in {8, 16} and compression in _DEFLATE | {_LZW}):
+    if predictor != 1 and not (predictor == 2 and bits in {8, 16} and compression in _WITH_PREDICTOR):
         raise _refuse(f"predictor {predictor}, compression {compression} and {bits} bits", "no predictor")
     return compression, predictor
 
@@ -224,7 +226,7 @@ def _decoder_tags(directory: Directory, compression: int, fill_order: int) -> di
 
 
 def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    """Refuses an extra sample that says something of a pixel: one alpha that is not opaque, or any other that varies."""
+    """Refuses an extra sample that says something of a pixel: an alpha that is not opaque, any other that varies."""
     if not extra.size:
         return
     kinds = directory.integers(Tag.EXTRA_SAMPLES, (0,))
@@ -236,9 +238,7 @@ def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dty
         raise transparent()
 
 
-def _image(
-    samples: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], color: Color, directory: Directory
-) -> Image.Image:
+def _image(samples: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], color: Color, directory: Directory) -> Image.Image:
     """An image of samples of 8 bits, [height, width, samples]."""
     height, width = samples.shape[:2]
     if color == "cmyk":

@@ -1,13 +1,14 @@
 """Reads the tags of a TIFF file (TIFF 6.0, and BigTIFF), and writes the few that a decompressor needs.
 
-The parser of the image library never sees the tags of a file: those that describe its pixels are read here, checked, and
-written anew.
+The parser of the image library never sees the tags of a file: those that describe its pixels are read here, checked,
+and written anew.
 """
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Directory:
         pages: At least 1.
     """
 
-    byte_order: str
+    byte_order: Literal["<", ">"]
     numbers: Mapping[Tag, tuple[float, ...]]
     content: Mapping[Tag, bytes]
     pages: int
@@ -91,7 +92,7 @@ def read_directory(data: bytes) -> Directory:
         ImageRefused: It has too many values or pages.
         ValueError, KeyError, struct.error: It is broken: cut off, a tag twice, or of a type that the tag does not have.
     """
-    order = "<" if data.startswith(b"II") else ">"
+    order: Literal["<", ">"] = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in {b"+\0", b"\0+"}
     position = struct.unpack_from(f"{order}{'8xQ' if big else '4xI'}", data)[0]
     entry, head, offset = (20, "Q", "Q") if big else (12, "H", "I")
@@ -119,7 +120,12 @@ def read_directory(data: bytes) -> Directory:
 
 
 def _read_entry(
-    data: bytes, at: int, order: str, offset: str, numbers: dict[Tag, tuple[float, ...]], content: dict[Tag, bytes]
+    data: bytes,
+    at: int,
+    order: Literal["<", ">"],
+    offset: str,
+    numbers: dict[Tag, tuple[float, ...]],
+    content: dict[Tag, bytes],
 ) -> None:
     number, kind, count = struct.unpack_from(f"{order}HH{offset}", data, at)
     if number not in _TAGS:

@@ -103,7 +103,9 @@ def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
             rows = slice(first * layout.part_height, min(last * layout.part_height, layout.height))
             start = plane * per_plane
             indices = range(start + first * layout.across, start + last * layout.across)
-            parts = [data[layout.offsets[index] : layout.offsets[index] + layout.byte_counts[index]] for index in indices]
+            parts = [
+                data[layout.offsets[index] : layout.offsets[index] + layout.byte_counts[index]] for index in indices
+            ]
             samples = _decode(parts, rows.stop - rows.start, layout)
             peak = max(peak, int(samples.max()))
             result[rows, :, channels] = _to_8_bits(samples, layout)
