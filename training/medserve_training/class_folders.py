@@ -1,4 +1,4 @@
-"""Reads image data that lies in a folder of class folders: PNG, JPEG, TIFF and DICOM files, as the server reads them."""
+"""Reads folders of classes that hold PNG, JPEG, TIFF and DICOM files, as the server reads them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ _WORDS = {
 def read_class_folders(folder: Path, task: ImageTask, console: Console | None = None) -> dict[str, Images]:
     """Reads a folder that holds one folder of image files for each label.
 
-    Hidden files, Thumbs.db, desktop.ini and DICOMDIR are skipped; anything else has to be an image. Of a DICOM file with
-    several frames the first is read, as the server does where no frame is asked for: frames of one patient would
-    otherwise end up in training and in the test.
+    Hidden files, Thumbs.db, desktop.ini and DICOMDIR are skipped; anything else has to be an image. Of a DICOM file
+    with several frames the first is read, as the server does where no frame is asked for: all of them would spread the
+    frames of one patient over training and test.
 
     Args:
         folder: Holds the class folders.

@@ -14,6 +14,8 @@ import numpy as np
 
 from medserve_images.raster.bounds import max_parts, too_many
 
+ByteOrder = Literal["<", ">"]
+
 
 class Tag(IntEnum):
     """What is looked at."""
@@ -66,7 +68,7 @@ class Directory:
         pages: At least 1.
     """
 
-    byte_order: Literal["<", ">"]
+    byte_order: ByteOrder
     numbers: Mapping[Tag, tuple[float, ...]]
     content: Mapping[Tag, bytes]
     pages: int
@@ -92,7 +94,7 @@ def read_directory(data: bytes) -> Directory:
         ImageRefused: It has too many values or pages.
         ValueError, KeyError, struct.error: It is broken: cut off, a tag twice, or of a type that the tag does not have.
     """
-    order: Literal["<", ">"] = "<" if data.startswith(b"II") else ">"
+    order: ByteOrder = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in {b"+\0", b"\0+"}
     position = struct.unpack_from(f"{order}{'8xQ' if big else '4xI'}", data)[0]
     entry, head, offset = (20, "Q", "Q") if big else (12, "H", "I")
@@ -122,7 +124,7 @@ def read_directory(data: bytes) -> Directory:
 def _read_entry(
     data: bytes,
     at: int,
-    order: Literal["<", ">"],
+    order: ByteOrder,
     offset: str,
     numbers: dict[Tag, tuple[float, ...]],
     content: dict[Tag, bytes],

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,9 +104,8 @@ def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
             rows = slice(first * layout.part_height, min(last * layout.part_height, layout.height))
             start = plane * per_plane
             indices = range(start + first * layout.across, start + last * layout.across)
-            parts = [
-                data[layout.offsets[index] : layout.offsets[index] + layout.byte_counts[index]] for index in indices
-            ]
+            places = [(layout.offsets[index], layout.byte_counts[index]) for index in indices]
+            parts = [data[offset : offset + count] for offset, count in places]
             samples = _decode(parts, rows.stop - rows.start, layout)
             peak = max(peak, int(samples.max()))
             result[rows, :, channels] = _to_8_bits(samples, layout)
@@ -142,7 +142,7 @@ def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8
     raw = _decompress(parts, height, layout, tags, size)
     row = layout.across * layout.part_width * layout.samples_together
     if layout.bits == 8:
-        samples: NDArray[np.uint8] | NDArray[np.uint16] = raw
+        samples: NDArray[Any] = raw
     elif layout.bits == 16:
         samples = raw.view(">u2" if layout.big_endian else "<u2").astype(np.uint16, copy=False)
     else:
@@ -155,7 +155,7 @@ def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8
 
 def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
     """Decodes strips or tiles of a codec that knows about pixels."""
-    tags = {
+    tags: dict[Tag, int | tuple[int, ...]] = {
         Tag.WIDTH: layout.width,
         Tag.BITS_PER_SAMPLE: (layout.bits,) * layout.samples,
         Tag.SAMPLES_PER_PIXEL: layout.samples,
