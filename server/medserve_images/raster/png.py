@@ -85,22 +85,27 @@ def _opaque(image: Image.Image, color: int, depth: int, transparency: bytes | No
         ImageRefused: A pixel of it is transparent.
     """
     if color == _PALETTE:
-        if int(np.asarray(image).max()) * 3 >= len(image.palette.palette if image.palette else b""):
+        colors = len(image.palette.palette) // 3 if image.palette else 0
+        if _peak(image) >= colors:
             raise ImageRefused("has pixels beyond the end of its palette, whose color is undefined")
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise transparent()
         return image.convert("RGB")
     if color >= _GRAY_ALPHA:
-        *channels, alpha = image.split()
-        if alpha.getextrema() != (255, 255):
+        if image.getchannel("A").getextrema() != (255, 255):
             raise transparent()
-        return channels[0] if color == _GRAY_ALPHA else Image.merge("RGB", channels)
-    pixels = np.asarray(image)
-    if transparency is not None and _has_color(pixels, transparency, color, depth):
+        # Pillow holds gray and alpha of 16 bits as RGBA.
+        return image.getchannel(0) if color == _GRAY_ALPHA else image.convert("RGB")
+    if transparency is not None and _has_color(np.asarray(image), transparency, color, depth):
         raise transparent()
     if image.mode == "I;16":
-        return Image.fromarray((pixels >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L") if image.mode == "1" else image
+
+
+def _peak(image: Image.Image) -> int:
+    """The greatest sample of an image of mode L, P or RGB."""
+    return int(np.max(image.getextrema()))
 
 
 def _has_color(pixels: NDArray[np.generic], transparency: bytes, color: int, depth: int) -> bool:
@@ -128,8 +133,10 @@ def _range_warnings(image: Image.Image, color: int, depth: int, significant: byt
         bits = max(significant[: 1 if color in {_GRAY, _GRAY_ALPHA} else 3])
         if bits < depth:
             limit = max(limit, 2**bits)
+    if not limit:
+        return []
     # Of 16 bits the upper 8 are left, and the limit is a multiple of 256; fewer than 8 bits were spread to 8.
     top = 2**depth - 1
-    peak = int(np.asarray(image).max())
+    peak = _peak(image)
     below = peak < limit >> 8 if depth == 16 else peak * top // 255 < limit
     return [range_unused(limit, depth)] if below else []

@@ -14,6 +14,8 @@ from medserve_images.raster.tiff_directory import Tag, write_tiff
 
 MAX_PART_BYTES = 128 * 1024 * 1024
 """A strip or tile is decompressed whole."""
+MAX_TILE_PIXELS = 2048 * 2048
+"""Of a tile that is larger than its image."""
 _BAND_BYTES = 8 * 1024 * 1024
 """So many bytes of decompressed strips or tiles are held at once, if one is not larger."""
 _JPEG, _CCITT = 7, frozenset({2, 3, 4})
@@ -118,8 +120,9 @@ def _check_parts(data: bytes, layout: Layout) -> None:
         raise ValueError("a size is 0")
     if layout.tiled and layout.part_width * layout.samples_together * layout.bits % 8:
         raise ValueError("the rows of a tile are not of whole bytes")
-    limit = min(MAX_PART_BYTES, max(2 * layout.samples * layout.width * layout.height, 4 * 2048 * 2048))
-    if layout.row_bytes * layout.part_height > limit:
+    padded = layout.across * layout.part_width * layout.down * layout.part_height
+    allowed = 4 * layout.width * layout.height + MAX_TILE_PIXELS
+    if layout.row_bytes * layout.part_height > MAX_PART_BYTES or (layout.tiled and padded > allowed):
         raise ImageRefused("is a TIFF whose strips or tiles are too large", limit="decompression")
     expected = layout.across * layout.down * (layout.samples if layout.separate else 1)
     if len(layout.offsets) != expected or len(layout.byte_counts) != expected:
