@@ -41,7 +41,6 @@ SAMPLES = [
     encode(gradient("L"), "TIFF", compression="tiff_lzw"),
     encode(gradient("P")),
 ]
-damages = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=8)
 
 
 @settings(max_examples=300, deadline=None)
