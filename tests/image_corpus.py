@@ -137,8 +137,9 @@ def _color_tiffs(noise: _Noise) -> Iterator[Case]:
         ratio = inks / (2**bits - 1)
         rgb = np.round(255 * (1 - ratio[..., :3]) * (1 - ratio[..., 3:])).astype(np.uint8)
         yield Case(f"tiff-cmyk-{bits}-{separate}", tiff(inks, bits, 5, separate=separate), rgb, kinds=_depth(bits))
-        opaque = np.dstack([spread(pixels, bits), np.full((HEIGHT, WIDTH), 2**bits - 1)])
         for kind, alpha in (("associated", 1), ("unassociated", 2)):
+            pixels = noise.rgb()
+            opaque = np.dstack([spread(pixels, bits), np.full((HEIGHT, WIDTH), 2**bits - 1)])
             tags = {338: (3, [alpha])}
             name = f"tiff-rgb-{bits}-opaque-{kind}-{separate}"
             yield Case(name, tiff(opaque, bits, 2, separate=separate, tags=tags), pixels, kinds=_depth(bits))
@@ -248,6 +249,8 @@ def _pngs(noise: _Noise) -> Iterator[Case]:
             kinds = _depth(depth)
             yield Case(f"png-rgb-{name}", png(rgb, depth, 2, interlaced=interlaced), pixels, kinds=kinds)
             alpha = np.full((HEIGHT, WIDTH), 2**depth - 1)
+            pixels, gray = noise.rgb(), spread(noise.gray(), depth)
+            rgb = spread(pixels, depth)
             opaque = png(np.dstack([rgb, alpha]), depth, 6, interlaced=interlaced)
             yield Case(f"png-rgba-opaque-{name}", opaque, pixels, kinds=kinds)
             opaque = png(np.dstack([gray, alpha]), depth, 4, interlaced=interlaced)
@@ -343,6 +346,7 @@ def _jpegs(noise: _Noise) -> Iterator[Case]:
     smooth = noise.smooth(3)
     data = _saved(Image.fromarray(smooth), "JPEG", quality=98, icc_profile=b"a profile of a wide gamut")
     yield Case("jpeg-profile", data, smooth, kinds=("PROFILE_IGNORED",), tolerance=10)
+    smooth = noise.smooth(3)
     srgb = _saved(Image.fromarray(smooth), "JPEG", quality=98, icc_profile=b"desc sRGB IEC61966-2.1")
     yield Case("jpeg-srgb", srgb, smooth, tolerance=10)
     yield Case("jpeg-cut", data[: len(data) // 2], reason="is broken")

@@ -55,22 +55,28 @@ def served(server: ServerProcess, color: str) -> dict[str, bytes | str]:
     """Of each file the pixels that reach the graph, or why it is refused."""
     found: dict[str, bytes | str] = {}
     reasons = ImageReasons(feature_maps=["pixels"])
-    names = list(CASES)
     with Client(server.target, timeout=60) as client:
-        for start in range(0, len(names), 100):
-            part = names[start : start + 100]
-            try:
-                client.classify([CASES[name].data for name in part], f"seeing-{color}", reasons=reasons)
-            except InvalidArgumentError as error:
-                for violation in error.violations:
-                    assert violation.item is not None
-                    assert violation.field == f"images[{violation.item}].encoded"
-                    found[part[violation.item]] = violation.description
-            part = [name for name in part if name not in found]
-            results = client.classify([CASES[name].data for name in part], f"seeing-{color}", reasons=reasons).results
-            for name, result in zip(part, results, strict=True):
-                (maps,) = result.feature_maps
-                found[name] = maps.values.transpose(1, 2, 0).astype(np.uint8).tobytes()
+        for start in range(0, len(CASES), 100):
+            part = list(CASES)[start : start + 100]
+            while not found.keys() >= set(part):
+                left = [name for name in part if name not in found]
+                try:
+                    images = [CASES[name].data for name in left]
+                    results = client.classify(images, f"seeing-{color}", reasons=reasons).results
+                except InvalidArgumentError as error:  # not all fit into one error
+                    found |= {left[item]: description for item, description in _refused(error).items()}
+                    continue
+                for name, result in zip(left, results, strict=True):
+                    (maps,) = result.feature_maps
+                    found[name] = maps.values.transpose(1, 2, 0).astype(np.uint8).tobytes()
+    return found
+
+
+def _refused(error: InvalidArgumentError) -> dict[int, str]:
+    """By the place of an image, why it is refused."""
+    found = {violation.item: violation.description for violation in error.violations if violation.item is not None}
+    assert [violation.field for violation in error.violations] == [f"images[{item}].encoded" for item in found]
+    assert found
     return found
 
 

@@ -38,7 +38,7 @@ class ImageClassificationStub:
     Classify: _grpc.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]
     """One or many images, one result for each, in the same order. Bad images
     fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names each of them, e.g. `images[3].encoded`.
+    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
     """
     ClassifyStream: _grpc.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]
     """Many requests on one connection, answered in the order they were sent. A
@@ -55,7 +55,7 @@ class ImageClassificationAsyncStub(ImageClassificationStub):
     Classify: _aio.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]  # type: ignore[assignment]
     """One or many images, one result for each, in the same order. Bad images
     fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names each of them, e.g. `images[3].encoded`.
+    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
     """
     ClassifyStream: _aio.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
     """Many requests on one connection, answered in the order they were sent. A
@@ -75,7 +75,7 @@ class ImageClassificationServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_image_classification_pb2.ClassifyResponse, _abc.Awaitable[_image_classification_pb2.ClassifyResponse]]:
         """One or many images, one result for each, in the same order. Bad images
         fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-        names each of them, e.g. `images[3].encoded`.
+        names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
         """
 
     @_abc_1.abstractmethod
