@@ -27,7 +27,12 @@ class Task(OpenEnum):
 
 
 class ImageWarningKind(OpenEnum):
-    """What was done to a picture before the model saw it; unfamiliar: it is unlike those of the training data."""
+    """What was done to a picture before the model saw it, or what its reader should know of it.
+
+    Unfamiliar: it is unlike those of the training data. First of several: the file holds more pictures or frames. Range
+    unused: its samples use a small part of the range of their bits, and are not stretched. Profile ignored: a color
+    profile other than sRGB was not applied.
+    """
 
     UNSPECIFIED = 0
     RESIZED = 1
@@ -35,6 +40,9 @@ class ImageWarningKind(OpenEnum):
     COLOR_CONVERTED = 3
     DEPTH_REDUCED = 4
     UNFAMILIAR = 5
+    FIRST_OF_SEVERAL = 6
+    RANGE_UNUSED = 7
+    PROFILE_IGNORED = 8
 
 
 class PatientWarningKind(OpenEnum):

@@ -4,7 +4,8 @@ Training and serving both read images with this package, so that a model sees th
 """
 
 from medserve_images.errors import ImageRefused
-from medserve_images.reader import ImageReader, ImageWarning, Pixels
+from medserve_images.reader import ImageReader, Pixels
 from medserve_images.target import ImageLimits, Target
+from medserve_images.warning import ImageWarning
 
 __all__ = ["ImageLimits", "ImageReader", "ImageRefused", "ImageWarning", "Pixels", "Target"]

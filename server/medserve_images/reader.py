@@ -1,32 +1,22 @@
 """From an encoded file to the pixels that a model takes."""
 
-from dataclasses import dataclass
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from medserve_images.errors import ImageRefused
-from medserve_images.raster import decode_raster
+from medserve_images.raster.reader import decode_raster
 from medserve_images.target import ImageLimits, Target
+from medserve_images.warning import ImageWarning
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MODES = {"gray": "L", "rgb": "RGB"}
 
+_LOGGER = logging.getLogger(__name__)
+
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageWarning:
-    """Something that was done to an image before the model sees it.
-
-    Attributes:
-        kind: A value of medserve.v1.ImageWarning.Kind, without its prefix.
-        message: The same in words.
-    """
-
-    kind: str
-    message: str
 
 
 class ImageReader:
@@ -41,25 +31,27 @@ class ImageReader:
         self.target = target
         self.limits = limits
 
-    def read(self, data: bytes, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
+    def read(self, data: bytes, frame: int | None = None) -> tuple[Pixels, list[ImageWarning]]:
         """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
 
         Args:
             data: The file.
-            frame: Of a DICOM file, from 0.
+            frame: Of a DICOM file, from 0; None: the first, with a warning where there are more.
 
         Raises:
             ImageRefused: The file is broken, of another format, too large, or of a kind without one clear reading.
         """
         warnings: list[ImageWarning] = []
-        if data[128:132] == b"DICM":
-            image = self._decode_dicom(data, frame, warnings)
-        elif frame:
-            raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
-        else:
-            image = decode_raster(data, self.limits)
-        image = _to_mode(image, _MODES[self.target.color], warnings)
-        return self.fit(image, warnings), warnings
+        try:
+            image = _to_mode(self._decode(data, frame, warnings), _MODES[self.target.color], warnings)
+            return self.fit(image, warnings), warnings
+        except ImageRefused:
+            raise
+        except Exception as error:
+            # A fault of a decoder is about this image: it must not take the others of a request with it.
+            kind = type(error).__name__
+            _LOGGER.warning("an image of %d bytes could not be decoded: %s", len(data), kind)
+            raise ImageRefused(f"can't be decoded ({len(data)} bytes, {kind}); it may be broken") from error
 
     def fit(self, image: Image.Image, warnings: list[ImageWarning]) -> Pixels:
         """Crops and resizes an image of the target's mode to uint8 [height, width, channels]."""
@@ -85,33 +77,26 @@ class ImageReader:
         )
         return left, top, left + width, top + height
 
-    def _decode_dicom(self, data: bytes, frame: int, warnings: list[ImageWarning]) -> Image.Image:
+    def _decode(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
+        if data[128:132] == b"DICM":
+            return self._decode_dicom(data, frame, warnings)
+        if frame:
+            raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
+        return decode_raster(data, self.limits, warnings)
+
+    def _decode_dicom(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
         try:
             from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415 - pydicom is optional
         except ModuleNotFoundError as error:
             raise ImageRefused(
                 'is a DICOM file, and pydicom is not installed; install "medserve[dicom]", or send a PNG'
             ) from error
-        image, changes = read_dicom(data, frame, self.limits.max_pixels)
-        warnings.extend(ImageWarning(kind, message) for kind, message in changes)
-        return image
+        return read_dicom(data, frame, self.limits, warnings)
 
 
 def _to_mode(image: Image.Image, mode: str, warnings: list[ImageWarning]) -> Image.Image:
-    """Brings 1-bit, palette, 16-bit, color and opaque images to 8-bit gray or RGB."""
-    if image.mode.startswith("I;16"):
-        # Pillow would clip at 255 instead of scaling.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        warnings.append(ImageWarning("DEPTH_REDUCED", "reduced from 16 to 8 bits, 65535 becoming 255"))
-    if image.mode in {"I", "F"}:
-        raise ImageRefused(f"has 32-bit pixels (mode {image.mode}), whose range is unknown; expected 8 or 16")
-    if image.has_transparency_data:
-        alpha = image.convert("RGBA").getchannel("A")
-        if alpha.getextrema() != (255, 255):
-            raise ImageRefused("has transparent pixels, whose color is undefined; send it without")
-        image = image.convert("RGB" if image.mode in {"RGBA", "P", "PA", "RGB"} else "L")
+    """Brings an opaque image of 8 bits to gray or RGB."""
     if image.mode == mode:
         return image
-    if image.mode != "1":
-        warnings.append(ImageWarning("COLOR_CONVERTED", f"converted from {image.mode} to {mode}"))
+    warnings.append(ImageWarning("COLOR_CONVERTED", f"converted from {image.mode} to {mode}"))
     return image.convert(mode)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["medserve_server", "PIL", "pydicom"]):
+with atheris.instrument_imports(include=["medserve_images", "medserve_server", "PIL", "pydicom"]):
     from fuzz.targets import TARGETS
 
 

@@ -1,11 +1,16 @@
 import gzip
+import io
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from dicom_files import dicom
+from image_files import png
 from medserve_training.errors import UserError
 from medserve_training.image_data import load_images, read_idx, read_medmnist
 from medserve_training.recipe import ImageTask, Recipe, load_recipe
@@ -146,6 +151,113 @@ def test_class_folders_are_read_in_the_order_of_the_labels(tmp_path: Path) -> No
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match=r"expected one for each label: \['normal', 'pneumonia'\]"):
         load(load_recipe("chest-xray", data=f"folder:{tmp_path}"))
+
+
+def fill(folder: Path, **classes: list[bytes]) -> Path:
+    """Class folders with so many files."""
+    for label, files in classes.items():
+        (folder / label).mkdir(parents=True)
+        for index, data in enumerate(files):
+            (folder / label / f"{index:02}").write_bytes(data)
+    return folder
+
+
+def noise(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
+
+
+def png_of(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], bits: int) -> bytes:
+    return png(pixels[..., None].astype(int) * (257 if bits == 16 else 1), bits, 0)
+
+
+def test_16_bits_and_8_bits_are_one_picture(tmp_path: Path) -> None:
+    pictures = [noise(seed) for seed in range(20)]
+    folder = fill(
+        tmp_path,
+        normal=[png_of(picture, 8) for picture in pictures[:10]],
+        pneumonia=[png_of(picture, 16) for picture in pictures[10:]],
+    )
+    data = load(load_recipe("chest-xray", data=f"folder:{folder}"))
+    found = {picture.tobytes() for part in (data.train, data.validation, data.test) for picture in part.pixels}
+    assert found == {picture.tobytes() for picture in pictures}
+
+
+def test_a_class_of_another_depth_shows_in_one_line(tmp_path: Path) -> None:
+    folder = fill(
+        tmp_path,
+        normal=[png_of(noise(seed), 8) for seed in range(12)],
+        pneumonia=[png_of(noise(seed), 16 if seed < 107 else 8) for seed in range(100, 110)],
+    )
+    assert printed(folder) == (
+        f"{folder}: 7 of 22 images: reduced from 16 to 8 bits, 65535 becoming 255 (normal 0 of 12, pneumonia 7 of 10)\n"
+    )
+
+
+def test_every_change_is_in_the_line_and_messages_that_differ_are_put_in_words(tmp_path: Path) -> None:
+    sizes = [Image.new("RGB", (30 + seed, 40), (seed, seed, 0)) for seed in range(20)]
+    files = []
+    for image in sizes:
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        files.append(file.getvalue())
+    line = printed(fill(tmp_path, normal=files[:10], pneumonia=files[10:]))
+    assert line.count("\n") == 1
+    assert "20 of 20 images: converted from RGB to L; " in line
+    assert "20 of 20 images: resized" in line
+
+
+def test_nothing_is_printed_where_nothing_was_changed(tmp_path: Path) -> None:
+    files = [png_of(noise(seed), 8) for seed in range(20)]
+    assert not printed(fill(tmp_path, normal=files[:10], pneumonia=files[10:]))
+
+
+def printed(folder: Path) -> str:
+    recipe = load_recipe("chest-xray", data=f"folder:{folder}")
+    assert isinstance(recipe.task, ImageTask)
+    file = io.StringIO()
+    load_images(recipe, recipe.task, Path(), Console(file=file, width=40))
+    return file.getvalue()
+
+
+def test_class_folders_may_hold_dicom_files_and_what_file_managers_leave(tmp_path: Path) -> None:
+    pictures = [noise(seed) for seed in range(20)]
+    folder = fill(
+        tmp_path,
+        normal=[dicom(picture) for picture in pictures[:10]],
+        pneumonia=[dicom(np.stack([picture, 255 - picture]), frames=2) for picture in pictures[10:]],
+    )
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "DICOMDIR", "._0"):
+        (folder / "normal" / name).write_bytes(b"no image")
+    (folder / ".git").mkdir()
+    data = load(load_recipe("chest-xray", data=f"folder:{folder}"))
+    found = {picture.tobytes() for part in (data.train, data.validation, data.test) for picture in part.pixels}
+    assert found == {picture.tobytes() for picture in pictures}, "the first frame of each"
+    line = "10 of 20 images: has 2 frames, of which the first is read (normal 0 of 10, pneumonia 10 of 10)"
+    assert line in printed(folder)
+
+
+def test_what_is_no_image_in_a_class_folder_is_named(tmp_path: Path) -> None:
+    files = [png_of(noise(seed), 8) for seed in range(20)]
+    folder = fill(tmp_path, normal=files[:10], pneumonia=files[10:])
+    recipe = load_recipe("chest-xray", data=f"folder:{folder}")
+    extra = folder / "normal" / "more"
+    extra.mkdir()
+    with pytest.raises(UserError, match=r"normal/more: is a folder; expected image files only"):
+        load(recipe)
+    extra.rmdir()
+    os.mkfifo(extra)
+    with pytest.raises(UserError, match=r"normal/more: is not a file"):
+        load(recipe)
+    extra.unlink()
+    extra.symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"normal/more: .*No such file"):
+        load(recipe)
+    extra.unlink()
+    for path in (folder / "normal").iterdir():
+        path.unlink()
+    (folder / "normal" / ".DS_Store").touch()
+    with pytest.raises(UserError, match=r"normal: holds no images"):
+        load(recipe)
 
 
 def test_an_unknown_spec_lists_the_known_ones() -> None:

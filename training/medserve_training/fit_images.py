@@ -39,7 +39,7 @@ _HARDER_SETS = 4
 
 def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
-    data = load_images(recipe, task, places.data_dir)
+    data = load_images(recipe, task, places.data_dir, console if fabric.is_global_zero else None)
     check_images(data, recipe, task)
     members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:

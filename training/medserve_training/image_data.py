@@ -1,4 +1,4 @@
-"""Readers of image data: MedMNIST, IDX files, scikit-learn's digits, folders of classes."""
+"""Readers of image data: MedMNIST, IDX files, scikit-learn's digits; class folders are read by `class_folders`."""
 
 import gzip
 import math
@@ -11,27 +11,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from sklearn.datasets import load_digits
 
-from medserve_images import ImageLimits, ImageReader, ImageRefused
+from medserve_images import ImageLimits, ImageReader
+from medserve_training.class_folders import read_class_folders
 from medserve_training.errors import UserError
 from medserve_training.recipe import ImageTask, Recipe
 from medserve_training.splits import Images, Splits, cut, drop_shared
 
 
-def load_images(recipe: Recipe, task: ImageTask, data_dir: Path) -> Splits[Images]:
+def load_images(recipe: Recipe, task: ImageTask, data_dir: Path, console: Console | None = None) -> Splits[Images]:
     """Loads and splits the pictures that a recipe's data spec names.
 
     Args:
         recipe: Gives the spec, the fractions of the split and the seed.
         task: Gives the size and colour that pictures are brought to, and the classes.
         data_dir: Where MedMNIST's files lie.
+        console: For a line about what reading changed in the image files of class folders; None where it was
+            printed before.
 
     Raises:
         UserError: The data is missing, broken or does not fit the task, or there are too few pictures to split them.
     """
     spec = recipe.data.spec
-    parts = {name: _bring_to_task(images, task, spec) for name, images in _read(spec, task, data_dir).items()}
+    read = _read(spec, task, data_dir, console)
+    parts = {name: _bring_to_task(images, task, spec) for name, images in read.items()}
     return drop_shared(cut(parts, recipe.split, recipe.seed, task.labels))
 
 
@@ -41,18 +46,18 @@ def load_pictures(spec: str, task: ImageTask, data_dir: Path) -> NDArray[np.uint
     Raises:
         UserError: The data is missing or broken, or of another colour than the task's.
     """
-    parts = _read(spec, task, data_dir)
+    parts = _read(spec, task, data_dir, None)
     pixels = parts.get("test", parts["train"]).pixels
     return _resize(pixels, task, spec)
 
 
-def _read(spec: str, task: ImageTask, data_dir: Path) -> dict[str, Images]:
+def _read(spec: str, task: ImageTask, data_dir: Path, console: Console | None) -> dict[str, Images]:
     kind, _, place = spec.partition(":")
     readers: dict[str, Callable[[], dict[str, Images]]] = {
         "medmnist": lambda: read_medmnist(place, data_dir),
         "idx": lambda: read_idx_folder(Path(place)),
         "digits": read_digits,
-        "folder": lambda: read_class_folders(Path(place), task),
+        "folder": lambda: read_class_folders(Path(place), task, console),
     }
     if kind not in readers:
         raise UserError(
@@ -158,33 +163,6 @@ def read_digits() -> dict[str, Images]:
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     return {"train": Images(pixels[..., np.newaxis], digits.target.astype(np.int64))}
-
-
-def read_class_folders(folder: Path, task: ImageTask) -> dict[str, Images]:
-    """Reads a folder that holds one folder of pictures for each label.
-
-    Raises:
-        UserError: The folders are not the labels, or a file is not a picture.
-    """
-    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    if set(found) != set(task.labels):
-        raise UserError(f"{folder}: holds the folders {found}, expected one for each label: {list(task.labels)}")
-    reader = ImageReader(task.target, ImageLimits())
-    pixels, labels = [], []
-    for index, label in enumerate(task.labels):
-        for path in sorted((folder / label).iterdir()):
-            pixels.append(_read_image(path, reader))
-            labels.append(index)
-    if not pixels:
-        raise UserError(f"{folder}: its class folders are empty")
-    return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
-
-
-def _read_image(path: Path, reader: ImageReader) -> NDArray[np.uint8]:
-    try:
-        return reader.read(path.read_bytes())[0]
-    except (ImageRefused, OSError) as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _bring_to_task(images: Images, task: ImageTask, spec: str) -> Images:

@@ -9,15 +9,17 @@ from pathlib import Path
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode
 from medserve_client.cli.reason_maps import check_overlay_names, drawn, maps, save_overlays
-from medserve_client.cli.resend import send_without_refused
+from medserve_client.cli.resend import ItemSender
 from medserve_client.client import Client
-from medserve_client.errors import OverloadedError, ResourceExhaustedError
+from medserve_client.errors import InferenceError
 from medserve_client.reasons import ImageReasons
 from medserve_client.results import ImageResult, ModelDescription
 
 # Together below 4 MiB, gRPC's default limit of a message; a larger file goes alone.
 _CHUNK_BYTES = 3 * 1024 * 1024
 _CHUNK_FILES = 64
+# Of any serialized protobuf message, less some room for the rest of the request.
+_MAX_BYTES = 2**31 - 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def classify(
 
     Of DICOM files, `frame` is taken.
 
-    A file that can't be read or is refused is named on standard error; the others are done.
+    A file that can't be read, is refused or makes the server fail is named on standard error; the others are done.
 
     With `as_json` one line for each file, in the order of the files, is either
     `{"file", "model", "version", "decision": {"label", "operating_point", "positive_label", "threshold"},
@@ -75,9 +77,14 @@ def classify(
     """
     if overlays is not None:
         check_overlay_names(files)
+
+    def send(contents: list[bytes]) -> Sequence[ImageResult]:
+        return client.classify(contents, model.name, model.version, top_k, reasons, frame=frame).results
+
+    sender = ItemSender(send)
     outcomes = []
     for chunk in _chunks((_read(file) for file in files), 1 if reasons else _CHUNK_FILES):
-        for outcome in _send(client, model, chunk, top_k, frame, reasons):
+        for outcome in _outcomes(sender, chunk):
             outcomes.append(outcome)
             if outcome.error:
                 terminal.complain(f"{outcome.file}: {outcome.error}")
@@ -92,7 +99,11 @@ def classify(
 
 def _read(file: str) -> _Picture:
     try:
-        return _Picture(file, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+        if file == "-":
+            return _Picture(file, sys.stdin.buffer.read())
+        if (size := Path(file).stat().st_size) > _MAX_BYTES:
+            return _Picture(file, error=f"has {size} bytes; a message holds at most {_MAX_BYTES}")
+        return _Picture(file, Path(file).read_bytes())
     except OSError as error:
         return _Picture(file, error=f"can't be read: {error.strerror}")
 
@@ -110,27 +121,14 @@ def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]
         yield chunk
 
 
-def _send(
-    client: Client, model: ModelDescription, chunk: list[_Picture], top_k: int, frame: int, reasons: ImageReasons | None
-) -> Iterator[_Outcome]:
-    readable = [picture for picture in chunk if not picture.error]
-
-    def send(pictures: list[_Picture]) -> Sequence[ImageResult]:
-        contents = [picture.content for picture in pictures]
-        return client.classify(contents, model.name, model.version, top_k, reasons, frame=frame).results
-
-    try:
-        answers = iter(send_without_refused(send, readable))
-    except ResourceExhaustedError as error:
-        if len(readable) > 1 or isinstance(error, OverloadedError):
-            raise
-        # This file is larger than a message may be: the others still have their turn.
-        yield from (_Outcome(picture.file, error=picture.error or error.message) for picture in chunk)
-        return
+def _outcomes(sender: ItemSender[bytes, ImageResult], chunk: list[_Picture]) -> Iterator[_Outcome]:
+    answers = iter(sender.outcomes([picture.content for picture in chunk if not picture.error]))
     for picture in chunk:
         answer = None if picture.error else next(answers)
         if isinstance(answer, list):
             yield _Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+        elif isinstance(answer, InferenceError):
+            yield _Outcome(picture.file, error=answer.message or answer.code.name)
         else:
             yield _Outcome(picture.file, answer, picture.error)
 

@@ -15,9 +15,10 @@ from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
 from medserve_client.cli.patient_file import PatientFile, Row, read_patient_file
-from medserve_client.cli.resend import send_without_refused
+from medserve_client.cli.resend import ItemSender
 from medserve_client.cli.risk_reasons import contributions, curve
 from medserve_client.client import Client
+from medserve_client.errors import InferenceError
 from medserve_client.messages import FeatureValue
 from medserve_client.reasons import RiskReasons
 from medserve_client.results import HorizonRisk, ModelDescription, PatientResult
@@ -131,13 +132,18 @@ def _scored(
     reasons: RiskReasons | None,
 ) -> Iterator[_Scored]:
     """Every row's outcome, in order, with a progress bar and a line for each error on standard error."""
+
+    def send(rows: list[_Parsed]) -> Sequence[PatientResult]:
+        return client.predict_risk([row.values for row in rows], model.name, model.version, reasons).results
+
+    sender = ItemSender(send)
     look = (TextColumn("Patients"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*look, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         bar = progress.add_task("", total=len(file.rows))
         size = 1 if reasons else _CHUNK_ROWS
         for start in range(0, len(file.rows), size):
             chunk = [_parse(row, file, columns) for row in file.rows[start : start + size]]
-            for scored in _send(client, model, chunk, reasons):
+            for scored in _outcomes(sender, chunk):
                 for error in scored.errors:
                     terminal.complain(f"{file.path}:{scored.row.line}: {error}")
                 yield scored
@@ -157,13 +163,8 @@ def _parse(row: Row, file: PatientFile, columns: dict[int, Feature]) -> _Parsed:
     return _Parsed(row, values, errors)
 
 
-def _send(
-    client: Client, model: ModelDescription, chunk: list[_Parsed], reasons: RiskReasons | None
-) -> Iterator[_Scored]:
-    def send(rows: list[_Parsed]) -> Sequence[PatientResult]:
-        return client.predict_risk([row.values for row in rows], model.name, model.version, reasons).results
-
-    answers = iter(send_without_refused(send, [parsed for parsed in chunk if not parsed.errors]))
+def _outcomes(sender: ItemSender[_Parsed, PatientResult], chunk: list[_Parsed]) -> Iterator[_Scored]:
+    answers = iter(sender.outcomes([parsed for parsed in chunk if not parsed.errors]))
     for parsed in chunk:
         answer = None if parsed.errors else next(answers)
         if isinstance(answer, list):
@@ -172,6 +173,8 @@ def _send(
                 for violation in answer
             ]
             yield _Scored(parsed.row, None, errors)
+        elif isinstance(answer, InferenceError):
+            yield _Scored(parsed.row, None, [answer.message or answer.code.name])
         else:
             yield _Scored(parsed.row, answer, parsed.errors)
 

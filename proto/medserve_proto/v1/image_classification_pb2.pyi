@@ -114,7 +114,9 @@ class Image(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     encoded: _builtins.bytes
-    """A PNG, JPEG or TIFF file with one frame, or a DICOM file."""
+    """A PNG, JPEG or TIFF file with one frame, or a DICOM file;
+    docs/images.md says which of their kinds are read.
+    """
     frame: _builtins.int
     """Which frame of a DICOM file with several, from 0."""
     @_builtins.property
@@ -404,6 +406,14 @@ class ImageWarning(_message.Message):
         KIND_DEPTH_REDUCED: ImageWarning._Kind.ValueType  # 4
         KIND_UNFAMILIAR: ImageWarning._Kind.ValueType  # 5
         """Unlike the pictures that the model was trained on."""
+        KIND_FIRST_OF_SEVERAL: ImageWarning._Kind.ValueType  # 6
+        """The file holds several pictures or frames; the first was read."""
+        KIND_RANGE_UNUSED: ImageWarning._Kind.ValueType  # 7
+        """The samples use only a small part of the range of their bits, e.g. 12
+        of 16; they are not stretched, so the picture is dark.
+        """
+        KIND_PROFILE_IGNORED: ImageWarning._Kind.ValueType  # 8
+        """A color profile (ICC) other than sRGB was not applied."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
@@ -413,6 +423,14 @@ class ImageWarning(_message.Message):
     KIND_DEPTH_REDUCED: ImageWarning.Kind.ValueType  # 4
     KIND_UNFAMILIAR: ImageWarning.Kind.ValueType  # 5
     """Unlike the pictures that the model was trained on."""
+    KIND_FIRST_OF_SEVERAL: ImageWarning.Kind.ValueType  # 6
+    """The file holds several pictures or frames; the first was read."""
+    KIND_RANGE_UNUSED: ImageWarning.Kind.ValueType  # 7
+    """The samples use only a small part of the range of their bits, e.g. 12
+    of 16; they are not stretched, so the picture is dark.
+    """
+    KIND_PROFILE_IGNORED: ImageWarning.Kind.ValueType  # 8
+    """A color profile (ICC) other than sRGB was not applied."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int

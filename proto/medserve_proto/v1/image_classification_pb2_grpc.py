@@ -54,9 +54,9 @@ class ImageClassificationServicer(object):
     """
 
     def Classify(self, request, context):
-        """One or many images, one result for each, in the same order. One bad image
-        fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-        names it, e.g. `images[3].encoded`.
+        """One or many images, one result for each, in the same order. Bad images
+        fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
+        names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,9 +36,9 @@ class ImageClassificationStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageClassificationAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]
-    """One or many images, one result for each, in the same order. One bad image
-    fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names it, e.g. `images[3].encoded`.
+    """One or many images, one result for each, in the same order. Bad images
+    fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
+    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
     """
     ClassifyStream: _grpc.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]
     """Many requests on one connection, answered in the order they were sent. A
@@ -53,9 +53,9 @@ class ImageClassificationAsyncStub(ImageClassificationStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """One or many images, one result for each, in the same order. One bad image
-    fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names it, e.g. `images[3].encoded`.
+    """One or many images, one result for each, in the same order. Bad images
+    fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
+    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
     """
     ClassifyStream: _aio.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
     """Many requests on one connection, answered in the order they were sent. A
@@ -73,9 +73,9 @@ class ImageClassificationServicer(metaclass=_abc_1.ABCMeta):
         request: _image_classification_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_classification_pb2.ClassifyResponse, _abc.Awaitable[_image_classification_pb2.ClassifyResponse]]:
-        """One or many images, one result for each, in the same order. One bad image
-        fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-        names it, e.g. `images[3].encoded`.
+        """One or many images, one result for each, in the same order. Bad images
+        fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
+        names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
         """
 
     @_abc_1.abstractmethod

@@ -12,14 +12,14 @@ from medserve_images.dicom.elements import decimal, integer, item_of, refusal, t
 from medserve_images.dicom.header import Layout
 from medserve_images.dicom.luts import LookupTable, Values, read_table
 from medserve_images.dicom.window import read_window
+from medserve_images.warning import ImageWarning
 
 Words = NDArray[np.uint8] | NDArray[np.uint16]
 Pixels = NDArray[np.uint8]
-Warnings = list[tuple[str, str]]
 """Each a value of medserve.v1.ImageWarning.Kind, without its prefix, and a message."""
 
 
-def gray(words: Words, dataset: Dataset, layout: Layout, warnings: Warnings) -> Pixels:
+def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> Pixels:
     """Shows gray values as a viewer does at first: modality, then value of interest, then polarity.
 
     The value of interest is the first VOI LUT, else the first window. Where there is neither, unsigned 8-bit values
@@ -56,7 +56,7 @@ def gray(words: Words, dataset: Dataset, layout: Layout, warnings: Warnings) -> 
         shown = (values - low) / (high - low or 1)
         by = f"its least and greatest value ({low:g} and {high:g})"
     if by:
-        warnings.append(("DEPTH_REDUCED", f"brought from {layout.stored} to 8 bits by {by}"))
+        warnings.append(ImageWarning("DEPTH_REDUCED", f"brought from {layout.stored} to 8 bits by {by}"))
     shades = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     if _inverted(dataset, layout, warnings):
         shades = 255 - shades
@@ -64,7 +64,7 @@ def gray(words: Words, dataset: Dataset, layout: Layout, warnings: Warnings) -> 
     return pixels
 
 
-def color_from_palette(words: Words, dataset: Dataset, layout: Layout, warnings: Warnings) -> Pixels:
+def color_from_palette(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> Pixels:
     """Colors indices by the file's palette (PS3.3 C.7.6.3.1.5); arguments and errors are those of `gray`."""
     stored, present = _stored_values(layout), _present(words, layout)
     names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
@@ -72,7 +72,7 @@ def color_from_palette(words: Words, dataset: Dataset, layout: Layout, warnings:
     _check_range(tables, names[0], warnings)
     shades = np.stack([table(stored) * 255 // (2**table.depth - 1) for table in tables], axis=-1).astype(np.uint8)
     if (depth := max(table.depth for table in tables)) > 8:
-        warnings.append(("DEPTH_REDUCED", f"reduced from {depth} to 8 bits"))
+        warnings.append(ImageWarning("DEPTH_REDUCED", f"reduced from {depth} to 8 bits"))
     return shades[words]
 
 
@@ -103,14 +103,16 @@ def _padding(stored: Values, present: NDArray[np.bool_], dataset: Dataset, layou
 
 
 def _modality(
-    stored: Values, present: NDArray[np.bool_], dataset: Dataset, layout: Layout, warnings: Warnings
+    stored: Values, present: NDArray[np.bool_], dataset: Dataset, layout: Layout, warnings: list[ImageWarning]
 ) -> Values:
     """Returns values in the modality's units, by table or by slope and intercept (PS3.3 C.11.1)."""
     slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
     identity = slope in {None, 1} and intercept in {None, 0}
     if (item := item_of(dataset, "ModalityLUTSequence")) is not None:
         if not identity:
-            warnings.append(("DEPTH_REDUCED", "its Modality LUT is applied, and not its RescaleSlope and Intercept"))
+            warnings.append(
+                ImageWarning("DEPTH_REDUCED", "its Modality LUT is applied, and not its RescaleSlope and Intercept")
+            )
         return read_table(item, "LUT", stored[present], signed=layout.signed)(stored)
     if identity:
         return stored
@@ -123,7 +125,7 @@ def _modality(
     return stored * slope + intercept
 
 
-def _check_range(tables: list[LookupTable], name: str, warnings: Warnings) -> None:
+def _check_range(tables: list[LookupTable], name: str, warnings: list[ImageWarning]) -> None:
     """Compares the bits that a descriptor gives with those that the entries need: writers often confuse them.
 
     Raises:
@@ -134,20 +136,24 @@ def _check_range(tables: list[LookupTable], name: str, warnings: Warnings) -> No
     if depth > 8 and greatest <= 255:
         raise refusal(f"whose {said}, expected 8 bits or greater entries")
     if depth > 8 and greatest.bit_length() < depth:
-        warnings.append(("DEPTH_REDUCED", f"its {said}: it is shown darker than its lookup table may mean"))
+        warnings.append(ImageWarning("RANGE_UNUSED", f"its {said}: it is shown darker than its lookup table may mean"))
 
 
-def _inverted(dataset: Dataset, layout: Layout, warnings: Warnings) -> bool:
+def _inverted(dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> bool:
     """Returns whether the least value is white; where the file contradicts itself, as DCMTK decides."""
     inverted = layout.photometric == "MONOCHROME1"
     shape = text(dataset, "PresentationLUTShape")
     if shape in {"IDENTITY", "INVERSE"} and (shape == "INVERSE") != inverted:
         inverted = not inverted
         warnings.append(
-            ("COLOR_CONVERTED", f"shown by its PresentationLUTShape {shape}, which contradicts {layout.photometric}")
+            ImageWarning(
+                "COLOR_CONVERTED", f"shown by its PresentationLUTShape {shape}, which contradicts {layout.photometric}"
+            )
         )
     elif shape not in {"", "IDENTITY", "INVERSE"}:
-        warnings.append(("COLOR_CONVERTED", "its PresentationLUTShape is not IDENTITY or INVERSE, and is ignored"))
+        warnings.append(
+            ImageWarning("COLOR_CONVERTED", "its PresentationLUTShape is not IDENTITY or INVERSE, and is ignored")
+        )
     if item_of(dataset, "PresentationLUTSequence") is not None:
-        warnings.append(("COLOR_CONVERTED", "its PresentationLUTSequence is ignored"))
+        warnings.append(ImageWarning("COLOR_CONVERTED", "its PresentationLUTSequence is ignored"))
     return inverted

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medserve_images.dicom.elements import refusal
 from medserve_images.dicom.header import Layout
+from medserve_images.warning import ImageWarning
 
 MAX_SCANS = 100  # each costs a pass over all pixels, however few bytes it has
 FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3}
@@ -93,7 +94,7 @@ def check_size(columns: int, rows: int, components: int, layout: Layout) -> None
         raise refusal(f"whose SamplesPerPixel is {layout.samples}, but its compressed frame has {components}")
 
 
-def decode_jpeg(source: bytes, layout: Layout, warnings: list[tuple[str, str]]) -> NDArray[np.uint8]:
+def decode_jpeg(source: bytes, layout: Layout, warnings: list[ImageWarning]) -> NDArray[np.uint8]:
     """Decodes one frame to [rows, columns, samples], colors to RGB.
 
     Raises:
@@ -113,14 +114,14 @@ def decode_jpeg(source: bytes, layout: Layout, warnings: list[tuple[str, str]]) 
         return np.asarray(image, np.uint8).reshape(layout.rows, layout.columns, layout.samples)
 
 
-def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[tuple[str, str]]) -> bytes:
+def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[ImageWarning]) -> bytes:
     """Returns the codestream with one Adobe marker that says whether its colors are YCbCr, instead of what it had."""
     converted = layout.photometric != "RGB"
     if layout.samples == 3 and (said := _says_converted(header)) is not None and said != converted:
         converted = said
         space = "YCbCr" if said else "RGB"
         message = f"read as {space}, as its JPEG codestream says, which its PhotometricInterpretation contradicts"
-        warnings.append(("COLOR_CONVERTED", message))
+        warnings.append(ImageWarning("COLOR_CONVERTED", message))
     adobe = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, converted and layout.samples == 3)
     segments = [(0xEE, adobe)] if layout.samples == 3 else []
     segments += [(marker, content) for marker, content in header.segments if not 0xE0 <= marker <= 0xEF]

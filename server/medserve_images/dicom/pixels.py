@@ -17,11 +17,12 @@ from medserve_images.dicom.jpeg import decode_jpeg
 from medserve_images.dicom.jpeg2000 import decode_jpeg_2000
 from medserve_images.dicom.jpeg_lossless import decode_jpeg_lossless
 from medserve_images.dicom.rle import decode_rle
+from medserve_images.warning import ImageWarning
 
 Words = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-def decode(dataset: Dataset, layout: Layout, frame: int, warnings: list[tuple[str, str]]) -> Words:
+def decode(dataset: Dataset, layout: Layout, frame: int, warnings: list[ImageWarning]) -> Words:
     """Decodes one frame to the bits stored, [rows, columns] or, in RGB, [rows, columns, 3].
 
     Raises:

@@ -10,45 +10,47 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from medserve_images.dicom.display import Warnings, Words, color_from_palette, gray
+from medserve_images.dicom.display import Words, color_from_palette, gray
 from medserve_images.dicom.elements import TooComplex, refusal
 from medserve_images.dicom.header import Layout, apply_functional_groups, read_elements, read_layout
 from medserve_images.dicom.pixels import decode
 from medserve_images.errors import ImageRefused
+from medserve_images.target import ImageLimits
+from medserve_images.warning import ImageWarning
 
 
-def read_dicom(data: bytes, frame: int, max_pixels: int) -> tuple[Image.Image, Warnings]:
+def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: list[ImageWarning]) -> Image.Image:
     """Decodes one frame to a picture of mode L or RGB, as a viewer would show it first.
 
     Args:
         data: A whole file, with preamble.
-        frame: From 0.
-        max_pixels: Of the frame, checked before anything is decoded.
-
-    Returns:
-        The picture, and warnings of a kind and a message each: how its values were brought to 8 bits, unless they had
-        8, and which contradictions of the file were decided.
+        frame: From 0; None: the first, with a warning where there are more.
+        limits: What a frame may cost; its pixels are counted before anything is decoded.
+        warnings: Gets how values were brought to 8 bits, unless they had 8, and which contradictions were decided.
 
     Raises:
         ImageRefused: The file is broken, too large, or of a kind without one clear reading.
     """
-    warnings: Warnings = []
     with _refusing(f"is a broken DICOM file ({len(data)} bytes): its elements can't be read"):
         dataset, syntax = read_elements(data)
         layout = read_layout(dataset, syntax)
-    if layout.rows * layout.columns > max_pixels:
+    if layout.rows * layout.columns > limits.max_pixels:
         raise ImageRefused(
             f"is {layout.columns} x {layout.rows} = {layout.rows * layout.columns / 1e6:.1f} megapixels, "
-            f"at most {max_pixels / 1e6:g} are accepted; send it smaller",
+            f"at most {limits.max_pixels / 1e6:g} are accepted; send it smaller",
             limit="pixels",
         )
+    if frame is None:
+        frame = 0
+        if layout.frames > 1:
+            warnings.append(ImageWarning("FIRST_OF_SEVERAL", f"has {layout.frames} frames, of which the first is read"))
     if frame >= layout.frames:
         raise ImageRefused(f"asks for frame {frame}, expected 0 to {layout.frames - 1}", "frame")
     with _refusing(f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: the frame is broken or cut off"):
         words = decode(dataset, layout, frame, warnings)
     with _refusing("is a DICOM file with a broken sequence of lookup tables or functional groups"):
         apply_functional_groups(dataset, frame)
-        return Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings))), warnings
+        return Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def _refusing(problem: str) -> Iterator[None]:
 
 
 def _show(
-    words: Words, dataset: Dataset, layout: Layout, warnings: Warnings
+    words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Brings stored bits to 8 bits of gray or color."""
     if layout.photometric == "PALETTE COLOR":
@@ -74,5 +76,5 @@ def _show(
         return gray(words, dataset, layout, warnings)
     if layout.stored == 8:
         return words.astype(np.uint8)
-    warnings.append(("DEPTH_REDUCED", f"reduced from {layout.stored} to 8 bits"))
+    warnings.append(ImageWarning("DEPTH_REDUCED", f"reduced from {layout.stored} to 8 bits"))
     return (words >> np.uint8(layout.stored - 8)).astype(np.uint8)

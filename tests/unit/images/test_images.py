@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +44,6 @@ SAMPLES = [
     encode(gradient("L"), "TIFF", compression="tiff_lzw"),
     encode(gradient("P")),
 ]
-damages = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=8)
 
 
 @settings(max_examples=300, deadline=None)
@@ -114,3 +116,35 @@ def test_the_middle_is_kept() -> None:
     image.paste(100, (28, 0, 56, 28))
     pixels, _ = ImageReader(GRAY, LIMITS).read(encode(image))
     assert (pixels == 100).all()
+
+
+OUT_OF_MEMORY = """
+import logging, resource, sys
+from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
+
+logging.basicConfig(format="%(message)s")
+reader = ImageReader(Target(28, 28, "gray", "none", "bilinear"), ImageLimits())
+small, large = (open(path, "rb").read() for path in sys.argv[1:])
+reader.read(small)
+(used,) = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")]
+resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 2**24, -1))
+try:
+    reader.read(large)
+except ImageRefused as error:
+    print(error.reason)
+reader.read(small)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
+def test_what_no_decoder_expects_is_a_refusal_of_that_image_too(tmp_path: Path) -> None:
+    """Without it, a request with that image would fail as INTERNAL, and the others with it."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(encode(gradient("L")))
+    large.write_bytes(encode(gradient("RGB", (6000, 6000)).effect_spread(9)))
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, small, large], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"can't be decoded ({large.stat().st_size} bytes, MemoryError); it may be broken\n"
+    assert done.stderr == f"an image of {large.stat().st_size} bytes could not be decoded: MemoryError\n"

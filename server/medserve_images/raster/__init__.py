@@ -1,0 +1,1 @@
+"""Decodes PNG, JPEG and TIFF files."""

@@ -1,0 +1,216 @@
+"""Decompresses the strips or tiles of a TIFF file, and unpacks them to samples of 8 bits."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import TiffImageFile
+
+from medserve_images.errors import ImageRefused
+from medserve_images.raster.tiff_directory import Tag, write_tiff
+
+MAX_PART_BYTES = 128 * 1024 * 1024
+"""A strip or tile is decompressed whole."""
+MAX_TILE_PIXELS = 2048 * 2048
+"""Of a tile that is larger than its image."""
+_BAND_BYTES = 8 * 1024 * 1024
+"""So many bytes of decompressed strips or tiles are held at once, if one is not larger."""
+_JPEG, _CCITT = 7, frozenset({2, 3, 4})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the samples of a file lie in it.
+
+    Attributes:
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        samples: For each pixel.
+        bits: Of a sample, an unsigned integer: 1, 2, 4, 8, 10, 12, 14 or 16.
+        scaled: Whether the samples are brightnesses; if not, they are indices of a palette.
+        big_endian: Whether 16-bit samples are.
+        separate: Whether each sample has a plane of strips or tiles of its own (PlanarConfiguration 2).
+        compression: The tag's value.
+        predictor: 1, or 2 for horizontal differences.
+        tiled: Whether the parts are tiles; if not, they are strips.
+        part_width: Of a strip or tile, in pixels.
+        part_height: Of a strip or tile, in pixels.
+        offsets: Of each part, in the file.
+        byte_counts: Of each part.
+        decoder_tags: Others that the decompressor needs.
+    """
+
+    width: int
+    height: int
+    samples: int
+    bits: int
+    scaled: bool
+    big_endian: bool
+    separate: bool
+    compression: int
+    predictor: int
+    tiled: bool
+    part_width: int
+    part_height: int
+    offsets: tuple[int, ...]
+    byte_counts: tuple[int, ...]
+    decoder_tags: Mapping[Tag, int | tuple[int, ...] | bytes]
+
+    @property
+    def across(self) -> int:
+        """Strips or tiles side by side."""
+        return -(-self.width // self.part_width)
+
+    @property
+    def down(self) -> int:
+        """Strips or tiles below each other."""
+        return -(-self.height // self.part_height)
+
+    @property
+    def samples_together(self) -> int:
+        """Samples of a pixel in one part."""
+        return 1 if self.separate else self.samples
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row of one strip or tile, decompressed."""
+        return -(-self.part_width * self.samples_together * self.bits // 8)
+
+
+def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
+    """Decodes all samples.
+
+    Args:
+        data: The file.
+        layout: Where its samples lie.
+
+    Returns:
+        uint8 [height, width, samples], scaled to 0 to 255 unless they are indices, and the greatest sample before.
+
+    Raises:
+        ImageRefused: A strip or tile is too large.
+        Exception: The file is broken; see `decode_raster`.
+    """
+    _check_parts(data, layout)
+    result = np.empty((layout.height, layout.width, layout.samples), np.uint8)
+    peak = 0
+    per_plane = layout.across * layout.down
+    band = max(1, _BAND_BYTES // (layout.row_bytes * layout.part_height * layout.across))
+    for plane in range(layout.samples if layout.separate else 1):
+        channels = slice(plane, plane + 1) if layout.separate else slice(None)
+        for first in range(0, layout.down, band):
+            last = min(first + band, layout.down)
+            rows = slice(first * layout.part_height, min(last * layout.part_height, layout.height))
+            start = plane * per_plane
+            indices = range(start + first * layout.across, start + last * layout.across)
+            places = [(layout.offsets[index], layout.byte_counts[index]) for index in indices]
+            parts = [data[offset : offset + count] for offset, count in places]
+            samples = _decode(parts, rows.stop - rows.start, layout)
+            peak = max(peak, int(samples.max()))
+            result[rows, :, channels] = _to_8_bits(samples, layout)
+    return result, peak
+
+
+def _check_parts(data: bytes, layout: Layout) -> None:
+    """Compares the strips or tiles with the image and the file, before any is decompressed."""
+    if not (layout.part_width and layout.part_height and layout.width and layout.height):
+        raise ValueError("a size is 0")
+    if layout.tiled and layout.part_width * layout.samples_together * layout.bits % 8:
+        raise ValueError("the rows of a tile are not of whole bytes")
+    padded = layout.across * layout.part_width * layout.down * layout.part_height
+    allowed = 4 * layout.width * layout.height + MAX_TILE_PIXELS
+    if layout.row_bytes * layout.part_height > MAX_PART_BYTES or (layout.tiled and padded > allowed):
+        raise ImageRefused("is a TIFF whose strips or tiles are too large", limit="decompression")
+    expected = layout.across * layout.down * (layout.samples if layout.separate else 1)
+    if len(layout.offsets) != expected or len(layout.byte_counts) != expected:
+        raise ValueError("it does not have as many strips or tiles as its size asks for")
+    if sum(layout.byte_counts) > len(data):
+        raise ValueError("its strips or tiles overlap, or lie beyond its end")
+
+
+def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decompresses strips or tiles that form whole rows of one plane to [height, width, samples]."""
+    if layout.compression in _CCITT | {_JPEG}:
+        return _decode_image(parts, height, layout)
+    tags = {
+        Tag.WIDTH: layout.across * layout.row_bytes,
+        Tag.BITS_PER_SAMPLE: 8,
+        Tag.SAMPLES_PER_PIXEL: 1,
+        Tag.PHOTOMETRIC: 1,
+    }
+    size = {Tag.TILE_WIDTH: layout.row_bytes, Tag.TILE_LENGTH: layout.part_height}
+    raw = _decompress(parts, height, layout, tags, size)
+    row = layout.across * layout.part_width * layout.samples_together
+    if layout.bits == 8:
+        samples: NDArray[Any] = raw
+    elif layout.bits == 16:
+        samples = raw.view(">u2" if layout.big_endian else "<u2").astype(np.uint16, copy=False)
+    else:
+        samples = _unpack(raw, row, layout.bits)
+    samples = samples.reshape(height, layout.across, layout.part_width, layout.samples_together)
+    if layout.predictor == 2:
+        samples = np.cumsum(samples, axis=2, dtype=samples.dtype)
+    return samples.reshape(height, -1, layout.samples_together)[:, : layout.width]
+
+
+def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
+    """Decodes strips or tiles of a codec that knows about pixels."""
+    tags: dict[Tag, int | tuple[int, ...]] = {
+        Tag.WIDTH: layout.width,
+        Tag.BITS_PER_SAMPLE: (layout.bits,) * layout.samples,
+        Tag.SAMPLES_PER_PIXEL: layout.samples,
+        Tag.PHOTOMETRIC: 1,
+    }
+    size = {Tag.TILE_WIDTH: layout.part_width, Tag.TILE_LENGTH: layout.part_height}
+    pixels = _decompress(parts, height, layout, tags, size)
+    return pixels.astype(np.uint8, copy=False).reshape(height, layout.width, layout.samples)
+
+
+def _decompress(
+    parts: list[bytes], height: int, layout: Layout, tags: Mapping[Tag, int | tuple[int, ...]], tile: Mapping[Tag, int]
+) -> NDArray[np.uint8]:
+    """What libtiff makes of strips or tiles in a file written for it: an array of the image's mode."""
+    file = write_tiff(
+        {
+            Tag.LENGTH: height,
+            Tag.COMPRESSION: layout.compression,
+            Tag.PLANAR_CONFIGURATION: 1,
+            **(tile if layout.tiled else {Tag.ROWS_PER_STRIP: layout.part_height}),
+            **tags,
+            **layout.decoder_tags,
+        },
+        parts,
+        tiled=layout.tiled,
+    )
+    with TiffImageFile(io.BytesIO(file)) as image:
+        image.load()
+        return np.asarray(image)
+
+
+def _unpack(raw: NDArray[np.uint8], row: int, bits: int) -> NDArray[np.uint16]:
+    """Unpacks samples of up to 16 bits, the first in the highest bits, from rows of whole bytes.
+
+    Args:
+        raw: [height, bytes].
+        row: Samples in a row.
+        bits: Of a sample.
+
+    Returns:
+        [height, row].
+    """
+    start = np.arange(row) * bits
+    padded = np.pad(raw, ((0, 0), (0, 2))).astype(np.uint32)
+    three_bytes = padded[:, start // 8] << 16 | padded[:, start // 8 + 1] << 8 | padded[:, start // 8 + 2]
+    samples: NDArray[np.uint16] = (three_bytes >> (24 - bits - start % 8).astype(np.uint32)).astype(np.uint16)
+    return samples & np.uint16(2**bits - 1)
+
+
+def _to_8_bits(samples: NDArray[np.uint8] | NDArray[np.uint16], layout: Layout) -> NDArray[np.uint8]:
+    if layout.bits > 8:
+        return (samples >> np.uint8(layout.bits - 8)).astype(np.uint8)
+    if layout.bits < 8 and layout.scaled:
+        return (samples * np.uint8(255 // (2**layout.bits - 1))).astype(np.uint8)
+    return samples.astype(np.uint8, copy=False)
