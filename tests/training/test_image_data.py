@@ -256,7 +256,7 @@ def test_what_is_no_image_in_a_class_folder_is_named(tmp_path: Path) -> None:
     for path in (folder / "normal").iterdir():
         path.unlink()
     (folder / "normal" / ".DS_Store").touch()
-    with pytest.raises(UserError, match=r"normal: holds no images"):
+    with pytest.raises(UserError, match=r"too few pictures of class"):
         load(recipe)
 
 

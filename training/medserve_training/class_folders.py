@@ -39,7 +39,7 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
         console: For one line that says how many images of each class were changed when they were read, and how.
 
     Raises:
-        UserError: The folders are not the labels, one is empty, or a file is not an image.
+        UserError: The folders are not the labels, all are empty, or a file is not an image.
     """
     found = sorted(entry.name for entry in _visible(folder) if entry.is_dir()) if folder.is_dir() else []
     if set(found) != set(task.labels):
@@ -49,14 +49,13 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
     labels: list[int] = []
     warnings: list[list[ImageWarning]] = []
     for index, label in enumerate(task.labels):
-        paths = _visible(folder / label)
-        if not paths:
-            raise UserError(f"{folder / label}: holds no images")
-        for path in paths:
+        for path in _visible(folder / label):
             image, found_here = _read_image(path, reader)
             pixels.append(image)
             labels.append(index)
             warnings.append(found_here)
+    if not pixels:
+        raise UserError(f"{folder}: its class folders are empty")
     if console is not None and (summary := _summary(warnings, labels, task.labels)):
         console.print(f"{folder}: {summary}", highlight=False, markup=False, soft_wrap=True)
     return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
