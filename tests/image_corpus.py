@@ -78,12 +78,14 @@ class _Noise:
 
 def spread(pixels: Pixels, bits: int) -> NDArray[np.int64]:
     """8 bits in so many others."""
-    return np.round(pixels * ((2**bits - 1) / 255)).astype(np.int64)
+    samples: NDArray[np.int64] = np.round(pixels * ((2**bits - 1) / 255)).astype(np.int64)
+    return samples
 
 
 def shown(samples: NDArray[Any], bits: int) -> Pixels:
     """So many bits in 8."""
-    return np.round(samples * (255 / (2**bits - 1))).astype(np.uint8)
+    pixels: Pixels = np.round(samples * (255 / (2**bits - 1))).astype(np.uint8)
+    return pixels
 
 
 def _depth(bits: int) -> tuple[str, ...]:
@@ -265,7 +267,7 @@ def _pngs(noise: _Noise) -> Iterator[Case]:
     pixels = noise.gray()
     data = png(spread(pixels, 16)[..., None], 16, 0, (b"sBIT", bytes([12])))
     yield Case("png-12-significant-bits-scaled", data, pixels, kinds=("DEPTH_REDUCED",))
-    pixels = noise.gray() >> 3
+    pixels = noise.gray() // np.uint8(8)
     yield Case(
         "png-5-significant-bits", png(pixels[..., None], 8, 0, (b"sBIT", bytes([5]))), pixels, kinds=("RANGE_UNUSED",)
     )

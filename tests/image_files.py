@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ def tiff(
     separate: bool = False,
     fill_order: int = 1,
     big: bool = False,
-    tags: dict[int, tuple[int, Sequence[int]]] | None = None,
+    tags: Mapping[int, tuple[int, Sequence[int]]] | None = None,
     parts: list[bytes] | None = None,
     pages: int = 1,
 ) -> bytes:

@@ -60,7 +60,7 @@ _SAMPLE_FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _NONE, _CCITT, _JPEG, _PACK_BITS = 1, frozenset({2, 3, 4}), 7, 32773
 _LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD = 5, 8, 32946, 50000
 _WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD})
-# Not LZMA: libtiff lets the file say how much memory it takes, up to 4 GiB.
+# Not LZMA: liblzma reserves as much memory as the file says, up to 4 GiB for a few bytes.
 _COMPRESSIONS = {_NONE, _JPEG, _PACK_BITS} | _CCITT | _WITH_PREDICTOR
 _ITU_R_601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
