@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-PATIENCE = 60.0  # seconds, for machines that are slow
+PATIENCE = 300.0
+"""Seconds that a test waits for what has to come: it ends a hang, and is far more than a slow and busy machine needs."""
 
 
 def wait_until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:

@@ -21,6 +21,7 @@ import onnx_models
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import REPOSITORY, ServerProcess, command, environment, refusal, running_server
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ class Load:
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=PATIENCE)
             assert not thread.is_alive()
 
     def _run(self, index: int) -> None:
@@ -62,7 +63,7 @@ class Load:
             number = index
             while True:
                 number += 8
-                call = stub.ModelInfer.future(request(number), timeout=20)
+                call = stub.ModelInfer.future(request(number), timeout=PATIENCE)
                 code = call.code()
                 with self._lock:
                     self.codes[code] += 1
@@ -91,7 +92,7 @@ def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], worker
             # Inside the drain delay work is still taken.
             assert GRPCInferenceServiceStub(channel).ModelInfer(request(1)).raw_output_contents
         load.join()
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(PATIENCE) == 0
     assert load.wrong == 0
     assert set(load.codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     assert log.read_text().count("every call was answered") == workers
@@ -110,7 +111,7 @@ def test_a_slow_call_is_waited_for(flags: list[str]) -> None:
             assert not call.done()
         server.process.send_signal(signal.SIGTERM)
         assert call.code() is grpc.StatusCode.OK
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[str]) -> None:
@@ -123,7 +124,7 @@ def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[
         def requests() -> Iterator[pb.ModelInferRequest]:
             yield request(1)
             yield request(2)
-            release.wait(20)
+            release.wait(PATIENCE)
 
         stream = GRPCInferenceServiceStub(channel).ModelStreamInfer(requests())
         assert [next(stream).infer_response.id, next(stream).infer_response.id] == ["1", "2"]
@@ -135,7 +136,7 @@ def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[
             next(stream)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         release.set()
-        server.process.wait(timeout=10)
+        server.process.wait(PATIENCE)
         assert time.monotonic() - started < 10, "the grace of 30 s is for work, not for idle streams"
 
 
@@ -152,7 +153,7 @@ def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: 
             assert not call.done()
         server.process.send_signal(signal.SIGTERM)
         assert call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(PATIENCE) == 0
     assert "--grace 0.2 s passed" in log.read_text()
 
 
@@ -256,7 +257,13 @@ def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> 
 )
 def test_a_wrong_setting_is_named(flags: tuple[str, ...], text: str) -> None:
     ended = subprocess.run(
-        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=30, check=False
+        command(*flags),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert ended.returncode != 0
     assert text in ended.stderr

@@ -20,12 +20,11 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from patient import PATIENT
 from server_process import REPOSITORY
 from traffic import Lost, Mixed, Operation, Outcomes, perform
+from waiting import PATIENCE
 
 if TYPE_CHECKING:  # for the type checker alone
     from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
 
-PATIENCE = 60.0
-"""Seconds after which a call without a deadline counts as lost."""
 TOLERANCE = 1e-5
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from network_watch import NetworkWatch
+from waiting import PATIENCE
 
 
 @pytest.mark.timeout(300)
@@ -28,7 +29,7 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         watch.looking_at(process.pid),
     ):
         try:
-            assert process.wait(240) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
     assert (tmp_path / "model/model.onnx").is_file()

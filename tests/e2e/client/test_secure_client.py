@@ -16,6 +16,7 @@ from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, Una
 from medserve_client.cli import main
 from medserve_server.auth import new_token
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE
 
 PICTURE = np.zeros((28, 28), np.uint8)
 
@@ -75,7 +76,7 @@ def test_grpc_runs_no_python_in_threads_of_its_own(secure: ServerProcess, folder
     """Where it does, a program can hang for ever: `Channel.close` waits for such threads, and lets nothing else run."""
     arguments = [secure.target, str(folder / "ca.pem"), str(ward.file)]
     program = [sys.executable, "-c", THREADS, *arguments]
-    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
