@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 300.0
-"""Seconds that a test waits for what has to come: it ends a hang, and is far more than a slow and busy machine needs."""
+"""Seconds that a test waits for an event: only a hang takes longer, even on a slow and busy machine."""
 
 
 def wait_until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:

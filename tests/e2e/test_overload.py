@@ -64,6 +64,14 @@ class Held:
         """Waits until so many are under way."""
         wait_until(lambda: self.server.total("medserve_inflight_requests") == number, f"{number} calls")
 
+    def wait_for_all(self, calls: Sequence[Any]) -> None:
+        """Waits until each call has ended or is under way."""
+
+        def ended_or_under_way() -> bool:
+            return sum(call.done() for call in calls) + self.server.total("medserve_inflight_requests") == len(calls)
+
+        wait_until(ended_or_under_way, "every call to end or arrive")
+
     def refused(self, reason: str) -> float:
         return self.server.sample(f'medserve_refused_total{{reason="{reason}"}}')
 
@@ -134,10 +142,7 @@ def only_what_can_be_answered_in_time_is_accepted(held: Held, ask: Callable[[], 
     with held.hold():
         calls = [ask() for _ in range(CROWD)]
         wait_until(lambda: sum(call.done() for call in calls) >= CROWD / 2, "refusals while nothing moves")
-        wait_until(
-            lambda: sum(call.done() for call in calls) + held.server.total("medserve_inflight_requests") == CROWD,
-            "every call to wait or be refused",
-        )
+        held.wait_for_all(calls)
         refused = [call for call in calls if call.done()]
         assert codes(refused) == {RESOURCE_EXHAUSTED: len(refused)}
         assert held.refused("deadline") == len(refused)
@@ -191,8 +196,7 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
 
             with held.hold():
                 first = [ask() for _ in range(CROWD)]
-                while sum(call.done() for call in first) + held.server.total("medserve_inflight_requests") < CROWD:
-                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(held.wait_for_all, first)
                 refused = held.refused("deadline")
                 assert refused >= CROWD / 2
                 for _ in range(CROWD):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, Una
 from medserve_client.cli import main
 from medserve_server.auth import new_token
 from server_process import ServerProcess, running_server
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 PICTURE = np.zeros((28, 28), np.uint8)
 
@@ -122,10 +121,7 @@ def test_a_token_without_the_scope_is_told_which(secure: ServerProcess, folder: 
     (folder / "tokens.new").write_text((folder / "tokens").read_text() + "\n" + line)
     (folder / "tokens.new").replace(folder / "tokens")
     with Client(secure.target, tls=Tls(folder / "ca.pem"), token=token) as client:
-        end = time.monotonic() + 20
-        while not is_known(client):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(lambda: is_known(client))
         with pytest.raises(PermissionDeniedError, match="lacks the scope infer"):
             client.classify(PICTURE, "chest-xray")
     assert ward
