@@ -8,9 +8,7 @@ import asyncio
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,12 @@ from PIL import Image
 
 import model_folder
 import onnx_models
+from held_server import HeldServer, held_server
 from medserve_client import AsyncClient, ClassificationResponse, OverloadedError
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_classification_pb2 as classification
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
-from server_process import ServerProcess, running_server
+from server_process import running_server
 from waiting import PATIENCE, wait_until
 
 OK = grpc.StatusCode.OK
@@ -34,56 +33,6 @@ PENDING = 8
 """Requests that may wait for a model where the flag says so."""
 CROWD = 200
 """Calls at once: at 2 seconds each, many more than can be answered within PATIENCE."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A server whose models run, and whose pictures are read, one at a time and only when the test lets them."""
-
-    server: ServerProcess
-    file: Path
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Nothing that is asked for inside is answered before the end."""
-        self.file.touch()
-        try:
-            yield
-        finally:
-            self.file.unlink()
-
-    def learn_that_a_call_takes_seconds(self, begin: Callable[[], Any]) -> None:
-        """Lets the first call take 2 seconds; later ones are expected to take as long."""
-        with self.hold():
-            first = begin()
-            self.wait_for_calls(1)
-            time.sleep(2.2)
-        assert first.code() is OK
-
-    def wait_for_calls(self, number: int) -> None:
-        """Waits until so many are under way."""
-        wait_until(lambda: self.server.total("medserve_inflight_requests") == number, f"{number} calls")
-
-    def wait_for_all(self, calls: Sequence[Any]) -> None:
-        """Waits until each call has ended or is under way."""
-
-        def ended_or_under_way() -> bool:
-            return sum(call.done() for call in calls) + self.server.total("medserve_inflight_requests") == len(calls)
-
-        wait_until(ended_or_under_way, "every call to end or arrive")
-
-    def refused(self, reason: str) -> float:
-        return self.server.sample(f'medserve_refused_total{{reason="{reason}"}}')
-
-    def cpu_seconds(self) -> float:
-        return self.server.sample("process_cpu_seconds_total")
-
-
-@contextmanager
-def held_server(file: Path, *flags: str) -> Iterator[Held]:
-    program = (str(Path(__file__).with_name("held_server.py")), str(file))
-    with running_server(*flags, "--max-run-seconds", "3600", program=program) as server:
-        yield Held(server, file)
 
 
 def codes(calls: Sequence[Any]) -> Counter[grpc.StatusCode]:
@@ -136,9 +85,18 @@ def test_a_client_that_fills_its_connection_loses_no_call(transport: str, tmp_pa
         assert {call.code() for call in calls} == {OK}
 
 
-def only_what_can_be_answered_in_time_is_accepted(held: Held, ask: Callable[[], Any]) -> None:
+def learn_that_a_call_takes_seconds(held: HeldServer, ask: Callable[[], Any]) -> None:
+    """Lets the server's first call take 2 seconds; it expects that of the later ones."""
+    with held.hold():
+        first = ask()
+        held.wait_for_calls(1)
+        time.sleep(2.2)
+    assert first.code() is OK
+
+
+def only_what_can_be_answered_in_time_is_accepted(held: HeldServer, ask: Callable[[], Any]) -> None:
     """Asserts it of a crowd whose calls, one after the other, would take longer than any of their callers waits."""
-    held.learn_that_a_call_takes_seconds(ask)
+    learn_that_a_call_takes_seconds(held, ask)
     with held.hold():
         calls = [ask() for _ in range(CROWD)]
         wait_until(lambda: sum(call.done() for call in calls) >= CROWD / 2, "refusals while nothing moves")
@@ -188,7 +146,7 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
     with held_server(tmp_path / "held", "--transport", transport) as held:
         with grpc.insecure_channel(held.server.target) as channel:
             stub = ImageClassificationStub(channel)
-            held.learn_that_a_call_takes_seconds(lambda: stub.Classify.future(picture(64), timeout=PATIENCE))
+            learn_that_a_call_takes_seconds(held, lambda: stub.Classify.future(picture(64), timeout=PATIENCE))
         async with AsyncClient(held.server.target, timeout=PATIENCE) as client:
 
             def ask() -> asyncio.Task[ClassificationResponse]:

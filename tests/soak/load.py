@@ -39,6 +39,10 @@ class Tally:
     latencies: list[float] = field(default_factory=list)
     """Seconds, of unary calls since `drain_latencies`."""
 
+    def total(self) -> int:
+        """Requests that have ended, one way or another."""
+        return self.outcomes.total() + len(self.wrong) + len(self.lost)
+
     def drain_latencies(self) -> tuple[float, float]:
         """Median and 99th percentile in milliseconds since the last time; 0 where there were too few."""
         found, self.latencies = self.latencies, []

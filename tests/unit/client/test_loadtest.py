@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, Progress, run
 from small_server import Serve
+from waiting import PATIENCE
 
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
@@ -49,10 +51,14 @@ def first_byte(answer: bytes) -> str:
     return "OK" if answer[0] else "DATA_LOSS"
 
 
-def measured(target: str, **options: object) -> LoadResult:
+def measured(target: str, duration: float = 0.3, least: int = 1, **options: object) -> LoadResult:
+    """Runs a plan, and on a machine that does not send `least` requests in its time, one of more time."""
     method = "/t.T/Stream" if "outcome" in options else "/t.T/Unary"
-    settings = {"payloads": [b"hello"], "duration": 0.3, "warmup": 0.1, "timeout": 5.0} | options
-    return run(LoadPlan(target, method, **settings))  # type: ignore[arg-type]
+    settings = {"payloads": [b"hello"], "warmup": 0.1, "timeout": PATIENCE} | options
+    plan = LoadPlan(target, method, duration=duration, **settings)  # type: ignore[arg-type]
+    while (result := run(plan)).sent < least:
+        plan = replace(plan, duration=2 * plan.duration)
+    return result
 
 
 @pytest.mark.parametrize("mode", ["unary", "stream"])
@@ -133,21 +139,21 @@ def test_errors_are_counted_by_status(serve: Serve) -> None:
             context.abort(grpc.StatusCode.NOT_FOUND, "söme %text")
         return request
 
-    result = measured(serve(serving(answer)), concurrency=2)
+    result = measured(serve(serving(answer)), concurrency=2, least=8)
     assert set(result.errors) == {"RESOURCE_EXHAUSTED", "NOT_FOUND"}
     assert result.sent == len(result.latencies) + result.errors.total()
     assert abs(len(result.latencies) - result.errors.total()) <= 4
 
 
 def test_a_method_that_is_not_there(serve: Serve) -> None:
-    plan = LoadPlan(serve(serving(echo)), "/t.T/Other", [b""], concurrency=1, duration=0.2, warmup=0)
+    plan = LoadPlan(serve(serving(echo)), "/t.T/Other", [b""], concurrency=1, duration=1, warmup=0)
     result = run(plan)
     assert set(result.errors) == {"UNIMPLEMENTED"}
     assert np.isnan(result.percentile(50))
 
 
 def test_errors_inside_a_stream_are_counted_and_it_goes_on(serve: Serve) -> None:
-    result = measured(serve(serving(echo)), payloads=[b"\0", b"\1"], concurrency=2, outcome=first_byte)
+    result = measured(serve(serving(echo)), payloads=[b"\0", b"\1"], concurrency=2, least=8, outcome=first_byte)
     assert set(result.errors) == {"DATA_LOSS"}
     assert abs(result.errors["DATA_LOSS"] - len(result.latencies)) <= 2
 
@@ -160,7 +166,7 @@ def test_a_stream_that_fails_is_opened_again(serve: Serve) -> None:
             context.abort(grpc.StatusCode.ABORTED, "on purpose")
         return request
 
-    result = measured(serve(serving(answer)), concurrency=2, outcome=fine)
+    result = measured(serve(serving(answer)), concurrency=2, least=40, outcome=fine)
     assert set(result.errors) == {"ABORTED"}
     assert len(result.latencies) > 0
 
@@ -178,23 +184,27 @@ def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, object]
 def test_a_server_that_restarts_is_found_again() -> None:
     def start(port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
-        serving(echo)(server)
+        serving(answer)(server)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         return server, bound
 
-    server, port = start(0)
     successes: list[int] = []
 
     def on_progress(progress: Progress) -> None:
         nonlocal server
-        if progress.elapsed > 0.3 and not successes:
+        if progress.succeeded and not successes:
             server.stop(grace=None).wait()
             successes.append(progress.succeeded)
             server, _ = start(port)
         successes.append(progress.succeeded)
 
-    plan = LoadPlan(f"127.0.0.1:{port}", "/t.T/Unary", [b"x"], concurrency=2, duration=1.5, warmup=0)
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        time.sleep(0.01)
+        return request
+
+    server, port = start(0)
+    plan = LoadPlan(f"127.0.0.1:{port}", "/t.T/Unary", [b"x"], concurrency=2, duration=3, warmup=0)
     result = run(plan, on_progress)
     server.stop(grace=None).wait()
     assert set(result.errors) <= {"UNAVAILABLE", "CANCELLED"}
@@ -226,7 +236,7 @@ def test_a_plan_that_makes_no_sense(wrong: dict[str, object]) -> None:
 
 def test_progress_is_told(serve: Serve) -> None:
     told: collections.deque[Progress] = collections.deque()
-    plan = LoadPlan(serve(serving(echo)), "/t.T/Unary", [b"x"], concurrency=1, duration=0.4, warmup=0.2)
+    plan = LoadPlan(serve(serving(echo)), "/t.T/Unary", [b"x"], concurrency=1, duration=1, warmup=0.2)
     run(plan, told.append)
     assert told[-1].succeeded > 0
     assert told[-1].failed == 0
