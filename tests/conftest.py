@@ -1,7 +1,12 @@
-"""What holds for every test."""
+"""Settings for every test: none of them may depend on how fast or how busy the machine is."""
 
 import os
 
-# Tests run beside each other. Before NumPy and PyTorch are imported: threads that wait for each other's share of a sum
-# do so actively, and where processors are fewer than threads, most of the time is spent on that.
+from hypothesis import HealthCheck, settings
+
+# One thread for each sum: OpenMP's threads spin while they wait for each other, which costs most of the processor's
+# time where there are more threads than processors. Read when NumPy, PyTorch or scikit-learn is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")

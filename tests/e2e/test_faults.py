@@ -175,5 +175,5 @@ def test_memory_stays_level_with_the_largest_messages(flags: tuple[str, ...]) ->
             status = Path(f"/proc/{server.process.pid}/status").read_text()
             return int(status.partition("VmRSS:")[2].split()[0])
 
-        ask(50)
-        assert ask(200) < 700_000, "KiB; 250 messages and their answers have 2,000,000"
+        ask(30)
+        assert ask(120) < 700_000, "KiB; 150 messages and their answers have 1,200,000"
