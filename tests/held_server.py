@@ -45,7 +45,8 @@ class HeldServer:
         """Waits until each call has ended or is under way."""
 
         def ended_or_under_way() -> bool:
-            return sum(call.done() for call in calls) + self.server.total("medserve_inflight_requests") == len(calls)
+            ended = sum(bool(call.done()) for call in calls)
+            return ended + self.server.total("medserve_inflight_requests") == len(calls)
 
         wait_until(ended_or_under_way, "every call to end or arrive")
 

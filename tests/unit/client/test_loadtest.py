@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_closed_loop_keeps_so_many_in_flight(serve: Serve, mode: str) -> None:
             now -= 1
         return request
 
-    streams = {"outcome": fine} if mode == "stream" else {}
+    streams: dict[str, Any] = {"outcome": fine} if mode == "stream" else {}
     result = measured(serve(serving(answer)), concurrency=3, connections=3, processes=2, **streams)
     assert 1 <= most <= 3
     assert not result.errors
@@ -92,7 +93,8 @@ def test_requests_and_answers_of_any_size_arrive_whole(serve: Serve) -> None:
     target = serve(serving(lambda request, _: b"%d" % (sum(request) % 251) + request))
     # Empty; as much as one frame takes, and a byte more; more than flow control lets out at once.
     payloads = [np.random.default_rng(size).bytes(size) for size in (0, 16_379, 16_380, 100_000, 1_000_000)]
-    for streams in ({}, {"outcome": whole}):
+    of_streams: dict[str, Any] = {"outcome": whole}
+    for streams in ({}, of_streams):
         result = measured(target, payloads=payloads, concurrency=4, duration=0.2, **streams)
         assert not result.errors
         assert result.sample == b"0"
@@ -172,7 +174,7 @@ def test_a_stream_that_fails_is_opened_again(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("streams", [{}, {"outcome": fine}], ids=["unary", "stream"])
-def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, object]) -> None:
+def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, Any]) -> None:
     def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
         time.sleep(0.4)
         return request
@@ -182,6 +184,10 @@ def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, object]
 
 
 def test_a_server_that_restarts_is_found_again() -> None:
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        time.sleep(0.01)
+        return request
+
     def start(port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
         serving(answer)(server)
@@ -189,6 +195,7 @@ def test_a_server_that_restarts_is_found_again() -> None:
         server.start()
         return server, bound
 
+    server, port = start(0)
     successes: list[int] = []
 
     def on_progress(progress: Progress) -> None:
@@ -199,11 +206,6 @@ def test_a_server_that_restarts_is_found_again() -> None:
             server, _ = start(port)
         successes.append(progress.succeeded)
 
-    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        time.sleep(0.01)
-        return request
-
-    server, port = start(0)
     plan = LoadPlan(f"127.0.0.1:{port}", "/t.T/Unary", [b"x"], concurrency=2, duration=3, warmup=0)
     result = run(plan, on_progress)
     server.stop(grace=None).wait()
@@ -229,7 +231,7 @@ def test_no_server() -> None:
         {"rate": 1.0, "processes": 2},
     ],
 )
-def test_a_plan_that_makes_no_sense(wrong: dict[str, object]) -> None:
+def test_a_plan_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|must be"):
         measured("127.0.0.1:1", **wrong)
 
