@@ -156,7 +156,7 @@ def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
         wait_until(lambda: code(new) is OK, "the tokens to be read again")
         assert code(old) is UNAUTHENTICATED
         for family in ("request", "queue", "compute"):
-            assert 0 < server.sample(f"medserve_{family}_duration_seconds_sum{{{_of_a(family)}") < 100
+            assert 0 < server.sample(f"medserve_{family}_duration_seconds_sum{{{_of_a(family)}") < 1800
 
 
 def _of_a(family: str) -> str:

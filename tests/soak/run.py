@@ -108,8 +108,8 @@ def _swap(models: ModelFolder, number: int) -> None:
 
 
 async def _left(server: ServerProcess) -> int:
-    """Requests that do not end within some seconds."""
-    for _ in range(50):
+    """Requests that do not end within a minute."""
+    for _ in range(300):
         left = await asyncio.to_thread(inflight, server)
         if not left:
             break
