@@ -15,7 +15,7 @@ serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
 test: lint proto-check .venv-triton/installed
-	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 -m "not container" $(ARGS)
+	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container" $(ARGS)
 
 # Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
 test-tools:

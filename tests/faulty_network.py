@@ -78,4 +78,4 @@ def network(target: str) -> Iterator[Network]:
     finally:
         _close(made.listener)
         made.cut()
-        thread.join(5)
+        thread.join()

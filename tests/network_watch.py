@@ -54,7 +54,7 @@ class NetworkWatch:
         over = threading.Event()
 
         def look() -> None:
-            while not self.looks or not over.wait(0.02):
+            while not self.looks or not over.wait(0.05):
                 for one in (process, *_children(process)):
                     with contextlib.suppress(OSError):  # it may be gone
                         self._remotes.update(_remotes(Path(f"/proc/{one}")))

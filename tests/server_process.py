@@ -1,6 +1,7 @@
 """Starts the real server as a process of its own, on free ports."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
+
+from waiting import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -20,7 +23,7 @@ class ServerProcess:
     metrics_url: str
 
     def metrics(self) -> str:
-        with urlopen(self.metrics_url, timeout=5) as response:  # noqa: S310 - our own http address
+        with urlopen(self.metrics_url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
             text: str = response.read().decode()
         return text
 
@@ -28,6 +31,11 @@ class ServerProcess:
         """The value of the one series whose line begins so."""
         (line,) = [line for line in self.metrics().splitlines() if line.startswith(line_start)]
         return float(line.rsplit(" ", 1)[1])
+
+    def total(self, family: str) -> float:
+        """The sum of a family's series over their labels."""
+        samples = re.findall(rf"^{family}(?:\{{.*\}})? (.+)$", self.metrics(), re.MULTILINE)
+        return sum(map(float, samples))
 
 
 THE_SERVER = ("-m", "medserve_server")
@@ -56,7 +64,7 @@ def refusal(*flags: str, program: Sequence[str] = THE_SERVER) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 1

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-PATIENCE = 60.0  # seconds, for machines that are slow
+PATIENCE = 300.0
+"""Seconds that a test waits for an event: only a hang takes longer, even on a slow and busy machine."""
 
 
 def wait_until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:

@@ -26,6 +26,7 @@ from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
 from medserve_server.auth import new_token
 from otlp_collector import Collector, running_collector
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STREAMS = {"Classify": "ClassifyStream", "Predict": "PredictStream", "ModelInfer": "ModelStreamInfer"}
@@ -136,7 +137,7 @@ class Watched:
             if not stream:
                 return code_and_text(partial(stub_of(channel, asked.method), asked.request, metadata=self.metadata))
             (answer,) = stub_of(channel, STREAMS[asked.method])(
-                iter([asked.request]), metadata=self.metadata, timeout=30
+                iter([asked.request]), metadata=self.metadata, timeout=PATIENCE
             )
             return stream_outcome(answer)
 
@@ -150,7 +151,7 @@ def stub_of(channel: grpc.Channel, method: str) -> Callable[..., Any]:
 
 def code_and_text(call: Callable[..., Any]) -> tuple[grpc.StatusCode, str]:
     try:
-        call(timeout=30)
+        call(timeout=PATIENCE)
     except grpc.RpcError as error:
         return error.code(), f"{error.details()} {error.trailing_metadata()}"
     return grpc.StatusCode.OK, ""
@@ -254,9 +255,9 @@ def test_the_client_can_not_break_the_lines(transport: str, repository: Path, tm
     ):
         stub = GRPCInferenceServiceStub(channel)
         forged = '"\n2026-01-01 INFO medserve_server.access: call method="/forged" \x1b[2J é'
-        stub.ModelInfer(raw_request("lookup", np.array([1]), "INT64", forged), timeout=30)
+        stub.ModelInfer(raw_request("lookup", np.array([1]), "INT64", forged), timeout=PATIENCE)
         with pytest.raises(grpc.RpcError):
-            stub.ModelInfer(raw_request("lookup", np.array([1]), "INT64", "x" * 10_000), timeout=30)
+            stub.ModelInfer(raw_request("lookup", np.array([1]), "INT64", "x" * 10_000), timeout=PATIENCE)
     text = log.read_text()
     lines = [line for line in text.splitlines() if "medserve_server.access" in line]
     assert len(lines) == 2
@@ -274,5 +275,5 @@ def test_without_the_flag_no_call_is_logged(transport: str, repository: Path, tm
         ) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
-        GRPCInferenceServiceStub(channel).ModelInfer(raw_request("lookup", np.array([1]), "INT64"), timeout=30)
+        GRPCInferenceServiceStub(channel).ModelInfer(raw_request("lookup", np.array([1]), "INT64"), timeout=PATIENCE)
     assert "ModelInfer" not in log.read_text()

@@ -21,7 +21,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.auth import new_token
 from server_process import ServerProcess, environment, refusal, running_server
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 STRANGER = "c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXItc3RyYW5"
 
@@ -33,7 +33,7 @@ def make_token(*arguments: str) -> tuple[str, str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     return made.stderr.strip(), made.stdout
@@ -58,7 +58,7 @@ class Guarded:
     def restore(self) -> None:
         self.write("".join(self.lines.values()))
         unknown = grpc.StatusCode.UNAUTHENTICATED
-        wait_until(lambda: all(self.code(name) is not unknown for name in self.tokens), seconds=20)
+        wait_until(lambda: all(self.code(name) is not unknown for name in self.tokens))
 
     def code(self, name: str) -> grpc.StatusCode:
         """How the server answers a call that needs `infer`."""
@@ -78,7 +78,7 @@ def infer_request(name: str = "identity", rows: int = 1) -> pb.ModelInferRequest
 def code_of(target: str, *metadata: tuple[str, str | bytes], rows: int = 1) -> grpc.StatusCode:
     with grpc.insecure_channel(target) as channel:
         call = GRPCInferenceServiceStub(channel).ModelInfer.future(
-            infer_request(rows=rows), metadata=metadata, timeout=20
+            infer_request(rows=rows), metadata=metadata, timeout=PATIENCE
         )
         code: grpc.StatusCode = call.code()
         return code
@@ -160,7 +160,9 @@ def test_loading_models_needs_admin(guarded: Guarded) -> None:
         codes = {}
         for name in ("ward", "operator"):
             call = stub.RepositoryModelLoad.future(
-                pb.RepositoryModelLoadRequest(model_name="none"), metadata=bearer(guarded.tokens[name]), timeout=20
+                pb.RepositoryModelLoadRequest(model_name="none"),
+                metadata=bearer(guarded.tokens[name]),
+                timeout=PATIENCE,
             )
             codes[name] = call.code()
     assert codes["ward"] is grpc.StatusCode.PERMISSION_DENIED
@@ -173,21 +175,21 @@ def test_health_is_open_and_reflection_is_not(guarded: Guarded) -> None:
     with grpc.insecure_channel(guarded.server.target) as channel:
         ask: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         question = reflection_pb2.ServerReflectionRequest(list_services="")
-        assert ask(iter([question]), timeout=20).code() is grpc.StatusCode.UNAUTHENTICATED
+        assert ask(iter([question]), timeout=PATIENCE).code() is grpc.StatusCode.UNAUTHENTICATED
         token = bearer(guarded.tokens["monitor"])
-        assert next(ask(iter([question]), metadata=token, timeout=20)).list_services_response.service
+        assert next(ask(iter([question]), metadata=token, timeout=PATIENCE)).list_services_response.service
 
 
 def test_a_revoked_token_ends_calls_and_streams_and_leaves_others_alone(guarded: Guarded) -> None:
     def requests() -> Iterator[pb.ModelInferRequest]:
         yield infer_request()
-        wait_until(lambda: guarded.code("sender") is grpc.StatusCode.UNAUTHENTICATED, seconds=20)
+        wait_until(lambda: guarded.code("sender") is grpc.StatusCode.UNAUTHENTICATED)
         yield infer_request()
 
     try:
         with grpc.insecure_channel(guarded.server.target) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            stream = stub.ModelStreamInfer(requests(), metadata=bearer(guarded.tokens["sender"]), timeout=40)
+            stream = stub.ModelStreamInfer(requests(), metadata=bearer(guarded.tokens["sender"]), timeout=PATIENCE)
             assert not next(stream).error_message
             guarded.write(guarded.lines["ward"])
             with pytest.raises(grpc.RpcError) as caught:
@@ -237,7 +239,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
         return guarded.log.count("can't be used") > told
 
     try:
-        wait_until(is_told, seconds=20)
+        wait_until(is_told)
         assert guarded.code("ward") is grpc.StatusCode.OK
     finally:
         guarded.restore()
@@ -246,7 +248,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
 def test_an_empty_file_lets_nobody_in(guarded: Guarded) -> None:
     try:
         guarded.write("# all are gone\n")
-        wait_until(lambda: guarded.code("ward") is grpc.StatusCode.UNAUTHENTICATED, seconds=20)
+        wait_until(lambda: guarded.code("ward") is grpc.StatusCode.UNAUTHENTICATED)
         assert "nobody is let in" in guarded.log
     finally:
         guarded.restore()
@@ -254,7 +256,7 @@ def test_an_empty_file_lets_nobody_in(guarded: Guarded) -> None:
 
 def scrape(guarded: Guarded, token: str | None) -> str:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with urlopen(Request(guarded.server.metrics_url, headers=headers), timeout=10) as response:  # noqa: S310 - ours
+    with urlopen(Request(guarded.server.metrics_url, headers=headers), timeout=PATIENCE) as response:  # noqa: S310 - ours
         text: str = response.read().decode()
         return text
 

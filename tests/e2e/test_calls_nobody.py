@@ -12,6 +12,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from network_watch import NetworkWatch
 from server_process import environment, running_server
+from waiting import PATIENCE
 
 # Nobody is there: RFC 5737 and RFC 2606 keep them for such use.
 STRANGER, NAME = "192.0.2.1", "nobody.invalid"
@@ -21,10 +22,10 @@ def ask(target: str) -> None:
     """Some of everything: a picture's model, tensors, metrics of the repository."""
     with grpc.insecure_channel(target) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=30).ready
-        assert stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=30).models
+        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE).ready
+        assert stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=PATIENCE).models
         for model in ("chest-xray", "breast-cancer-risk"):
-            assert stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=30).inputs
+            assert stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=PATIENCE).inputs
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -65,7 +66,7 @@ def test_the_watch_sees_what_python_does(code: str, seen: str, tmp_path: Path, m
         env=environment(),
         check=False,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert watch.strangers == {seen}
 

@@ -19,7 +19,7 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from medserve_server.auth import new_token
 from model_folder import OK, Caller, request
 from server_process import REPOSITORY, ServerProcess, command, environment, free_port, running_server
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -78,8 +78,8 @@ def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
         assert first.number("a") == 1
         with ExitStack() as crowd:
             for _ in range(FILES + 32):
-                crowd.enter_context(socket.create_connection(address(server.target), timeout=5))
-            crowd.enter_context(socket.create_connection(address(server.metrics_url), timeout=5))
+                crowd.enter_context(socket.create_connection(address(server.target), timeout=PATIENCE))
+            crowd.enter_context(socket.create_connection(address(server.metrics_url), timeout=PATIENCE))
             files = Path(f"/proc/{server.process.pid}/fd")
             wait_until(lambda: len(os.listdir(files)) == FILES, "the table to be full")  # noqa: PTH208
             for _ in range(50):
@@ -107,7 +107,7 @@ def test_nowhere_to_write(flags: tuple[str, ...], streams: str) -> None:
             assert client.number("a") == 1
             assert client.code("nothing") is grpc.StatusCode.NOT_FOUND
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_nobody_reads_the_log_any_more(flags: tuple[str, ...]) -> None:
@@ -128,7 +128,7 @@ def test_nobody_reads_the_log_any_more(flags: tuple[str, ...]) -> None:
             for _ in range(50):
                 assert client.number("a") == 1
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
         wait_until(lambda: code(new) is OK, "the tokens to be read again")
         assert code(old) is UNAUTHENTICATED
         for family in ("request", "queue", "compute"):
-            assert 0 < server.sample(f"medserve_{family}_duration_seconds_sum{{{_of_a(family)}") < 100
+            assert 0 < server.sample(f"medserve_{family}_duration_seconds_sum{{{_of_a(family)}") < 1800
 
 
 def _of_a(family: str) -> str:
@@ -171,9 +171,9 @@ def test_memory_stays_level_with_the_largest_messages(flags: tuple[str, ...]) ->
 
         def ask(times: int) -> int:
             for _ in range(times):
-                assert len(client.stub.ModelInfer(largest, timeout=60).raw_output_contents[0]) == rows.nbytes
+                assert len(client.stub.ModelInfer(largest, timeout=PATIENCE).raw_output_contents[0]) == rows.nbytes
             status = Path(f"/proc/{server.process.pid}/status").read_text()
             return int(status.partition("VmRSS:")[2].split()[0])
 
-        ask(50)
-        assert ask(200) < 700_000, "KiB; 250 messages and their answers have 2,000,000"
+        ask(30)
+        assert ask(120) < 700_000, "KiB; 150 messages and their answers have 1,200,000"

@@ -22,6 +22,7 @@ from medserve_proto.inference import grpc_service_pb2
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE
 
 EXAMPLES = int(os.environ.get("MEDSERVE_FUZZ_EXAMPLES", "60"))
 """Of 20 calls each; a long run sets it higher."""
@@ -59,13 +60,13 @@ async def send(target: str, batch: list[tuple[MethodDescriptor, Message]]) -> li
             path, payload = f"/{method.containing_service.full_name}/{method.name}", message.SerializeToString()
             if method.client_streaming:
                 stream: Any = channel.stream_stream(path)
-                call = stream(iter([payload, payload]), timeout=30)
+                call = stream(iter([payload, payload]), timeout=PATIENCE)
                 with contextlib.suppress(aio.AioRpcError):  # the status comes after the answers
                     async for _ in call:
                         pass
             else:
                 unary: Any = channel.unary_unary(path)
-                call = unary(payload, timeout=30)
+                call = unary(payload, timeout=PATIENCE)
             code: grpc.StatusCode = await call.code()
             return code
 
@@ -104,7 +105,7 @@ def test_broken_frames_hurt_nobody(fuzzed: tuple[ServerProcess, Path]) -> None:
     host, port = server.target.rsplit(":", 1)
     with grpc.insecure_channel(server.target) as channel:
         for seed in range(EXAMPLES * 5):
-            with socket.create_connection((host, int(port)), timeout=10) as connection:
+            with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
                 connection.sendall(frames(seed))
                 connection.settimeout(0.01)
                 with contextlib.suppress(OSError):  # nothing was said, or it was hung up on

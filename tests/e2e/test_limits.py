@@ -28,7 +28,7 @@ from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationS
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
 from medserve_server.auth import new_token
 from server_process import ServerProcess, running_server
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -39,7 +39,7 @@ def identity() -> pb.ModelInferRequest:
 
 
 def infer(channel: grpc.Channel, metadata: Metadata | None = None) -> tuple[grpc.StatusCode, str]:
-    call = GRPCInferenceServiceStub(channel).ModelInfer.future(identity(), metadata=metadata, timeout=20)
+    call = GRPCInferenceServiceStub(channel).ModelInfer.future(identity(), metadata=metadata, timeout=PATIENCE)
     return call.code(), call.details() or ""
 
 
@@ -50,7 +50,7 @@ def open_stream(channel: grpc.Channel, metadata: Metadata | None = None) -> Iter
 
     def requests() -> Iterator[pb.ModelInferRequest]:
         yield identity()
-        release.wait(60)
+        release.wait(PATIENCE)
 
     stream = GRPCInferenceServiceStub(channel).ModelStreamInfer(requests(), metadata=metadata)
     try:
@@ -74,12 +74,12 @@ def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: s
     with grpc.insecure_channel(zoo.target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.ModelInfer(large, timeout=20)
+            stub.ModelInfer(large, timeout=PATIENCE)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         wait_until(lambda: zoo.sample(counter) == before + 1)
-        stub.ModelInfer(identity(), timeout=20)
+        stub.ModelInfer(identity(), timeout=PATIENCE)
         with pytest.raises(grpc.RpcError):
-            stub.ModelInfer(pb.ModelInferRequest(model_name="none"), timeout=20)
+            stub.ModelInfer(pb.ModelInferRequest(model_name="none"), timeout=PATIENCE)
         assert zoo.sample(counter) == before + 1
 
 
@@ -136,7 +136,7 @@ def test_a_picture_that_costs_too_much_is_refused_cheaply(server: ServerProcess,
     before = refused(server, reason)
     request = image_pb.ClassifyRequest(model_name="chest-xray", images=[image_pb.Image(encoded=data)])
     with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:
-        ImageClassificationStub(channel).Classify(request, timeout=60)
+        ImageClassificationStub(channel).Classify(request, timeout=PATIENCE)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (caught.value.details() or "").startswith("images[0].encoded: ")
     assert refused(server, reason) == before + 1
@@ -198,7 +198,7 @@ def test_a_request_of_too_much_is_refused(
     }
     before = refused(zoo, reason)
     with pytest.raises(grpc.RpcError) as caught:
-        methods[type(request_)](request_, timeout=20)  # type: ignore[operator]  # each takes its own type
+        methods[type(request_)](request_, timeout=PATIENCE)  # type: ignore[operator]  # each takes its own type
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert words in (caught.value.details() or "")
     assert refused(zoo, reason) == before + 1
@@ -237,9 +237,7 @@ def test_one_client_leaves_room_for_others_and_for_health(small: Path, transport
             assert refused(server, "calls") == 1
             with Client(server.target) as client:
                 assert client.health().name == "SERVING"
-        end = time.monotonic() + 20
-        while infer(channel, greedy)[0] is not grpc.StatusCode.OK:  # its streams have ended
-            assert time.monotonic() < end
+        wait_until(lambda: infer(channel, greedy)[0] is grpc.StatusCode.OK, "its streams to end")
 
 
 def test_without_tokens_a_client_is_its_address(small: Path, transport: str) -> None:
@@ -262,7 +260,7 @@ def test_a_client_that_asks_too_often_is_refused_and_a_stream_is_slowed(small: P
     ):
         assert infer(channel)[0] is grpc.StatusCode.OK
         with pytest.raises(grpc.RpcError, match=r"more than 0\.01 requests in a second") as caught:
-            GRPCInferenceServiceStub(channel).ModelInfer(identity(), timeout=20)
+            GRPCInferenceServiceStub(channel).ModelInfer(identity(), timeout=PATIENCE)
         assert code_of(caught) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert limit_of(caught.value) == "CLIENT_RATE"
         assert refused(server, "client_rate") == 1
@@ -285,7 +283,7 @@ class RawConnection:
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
         self._file = self.socket.makefile("rb")
         self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
 
@@ -305,7 +303,7 @@ class RawConnection:
 
 def accepted(target: str) -> RawConnection:
     """A connection that the server took; those of the test before may not be gone yet."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while True:
         connection = RawConnection(target)
         if next(connection.frames(), None):
@@ -322,7 +320,7 @@ def test_health_is_watched_by_a_bounded_number(narrow: ServerProcess) -> None:
         for watcher in watchers:
             assert next(watcher).status == health_pb2.HealthCheckResponse.SERVING
         assert stub.Watch(request).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert stub.Check(request, timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+        assert stub.Check(request, timeout=PATIENCE).status == health_pb2.HealthCheckResponse.SERVING
         for watcher in watchers:
             watcher.cancel()
 
@@ -369,7 +367,7 @@ def test_an_old_connection_takes_no_new_calls_and_is_cut_in_the_end(impatient: S
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.ModelStreamInfer(slowly(), wait_for_ready=True))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert stub.ModelInfer(identity(), wait_for_ready=True, timeout=20).raw_output_contents
+        assert stub.ModelInfer(identity(), wait_for_ready=True, timeout=PATIENCE).raw_output_contents
 
 
 def slowly() -> Iterator[pb.ModelInferRequest]:

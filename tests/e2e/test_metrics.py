@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE
 
 FAMILIES = {
     "medserve_inference_requests": "counter",
@@ -113,5 +114,5 @@ def test_the_session_tells_how_it_runs() -> None:
 
 
 def test_the_page_is_served_on_its_own_address(zoo: ServerProcess) -> None:
-    with urlopen(zoo.metrics_url, timeout=5) as response:  # noqa: S310 - our own http address
+    with urlopen(zoo.metrics_url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
         assert response.headers["Content-Type"].startswith("text/plain")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import onnx_models
 from bad_request import code_of
+from held_server import HeldServer, held_server
 from inference_requests import floats, raw_request
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from server_process import ServerProcess
 
 DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -148,8 +149,28 @@ def test_a_row_on_which_the_model_fails_fails_alone(stub: GRPCInferenceServiceSt
             assert np.frombuffer(call.result().raw_output_contents[0], np.float32) == [10 + index]
 
 
-def test_a_full_queue_refuses_at_once_and_loses_nothing(stub: GRPCInferenceServiceStub) -> None:
-    calls = [stub.ModelInfer.future(raw_request("slow", np.full((64, 1), i, np.float32), "FP32")) for i in range(40)]
+@pytest.fixture(scope="module")
+def held(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldServer]:
+    """Serves y = x with a short queue."""
+    folder = tmp_path_factory.mktemp("held")
+    onnx_models.save(folder / "models", "x", onnx_models.add(0))
+    flags = ("--transport", transport, "--models", str(folder / "models"), "--max-pending-requests", "8")
+    with held_server(folder / "file", *flags) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def held_stub(held: HeldServer) -> Iterator[GRPCInferenceServiceStub]:
+    with grpc.insecure_channel(held.server.target) as opened:
+        yield GRPCInferenceServiceStub(opened)
+
+
+def test_a_full_queue_refuses_at_once_and_loses_nothing(held: HeldServer, held_stub: GRPCInferenceServiceStub) -> None:
+    with held.hold():
+        requests = [raw_request("x", np.full((64, 1), i, np.float32), "FP32") for i in range(40)]
+        calls = [held_stub.ModelInfer.future(request) for request in requests]
+        held.wait_for_all(calls)
+        assert 8 <= sum(not call.done() for call in calls) < 40
     codes = [call.code() for call in calls]
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     for i, call in enumerate(calls):
@@ -158,22 +179,21 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing(stub: GRPCInferenceServi
             np.testing.assert_array_equal(answer, np.full(64, i))
 
 
-def test_an_expired_request_is_not_computed(zoo: ServerProcess, stub: GRPCInferenceServiceStub) -> None:
+def test_an_expired_request_is_not_computed(held: HeldServer, held_stub: GRPCInferenceServiceStub) -> None:
     def rows_computed() -> int:
-        statistics = stub.ModelStatistics(pb.ModelStatisticsRequest(name="slow")).model_stats
+        statistics = held_stub.ModelStatistics(pb.ModelStatisticsRequest(name="x")).model_stats
         return sum(model.inference_count for model in statistics)
 
-    request = raw_request("slow", np.zeros((64, 1), np.float32), "FP32")
-    stub.ModelInfer(request)  # whatever other tests left in the queue is over after this
+    request = raw_request("x", np.zeros((64, 1), np.float32), "FP32")
     before = rows_computed()
-    long = stub.ModelInfer.future(raw_request("slow", np.zeros((320, 1), np.float32), "FP32"))
-    while zoo.sample('medserve_inflight_requests{model="slow"') == 0:
-        assert not long.done(), "the others have to queue behind it"
-    late = [stub.ModelInfer.future(request, timeout=0.01) for _ in range(3)]
-    # Those that the server sees in time are told at once that the parts of the long one come first.
-    assert {call.code() for call in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    with held.hold():
+        long = held_stub.ModelInfer.future(raw_request("x", np.zeros((320, 1), np.float32), "FP32"))
+        held.wait_for_calls(1)
+        late = [held_stub.ModelInfer.future(request, timeout=0.5) for _ in range(3)]
+        # Those that the server sees in time may be told at once that the parts of the long one come first.
+        assert {call.code() for call in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert long.code() is grpc.StatusCode.OK
-    stub.ModelInfer(request)
+    held_stub.ModelInfer(request)
     assert rows_computed() - before == 320 + 64
 
 

@@ -13,7 +13,7 @@ import onnx_models
 from certificates import Authority, Pair
 from medserve_client import Client, Tls, UnavailableError
 from server_process import ServerProcess, refusal, running_server
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 HOSPITAL, OTHER = Authority("hospital"), Authority("other")
 
@@ -35,7 +35,7 @@ class Secured:
     def serve(self, pair: Pair) -> None:
         """Replaces the server's certificate, and waits until it is in force."""
         self.write(pair)
-        wait_until(lambda: self.served() == pair.certificate, seconds=20)
+        wait_until(lambda: self.served() == pair.certificate)
 
     def served(self) -> bytes:
         host, port = self.server.target.rsplit(":", 1)
@@ -48,7 +48,7 @@ class Secured:
         if own is not None:
             own.write(self.folder / "own.pem", self.folder / "own.key")
             tls = Tls(self.folder / "ca.pem", self.folder / "own.pem", self.folder / "own.key")
-        with Client(self.server.target, tls=tls, timeout=20) as client:
+        with Client(self.server.target, tls=tls, timeout=PATIENCE) as client:
             return client.health().name
 
 
@@ -96,7 +96,7 @@ def test_a_certificate_that_is_not_right_is_not_trusted(tls: Secured, pair: Pair
 
 
 def test_a_client_without_tls_gets_nothing(tls: Secured) -> None:
-    with Client(tls.server.target, timeout=20) as client, pytest.raises(UnavailableError):
+    with Client(tls.server.target, timeout=PATIENCE) as client, pytest.raises(UnavailableError):
         client.health()
 
 
@@ -128,7 +128,7 @@ def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -
         assert tls.served() == first.certificate  # the connection that has it look
         return tls.log.count("can't be used") == told + 1
 
-    wait_until(is_told, seconds=20)
+    wait_until(is_told)
     assert tls.health() == "SERVING"
     tls.serve(second)  # with its key, it is taken
 
@@ -157,10 +157,10 @@ def test_replacing_the_authority_shuts_out_its_clients(mutual: Secured) -> None:
         except UnavailableError:
             return False
 
-    wait_until(lambda: is_in(OTHER), seconds=20)
+    wait_until(lambda: is_in(OTHER))
     assert not is_in(HOSPITAL)
     clients.write_bytes(HOSPITAL.pem)
-    wait_until(lambda: is_in(HOSPITAL), seconds=20)
+    wait_until(lambda: is_in(HOSPITAL))
 
 
 def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:

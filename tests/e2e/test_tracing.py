@@ -14,6 +14,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from otlp_collector import Collector, running_collector
 from server_process import refusal, running_server
+from waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STAGES = ["decode", "queue", "compute", "encode"]
@@ -32,13 +33,13 @@ def collected(repository: Path, transport: str) -> tuple[Collector, int, int]:
         flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", collector.endpoint)
         with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            stub.ModelInfer(request(rows=3), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),), timeout=30)
-            stub.ModelInfer(request(), metadata=(("traceparent", f"00-{'a' * 32}-{PARENT}-00"),), timeout=30)
+            stub.ModelInfer(request(rows=3), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),), timeout=PATIENCE)
+            stub.ModelInfer(request(), metadata=(("traceparent", f"00-{'a' * 32}-{PARENT}-00"),), timeout=PATIENCE)
             list(stub.ModelStreamInfer(iter([request(), request()]), metadata=(("traceparent", "nonsense"),)))
             for bad in (request(x=99), request(rows=5000)):
                 with pytest.raises(grpc.RpcError):
-                    stub.ModelInfer(bad, timeout=30)
-            stub.ServerLive(pb.ServerLiveRequest(), timeout=30)
+                    stub.ModelInfer(bad, timeout=PATIENCE)
+            stub.ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE)
     return collector, began, time.time_ns()
 
 
@@ -118,7 +119,7 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
     log = tmp_path / "log"
     flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1")
     with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
-        assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=30).outputs
+        assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=PATIENCE).outputs
     assert "every call was answered" in log.read_text()
 
 

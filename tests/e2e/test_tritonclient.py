@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 import onnx_models
 from medserve_proto.inference import grpc_service_pb2, model_config_pb2
 from server_process import REPOSITORY, ServerProcess
+from waiting import PATIENCE
 
 PYTHON = REPOSITORY / ".venv-triton/bin/python"
 Field = tuple[int, int, int, str]
@@ -28,7 +29,7 @@ print(json.dumps(json_format.MessageToDict(files)))
 
 def run(*arguments: str) -> dict[str, Any]:
     assert PYTHON.exists(), "tritonclient's environment is missing: `make test` makes it"
-    ended = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
     return found

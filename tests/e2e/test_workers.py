@@ -1,13 +1,12 @@
 """Several server processes on one port."""
 
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,12 +18,10 @@ from medserve_client import ClassificationResponse, Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import REPOSITORY, ServerProcess, command, environment, running_server
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 # The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
 CONNECTIONS = 32
-# Every test starts four processes at least, which takes its time where all processors are busy.
-pytestmark = pytest.mark.timeout(300)
 PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
@@ -38,16 +35,6 @@ def workers(server: ServerProcess) -> set[int]:
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(child) for child in children if b"spawn_main" in (Path("/proc") / child / "cmdline").read_bytes()}
-
-
-def total(server: ServerProcess, family: str) -> float:
-    """The sum of a series over its labels."""
-    samples = re.findall(rf"^{family}(?:\{{.*\}})? (.+)$", server.metrics(), re.MULTILINE)
-    return sum(map(float, samples))
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    wait_until(true, seconds=120)
 
 
 def is_alive(pid: int) -> bool:
@@ -84,14 +71,20 @@ def is_open(connection: socket.socket) -> bool:
 def call(stub: GRPCInferenceServiceStub) -> grpc.StatusCode:
     tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[1, 28, 28, 1])
     request = pb.ModelInferRequest(model_name="chest-xray", inputs=[tensor], raw_input_contents=[PICTURE.tobytes()])
-    code: grpc.StatusCode = stub.ModelInfer.future(request, timeout=30).code()
+    code: grpc.StatusCode = stub.ModelInfer.future(request, timeout=PATIENCE).code()
     return code
 
 
 def refusal(*flags: str) -> str:
     """The one line with which a server ends that can't start."""
     ended = subprocess.run(
-        command(*flags), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        command(*flags),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
@@ -105,10 +98,10 @@ def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
         opened = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
         one, other = workers(server)
         os.kill(one, signal.SIGKILL)
-        eventually(lambda: not is_alive(one))
+        wait_until(lambda: not is_alive(one))
         assert 0 < sum(map(is_open, opened)) < CONNECTIONS
         os.kill(other, signal.SIGKILL)
-        eventually(lambda: not is_alive(other))
+        wait_until(lambda: not is_alive(other))
         assert not any(map(is_open, opened))
 
 
@@ -116,23 +109,23 @@ def test_what_workers_count_is_added_up_and_outlives_them(flags: list[str]) -> N
     with running_server(*flags) as server, connections(server.target) as stubs:
         codes = [call(stub) for stub in stubs for _ in range(3)]
         assert set(codes) == {grpc.StatusCode.OK}
-        assert total(server, "medserve_inferences_total") == len(codes)
+        assert server.total("medserve_inferences_total") == len(codes)
         # The end of a call is counted when its answer has left.
-        eventually(lambda: total(server, "medserve_request_duration_seconds_count") == len(codes))
-        eventually(lambda: total(server, "grpc_server_handled_total") == len(codes))
-        eventually(lambda: total(server, "medserve_inflight_requests") == 0)
-        assert total(server, "medserve_pending_requests") == 0
+        wait_until(lambda: server.total("medserve_request_duration_seconds_count") == len(codes))
+        wait_until(lambda: server.total("grpc_server_handled_total") == len(codes))
+        wait_until(lambda: server.total("medserve_inflight_requests") == 0)
+        assert server.total("medserve_pending_requests") == 0
         assert server.sample('medserve_model_ready{model="chest-xray"') == 1
-        assert total(server, "medserve_workers_replaced_total") == 0
+        assert server.total("medserve_workers_replaced_total") == 0
 
-        before, cpu = workers(server), total(server, "process_cpu_seconds_total")
+        before, cpu = workers(server), server.total("process_cpu_seconds_total")
         os.kill(min(before), signal.SIGKILL)
         codes_after = [call(stub) for stub in stubs]
-        eventually(lambda: total(server, "medserve_workers_replaced_total") == 1)
+        wait_until(lambda: server.total("medserve_workers_replaced_total") == 1)
         assert len(workers(server)) == 2
         assert workers(server) != before
-        assert total(server, "medserve_inferences_total") == len(codes) + codes_after.count(grpc.StatusCode.OK)
-        assert total(server, "process_cpu_seconds_total") >= cpu
+        assert server.total("medserve_inferences_total") == len(codes) + codes_after.count(grpc.StatusCode.OK)
+        assert server.total("process_cpu_seconds_total") >= cpu
 
 
 def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str]) -> None:
@@ -156,16 +149,16 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
         counts = [0.0]
 
         def replaced(number: int) -> bool:
-            counts.append(total(server, "medserve_inferences_total"))
-            return total(server, "medserve_workers_replaced_total") == number
+            counts.append(server.total("medserve_inferences_total"))
+            return server.total("medserve_workers_replaced_total") == number
 
         try:
-            eventually(lambda: len(answers) > 100)
+            wait_until(lambda: len(answers) > 100)
             for number, pid in enumerate(workers(server), 1):
                 answered = len(answers)
                 os.kill(pid, signal.SIGKILL)
-                eventually(lambda number=number: replaced(number))  # type: ignore[misc]  # the lambda is called here
-                eventually(lambda answered=answered: len(answers) > answered + 100)  # type: ignore[misc]
+                wait_until(lambda number=number: replaced(number))  # type: ignore[misc]  # the lambda is called here
+                wait_until(lambda answered=answered: len(answers) > answered + 100)  # type: ignore[misc]
         finally:
             enough.set()
             for thread in threads:
@@ -174,19 +167,19 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
         assert counts == sorted(counts)
         probabilities = [answer.results[0].labels[0].probability for answer in answers]
         assert max(probabilities) - min(probabilities) < 1e-6
-        assert total(server, "medserve_inferences_total") <= len(answers)
+        assert server.total("medserve_inferences_total") <= len(answers)
 
 
 def test_a_worker_that_hangs_holds_up_nobody_else(flags: list[str]) -> None:
     with running_server(*flags) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
-        assert total(server, "medserve_inferences_total") == len(stubs)
+        assert server.total("medserve_inferences_total") == len(stubs)
         hanging, other = sorted(workers(server))
         os.kill(hanging, signal.SIGSTOP)
         try:
-            assert total(server, "medserve_inferences_total") == len(stubs), "it is shown as it last was"
+            assert server.total("medserve_inferences_total") == len(stubs), "it is shown as it last was"
             os.kill(other, signal.SIGKILL)
-            eventually(lambda: total(server, "medserve_workers_replaced_total") == 1)
+            wait_until(lambda: server.total("medserve_workers_replaced_total") == 1)
         finally:
             os.kill(hanging, signal.SIGCONT)
 
@@ -197,7 +190,7 @@ def test_workers_end_with_a_supervisor_that_is_killed(flags: list[str]) -> None:
         orphans = workers(server)
         assert len(orphans) == 2
         server.process.kill()
-        eventually(lambda: not any(is_alive(pid) for pid in orphans))
+        wait_until(lambda: not any(is_alive(pid) for pid in orphans))
 
 
 def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path) -> None:
@@ -208,13 +201,13 @@ def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path) ->
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[4000, 1])
         slow = pb.ModelInferRequest(model_name="slow", inputs=[tensor], raw_input_contents=[bytes(16000)])
         pending = GRPCInferenceServiceStub(channel).ModelInfer.future(slow)
-        eventually(lambda: total(server, "medserve_inflight_requests") == 1)
+        wait_until(lambda: server.total("medserve_inflight_requests") == 1)
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(0.5)
         server.process.send_signal(signal.SIGTERM)
         assert pending.code() is grpc.StatusCode.UNAVAILABLE
-        server.process.wait(30)
+        server.process.wait(PATIENCE)
 
 
 def test_a_broken_model_is_named_once(transport: str, tmp_path: Path) -> None:
@@ -232,7 +225,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
         started = workers(server)
         path.write_bytes(b"no model")
         os.kill(min(started), signal.SIGKILL)
-        assert server.process.wait(120) == 1
+        assert server.process.wait(PATIENCE) == 1
         assert not any(is_alive(pid) for pid in started)
     assert "was ended by SIGKILL; another takes its place" in log.read_text()
     assert log.read_text().splitlines()[-1].startswith(f"medserve-server: {path}: ")

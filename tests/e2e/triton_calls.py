@@ -38,7 +38,7 @@ def stream(client: triton.InferenceServerClient, inputs: list[triton.InferInput]
         client.async_stream_infer("identity-fp32" if number != 2 else "nothing", inputs, request_id=str(number))
     found = []
     for _ in range(5):
-        result, error = answers.get(timeout=10)
+        result, error = answers.get(timeout=300)
         found.append([str(error) if error else result.get_response().id])  # type: ignore[union-attr]
     client.stop_stream()
     return found
@@ -68,7 +68,7 @@ def main(target: str) -> dict[str, Any]:
         lambda result, error: answers.put((result, error)),
         request_id="async",
     )
-    asynchronous, error = answers.get(timeout=10)
+    asynchronous, error = answers.get(timeout=300)
     assert error is None
     with medserve_client.Client(target) as ours:
         models = [model.name for model in ours.models()]

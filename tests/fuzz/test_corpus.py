@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.targets import TARGETS, corpus
+from waiting import PATIENCE
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -42,7 +43,7 @@ def test_guided_inputs(target: str, tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done 10000 runs" in done.stderr

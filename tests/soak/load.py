@@ -20,12 +20,11 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from patient import PATIENT
 from server_process import REPOSITORY
 from traffic import Lost, Mixed, Operation, Outcomes, perform
+from waiting import PATIENCE
 
 if TYPE_CHECKING:  # for the type checker alone
     from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
 
-PATIENCE = 60.0
-"""Seconds after which a call without a deadline counts as lost."""
 TOLERANCE = 1e-5
 
 
@@ -39,6 +38,10 @@ class Tally:
     lost: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     """Seconds, of unary calls since `drain_latencies`."""
+
+    def total(self) -> int:
+        """Requests that have ended, one way or another."""
+        return self.outcomes.total() + len(self.wrong) + len(self.lost)
 
     def drain_latencies(self) -> tuple[float, float]:
         """Median and 99th percentile in milliseconds since the last time; 0 where there were too few."""

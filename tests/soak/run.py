@@ -22,6 +22,8 @@ from soak.samples import FEWEST, Sample, draw, growth, inflight, take
 from traffic import MODEL
 
 WARM_UP_SECONDS = 3.0
+FEWEST_REQUESTS = 500
+"""Answered requests that a judgement needs."""
 SHOWN = 10
 """Wrong and lost answers that are told."""
 
@@ -74,7 +76,7 @@ async def _load(
     load.tally.drain_latencies()
     while not calling.done():
         seconds = time.monotonic() - began
-        if seconds > 60 * minutes and len(samples) >= FEWEST:
+        if seconds > 60 * minutes and len(samples) >= FEWEST and load.tally.total() >= FEWEST_REQUESTS:
             break
         if seconds >= (swaps + 1) * swap_seconds:
             swaps += 1
@@ -106,8 +108,8 @@ def _swap(models: ModelFolder, number: int) -> None:
 
 
 async def _left(server: ServerProcess) -> int:
-    """Requests that do not end within some seconds."""
-    for _ in range(50):
+    """Requests that do not end within a minute."""
+    for _ in range(300):
         left = await asyncio.to_thread(inflight, server)
         if not left:
             break

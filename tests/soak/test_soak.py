@@ -11,7 +11,7 @@ from soak.samples import draw
 
 
 def short(transport: str, program: Sequence[str]) -> Report:
-    return soak(transport, 0.15, interval=0.3, swap_seconds=1, callers=4, program=program)
+    return soak(transport, 0.05, interval=0.3, swap_seconds=1, callers=4, program=program)
 
 
 def broken(mutation: str) -> Sequence[str]:

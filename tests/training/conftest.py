@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -33,13 +34,35 @@ def fit_into() -> Fit:
 
 
 @pytest.fixture(scope="session")
-def digits_model(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit_into(tmp_path_factory.mktemp("digits"), "digits", "training.epochs=1")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of pytest-xdist share during a run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def risk_model(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit_into(tmp_path_factory.mktemp("risk"), "breast-cancer-risk", "training.epochs=3")
+def fit_once(fit_into: Fit, shared_folder: Path) -> Fit:
+    """Does as `fit_into`, in the first worker that asks for it; the others take what that one wrote."""
+
+    def run(name: str, recipe: str, *overrides: str) -> Path:
+        folder, unfinished = shared_folder / name, shared_folder / f"{name}-unfinished"
+        with FileLock(shared_folder / f"{name}.lock"):
+            if not folder.exists():
+                fit_into(unfinished, recipe, *overrides)
+                unfinished.rename(folder)
+        return folder / "model.onnx"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_model(fit_once: Fit) -> Path:
+    return fit_once("digits", "digits", "training.epochs=1")
+
+
+@pytest.fixture(scope="session")
+def risk_model(fit_once: Fit) -> Path:
+    return fit_once("risk", "breast-cancer-risk", "training.epochs=3")
 
 
 @pytest.fixture(scope="session")

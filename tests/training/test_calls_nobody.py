@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from network_watch import NetworkWatch
+from waiting import PATIENCE
 
 
-@pytest.mark.timeout(300)
 def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     watch = NetworkWatch(tmp_path, monkeypatch)
@@ -19,7 +19,16 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
-    arguments = ["fit", "digits", "--set", "training.epochs=1", "--accelerator", "cpu"]
+    arguments = [
+        "fit",
+        "digits",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "network.widths=[2, 2, 2]",
+        "--accelerator",
+        "cpu",
+    ]
     places = ["--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]
     command = [sys.executable, "-c", code, *arguments, *places]
     with (
@@ -28,7 +37,7 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         watch.looking_at(process.pid),
     ):
         try:
-            assert process.wait(240) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
     assert (tmp_path / "model/model.onnx").is_file()

@@ -8,9 +8,12 @@ import pytest
 from medserve_training.cli import main
 from medserve_training.manifest import read_manifest
 
+# A small and short training.
+FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
+
 
 def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["fit", "digits", "--set", "training.epochs=1", "--accelerator", "cpu"]
+    arguments = ["fit", "digits", *FAST, "--accelerator", "cpu"]
     assert main([*arguments, "--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "model" / "model.onnx").is_file()
     assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
@@ -20,8 +23,7 @@ def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: py
 def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fast = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
-    arguments = ["repeat", "digits", *fast, "--seeds", "2", "--runs", str(tmp_path)]
+    arguments = ["repeat", "digits", *FAST, "--seeds", "2", "--runs", str(tmp_path)]
     assert main(arguments) == 0
     folder = tmp_path / "digits-seeds"
     figures = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"]

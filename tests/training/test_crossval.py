@@ -14,8 +14,11 @@ from medserve_training.errors import UserError
 from medserve_training.external_cohort import load_external
 from medserve_training.patient_data import load_cohort
 from medserve_training.recipe import SurvivalTask, load_recipe
+from medserve_training.splits import take
 
 REPORT = Path(__file__).parents[2] / "benchmarks" / "risk.json"
+SIZE = 250
+"""Patients of made-up predictions."""
 QUICK = ["training.epochs=1", "training.members=1"]
 
 
@@ -39,14 +42,15 @@ def predictions(*, outside: bool = False) -> Predictions:
     """Two models that rank by the number of nodes, the second with noise."""
     recipe = load_recipe("breast-cancer-risk")
     assert isinstance(recipe.task, SurvivalTask)
-    patients, _ = load_cohort(recipe)
+    cohort, _ = load_cohort(recipe)
+    patients = take(cohort, np.arange(SIZE))
     random = np.random.default_rng(0)
-    order = np.arange(686) if outside else random.permutation(686)
+    order = np.arange(SIZE) if outside else random.permutation(SIZE)
     folds = [order] if outside else np.array_split(order, 5)
     rate = 0.1 * np.log(1 + patients.features[:, 4])
     times = np.arange(13) / 2
     good = np.exp(-np.outer(rate, times))
-    worse = np.exp(-np.outer(rate * np.exp(random.normal(0, 1.5, 686)), times))
+    worse = np.exp(-np.outer(rate * np.exp(random.normal(0, 3, SIZE)), times))
     curves = {name: [rows[fold] for fold in folds] for name, rows in (("good", good), ("worse", worse))}
     return Predictions(recipe.task, patients, folds, curves, outside)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks import client_flood
 from PIL import Image
 
 from medserve_client import Client
@@ -14,6 +15,7 @@ from medserve_client.loadtest import LoadPlan, run
 from medserve_client.loadtest.requests import patient_workload, synthetic_patients
 from medserve_proto.v1.patient_risk_pb2 import PredictResponse
 from server_process import ServerProcess
+from waiting import PATIENCE
 
 SHORT = ("--duration", "0.5", "--warmup", "0.2")
 
@@ -55,3 +57,11 @@ def test_made_up_patients_are_like_those_of_the_training(server: ServerProcess) 
     result = run(LoadPlan(server.target, workload.method, workload.payloads, concurrency=2, duration=0.2, warmup=0))
     assert not result.errors
     assert len(PredictResponse.FromString(result.sample).results) == 4
+
+
+def test_the_benchmarks_flood_through_the_client_counts_every_call(server: ServerProcess) -> None:
+    pictures = [[np.zeros((28, 28), np.uint8)]]
+    load = client_flood.ClientLoad(server.target, pictures, None, 50, 1, warmup=0.2, timeout=PATIENCE, clients=2)
+    result, _ = client_flood.run(load)
+    assert not result.errors
+    assert result.sent == len(result.latencies) > 20  # of 50 on average

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, Una
 from medserve_client.cli import main
 from medserve_server.auth import new_token
 from server_process import ServerProcess, running_server
+from waiting import PATIENCE, wait_until
 
 PICTURE = np.zeros((28, 28), np.uint8)
 
@@ -75,7 +75,7 @@ def test_grpc_runs_no_python_in_threads_of_its_own(secure: ServerProcess, folder
     """Where it does, a program can hang for ever: `Channel.close` waits for such threads, and lets nothing else run."""
     arguments = [secure.target, str(folder / "ca.pem"), str(ward.file)]
     program = [sys.executable, "-c", THREADS, *arguments]
-    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
@@ -121,10 +121,7 @@ def test_a_token_without_the_scope_is_told_which(secure: ServerProcess, folder: 
     (folder / "tokens.new").write_text((folder / "tokens").read_text() + "\n" + line)
     (folder / "tokens.new").replace(folder / "tokens")
     with Client(secure.target, tls=Tls(folder / "ca.pem"), token=token) as client:
-        end = time.monotonic() + 20
-        while not is_known(client):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(lambda: is_known(client))
         with pytest.raises(PermissionDeniedError, match="lacks the scope infer"):
             client.classify(PICTURE, "chest-xray")
     assert ward

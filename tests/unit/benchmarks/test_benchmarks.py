@@ -24,13 +24,13 @@ from benchmarks.servers import PEER_SERVERS, PEERS
 
 from medserve_client.loadtest import Progress
 from medserve_proto.inference import grpc_service_pb2 as oip
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 BUSY_CHILD = """
 import subprocess, sys, time
 code = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
 subprocess.run([sys.executable, "-c", code], start_new_session=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -104,7 +104,7 @@ def test_answers_are_decoded_in_every_encoding() -> None:
 def test_cpu_time_counts_processes_that_left_the_session_and_ended(tmp_path: Path) -> None:
     started_at = time.monotonic()
     command = [sys.executable, "-c", BUSY_CHILD]
-    with running(command, {}, tmp_path / "log", lambda: time.monotonic() > started_at + 0.2, 10) as started:
+    with running(command, {}, tmp_path / "log", lambda: time.monotonic() > started_at + 0.2, PATIENCE) as started:
         # Between the child's end and its parent's notice of it, nobody has its time.
         wait_until(lambda: len(marked_processes(started.mark)) == 1 and cpu_seconds(started.mark) >= 0.3)
         assert os.getpid() not in marked_processes(started.mark)
@@ -115,7 +115,7 @@ def test_a_server_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with (
         pytest.raises(RuntimeError, match=r"ended with 1.*no such model"),
-        running(command, {}, tmp_path / "log", lambda: False, 10),
+        running(command, {}, tmp_path / "log", lambda: False, PATIENCE),
     ):
         pass
 
@@ -155,7 +155,7 @@ async def http_server(answer: bytes) -> AsyncIterator[int]:
 async def test_the_http_load_counts_what_succeeds(answer: bytes, succeeds: bool) -> None:
     ignore: Callable[[Progress], None] = lambda _: None  # noqa: E731
     async with http_server(answer) as port:
-        plan = HttpPlan(port, "/", "application/octet-stream", [b"x" * 10], 4, duration=0.3, warmup=0.1)
+        plan = HttpPlan(port, "/", "application/octet-stream", [b"x" * 10], 4, duration=1, warmup=0.1)
         result = await asyncio.to_thread(run_http, plan, ignore)
     assert result.sample == b"abc"
     assert (result.completed > 0) is succeeds

@@ -8,7 +8,7 @@ import pytest
 from medserve_client.cli import main
 
 Captured = pytest.CaptureFixture[str]
-SHORT = ("--duration", "0.3", "--warmup", "0.1", "--metrics-url", "http://127.0.0.1:1/metrics")
+SHORT = ("--duration", "0.6", "--warmup", "0.1", "--metrics-url", "http://127.0.0.1:1/metrics")
 
 
 def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: Captured) -> None:
@@ -32,7 +32,7 @@ def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: 
         "seed": 0,
         "knee": None,
     }
-    assert (run["rate"], run["concurrency"], run["duration_s"], run["warmup_s"]) == (None, 4, 0.3, 0.1)
+    assert (run["rate"], run["concurrency"], run["duration_s"], run["warmup_s"]) == (None, 4, 0.6, 0.1)
     assert (run["errors"], run["server"]) == ({}, None)
     assert run["items_per_s"] == pytest.approx(3 * run["requests_per_s"])
     latency = run["latency_ms"]

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, Progress, run
 from small_server import Serve
+from waiting import PATIENCE
 
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
@@ -49,10 +52,14 @@ def first_byte(answer: bytes) -> str:
     return "OK" if answer[0] else "DATA_LOSS"
 
 
-def measured(target: str, **options: object) -> LoadResult:
+def measured(target: str, duration: float = 0.3, least: int = 1, **options: object) -> LoadResult:
+    """Runs a plan, and on a machine that does not send `least` requests in its time, one of more time."""
     method = "/t.T/Stream" if "outcome" in options else "/t.T/Unary"
-    settings = {"payloads": [b"hello"], "duration": 0.3, "warmup": 0.1, "timeout": 5.0} | options
-    return run(LoadPlan(target, method, **settings))  # type: ignore[arg-type]
+    settings = {"payloads": [b"hello"], "warmup": 0.1, "timeout": PATIENCE} | options
+    plan = LoadPlan(target, method, duration=duration, **settings)  # type: ignore[arg-type]
+    while (result := run(plan)).sent < least:
+        plan = replace(plan, duration=2 * plan.duration)
+    return result
 
 
 @pytest.mark.parametrize("mode", ["unary", "stream"])
@@ -70,7 +77,7 @@ def test_a_closed_loop_keeps_so_many_in_flight(serve: Serve, mode: str) -> None:
             now -= 1
         return request
 
-    streams = {"outcome": fine} if mode == "stream" else {}
+    streams: dict[str, Any] = {"outcome": fine} if mode == "stream" else {}
     result = measured(serve(serving(answer)), concurrency=3, connections=3, processes=2, **streams)
     assert 1 <= most <= 3
     assert not result.errors
@@ -86,7 +93,8 @@ def test_requests_and_answers_of_any_size_arrive_whole(serve: Serve) -> None:
     target = serve(serving(lambda request, _: b"%d" % (sum(request) % 251) + request))
     # Empty; as much as one frame takes, and a byte more; more than flow control lets out at once.
     payloads = [np.random.default_rng(size).bytes(size) for size in (0, 16_379, 16_380, 100_000, 1_000_000)]
-    for streams in ({}, {"outcome": whole}):
+    of_streams: dict[str, Any] = {"outcome": whole}
+    for streams in ({}, of_streams):
         result = measured(target, payloads=payloads, concurrency=4, duration=0.2, **streams)
         assert not result.errors
         assert result.sample == b"0"
@@ -133,21 +141,21 @@ def test_errors_are_counted_by_status(serve: Serve) -> None:
             context.abort(grpc.StatusCode.NOT_FOUND, "söme %text")
         return request
 
-    result = measured(serve(serving(answer)), concurrency=2)
+    result = measured(serve(serving(answer)), concurrency=2, least=8)
     assert set(result.errors) == {"RESOURCE_EXHAUSTED", "NOT_FOUND"}
     assert result.sent == len(result.latencies) + result.errors.total()
     assert abs(len(result.latencies) - result.errors.total()) <= 4
 
 
 def test_a_method_that_is_not_there(serve: Serve) -> None:
-    plan = LoadPlan(serve(serving(echo)), "/t.T/Other", [b""], concurrency=1, duration=0.2, warmup=0)
+    plan = LoadPlan(serve(serving(echo)), "/t.T/Other", [b""], concurrency=1, duration=1, warmup=0)
     result = run(plan)
     assert set(result.errors) == {"UNIMPLEMENTED"}
     assert np.isnan(result.percentile(50))
 
 
 def test_errors_inside_a_stream_are_counted_and_it_goes_on(serve: Serve) -> None:
-    result = measured(serve(serving(echo)), payloads=[b"\0", b"\1"], concurrency=2, outcome=first_byte)
+    result = measured(serve(serving(echo)), payloads=[b"\0", b"\1"], concurrency=2, least=8, outcome=first_byte)
     assert set(result.errors) == {"DATA_LOSS"}
     assert abs(result.errors["DATA_LOSS"] - len(result.latencies)) <= 2
 
@@ -160,13 +168,13 @@ def test_a_stream_that_fails_is_opened_again(serve: Serve) -> None:
             context.abort(grpc.StatusCode.ABORTED, "on purpose")
         return request
 
-    result = measured(serve(serving(answer)), concurrency=2, outcome=fine)
+    result = measured(serve(serving(answer)), concurrency=2, least=40, outcome=fine)
     assert set(result.errors) == {"ABORTED"}
     assert len(result.latencies) > 0
 
 
 @pytest.mark.parametrize("streams", [{}, {"outcome": fine}], ids=["unary", "stream"])
-def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, object]) -> None:
+def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, Any]) -> None:
     def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
         time.sleep(0.4)
         return request
@@ -176,9 +184,13 @@ def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, object]
 
 
 def test_a_server_that_restarts_is_found_again() -> None:
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        time.sleep(0.01)
+        return request
+
     def start(port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
-        serving(echo)(server)
+        serving(answer)(server)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         return server, bound
@@ -188,13 +200,13 @@ def test_a_server_that_restarts_is_found_again() -> None:
 
     def on_progress(progress: Progress) -> None:
         nonlocal server
-        if progress.elapsed > 0.3 and not successes:
+        if progress.succeeded and not successes:
             server.stop(grace=None).wait()
             successes.append(progress.succeeded)
             server, _ = start(port)
         successes.append(progress.succeeded)
 
-    plan = LoadPlan(f"127.0.0.1:{port}", "/t.T/Unary", [b"x"], concurrency=2, duration=1.5, warmup=0)
+    plan = LoadPlan(f"127.0.0.1:{port}", "/t.T/Unary", [b"x"], concurrency=2, duration=3, warmup=0)
     result = run(plan, on_progress)
     server.stop(grace=None).wait()
     assert set(result.errors) <= {"UNAVAILABLE", "CANCELLED"}
@@ -219,14 +231,14 @@ def test_no_server() -> None:
         {"rate": 1.0, "processes": 2},
     ],
 )
-def test_a_plan_that_makes_no_sense(wrong: dict[str, object]) -> None:
+def test_a_plan_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|must be"):
         measured("127.0.0.1:1", **wrong)
 
 
 def test_progress_is_told(serve: Serve) -> None:
     told: collections.deque[Progress] = collections.deque()
-    plan = LoadPlan(serve(serving(echo)), "/t.T/Unary", [b"x"], concurrency=1, duration=0.4, warmup=0.2)
+    plan = LoadPlan(serve(serving(echo)), "/t.T/Unary", [b"x"], concurrency=1, duration=1, warmup=0.2)
     run(plan, told.append)
     assert told[-1].succeeded > 0
     assert told[-1].failed == 0

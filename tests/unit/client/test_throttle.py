@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -14,11 +13,12 @@ from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clock import Clock
 from medserve_client import AsyncClient, Client, InferenceError, OverloadedError, ResourceExhaustedError
 from medserve_client.throttle import Throttle
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 from small_server import Serve, predicting
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 
 class Ward:
@@ -34,7 +34,7 @@ class Ward:
             self.arrived += 1
         (entry,) = request.patients[0].features
         if entry.key == "later":
-            self.open.wait(60)
+            self.open.wait(PATIENCE)
         elif entry.key == "busy":
             status = Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
             status.details.add().Pack(ErrorInfo(reason="QUEUE", domain="medserve"))
@@ -67,6 +67,14 @@ class Calls:
         call = self._threads.submit(self, "later", model)
         wait_until(lambda: call.done() or self.ward.arrived > arrived)
         return call
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of every client's memory of failures."""
+    clock = Clock()
+    monkeypatch.setattr("medserve_client.throttle.time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -132,12 +140,15 @@ def test_another_model_is_not_held_back(calls: Calls) -> None:
     held.result()
 
 
-def test_some_seconds_without_a_failure_end_it(calls: Calls) -> None:
+def test_some_seconds_without_a_failure_end_it(calls: Calls, clock: Clock) -> None:
     held = calls.begin()
     calls.refused(2)
     with pytest.raises(OverloadedError, match="not sent"):
         calls("now")
-    time.sleep(5.1)
+    clock.sleep(4.9)
+    with pytest.raises(OverloadedError, match="not sent"):
+        calls("now")
+    clock.sleep(0.2)
     calls("now")
     calls.ward.open.set()
     held.result()
@@ -145,7 +156,7 @@ def test_some_seconds_without_a_failure_end_it(calls: Calls) -> None:
 
 def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
     ward = Ward()
-    with Client(serve(predicting(ward.predict)), timeout=0.5) as client, ThreadPoolExecutor(4) as threads:
+    with Client(serve(predicting(ward.predict)), timeout=1) as client, ThreadPoolExecutor(4) as threads:
         for _ in range(2):
             late = [threads.submit(client.predict_risk, {"later": 1.0}, "relapse") for _ in range(4)]
             for call in late:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clock import Clock
 from medserve_server.batcher import DEFAULT_PRIORITY, Arrays, Batcher, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from medserve_server.session import Tensors
+from waiting import PATIENCE, wait_until
 
 
 class Doubling:
@@ -22,7 +24,7 @@ class Doubling:
         self.open.set()
 
     def __call__(self, inputs: Tensors, outputs: Sequence[str]) -> Arrays:
-        self.open.wait(10)
+        self.open.wait(PATIENCE)
         x = np.asarray(inputs["x"], np.float64)
         self.batches.append(len(x))
         if (x < 0).any():
@@ -113,12 +115,19 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
     assert len(caller.batcher) == 0
 
 
-def test_what_expires_while_it_waits_is_not_run() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("medserve_server.batcher.time", clock)
+    return clock
+
+
+def test_what_expires_while_it_waits_is_not_run(clock: Clock) -> None:
     model = Doubling()
     caller = Caller(make(model))
     caller.submit("kept", rows(1))
-    caller.submit("late", rows(2, 3), deadline=time.monotonic() + 0.05)
-    time.sleep(0.06)
+    caller.submit("late", rows(2, 3), deadline=clock.now + 0.05)
+    clock.sleep(0.06)
     caller.finish()
     assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
     assert model.batches == [1]
@@ -139,13 +148,12 @@ def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None
     caller = Caller(make(model))
     caller.submit("first", rows(1))
     running = caller.run()
-    while not caller.batcher.busy:
-        time.sleep(0.001)
+    wait_until(lambda: caller.batcher.busy)
     for value in range(5):
         caller.submit(value, rows(value))
         caller.batcher.run_waiting()  # returns at once: the model is busy
     model.open.set()
-    running.result(timeout=10)
+    running.result()
     assert model.batches == [1, 5]
     assert len(caller.outcomes) == 6
 
@@ -179,13 +187,13 @@ def test_requests_that_differ_are_not_joined() -> None:
 
 def test_a_delay_fills_the_batch() -> None:
     model = Doubling()
-    batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=60.0, observe=lambda *_: None)
+    batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=2 * PATIENCE, observe=lambda *_: None)
     caller = Caller(batcher)
     caller.submit(0, rows(0))
     running = caller.run()
     for value in (1, 2):
         caller.submit(value, rows(value))
-    running.result(timeout=10)  # long before the delay is over: the batch is full
+    running.result(timeout=PATIENCE)  # long before the delay is over: the batch is full
     assert model.batches == [3]
 
 
@@ -222,11 +230,11 @@ def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
     assert list(caller.outcomes) == [2, 3, 0, 1]
 
 
-def slow_batcher(seconds: float) -> Batcher:
+def slow_batcher(clock: Clock, seconds: float) -> Batcher:
     """One whose runs, of up to two rows, have been taking that long."""
 
     def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
-        time.sleep(seconds)
+        clock.sleep(seconds)
         return dict.fromkeys(outputs, np.asarray(inputs["x"]))
 
     batcher = Batcher(run, max_rows=2, max_pending=100, observe=lambda *_: None)
@@ -236,52 +244,52 @@ def slow_batcher(seconds: float) -> Batcher:
     return batcher
 
 
-def test_work_that_would_come_too_late_is_refused_at_once() -> None:
-    caller = Caller(slow_batcher(0.1))
+def test_work_that_would_come_too_late_is_refused_at_once(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
     for value in range(8):  # four runs, 0.4 s
-        caller.submit(value, rows(value), deadline=time.monotonic() + 60)
+        caller.submit(value, rows(value), deadline=clock.now + 60)
     with pytest.raises(Overloaded, match=r"takes about [\d.]+ s, and the deadline leaves 0\.\d+ s") as refused:
-        caller.submit(9, rows(9), deadline=time.monotonic() + 0.7)
+        caller.submit(9, rows(9), deadline=clock.now + 0.7)
     assert refused.value.limit == "deadline"
-    caller.submit(9, rows(9), deadline=time.monotonic() + 10)
+    caller.submit(9, rows(9), deadline=clock.now + 10)
     caller.submit(10, rows(10))  # no deadline: it has time
     caller.finish()
     assert len(caller.outcomes) == 10
 
 
-def test_what_goes_before_the_others_does_not_wait_for_them() -> None:
-    caller = Caller(slow_batcher(0.1))
+def test_what_goes_before_the_others_does_not_wait_for_them(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
     for value in range(8):
         caller.submit(value, rows(value), priority=3)
-    caller.submit(8, rows(8), deadline=time.monotonic() + 0.7)
+    caller.submit(8, rows(8), deadline=clock.now + 0.7)
     with pytest.raises(Overloaded, match="the deadline leaves"):
-        caller.submit(9, rows(9), deadline=time.monotonic() + 0.7, priority=3)
+        caller.submit(9, rows(9), deadline=clock.now + 0.7, priority=3)
     caller.finish()
     assert next(iter(caller.outcomes)) == 8
 
 
-def test_an_empty_queue_takes_work_however_short_its_deadline() -> None:
-    caller = Caller(slow_batcher(0.5))
-    caller.submit(1, rows(1), deadline=time.monotonic() + 0.9)
+def test_an_empty_queue_takes_work_however_short_its_deadline(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.5))
+    caller.submit(1, rows(1), deadline=clock.now + 0.9)
     caller.finish()
     assert isinstance(caller.outcomes[1][0], dict)
 
 
-def test_a_large_request_counts_as_the_one_run_that_it_is() -> None:
-    caller = Caller(slow_batcher(0.1))
+def test_a_large_request_counts_as_the_one_run_that_it_is(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
     caller.submit(0, rows(*range(50)))
-    caller.submit(1, rows(1), deadline=time.monotonic() + 3)
+    caller.submit(1, rows(1), deadline=clock.now + 3)
     caller.finish()
     assert len(caller.outcomes) == 2
 
 
-def test_the_parts_of_a_request_are_not_refused_for_each_other() -> None:
+def test_the_parts_of_a_request_are_not_refused_for_each_other(clock: Clock) -> None:
     """None is queued, or all of them, one behind the other."""
-    batcher = slow_batcher(0.1)
+    batcher = slow_batcher(clock, 0.1)
     caller = Caller(batcher)
 
     def parts(seconds: float) -> list[Work]:
-        deadline = time.monotonic() + seconds
+        deadline = clock.now + seconds
         return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, receipt=i) for i in range(6)]
 
     batcher.submit(*parts(0.7))  # six runs, 0.6 s: nothing is ahead of the request but itself

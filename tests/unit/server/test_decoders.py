@@ -1,67 +1,75 @@
 """The threads that read encoded pictures: what waits for them, and what is not worth waiting."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
 
+from clock import Clock
 from medserve_server.decoders import Decoders
 from medserve_server.errors import Overloaded
+from waiting import PATIENCE
 
 USUAL = 0.05
 
 
 @pytest.fixture
-def decoders() -> Iterator[Decoders]:
-    """Two threads that know that a picture takes about 50 ms."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("medserve_server.decoders.time", clock)
+    return clock
+
+
+@pytest.fixture
+def decoders(clock: Clock) -> Iterator[Decoders]:
+    """Two threads that know that a picture takes 50 ms."""
     with Decoders(2) as started:
-        started.submit(time.sleep, USUAL).result()
+        started.submit(clock.sleep, USUAL).result()
         yield started
 
 
 def occupy(decoders: Decoders, count: int) -> tuple[threading.Event, list[Future[bool]]]:
     """Submits what goes on until the event is set."""
     opened = threading.Event()
-    return opened, [decoders.submit(opened.wait, 10) for _ in range(count)]
+    return opened, [decoders.submit(opened.wait, PATIENCE) for _ in range(count)]
 
 
-def test_what_would_come_too_late_is_refused(decoders: Decoders) -> None:
+def test_what_would_come_too_late_is_refused(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 20)
     decoders.check(None)
-    decoders.check(time.monotonic() + 100)
+    decoders.check(clock.now + 100)
     with pytest.raises(
         Overloaded, match=r"what waits to be read takes about .* s, and the deadline leaves 0\.5 s"
     ) as told:
-        decoders.check(time.monotonic() + 0.5)  # about as long as 20 pictures take two threads
+        decoders.check(clock.now + 0.5)  # about as long as 20 pictures take two threads
     assert told.value.limit == "deadline"
     opened.set()
 
 
-def test_with_a_thread_free_nothing_has_to_be_waited_for(decoders: Decoders) -> None:
+def test_with_a_thread_free_nothing_has_to_be_waited_for(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 1)
-    decoders.check(time.monotonic() + USUAL / 100)
+    decoders.check(clock.now + USUAL / 100)
     opened.set()
 
 
-def test_nothing_is_refused_before_it_is_known_how_long_a_picture_takes() -> None:
+def test_nothing_is_refused_before_it_is_known_how_long_a_picture_takes(clock: Clock) -> None:
     with Decoders(1) as decoders:
         opened, _ = occupy(decoders, 50)
-        decoders.check(time.monotonic() + 0.01)
+        decoders.check(clock.now + 0.01)
         opened.set()
 
 
-def test_what_is_cancelled_is_not_waited_for(decoders: Decoders) -> None:
+def test_what_is_cancelled_is_not_waited_for(decoders: Decoders, clock: Clock) -> None:
     opened, futures = occupy(decoders, 20)
     for future in futures:
         future.cancel()
-    decoders.check(time.monotonic() + 10 * USUAL)
+    decoders.check(clock.now + 10 * USUAL)
     opened.set()
 
 
-def test_what_fails_counts_as_done(decoders: Decoders) -> None:
+def test_what_fails_counts_as_done(decoders: Decoders, clock: Clock) -> None:
     for _ in range(20):
         with pytest.raises(ZeroDivisionError):
             decoders.submit(divmod, 1, 0).result()
-    decoders.check(time.monotonic() + 10 * USUAL)
+    decoders.check(clock.now + 10 * USUAL)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from waiting import PATIENCE
+
 # Twenty threads hold memory at once; then glibc tells of every heap that it made.
 PROGRAM = """
 import ctypes, threading
@@ -39,7 +41,7 @@ def test_threads_share_two_heaps_unless_the_environment_says_otherwise(
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | variables
     program = PROGRAM.format(shared=shared)
     told = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stderr
     found = told.count("Arena ")
     assert found == heaps or (heaps is None and found > 3), told
