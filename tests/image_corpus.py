@@ -178,6 +178,10 @@ def _other_tiffs(noise: _Noise) -> Iterator[Case]:
     low = noise.rgb().astype(int) * 16
     data = tiff(low, 16, 2, separate=True)
     yield Case("tiff-rgb-12-bits-in-16", data, (low >> 8).astype(np.uint8), kinds=("DEPTH_REDUCED", "RANGE_UNUSED"))
+    low = noise.rgb().astype(int) * 16
+    data = tiff(np.dstack([low, np.full((HEIGHT, WIDTH), 65535)]), 16, 2, tags={338: (3, [2])})
+    pixels = (low >> 8).astype(np.uint8)
+    yield Case("tiff-rgb-12-bits-in-16-opaque", data, pixels, kinds=("DEPTH_REDUCED", "RANGE_UNUSED"))
     for compression in ("group3", "group4", "tiff_ccitt"):
         bilevel = noise.gray() > 127
         pixels = (bilevel * 255).astype(np.uint8)

@@ -79,15 +79,15 @@ def decode_tiff(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) 
         raise ImageRefused(f"has {directory.pages} frames, expected one; send each frame as an image of its own")
     photometric = _photometric(directory)
     layout = _layout(directory, photometric)
-    samples, peak = read_samples(data, layout)
+    samples = read_samples(data, layout)
+    colors, extra = samples[..., : photometric.samples], samples[..., photometric.samples :]
     if layout.bits > 8:
         warnings.append(depth_reduced(layout.bits))
-    if layout.bits == 16 and peak < 2**12:
+    if layout.bits == 16 and colors.max() < 2 ** (12 - 8):
         warnings.append(range_unused(2**12, 16))
     warnings.extend(profile_warnings(directory.content.get(Tag.ICC_PROFILE)))
-    _check_extra(directory, samples[..., photometric.samples :])
-    image = _image(samples[..., : photometric.samples], photometric.color, directory)
-    return upright(image, directory.one(Tag.ORIENTATION, 1))
+    _check_extra(directory, extra)
+    return upright(_image(colors, photometric.color, directory), directory.one(Tag.ORIENTATION, 1))
 
 
 def _refuse(has: str, expected: str) -> ImageRefused:

@@ -80,7 +80,7 @@ class Layout:
         return -(-self.part_width * self.samples_together * self.bits // 8)
 
 
-def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
+def read_samples(data: bytes, layout: Layout) -> NDArray[np.uint8]:
     """Decodes all samples.
 
     Args:
@@ -88,7 +88,7 @@ def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
         layout: Where its samples lie.
 
     Returns:
-        uint8 [height, width, samples], scaled to 0 to 255 unless they are indices, and the greatest sample before.
+        uint8 [height, width, samples], scaled to 0 to 255 unless they are indices.
 
     Raises:
         ImageRefused: A strip or tile is too large.
@@ -96,7 +96,6 @@ def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
     """
     _check_parts(data, layout)
     result = np.empty((layout.height, layout.width, layout.samples), np.uint8)
-    peak = 0
     per_plane = layout.across * layout.down
     band = max(1, _BAND_BYTES // (layout.row_bytes * layout.part_height * layout.across))
     for plane in range(layout.samples if layout.separate else 1):
@@ -109,9 +108,8 @@ def read_samples(data: bytes, layout: Layout) -> tuple[NDArray[np.uint8], int]:
             places = [(layout.offsets[index], layout.byte_counts[index]) for index in indices]
             parts = [data[offset : offset + count] for offset, count in places]
             samples = _decode(parts, rows.stop - rows.start, layout)
-            peak = max(peak, int(samples.max()))
             result[rows, :, channels] = _to_8_bits(samples, layout)
-    return result, peak
+    return result
 
 
 def _check_parts(data: bytes, layout: Layout) -> None:
