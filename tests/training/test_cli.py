@@ -44,6 +44,21 @@ def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", "--accelerator", "abacus", "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("medserve-train: --accelerator abacus, --devices 1: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["article-risk", "--splits", "0"], ["fit", "digits", "--devices", "0"]])
+def test_a_number_below_one_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "0 is below 1" in capsys.readouterr().err
+
+
 def test_missing_data_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "chest-xray", "--data-dir", str(tmp_path)]) == 1
     assert "pneumoniamnist.npz is missing" in capsys.readouterr().err.replace("\n", " ")

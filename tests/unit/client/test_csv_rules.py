@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medserve_client.cli import main
@@ -202,6 +202,7 @@ def outcome_of(call: Callable[[], object]) -> object:
         return str(error)
 
 
+@settings(deadline=None)
 @given(
     st.text("0123456789.,'_ eE+-naNfi\u00a0", min_size=1)
     | st.text(min_size=1)
