@@ -1,5 +1,6 @@
 """Whether what waits would still be answered in time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medserve_server.errors import Overloaded
@@ -16,6 +17,18 @@ class UsualTime:
     def add(self, took: float) -> None:
         """Notes that it took this long, in seconds."""
         self.seconds += (took - self.seconds) * (_LATEST if self.seconds else 1.0)
+
+
+def start_seconds(busy: Sequence[float], position: int, usual: float) -> float:
+    """Seconds until the run at a position of a queue begins, where each takes its usual time.
+
+    Args:
+        busy: for each thread that serves the queue, the seconds until it takes the next run; each at most `usual`.
+        position: runs that are taken before it.
+        usual: seconds that a run takes.
+    """
+    rounds, place = divmod(position, len(busy))
+    return sorted(busy)[place] + rounds * usual
 
 
 def check_wait(what: str, wait: float, left: float) -> None:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1.image_classification_pb2 import ImageReasons, ImageResult, ReasonMap
 from medserve_proto.v1.manifest_pb2 import FeatureMap, ImageClassificationTask
-from medserve_server.batcher import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, WrongModel
 from medserve_server.images import Pixels
 from medserve_server.reasons import occlusion
 from medserve_server.reasons.overlay import draw, overlay_size
+from medserve_server.work import Arrays
 
 
 class ExplainedImages:

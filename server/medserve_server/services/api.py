@@ -13,7 +13,6 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
@@ -24,6 +23,7 @@ from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
 from medserve_server.trail import TRAIL, Trail
+from medserve_server.work import DEFAULT_PRIORITY, Arrays
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)

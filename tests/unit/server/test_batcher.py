@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays, Batcher, Outcome, Work
+from medserve_server.batcher import Batcher
 from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from medserve_server.session import Tensors
+from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 
 
 class Doubling:
@@ -139,7 +140,7 @@ def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None
     caller = Caller(make(model))
     caller.submit("first", rows(1))
     running = caller.run()
-    while not caller.batcher.busy:
+    while len(caller.batcher):  # until the run has begun
         time.sleep(0.001)
     for value in range(5):
         caller.submit(value, rows(value))
