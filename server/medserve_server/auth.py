@@ -15,8 +15,8 @@ from medserve_server.reread import Reread
 
 log = logging.getLogger(__name__)
 
-OPEN, INFER, METADATA, ADMIN = "open", "infer", "metadata", "admin"
-SCOPES = (INFER, METADATA, ADMIN)
+OPEN, INFER, METADATA, ADMIN, PRIORITY = "open", "infer", "metadata", "admin", "priority"
+SCOPES = (INFER, METADATA, ADMIN, PRIORITY)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
 # A method that is missing here asks for `admin`.
@@ -48,6 +48,9 @@ SCOPE_OF_METHOD = {
 CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
 """The name of the client whose call this is; empty where there are no tokens."""
 
+GRANT: ContextVar["Grant | None"] = ContextVar("GRANT", default=None)
+"""What the token of this call allows, as of its last message; None where there are no tokens."""
+
 Metadata = Iterable[tuple[str, str | bytes]]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -75,7 +78,7 @@ class Tokens:
         self._grants = Reread(lambda: read_tokens(path), path)
 
     def client(self, method: str, metadata: Metadata) -> str:
-        """The name of the client that makes a call; empty for a method that is open to all.
+        """The name of the client that makes a call; empty for a method that is open to all. Sets `GRANT`.
 
         Raises:
             Unauthenticated: no token, or not a known one.
@@ -87,6 +90,7 @@ class Tokens:
         grant = self._find(_bearer(metadata))
         if scope not in grant.scopes:
             raise PermissionDenied(f"client {grant.client} lacks the scope {scope}, which {method} needs")
+        GRANT.set(grant)
         return grant.client
 
     def _find(self, token: str) -> Grant:
@@ -96,6 +100,20 @@ class Tokens:
         if not found:
             raise Unauthenticated("the token is not known here; it may have been revoked")
         return found[0]
+
+
+def check_priority(priority: int) -> None:
+    """Raises PermissionDenied where a request would go before those of others, and its call's token doesn't allow it.
+
+    Args:
+        priority: a number below the default of a request.
+    """
+    grant = GRANT.get()
+    if grant is not None and PRIORITY not in grant.scopes:
+        raise PermissionDenied(
+            f"parameters[priority] is {priority}: client {grant.client} lacks the scope {PRIORITY}, which going before "
+            "other requests needs; leave the parameter out"
+        )
 
 
 def _bearer(metadata: Metadata) -> str:

@@ -30,6 +30,13 @@ class ModelFile:
     data_folder: Path
     """Where ONNX Runtime may look for external data."""
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the file, and of those in the data folder that it names."""
+        beside = self.data_folder.iterdir() if self.data_folder.is_dir() else ()
+        named = [each for each in beside if each != self.path and each.name.encode() in self.content]
+        return len(self.content) + sum(each.stat().st_size for each in named)
+
 
 def read_model(
     path: Path,

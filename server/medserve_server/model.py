@@ -207,7 +207,6 @@ class Model:
         try:
             for rows in self._warm_sizes() or (1,):
                 self.session.warm_up(rows)
-            self.session.choose_threads()
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error

@@ -91,14 +91,8 @@ class WorkerMetrics(Collector):
             for link in links:
                 link.answered.wait(deadline - time.monotonic())
         with self._changing:
-            return total(
-                [
-                    self._gone,
-                    self._supervisor.collect(),
-                    INTERNAL_ERRORS.collect(),
-                    *(link.metrics for link in self._links),
-                ]
-            )
+            own = [self._supervisor.collect(), INTERNAL_ERRORS.collect()]
+            return total([self._gone, *own, *(link.metrics for link in self._links)])
 
 
 def total(parts: Iterable[Iterable[Metric]]) -> list[Metric]:

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from medserve_server.auth import check_priority
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
@@ -119,9 +120,13 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         """Refuses a request while it is still unread; of one that may go on, says whether reading it is slow.
 
         Raises:
+            PermissionDenied: it would go before others, and the call's token doesn't allow that.
             ServingError: the model, or the threads that would read it, have no time for it.
         """
-        model.check(*self.demand(request), deadline)
+        rows, priority = self.demand(request)
+        if priority < DEFAULT_PRIORITY:
+            check_priority(priority)
+        model.check(rows, priority, deadline)
         slow = self.is_slow(request)
         if slow:
             self._decoders.check(deadline)
