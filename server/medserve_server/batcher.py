@@ -21,7 +21,7 @@ from medserve_server.errors import (
 )
 from medserve_server.plan import Place, Plan
 from medserve_server.session import OVERDUE, Tensors
-from medserve_server.supervise import report
+from medserve_server.supervise import report, reporting
 from medserve_server.work import DEFAULT_PRIORITY, Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -177,11 +177,15 @@ class Batcher:
             self._free -= 1
         while batch := self._next_batch():
             try:
-                self._answer(batch)
+                if any(work.withdrawn for work in batch):
+                    batch = [work for work in batch if not work.withdrawn]
+                if batch:
+                    self._answer(batch)
             except BaseException as error:  # noqa: BLE001 - reported; the thread has to go on
                 report("batch", error)
-                self._under_way.pop(id(batch), None)
-                _deliver_error(batch, FAILED, InferenceFailed)
+                with reporting("batch"):
+                    self._under_way.pop(id(batch), None)
+                    _deliver_error(batch, FAILED, InferenceFailed)
 
     def _starting(self, surplus: int, batches: int) -> int:
         """Threads that begin to run at once where so many batches wait, `surplus` of which no later work can join."""
@@ -238,10 +242,8 @@ class Batcher:
             if now >= self._plan.earliest:
                 self._drop_expired(now)
             with self._lock:
-                while self._plan.batches:
-                    batch = [work for work in self._plan.take() if not work.withdrawn]
-                    if batch:
-                        return batch
+                if batch := self._plan.take():
+                    return batch
                 self._release()  # under the lock: work that is submitted after this finds a free thread
         except BaseException as error:  # noqa: BLE001 - reported
             report("queue", error)

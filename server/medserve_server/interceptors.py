@@ -210,7 +210,7 @@ class _Call:
                 STATUS[type(error)], error.message, ((DETAILS_KEY, to_status(error).SerializeToString()),)
             )
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
-            report("call", error, self._metrics.path)
+            report("call", error, f"of {self._metrics.path}")
             await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
     def _code(self, error: BaseException | None) -> grpc.StatusCode:

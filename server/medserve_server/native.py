@@ -277,7 +277,7 @@ class NativeFront:
             message = error.message
             trailing = ((DETAILS_KEY, to_status(error).SerializeToString()),)
         else:
-            report("call", error, call.method.path)
+            report("call", error, f"of {call.method.path}")
             code, message = grpc.StatusCode.INTERNAL, "the server failed; its log says why"
         self._front.fail(call.number, code.value[0], message, trailing)
         self._ended(call, code)
