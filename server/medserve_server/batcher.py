@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.admission import UsualTime, check_wait, start_seconds
+from medserve_server.admission import MARGIN, UsualTime, check_wait, start_seconds
 from medserve_server.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -124,17 +124,6 @@ class Batcher:
         with self._lock:
             self._admit(rows, priority, now, deadline)
 
-    def estimate(self, rows: int, priority: int = DEFAULT_PRIORITY, deadline: float | None = None) -> float:
-        """Seconds until work would be answered that is submitted now, unless work of a higher priority comes after it.
-
-        The plan of the batches is the queue itself. What the estimate can't know is how long a run takes: it expects
-        the usual time of one, also of those in progress.
-        """
-        now = time.monotonic()
-        with self._lock:
-            place = self._plan.place(self._sizes_of(rows), priority, now, deadline, None)
-            return max(self._start(place, now), place.due - now) + self._usual.seconds
-
     def withdraw(self, *works: Work) -> None:
         """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
         with self._lock:
@@ -201,7 +190,11 @@ class Batcher:
         return [self._max_rows] * whole + [rest] * (rest > 0)
 
     def _admit(self, rows: int, priority: int, now: float, deadline: float | None, parts: Sequence[Work] = ()) -> None:
-        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are."""
+        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are.
+
+        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
+        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
+        """
         left = math.inf if deadline is None else deadline - now
         if left <= 0:
             raise DeadlineExceeded(EXPIRED)
@@ -215,15 +208,17 @@ class Batcher:
         if waiting >= (room or 1):
             raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
-        if left >= 2 * (plan.batches + own + 1) * self._usual.seconds or (not waiting and self._free == self._runs):
-            return  # even if only one thread ran what waits, or since it starts at once
+        if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
+            return  # even if only one thread ran what waits
         sizes = [part.rows for part in parts] or self._sizes_of(rows)
-        start = self._start(plan.place(sizes, priority, now, deadline, parts[0] if parts else None), now)
-        if start:
+        start = self._start(plan.place(sizes, priority, parts[0] if parts else None), now)
+        if start and not waiting and self._free == self._runs:
+            check_wait("a request of so many rows", start + self._usual.seconds, left, margin=1.0)
+        elif start:
             check_wait("what waits for this model", start + self._usual.seconds, left)
 
     def _start(self, place: Place, now: float) -> float:
-        """Seconds until the last batch of work at this place begins, as long as it doesn't wait to be filled."""
+        """Seconds until a thread is free for the last batch of work at this place."""
         starting = self._starting(place.surplus, 1)
         if place.runs <= starting:
             return 0.0

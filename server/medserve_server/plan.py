@@ -29,8 +29,6 @@ class Place:
     """Runs up to the last of its own."""
     surplus: int
     """`Plan.surplus` with the work in it."""
-    due: float
-    """Until when its last batch may wait for further work; 0 where it does not wait."""
 
 
 class Plan:
@@ -140,16 +138,12 @@ class Plan:
             work.batch = None
         return works
 
-    def place(
-        self, sizes: Sequence[int], priority: int, now: float, deadline: float | None, like: Work | None
-    ) -> Place:
+    def place(self, sizes: Sequence[int], priority: int, like: Work | None) -> Place:
         """Where work would stand, were it added now.
 
         Args:
             sizes: rows of its parts.
             priority: of the work.
-            now: on the clock of `time.monotonic`.
-            deadline: on the same clock.
             like: the work's first part; None where it is not read yet, and may share a batch with any other.
         """
         level = self._levels.get(priority)
@@ -161,17 +155,10 @@ class Plan:
         )
         new = len(sizes) - joins
         ahead = sum(len(batches) for number, batches in self._levels.items() if number <= priority)
-        lowest = max(self._levels, default=priority)
-        if lowest > priority:
-            return Place(ahead + new, self.surplus + new, 0.0)
-        rows = sizes[-1] + (last.rows if last is not None and joins and new == 0 else 0)
-        full = rows >= self._max_rows
-        due = 0.0
-        if self._max_delay and not full:
-            due = self._due(now, deadline)
-            if last is not None and joins and new == 0:
-                due = min(due, last.due)
-        return Place(ahead + new, self.batches + new - (not full), due)
+        if max(self._levels, default=priority) > priority:
+            return Place(ahead + new, self.surplus + new)
+        rows = sizes[-1] if last is None or new else last.rows + sizes[0]
+        return Place(ahead + new, self.batches + new - (rows < self._max_rows))
 
     def _append(self, level: deque[Batch], work: Work) -> None:
         due = self._due(work.since, work.deadline) if self._max_delay else 0.0
