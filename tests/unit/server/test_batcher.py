@@ -412,7 +412,7 @@ def test_whatever_part_fails_every_request_has_one_outcome_and_the_next_is_answe
     elif part == "take":
         batcher._plan.take = Faulty(batcher._plan.take, error, 1)  # type: ignore[method-assign]  # noqa: SLF001
     elif part == "_next_batch_late":
-        batcher._plan.expire = Faulty(batcher._plan.expire, error, 1)  # type: ignore[method-assign]  # noqa: SLF001
+        batcher._plan.expire = Faulty(batcher._plan.expire, error, 1)  # type: ignore[assignment, method-assign]  # noqa: SLF001
         batcher._plan.earliest = 0.0  # noqa: SLF001
     else:
         setattr(batcher, part, Faulty(getattr(batcher, part), error, 1))
@@ -438,7 +438,7 @@ def test_a_side_that_can_not_take_its_outcomes_harms_no_other(times: int) -> Non
     model = Doubling()
     bad, good = Caller(make(model)), Caller(make(model))
     good.batcher = bad.batcher
-    bad.deliver = Faulty(bad.deliver, ValueError, times)  # type: ignore[method-assign]
+    bad.deliver = Faulty(bad.deliver, ValueError, times)  # type: ignore[assignment, method-assign]
     for value in range(3):
         bad.submit(value, rows(value))
         good.submit(value, rows(value))
@@ -455,7 +455,7 @@ def test_suspending_answers_everyone_although_a_side_fails() -> None:
     model = Doubling()
     bad, good = Caller(make(model)), Caller(make(model))
     good.batcher = bad.batcher
-    bad.deliver = Faulty(bad.deliver, ValueError, 1000)  # type: ignore[method-assign]
+    bad.deliver = Faulty(bad.deliver, ValueError, 1000)  # type: ignore[assignment, method-assign]
     for value in range(3):
         bad.submit(value, rows(value))
         good.submit(value, rows(value))
