@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from grpc_health.v1.health import aio as health
+
 from medserve_server import lifecycle, logs, model, native
 from medserve_server.batcher import Batcher
 from medserve_server.cli import main
-from medserve_server.decoders import Decoders
 from medserve_server.health import Health
 from medserve_server.lifecycle import Server
 from medserve_server.metrics import ModelMetrics
@@ -58,7 +59,7 @@ FAULTS: dict[str, Callable[[int], None]] = {
     "watchdog": lambda times: patch(Watchdog, "look", times),
     "suspend": lambda times: patch(Model, "suspend", times),
     "health": lambda times: patch(Health, "set_serving", times),
-    "decoder": lambda times: patch(Decoders, "submit", times),
+    "watch": lambda times: patch(health.HealthServicer, "Watch", times),
     "repository": lambda times: patch(ModelControl, "_poll", times),
     "poll": lambda times: patch(ModelControl, "poll", times),
     "retire": lambda times: patch(Model, "retire", times),

@@ -117,6 +117,23 @@ def test_health_is_told_although_telling_it_failed(models: Path, transport: str,
     check_log(log, "health")
 
 
+def test_a_watcher_of_health_is_told_that_watching_failed(models: Path, transport: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    flags = ("--models", str(models), "--transport", transport)
+    with (
+        running_server(*flags, program=(PROGRAM, "watch", "1"), log=log) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        watch = HealthStub(channel).Watch  # type: ignore[attr-defined]
+        failed = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert failed.code() is INTERNAL
+        told = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+        told.cancel()
+        assert counted(server, "health") == 1
+        check_log(log, "health")
+
+
 @pytest.mark.parametrize("fault", ["repository", "poll", "retire"])
 def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Path, fault: str) -> None:
     log = tmp_path / "log"
