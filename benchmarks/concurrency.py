@@ -84,8 +84,8 @@ class Load:
         self._batcher.submit(Work(self._row, 1, self._outputs, self._deliver))
 
     def _wake(self) -> None:
-        for _ in range(self._batcher.runs_to_start):
-            self._threads.submit(self._batcher.run_waiting)
+        for _ in range(self._batcher.reserve()):
+            self._threads.submit(self._batcher.run_reserved)
 
     def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         now = time.monotonic()

@@ -36,8 +36,8 @@ FAILED = "the server failed; its log says why"
 class Batcher:
     """A queue of batches that are run whenever the model is free.
 
-    It has no thread of its own: the caller of `submit` has `runs_to_start` threads call `run_waiting`. Each of them
-    takes batch after batch until nothing waits. A further thread starts only where a batch waits that no later
+    It has no thread of its own: after `submit`, as many threads as `reserve` says have to call `run_reserved`. Each of
+    them takes batch after batch until nothing waits. A further thread starts only where a batch waits that no later
     request could join: two threads would otherwise make two small batches out of one, which cost more a row.
 
     Args:
@@ -83,12 +83,23 @@ class Batcher:
         return self._plan.works
 
     @property
-    def runs_to_start(self) -> int:
-        """How many more threads should call `run_waiting`."""
+    def running(self) -> int:
+        """Threads that run the model, or are reserved to."""
+        return self._runs - self._free
+
+    def reserve(self) -> int:
+        """How many threads the caller has to let call `run_reserved`, or `unreserve`, for what waits to be run."""
         if not self._free:
             return 0
         with self._lock:
-            return self._starting(self._plan.surplus, self._plan.batches)
+            count = self._starting(self._plan.surplus, self._plan.batches)
+            self._free -= count
+        return count
+
+    def unreserve(self) -> None:
+        """Does without a thread that was reserved and can't be started."""
+        with self._lock:
+            self._release()
 
     def submit(self, *parts: Work) -> None:
         """Queues one request, in one or more parts, behind all of the same or a higher priority.
@@ -155,21 +166,22 @@ class Batcher:
         with self._lock:
             self._changed.wait_for(lambda: self._free == self._runs)
 
-    def run_waiting(self, *, first: bool = False) -> None:
-        """Runs the model until nothing waits, if a further thread is to start; if `first`, only as the only one.
+    def run_waiting(self) -> None:
+        """Runs the model in this thread until nothing waits, if a further thread is to start."""
+        with self._lock:
+            if not self._starting(self._plan.surplus, self._plan.batches):
+                return
+            self._free -= 1
+        self.run_reserved()
+
+    def run_reserved(self) -> None:
+        """Runs the model in this thread until nothing waits.
 
         A failure of the batcher itself is reported, fails the requests that it concerns, and ends nothing else.
         """
-        with self._lock:
-            if self._free < self._runs and (first or not self._starting(self._plan.surplus, self._plan.batches)):
-                return  # enough threads run the model
-            self._free -= 1
         while batch := self._next_batch():
             try:
-                if any(work.withdrawn for work in batch):
-                    batch = [work for work in batch if not work.withdrawn]
-                if batch:
-                    self._answer(batch)
+                self._answer(batch)
             except BaseException as error:  # noqa: BLE001 - reported; the thread has to go on
                 report("batch", error)
                 with reporting("batch"):

@@ -87,7 +87,7 @@ class Model:
 
     def withdraw(self, work: Work) -> None:
         """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
-        work.cancelled = True
+        work.cancelled = True  # of all parts, those in progress too
         self._batcher.withdraw(*(work.parts or (work,)))
 
     def check(self, rows: int, priority: int, deadline: float | None) -> None:
@@ -103,20 +103,26 @@ class Model:
 
         So a model holds at most one of the threads that come here, even where it hangs.
         """
-        self._start_runs(self._batcher.runs_to_start - 1)
-        self._batcher.run_waiting(first=True)
-        self.run_soon()
+        count = self._batcher.reserve()
+        here = count > 0 and self._batcher.running == count
+        self._start_runs(count - here)
+        if here:
+            self._batcher.run_reserved()
 
     def run_soon(self) -> None:
         """Has threads of the model run what waits, unless enough of them do."""
-        self._start_runs(self._batcher.runs_to_start)
+        if count := self._batcher.reserve():
+            self._start_runs(count)
 
-    def _start_runs(self, count: int) -> None:
-        try:
-            for _ in range(count):
-                self._threads.start("run", self._batcher.run_waiting)
-        except RuntimeError:
-            if not self._batcher.closed:  # where it is, all that waited was answered
+    def _start_runs(self, reserved: int) -> None:
+        for number in range(reserved):
+            try:
+                self._threads.start("run", self._batcher.run_reserved)
+            except RuntimeError:
+                for _ in range(number, reserved):
+                    self._batcher.unreserve()
+                if self._batcher.closed:  # all that waited was answered
+                    return
                 raise
 
     async def infer(
@@ -146,8 +152,7 @@ class Model:
         work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail)
         try:
             self.submit(work)
-            runs = self._batcher.runs_to_start
-            self._start_runs(runs if work.parts else min(runs, 1))  # more are on their way for what came before
+            self.run_soon()
             return await future
         finally:
             if not work.answered:

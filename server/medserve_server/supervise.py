@@ -144,14 +144,14 @@ class Pool(ThreadPoolExecutor):
         Raises:
             RuntimeError: the pool was shut down.
         """
+        self.submit(_call, where, function, arguments)
 
-        def run() -> None:
-            try:
-                function(*arguments)
-            except BaseException as error:  # noqa: BLE001 - reported
-                report(where, error)
 
-        self.submit(run)
+def _call(where: str, function: Callable[[*Arguments], object], arguments: tuple[*Arguments]) -> None:
+    try:
+        function(*arguments)
+    except BaseException as error:  # noqa: BLE001 - reported
+        report(where, error)
 
 
 def call_in_loop(

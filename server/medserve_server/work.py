@@ -38,7 +38,7 @@ class Work:
     receipt: object = None
     """Whatever `deliver` needs to find the request again."""
     cancelled: bool = False
-    """Nothing is delivered any more; `Batcher.withdraw` also takes it out of the queue."""
+    """Set by `Batcher.withdraw`: nothing is delivered any more."""
     answered: bool = False
     """Its outcome was delivered."""
     part_of: "Work | None" = None

@@ -100,7 +100,7 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
             continue
         work = caller.submit(number, rows(*values))
         if fate == "cancelled":
-            work.cancelled = True
+            caller.batcher.withdraw(work)
             withdrawn.add(number)
         if run:
             caller.run()

@@ -109,8 +109,8 @@ class Simulation:
         if self.max_rows and arrival.rows > self.max_rows:
             split(work, self.max_rows, self.withdraw)
         self.batcher.submit(*(work.parts or (work,)))
-        for _ in range(self.batcher.runs_to_start):
-            threading.Thread(target=self._run_waiting).start()
+        for _ in range(self.batcher.reserve()):
+            threading.Thread(target=self._run_reserved).start()
             self.clock.settle()
         return work
 
@@ -118,8 +118,8 @@ class Simulation:
         self.batcher.withdraw(*(work.parts or (work,)))
         work.cancelled = True
 
-    def _run_waiting(self) -> None:
-        self.batcher.run_waiting()
+    def _run_reserved(self) -> None:
+        self.batcher.run_reserved()
         self.clock.told.put(None)
 
     def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
