@@ -40,8 +40,9 @@ def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path:
         np.testing.assert_array_equal(outputs["difference"], np.array([[0, 0], [0, 0], [0, 5]])[part])
 
 
-def loaded(path: Path, **settings: int) -> Session:
-    return Session(read_model(path, max_bytes=2**30, listed=None, public_key=None), "cpu", Settings(**settings))
+def loaded(path: Path, threads: int | None = None) -> Session:
+    file = read_model(path, max_bytes=2**30, listed=None, public_key=None)
+    return Session(file, "cpu", Settings(threads=threads))
 
 
 def convolution(size: int, channels: int, external: Path | None = None) -> onnx.ModelProto:
@@ -50,7 +51,10 @@ def convolution(size: int, channels: int, external: Path | None = None) -> onnx.
     tensor = numpy_helper.from_array(weights, "weights")
     node = helper.make_node("Conv", ["x", "weights"], ["y"], pads=[1, 1, 1, 1])
     shapes: tuple[onnx_models.Shape, onnx_models.Shape] = (["batch", 1, size, size], ["batch", channels, size, size])
-    inputs = {"x": (TensorProto.FLOAT, shapes[0]), "weights": (TensorProto.FLOAT, list(weights.shape))}
+    inputs: dict[str, tuple[int, onnx_models.Shape]] = {
+        "x": (TensorProto.FLOAT, shapes[0]),
+        "weights": (TensorProto.FLOAT, list(weights.shape)),
+    }
     model = onnx_models.make([node], inputs, {"y": (TensorProto.FLOAT, shapes[1])})
     del model.graph.input[1]
     model.graph.initializer.append(tensor)
