@@ -34,18 +34,17 @@ def start_seconds(busy: Sequence[float], position: int, usual: float) -> float:
     return sorted(busy)[place] + rounds * usual
 
 
-def check_wait(what: str, wait: float, left: float, margin: float = MARGIN) -> None:
+def check_wait(what: str, wait: float, left: float) -> None:
     """Refuses what would most likely come too late: it would only make all that comes behind it late as well.
 
     Args:
         what: has to be waited for.
         wait: seconds that this is likely to take.
         left: seconds that the deadline leaves.
-        margin: `MARGIN`, or less where nobody else's work has to be waited for.
 
     Raises:
-        Overloaded: the wait, times the margin, may take more than what is left.
+        Overloaded: the wait may take more than half of what is left.
     """
-    if left < margin * wait:
+    if left < MARGIN * wait:
         text = f"{what} takes about {wait:.2g} s, and the deadline leaves {left:.2g} s; try again later"
         raise Overloaded(text, limit="deadline")

@@ -222,11 +222,11 @@ class Batcher:
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
         if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
             return  # even if only one thread ran what waits
+        if not waiting and self._free == self._runs:
+            return  # no other request is ahead; and a usual time that has become wrong is corrected by the next run
         sizes = [part.rows for part in parts] or self._sizes_of(rows)
         start = self._start(plan.place(sizes, priority, parts[0] if parts else None), now)
-        if start and not waiting and self._free == self._runs:
-            check_wait("a request of so many rows", start + self._usual.seconds, left, margin=1.0)
-        elif start:
+        if start:
             check_wait("what waits for this model", start + self._usual.seconds, left)
 
     def _start(self, place: Place, now: float) -> float:
