@@ -15,8 +15,8 @@ from medserve_server.reread import Reread
 
 log = logging.getLogger(__name__)
 
-OPEN, INFER, METADATA, ADMIN = "open", "infer", "metadata", "admin"
-SCOPES = (INFER, METADATA, ADMIN)
+OPEN, INFER, METADATA, ADMIN, PRIORITY = "open", "infer", "metadata", "admin", "priority"
+SCOPES = (INFER, METADATA, ADMIN, PRIORITY)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
 # A method that is missing here asks for `admin`.
@@ -106,6 +106,23 @@ class Tokens:
         if not found:
             raise Unauthenticated("the token is not known here; it may have been revoked")
         return found[0]
+
+
+def check_priority(priority: int, grant: Grant) -> None:
+    """Refuses a request that would go before those of others where its client may not do that.
+
+    Args:
+        priority: Of the request, a number below the default.
+        grant: What the client may do.
+
+    Raises:
+        PermissionDenied: The client lacks the scope.
+    """
+    if PRIORITY not in grant.scopes:
+        raise PermissionDenied(
+            f"parameters[priority] is {priority}: client {grant.client} lacks the scope {PRIORITY}, which going before "
+            "other requests needs; leave the parameter out"
+        )
 
 
 def _bearer(metadata: Metadata) -> str:

@@ -5,15 +5,12 @@ import math
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_server.admission import UsualTime, check_wait
+from medserve_server.admission import MARGIN, UsualTime, check_wait, start_seconds
 from medserve_server.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -22,67 +19,32 @@ from medserve_server.errors import (
     Unavailable,
     printable,
 )
+from medserve_server.plan import Place, Plan
 from medserve_server.session import OVERDUE, Tensors
-from medserve_server.trail import Trail
+from medserve_server.supervise import report, reporting
+from medserve_server.work import DEFAULT_PRIORITY, Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)
-
-Arrays = dict[str, NDArray[np.generic]]
-Outcome = Arrays | ServingError
 
 EXPIRED = "the deadline passed while the request waited"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
 HANGS = "this model hangs; another server may answer"
-DEFAULT_PRIORITY = 2  # 1 goes before, 3 and more behind
-
-
-@dataclass(slots=True, eq=False)
-class Work:
-    """Rows of one request on their way through a model."""
-
-    inputs: Tensors
-    rows: int
-    outputs: tuple[str, ...]
-    """Names of the wanted outputs."""
-    deliver: "Deliver"
-    """Called in the model's thread with all outcomes of a run whose work has the same `deliver`."""
-    deadline: float | None = None
-    """On the clock of `time.monotonic`; None: no deadline."""
-    priority: int = DEFAULT_PRIORITY
-    receipt: object = None
-    """Whatever `deliver` needs to find the request again."""
-    cancelled: bool = False
-    """Set it to withdraw the work; nothing is delivered then."""
-    part_of: "Work | None" = None
-    trail: Trail | None = None
-    """Where its run is noted."""
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def withdrawn(self) -> bool:
-        """Whether nobody waits for the outcome any more."""
-        return self.cancelled or (self.part_of is not None and self.part_of.cancelled)
-
-    @property
-    def key(self) -> Hashable:
-        """Work with equal keys may share a batch."""
-        return self.outputs, tuple((name, array.dtype, array.shape[1:]) for name, array in self.inputs.items())
-
-
-Deliver = Callable[[list[tuple[Work, Outcome]]], None]
+CLOSED = "this model is no longer served; another server may answer"
+FAILED = "the server failed; its log says why"
 
 
 class Batcher:
-    """A queue that is emptied into one batch whenever the model is free.
+    """A queue of batches that are run whenever the model is free.
 
-    It has no thread of its own: whoever submits work sees to it that some thread calls `run_waiting`. A thread that
-    finds the model busy leaves at once, since the one that runs it takes the new work next.
+    It has no thread of its own: after `submit`, as many threads as `reserve` says have to call `run_reserved`. Each of
+    them takes batch after batch until nothing waits. A further thread starts only where a batch waits that no later
+    request could join: two threads would otherwise make two small batches out of one, which cost more a row.
 
     Args:
         run: the model; takes joined inputs and the names of the outputs.
         max_rows: rows of one batch; 0 never joins requests.
         max_pending: requests in the queue.
-        runs: how many threads may run the model at once; one alone does, unless a full batch waits.
+        runs: how many threads may run the model at once.
         sizes: rows that a batch is filled up to, by repeating its last row; none: batches are run as they come.
         max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
         observe: called after each run that succeeded with its rows, the seconds that each of its
@@ -106,9 +68,9 @@ class Batcher:
         self._max_delay = max_delay
         self._sizes = sizes
         self._observe = observe
-        self._queue: deque[Work] = deque()
-        self._arrived = threading.Condition()  # guards the queue
-        self._rows = 0  # of all that waits
+        self._plan = Plan(max_rows, max_delay)
+        self._lock = threading.Lock()  # guards the plan and the number of free threads
+        self._changed = threading.Condition(self._lock)
         self._runs = runs
         self._free = runs  # threads that may still begin to run the model
         self._usual = UsualTime()  # of a run
@@ -118,15 +80,26 @@ class Batcher:
 
     def __len__(self) -> int:
         """Requests that wait."""
-        return len(self._queue)
+        return self._plan.works
 
     @property
-    def busy(self) -> bool:
-        """Whether a thread that runs the model will take what waits.
+    def running(self) -> int:
+        """Threads that run the model, or are reserved to."""
+        return self._runs - self._free
 
-        A second one would only make two small batches out of one, and small batches cost more a row.
-        """
-        return self._free == 0 or (self._free < self._runs and self._rows < self._max_rows)
+    def reserve(self) -> int:
+        """How many threads the caller has to let call `run_reserved`, or `unreserve`, for what waits to be run."""
+        if not self._free:
+            return 0
+        with self._lock:
+            count = self._starting(self._plan.surplus, self._plan.batches)
+            self._free -= count
+        return count
+
+    def unreserve(self) -> None:
+        """Does without a thread that was reserved and can't be started."""
+        with self._lock:
+            self._release()
 
     def submit(self, *parts: Work) -> None:
         """Queues one request, in one or more parts, behind all of the same or a higher priority.
@@ -134,19 +107,19 @@ class Batcher:
         Raises:
             ServingError: as `check`; no part is queued then.
         """
-        with self._arrived:
-            if self.closed:
-                return  # no request is left that could wait for it
-            rows = sum(part.rows for part in parts)
-            position = self.check(rows, parts[0].priority, parts[0].deadline)
-            for offset, part in enumerate(parts):
-                self._queue.insert(position + offset, part)
-            self._rows += rows
+        first = parts[0]
+        now = time.monotonic()
+        if now >= self._plan.earliest:
+            self._drop_expired(now)
+        with self._lock:
+            self._admit(first.rows, first.priority, now, first.deadline, parts)
+            for part in parts:
+                self._plan.add(part)
             if self._max_delay:
-                self._arrived.notify()
+                self._changed.notify_all()
 
-    def check(self, rows: int, priority: int, deadline: float | None) -> int:
-        """Says at which position of the queue work would wait.
+    def check(self, rows: int, priority: int, deadline: float | None) -> None:
+        """Refuses work that there is no room or no time for, before it is read.
 
         Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest. Work that
         would most likely come too late is refused: it would only make all that comes behind it late as well.
@@ -154,123 +127,168 @@ class Batcher:
         Raises:
             Overloaded: the queue is full, or too long for the deadline.
             DeadlineExceeded: it has passed already.
-            Unavailable: the model hangs.
+            Unavailable: the model hangs or is closed.
         """
-        left = math.inf if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            raise DeadlineExceeded(EXPIRED)
-        with self._arrived:
-            if self.suspended:
-                raise Unavailable(HANGS)
-            position = len(self._queue)
-            room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
-            if position >= max(room, 1):
-                raise Overloaded(f"{position} requests are waiting for this model already; try again later")
-            ahead = self._rows
-            if position and self._queue[-1].priority > priority:
-                position = next(i for i, other in enumerate(self._queue) if other.priority > priority)
-                ahead = sum(other.rows for other in islice(self._queue, position))
-            if position:
-                check_wait("what waits for this model", self._wait(position, ahead, rows), left)
-            return position
+        now = time.monotonic()
+        if now >= self._plan.earliest:
+            self._drop_expired(now)
+        with self._lock:
+            self._admit(rows, priority, now, deadline)
 
-    def _wait(self, position: int, ahead: int, rows: int) -> float:
-        """Seconds that `rows` behind `ahead` others, of `position` parts of requests, are likely to take."""
-        runs = position + 1
-        if self._max_rows:  # several requests may share a run, and a request may take several
-            runs = min(position + math.ceil(rows / self._max_rows), math.ceil((ahead + rows) / self._max_rows))
-        return runs * self._usual.seconds / self._runs
+    def withdraw(self, *works: Work) -> None:
+        """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
+        with self._lock:
+            for work in works:
+                work.cancelled = True
+                self._plan.remove(work)
 
     def suspend(self, latest: float) -> None:
         """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
-        with self._arrived:
+        with self._lock:
             self.suspended = True
-            waiting = list(self._queue)
-            self._queue.clear()
-            self._rows = 0
+            waiting = self._plan.clear()
         late = [key for key, (began, _) in list(self._under_way.items()) if began <= latest]
         for _, batch in [self._under_way.pop(key, (0.0, [])) for key in late]:
-            _deliver([(work, DeadlineExceeded(OVERDUE)) for work in batch])
-        _deliver([(work, Unavailable(HANGS)) for work in waiting])
+            _deliver_error(batch, OVERDUE, DeadlineExceeded)
+        _deliver_error(waiting, HANGS, Unavailable)
 
     def resume(self) -> None:
         """Takes work again."""
         self.suspended = False
 
     def close(self) -> None:
-        """Drops all that waits, undelivered, takes nothing any more, and returns once no thread runs the model."""
-        with self._arrived:
+        """Refuses all that waits and all that comes, and returns once no thread runs the model."""
+        with self._lock:
             self.closed = True
-            self._queue.clear()
-            self._rows = 0
-            self._arrived.notify_all()
-            self._arrived.wait_for(lambda: self._free == self._runs)
+            waiting = self._plan.clear()
+            self._changed.notify_all()
+        _deliver_error(waiting, CLOSED, Unavailable)
+        with self._lock:
+            self._changed.wait_for(lambda: self._free == self._runs)
 
-    def run_waiting(self, *, first: bool = False) -> None:
-        """Runs the model on all that waits, unless as many threads as may are doing that; if `first`, unless any is."""
-        with self._arrived:
-            if self.busy or (first and self._free < self._runs):
+    def run_waiting(self) -> None:
+        """Runs the model in this thread until nothing waits, if a further thread is to start."""
+        with self._lock:
+            if not self._starting(self._plan.surplus, self._plan.batches):
                 return
             self._free -= 1
-        try:
-            while batch := self._next_batch():
+        self.run_reserved()
+
+    def run_reserved(self) -> None:
+        """Runs the model in this thread until nothing waits.
+
+        A failure of the batcher itself is reported, fails the requests that it concerns, and ends nothing else.
+        """
+        while batch := self._next_batch():
+            try:
                 self._answer(batch)
-        except BaseException:
-            with self._arrived:
-                self._free += 1
-                self._arrived.notify_all()
-            raise
+            except BaseException as error:  # noqa: BLE001 - reported; the thread has to go on
+                report("batch", error)
+                with reporting("batch"):
+                    self._under_way.pop(id(batch), None)
+                    _deliver_error(batch, FAILED, InferenceFailed)
+
+    def _starting(self, surplus: int, batches: int) -> int:
+        """Threads that begin to run at once where so many batches wait, `surplus` of which no later work can join."""
+        if surplus:
+            return min(self._free, surplus)
+        return 1 if batches and self._free == self._runs else 0
+
+    def _sizes_of(self, rows: int) -> list[int]:
+        """The parts that a request of so many rows is split into."""
+        if rows <= self._max_rows or not self._max_rows:
+            return [rows]
+        whole, rest = divmod(rows, self._max_rows)
+        return [self._max_rows] * whole + [rest] * (rest > 0)
+
+    def _admit(self, rows: int, priority: int, now: float, deadline: float | None, parts: Sequence[Work] = ()) -> None:
+        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are.
+
+        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
+        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
+        """
+        left = math.inf if deadline is None else deadline - now
+        if left <= 0:
+            raise DeadlineExceeded(EXPIRED)
+        if self.closed:
+            raise Unavailable(CLOSED)
+        if self.suspended:
+            raise Unavailable(HANGS)
+        plan = self._plan
+        waiting = plan.works
+        room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
+        if waiting >= (room or 1):
+            raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
+        own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
+        if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
+            return  # even if only one thread ran what waits
+        if not waiting and self._free == self._runs:
+            return  # no other request is ahead; and a usual time that has become wrong is corrected by the next run
+        sizes = [part.rows for part in parts] or self._sizes_of(rows)
+        start = self._start(plan.place(sizes, priority, parts[0] if parts else None), now)
+        if start:
+            check_wait("what waits for this model", start + self._usual.seconds, left)
+
+    def _start(self, place: Place, now: float) -> float:
+        """Seconds until a thread is free for the last batch of work at this place."""
+        starting = self._starting(place.surplus, 1)
+        if place.runs <= starting:
+            return 0.0
+        usual = self._usual.seconds
+        busy = [max(0.0, began + usual - now) for began, _ in list(self._under_way.values())]
+        busy += [0.0] * (self._runs - self._free - len(busy))  # between two runs, or waiting for a batch to fill up
+        busy += [usual] * starting
+        return start_seconds(busy, place.runs - starting - 1, usual)
 
     def _next_batch(self) -> list[Work]:
-        """Takes work from the head of the queue as long as it fits together; frees the thread where there is none."""
-        batch: list[Work] = []
-        expired: list[tuple[Work, Outcome]] = []
-        rows = 0
-        with self._arrived:
+        """Takes the next batch; frees the thread where there is none."""
+        try:
             if self._max_delay:
                 self._wait_for_more()
             now = time.monotonic()
-            while self._queue:
-                head = self._queue[0]
-                if head.withdrawn:
-                    pass
-                elif head.deadline is not None and now >= head.deadline:
-                    expired.append((head, DeadlineExceeded(EXPIRED)))
-                elif batch and (rows + head.rows > self._max_rows or head.key != batch[0].key):
-                    break
-                else:
-                    batch.append(head)
-                    rows += head.rows
-                self._queue.popleft()
-                self._rows -= head.rows
-            if not batch:
-                # Under the lock: work that is submitted after this finds a free thread.
-                self._free += 1
-                if self.closed:
-                    self._arrived.notify_all()
-        _deliver(expired)
-        return batch
+            if now >= self._plan.earliest:
+                self._drop_expired(now)
+            with self._lock:
+                if batch := self._plan.take():
+                    return batch
+                self._release()  # under the lock: work that is submitted after this finds a free thread
+        except BaseException as error:  # noqa: BLE001 - reported
+            report("queue", error)
+            with self._lock:
+                self._release()
+                lost = self._plan.clear()
+            _deliver_error(lost, FAILED, InferenceFailed)
+        return []
+
+    def _drop_expired(self, now: float) -> None:
+        """Fails what waits and has a deadline that has passed."""
+        with self._lock:
+            late = self._plan.expire(now)
+        _deliver_error(late, EXPIRED, DeadlineExceeded)
+
+    def _release(self) -> None:
+        self._free += 1
+        if self.closed:
+            self._changed.notify_all()
 
     def _wait_for_more(self) -> None:
-        """Lets the oldest request wait until the batch is full or `max_delay` is over."""
-        while self._queue and self._rows < self._max_rows:
-            left = min(work.since for work in self._queue) + self._max_delay - time.monotonic()
-            if left <= 0:
-                return
-            self._arrived.wait(left)
+        """Lets the next batch wait until it is full, something waits behind it, or its time is over."""
+        with self._lock:
+            while (left := self._plan.due - time.monotonic()) > 0:
+                self._changed.wait(left)
 
     def _answer(self, batch: list[Work]) -> None:
         started = time.monotonic()
         self._under_way[id(batch)] = started, batch
         try:
             results = self._run_joined(batch)
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
+        except BaseException as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
             if self._under_way.pop(id(batch), None) is None:
                 return  # it hung, and `suspend` has answered
             _note_run(batch, started)
             if len(batch) == 1 or isinstance(error, DeadlineExceeded):
                 failure = _as_serving_error(error)
-                _deliver([(work, failure) for work in batch])
+                deliver([(work, failure) for work in batch])
                 return
             # Which requests are to blame is unknown: each gets a run of its own.
             for work in batch:
@@ -281,9 +299,12 @@ class Batcher:
         if self._under_way.pop(id(batch), None) is None:
             return
         self._usual.add(took)
-        self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        try:
+            self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
+        except Exception as error:  # noqa: BLE001 - reported; the requests are answered all the same
+            report("metrics", error)
         _note_run(batch, started)
-        _deliver(list(zip(batch, results, strict=True)))
+        deliver(list(zip(batch, results, strict=True)))
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
         """Joins the inputs, runs the model, and cuts the outputs along the same rows."""
@@ -329,17 +350,33 @@ def _note_run(batch: list[Work], started: float) -> None:
             work.trail.ran(started, finished)
 
 
-def _deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
-    """Hands each outcome to its request's side, in as few calls as there are sides."""
+def deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
+    """Hands each outcome to its request's side, in as few calls as there are sides; never raises.
+
+    Where a side fails, the failure is reported, and its requests get that as their outcome.
+    """
     sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
     for work, outcome in outcomes:
-        if not work.withdrawn:
+        if not (work.answered or work.withdrawn):
+            work.answered = True
             sides.setdefault(work.deliver, []).append((work, outcome))
-    for deliver, mine in sides.items():
-        deliver(mine)
+    for side, mine in sides.items():
+        try:
+            side(mine)
+        except Exception as error:  # noqa: BLE001 - reported
+            report("delivery", error)
+            for work, _ in mine:
+                try:
+                    side([(work, InferenceFailed(FAILED))])
+                except Exception as again:  # noqa: BLE001 - reported
+                    report("delivery", again)
 
 
-def _as_serving_error(error: Exception) -> ServingError:
+def _deliver_error(works: Iterable[Work], message: str, kind: type[ServingError]) -> None:
+    deliver([(work, kind(message)) for work in works])
+
+
+def _as_serving_error(error: BaseException) -> ServingError:
     if isinstance(error, ServingError):
         return error
     # Not the error's text: of a value that is out of range, ONNX Runtime says what it was.

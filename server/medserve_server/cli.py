@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from medserve_server.auth import INFER, METADATA, new_token
+from medserve_server.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
@@ -50,7 +50,12 @@ def _make_token(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help="of the client, in logs and errors")
-    parser.add_argument("--scopes", default=f"{INFER},{METADATA}", help="some of infer,metadata,admin; by default two")
+    parser.add_argument(
+        "--scopes",
+        default=f"{INFER},{METADATA}",
+        help=f"some of {','.join(SCOPES)}, separated by commas (default: %(default)s). priority: requests may ask for "
+        "priority 1, which goes before those of other clients",
+    )
     options = parser.parse_args(arguments)
     try:
         token, line = new_token(options.name, options.scopes)

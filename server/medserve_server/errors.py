@@ -81,7 +81,7 @@ class Unauthenticated(ServingError):
 
 
 class PermissionDenied(ServingError):
-    """The token is known, and its scopes do not cover the method."""
+    """The token is known, and its scopes do not cover the method, or the priority that is asked for."""
 
     limit: Limit | None = "permission"
 

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from medserve_server.interceptors import Context
+from medserve_server.supervise import start_awaited_task
 
 
 class Health(health_aio.HealthServicer):
@@ -53,10 +54,12 @@ class Health(health_aio.HealthServicer):
         if self._free == 0:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching already; Check instead")
         self._free -= 1
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        watching = start_awaited_task("health", super().Watch, request, context)
+        stopping = start_awaited_task("health", self._stopping.wait)
         try:
             await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not watching.cancelled() and watching.exception() is not None:
+                await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
         finally:
             watching.cancel()
             stopping.cancel()

@@ -16,6 +16,7 @@ from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailab
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
 from medserve_server.status import to_status, to_trailers
+from medserve_server.supervise import report
 from medserve_server.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,7 @@ class _Call:
             status = to_status(error)
             await self._context.abort(STATUS[type(error)], status.message, to_trailers(status))
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
-            log.error("a call of %s failed; this is a bug", self._metrics.path, exc_info=error)
+            report("call", error, f"of {self._metrics.path}")
             await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
     def _code(self, error: BaseException | None) -> grpc.StatusCode:

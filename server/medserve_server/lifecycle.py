@@ -30,6 +30,7 @@ from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
+from medserve_server.supervise import reporting, start_task, watch
 from medserve_server.trail import Observer
 from medserve_server.transport import Transport
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
@@ -64,6 +65,7 @@ class Server:
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared, self._control)
         apis = (self._classification, self._risk, self._inference)
+        self._watchdog = Watchdog(settings.max_run_seconds)
         self._closers: list[Callable[[], None]] = []
         self._transport = Transport(
             settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
@@ -80,10 +82,11 @@ class Server:
             ModelLoadError: a model can't be served.
         """
         loop = asyncio.get_running_loop()
+        watch(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
-        watching = asyncio.create_task(self._watch())
+        watching = start_task("watchdog", self._watch)
         settings = self.settings
         alone = settings.workers == 1
         if alone:
@@ -98,20 +101,24 @@ class Server:
             if not alone:  # until now, callers were better off with the other workers
                 self.port = await self._transport.start()
             started(self)
-            polling = asyncio.create_task(self._control.poll())
+            polling = start_task("repository", self._control.poll)
             await self._stop_asked.wait()
             polling.cancel()
             await self._drain()
         finally:
             watching.cancel()
-            await self._transport.close()
-            by_force = exit_soon()
-            await asyncio.to_thread(self._control.close)
-            self._transport.join()
+            with reporting("stop"):
+                await self._transport.close()
+            ended = exit_soon()
+            with reporting("stop"):
+                await asyncio.to_thread(self._control.close)
+            with reporting("stop"):
+                self._transport.join()
             self._decoders.shutdown(cancel_futures=True)
             for close in self._closers:
-                await asyncio.to_thread(close)
-            by_force.cancel()
+                with reporting("stop"):
+                    await asyncio.to_thread(close)
+            ended.set()
             if alone:
                 stop_metrics()
 
@@ -132,11 +139,12 @@ class Server:
 
     async def _watch(self) -> None:
         """Looks for runs that do not end, until cancelled."""
-        watchdog = Watchdog(self.settings.max_run_seconds)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            watchdog.look()
-            await self._tell_health()
+            with reporting("watchdog"):
+                self._watchdog.look()
+            with reporting("health"):
+                await self._tell_health()
 
     async def _tell_health(self) -> None:
         """SERVING as long as work is taken and no model hangs."""
@@ -164,7 +172,8 @@ class Server:
         """Tells everyone, stops taking work, and waits for what was taken."""
         log.info("stopping: health says NOT_SERVING")
         self._takes_work = False
-        await self._tell_health()
+        with reporting("health"):  # whatever health says, calls that were taken have to be answered
+            await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
         if await self._transport.drain(self.settings.grace):

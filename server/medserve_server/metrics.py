@@ -14,6 +14,7 @@ import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from medserve_server.errors import STATUS, Limit, ServingError
+from medserve_server.supervise import INTERNAL_ERRORS
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -93,6 +94,7 @@ class Metrics:
             "Calls on grpcio that ended before their message had come: it was too large, or the client gave up.",
             registry=self.registry,
         )
+        self.registry.register(INTERNAL_ERRORS)
         ProcessCollector(registry=self.registry)
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)

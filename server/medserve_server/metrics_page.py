@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import socket
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,8 +14,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from medserve_server.reread import Reread
+from medserve_server.supervise import report, start_thread
 
 RETRY_SECONDS = 0.2
+JOIN_SECONDS = 2.0
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -28,6 +30,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         host, self.server_port = self.socket.getsockname()[:2]
         self.server_name = str(host)
         self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - socketserver's
+        """Reports what a connection's thread raised, but that a reader left."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            report("metrics page", error)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Without descriptors, a connection that waits would be tried again and again at once."""
@@ -67,16 +75,27 @@ def serve_metrics(
     app: App = make_wsgi_app(registry)
     if token_file is not None:
         app = _guarded(app, Reread(lambda: _read_token(token_file), token_file))
-    server = make_server(host, port, app, _Server6 if ":" in host else _Server, _Handler)
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
+    server = make_server(host, port, _reported(app), _Server6 if ":" in host else _Server, _Handler)
+    thread = start_thread("metrics page", server.serve_forever, restart=True)
 
     def stop() -> None:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(JOIN_SECONDS)
 
     return server.server_port, stop
+
+
+def _reported(app: App) -> App:
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
+        try:
+            return app(environ, start_response)
+        except Exception as error:  # noqa: BLE001 - reported, and answered
+            report("metrics page", error)
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"the server failed; its log says why\n"]
+
+    return answer
 
 
 def _guarded(app: App, token: Reread[bytes]) -> App:

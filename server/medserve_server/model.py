@@ -6,13 +6,10 @@ import math
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from medserve_images import ImageLimits
 from medserve_proto.v1.manifest_pb2 import Manifest
-from medserve_server.batcher import Arrays, Batcher, Deliver, Outcome, Work
+from medserve_server.batcher import Batcher
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError, printable
@@ -21,10 +18,13 @@ from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.metrics import Metrics, ModelMetrics
 from medserve_server.parity import deviation
+from medserve_server.parts import split
 from medserve_server.patients import PatientReader
 from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
 from medserve_server.session import Session, Tensors
+from medserve_server.supervise import Pool, call_in_loop
 from medserve_server.trail import Trail
+from medserve_server.work import Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Model:
             sizes=self._warm_sizes(),
             observe=self.metrics.executed,
         )
-        self._threads = ThreadPoolExecutor(self.runs, thread_name_prefix=f"model-{name}")
+        self._threads = Pool(self.runs, thread_name_prefix=f"model-{name}")
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
@@ -73,20 +73,23 @@ class Model:
         self.session.owner = self
 
     def submit(self, work: Work) -> None:
-        """Queues work, in parts where it has more rows than a batch; `run_waiting` has to follow.
+        """Queues work, in parts where it has more rows than a batch; `run_soon` or `run_here` has to follow.
 
         Raises:
-            Overloaded: the queue is full.
-            Unavailable: the model hangs.
+            ServingError: as `Batcher.check`.
         """
         if work.trail is not None:
             work.trail.rows, work.trail.queued = work.rows, work.since
         if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
             self._batcher.submit(work)
             return
-        self._batcher.submit(*_Parts(work, self.max_batch_rows).works)
-        for _ in range(self.runs - 1):  # beside the thread that the caller sees to
-            self._threads.submit(self.run_waiting)
+        split(work, self.max_batch_rows, self.withdraw)
+        self._batcher.submit(*work.parts)
+
+    def withdraw(self, work: Work) -> None:
+        """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
+        work.cancelled = True  # of all parts, those in progress too
+        self._batcher.withdraw(*(work.parts or (work,)))
 
     def check(self, rows: int, priority: int, deadline: float | None) -> None:
         """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
@@ -96,27 +99,31 @@ class Model:
         """
         self._batcher.check(rows, priority, deadline)
 
-    def run_waiting(self) -> None:
-        """Runs the model on all that waits, unless other threads are doing that."""
-        self._batcher.run_waiting()
-
     def run_here(self) -> None:
-        """Does `run_waiting` where no thread does yet, and leaves further runs to the model's threads.
+        """Runs the model in this thread, unless one does already, and in threads of its own as far as that pays.
 
         So a model holds at most one of the threads that come here, even where it hangs.
         """
-        self._batcher.run_waiting(first=True)
-        if len(self._batcher):
-            self.run_soon()
+        count = self._batcher.reserve()
+        here = count > 0 and self._batcher.running == count
+        self._start_runs(count - here)
+        if here:
+            self._batcher.run_reserved()
 
     def run_soon(self) -> None:
-        """Has a thread of the model do `run_waiting`, where none does yet."""
-        if self._batcher.busy:
-            return
-        try:
-            self._threads.submit(self.run_waiting)
-        except RuntimeError:
-            if not self._batcher.closed:  # where it is, all that waited has been withdrawn
+        """Has threads of the model run what waits, unless enough of them do."""
+        if count := self._batcher.reserve():
+            self._start_runs(count)
+
+    def _start_runs(self, reserved: int) -> None:
+        for number in range(reserved):
+            try:
+                self._threads.start("run", self._batcher.run_reserved)
+            except RuntimeError:
+                for _ in range(number, reserved):
+                    self._batcher.unreserve()
+                if self._batcher.closed:  # all that waited was answered
+                    return
                 raise
 
     async def infer(
@@ -144,12 +151,13 @@ class Model:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
         work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail)
-        self.submit(work)
-        self.run_soon()
         try:
+            self.submit(work)
+            self.run_soon()
             return await future
         finally:
-            work.cancelled = True  # means nothing where it is done
+            if not work.answered:
+                self.withdraw(work)
 
     @property
     def hangs(self) -> bool:
@@ -174,7 +182,7 @@ class Model:
     def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
         """The one function that hands outcomes to this loop, so that a batch wakes it once."""
         if loop not in self._deliver:
-            self._deliver[loop] = lambda outcomes: _call_soon(loop, outcomes)
+            self._deliver[loop] = lambda outcomes: call_in_loop(loop, _resolve, outcomes)
         return self._deliver[loop]
 
     def retire(self, hurry: threading.Event) -> None:
@@ -184,7 +192,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Drops what waits, and frees the model's threads and memory when its last run is over."""
+        """Refuses what waits, and frees the model's threads and memory when its last run is over."""
         self._batcher.close()
         self._threads.shutdown()
         self.session.close()
@@ -205,7 +213,6 @@ class Model:
         try:
             for rows in self._warm_sizes() or (1,):
                 self.session.warm_up(rows)
-            self.session.choose_threads()
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
@@ -258,52 +265,8 @@ def _open_session(
     raise list(refused.values())[-1]  # there is always a candidate
 
 
-class _Parts:
-    """Work with more rows than a batch: its parts, and their outcomes put together."""
-
-    def __init__(self, whole: Work, max_rows: int) -> None:
-        self._whole = whole
-        self._lock = threading.Lock()
-        self._results: dict[int, Arrays] = {}
-        self.works = [
-            Work(
-                {name: array[start : start + max_rows] for name, array in whole.inputs.items()},
-                min(max_rows, whole.rows - start),
-                whole.outputs,
-                self._collect,
-                whole.deadline,
-                whole.priority,
-                receipt=start,
-                part_of=whole,
-                trail=whole.trail,
-            )
-            for start in range(0, whole.rows, max_rows)
-        ]
-
-    def _collect(self, outcomes: list[tuple[Work, Outcome]]) -> None:
-        """Takes outcomes of parts, from any thread that runs the model."""
-        with self._lock:
-            for part, outcome in outcomes:
-                if isinstance(outcome, ServingError):
-                    if not self._whole.cancelled:
-                        self._whole.deliver([(self._whole, outcome)])
-                        self._whole.cancelled = True  # the other parts are not needed any more
-                    return
-                assert isinstance(part.receipt, int)  # noqa: S101 - set above
-                self._results[part.receipt] = outcome
-            if len(self._results) < len(self.works):
-                return
-        results = [self._results[start] for start in sorted(self._results)]
-        joined = {name: np.concatenate([result[name] for result in results]) for name in self._whole.outputs}
-        self._whole.deliver([(self._whole, joined)])
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, outcomes: list[tuple[Work, Outcome]]) -> None:
-    """Resolves the futures of an event loop from another thread."""
-    loop.call_soon_threadsafe(_resolve, outcomes)
-
-
 def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
+    """Resolves the futures of this event loop."""
     for work, outcome in outcomes:
         future = work.receipt
         assert isinstance(future, asyncio.Future)  # noqa: S101 - set by `infer`
@@ -311,6 +274,7 @@ def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
             continue
         if isinstance(outcome, ServingError):
             future.set_exception(outcome)
+            future.exception()  # a call that was cancelled just now does not ask for it
         else:
             future.set_result(outcome)
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medserve_server.config import Settings
@@ -14,6 +13,7 @@ from medserve_server.metrics import Metrics
 from medserve_server.model_loader import Content, ModelLoader
 from medserve_server.providers import candidates
 from medserve_server.repository import ModelRepository
+from medserve_server.supervise import Pool, report
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ModelControl:
     ) -> None:
         self._settings = settings
         self._models = models
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model-control")
+        self._thread = Pool(1, thread_name_prefix="model-control")
         self._loader = ModelLoader(settings, models, metrics, self._thread, expect_models)
         self._contents: dict[Key, Content] = {}  # as last seen
         self._unsettled: frozenset[Key] = frozenset()  # changed between the last two looks
@@ -69,8 +69,8 @@ class ModelControl:
             await asyncio.sleep(self._settings.poll_interval)
             try:
                 await self._in_thread(self._poll)
-            except Exception:
-                log.exception("a look into the repository failed; this is a bug")
+            except Exception as error:  # noqa: BLE001 - reported; the next look may succeed
+                report("repository", error)
 
     async def load(self, name: str) -> None:
         """Loads what a model's folder holds now.

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medserve_server.config import Settings
@@ -13,6 +12,7 @@ from medserve_server.integrity import read_model, read_public_key
 from medserve_server.metrics import Metrics
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
+from medserve_server.supervise import Pool, reporting, start_thread
 from medserve_server.version_policy import VersionPolicy
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ModelLoader:
         settings: Settings,
         models: ModelRepository,
         metrics: Metrics,
-        thread: ThreadPoolExecutor,
+        thread: Pool,
         expect_models: Callable[[int], None],
     ) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class ModelLoader:
         self._tried_again: dict[Key, str] = {}
         """Why what is tried again now was refused before."""
         self.loading: Key | None = None
-        self._retiring: dict[threading.Thread, Key] = {}
+        self._retiring: dict[threading.Event, Key] = {}  # set once its model is closed
         self._stopping = threading.Event()
 
     def bring_up_to_date(self, name: str, contents: Mapping[str, Content], unsettled: frozenset[Key]) -> None:
@@ -122,10 +122,11 @@ class ModelLoader:
 
     def close(self) -> None:
         """Closes all models."""
-        for thread in list(self._retiring):
-            thread.join()
+        for ended in list(self._retiring):
+            ended.wait()
         for model in self._models:
-            model.close()
+            with reporting("closing a model"):
+                model.close()
 
     def _load(self, key: Key, content: Content) -> None:
         """Loads a version and serves it, or refuses it."""
@@ -176,18 +177,22 @@ class ModelLoader:
 
     def _retire(self, model: Model) -> None:
         """Closes a model that no request finds any more, when its last one is answered."""
+        ended = threading.Event()
+        self._retiring[ended] = model.name, model.version
 
         def retire() -> None:
-            model.retire(self._stopping)
-            self._thread.submit(retired)
+            with reporting("closing a model"):
+                model.retire(self._stopping)
+            try:
+                self._thread.start("closing a model", retired)
+            finally:
+                ended.set()
 
         def retired() -> None:
-            self._forget(self._retiring.pop(thread))
+            self._forget(self._retiring.pop(ended))
             self._expect_models(len(self._models) + len(self._retiring))
 
-        thread = threading.Thread(target=retire, name=f"retire-{model.name}", daemon=True)
-        self._retiring[thread] = model.name, model.version
-        thread.start()
+        start_thread("closing a model", retire, name=f"retire-{model.name}")
 
     def _forget(self, key: Key) -> None:
         """Removes the series that say nothing true about a version any more."""

@@ -21,7 +21,6 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from medserve_server.auth import ANYONE, Metadata, Tokens
-from medserve_server.batcher import Arrays, Outcome, Work
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unavailable
@@ -30,7 +29,9 @@ from medserve_server.metrics import MethodMetrics, Metrics, RequestTimer, status
 from medserve_server.model import Model
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status, to_trailers
+from medserve_server.supervise import report, reporting, start_thread
 from medserve_server.trail import Observer, Trail, follow
+from medserve_server.work import Arrays, Outcome, Work
 
 try:
     from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -58,6 +59,8 @@ class _Call:
     """Where another thread reads it."""
     job: Job[Any] | None = None
     work: Work | None = None
+    model: Model | None = None
+    """Where the work waits."""
     trail: Trail | None = None
 
 
@@ -89,7 +92,7 @@ class NativeFront:
         self._fallback = fallback
         self._front: NativeGrpcFront
         self._started = False
-        self._threads: set[threading.Thread] = set()
+        self._threads: set[threading.Event] = set()  # each is set when its thread ends
         self._wanted = 1
         self._lock = threading.Lock()  # guards the threads, and the end of calls
         self._closed = False
@@ -118,13 +121,10 @@ class NativeFront:
             self._wanted = count
             if not self._started:
                 return
-            new = [
-                threading.Thread(target=self._serve, name="native", daemon=True)
-                for _ in range(count - len(self._threads))
-            ]
-            self._threads.update(new)
-        for thread in new:
-            thread.start()
+            for _ in range(count - len(self._threads)):
+                ended = threading.Event()
+                start_thread("native", self._serve, ended, restart=True)
+                self._threads.add(ended)
 
     def wait_until_answered(self, seconds: float) -> bool:
         """Waits until every call that was taken has its answer; False when that takes longer."""
@@ -142,33 +142,36 @@ class NativeFront:
 
     def join(self) -> None:
         """Waits for the threads, each of which ends with the run of a model that it is in."""
-        for thread in list(self._threads):
-            thread.join()
+        for ended in list(self._threads):
+            ended.wait()
 
-    def _serve(self) -> None:
+    def _serve(self, ended: threading.Event) -> None:
         # Closing wakes only one of the threads that wait: the others look for themselves.
         while (events := self._front.recv_batch_details(CALLS_AT_ONCE, LOOK_UP_MS)) is not None and not self._closed:
             models: set[Model] = set()
             for kind, number, method, payload, _, details in events:
-                if kind == EVENT_CALL and payload is not None and details is not None:
-                    model = self._take(number, method, payload, *details)
-                    if model is not None:
-                        models.add(model)
-                elif call := self._open.get(number):
-                    self._withdraw(call)
+                with reporting("native"):  # the other calls have to be answered
+                    if kind == EVENT_CALL and payload is not None and details is not None:
+                        model = self._take(number, method, payload, *details)
+                        if model is not None:
+                            models.add(model)
+                    elif call := self._open.get(number):
+                        self._withdraw(call)
             for model in list(models)[1:]:
-                model.run_soon()
+                with reporting("native"):
+                    model.run_soon()
             for model in list(models)[:1]:
                 model.run_here()
-            if self._leave():
+            if self._leave(ended):
                 return
+        ended.set()
 
-    def _leave(self) -> bool:
+    def _leave(self, ended: threading.Event) -> bool:
         """Whether there are more threads than are wanted, without this one too."""
         with self._lock:
             if len(self._threads) <= self._wanted:
                 return False
-            self._threads.remove(threading.current_thread())
+            self._threads.remove(ended)
             return True
 
     def _take(
@@ -196,7 +199,7 @@ class NativeFront:
             model, timer = api.begin(request, call.trail, grant)
             if not self._keep(call, timer):
                 return None
-            if api.admit(model, request, deadline):
+            if api.admit(model, request, deadline, grant):
                 call.reading = self._decoders.submit(self._read_and_run, call, api, model, request)
                 return None
             self._read(call, api, model, request)
@@ -224,6 +227,7 @@ class NativeFront:
 
     def _read(self, call: _Call, api: ModelApi[Any, Any, Any], model: Model, request: Message) -> None:
         job = call.job = api.read(model, request)
+        call.model = model
         call.work = Work(
             job.inputs,
             job.rows,
@@ -274,7 +278,7 @@ class NativeFront:
             status = to_status(error)
             message, trailing = status.message, to_trailers(status)
         else:
-            log.error("a call of %s failed; this is a bug", call.method.path, exc_info=error)
+            report("call", error, f"of {call.method.path}")
             code, message = grpc.StatusCode.INTERNAL, "the server failed; its log says why"
         self._front.fail(call.number, code.value[0], message, trailing)
         self._ended(call, code)
@@ -283,8 +287,8 @@ class NativeFront:
         """The client left, or its deadline passed: the work is dropped where it still waits."""
         if call.reading is not None:
             call.reading.cancel()
-        if call.work is not None:
-            call.work.cancelled = True
+        if call.work is not None and call.model is not None:
+            call.model.withdraw(call.work)
         self._ended(call, grpc.StatusCode.CANCELLED)
 
     def _ended(self, call: _Call, code: grpc.StatusCode) -> None:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import grpc
 
+from medserve_server.supervise import start_thread
 from medserve_server.trail import Trail
 
 try:
@@ -83,7 +84,11 @@ class Tracer:
 
     def close(self) -> None:
         """Sends what is left."""
-        late = threading.Timer(LAST_SECONDS, self._exporter.shutdown)
-        late.start()
+        ended = threading.Event()
+        start_thread("tracing", self._shut_exporter_unless, ended)
         self._provider.shutdown()
-        late.cancel()
+        ended.set()
+
+    def _shut_exporter_unless(self, ended: threading.Event) -> None:
+        if not ended.wait(LAST_SECONDS):
+            self._exporter.shutdown()

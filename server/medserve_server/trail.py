@@ -11,6 +11,7 @@ import grpc
 
 from medserve_server.auth import Metadata
 from medserve_server.metrics import status_of
+from medserve_server.supervise import report
 
 MAX_ID_LENGTH = 128
 # version-trace-parent-flags: https://www.w3.org/TR/trace-context/#traceparent-header-field-values
@@ -62,7 +63,10 @@ class Trail:
         self.code = code
         self.ended = time.monotonic()
         for observe in self.observers:
-            observe(self)
+            try:
+                observe(self)
+            except Exception as error:  # noqa: BLE001 - reported; the call ends as it would have
+                report("observer", error)
 
     def stages(self) -> list[tuple[str, float, float]]:
         """Name, start and end of each stage that a request for a model came to; none of another call."""

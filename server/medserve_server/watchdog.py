@@ -6,6 +6,7 @@ import threading
 import time
 
 from medserve_server.session import RUNS, Session
+from medserve_server.supervise import reporting, start_thread
 
 log = logging.getLogger(__name__)
 
@@ -40,31 +41,37 @@ class Watchdog:
                 continue
             run.options.terminate = True
             log.error("%s: a run took more than --max-run-seconds %g: it is ended", run.session.path, self._max_seconds)
-            if run.session.owner is not None:
-                run.session.owner.overdue()
+            with reporting("watchdog"):
+                if run.session.owner is not None:
+                    run.session.owner.overdue()
         for session in hung:
-            if session.owner is not None:
-                session.owner.suspend(latest)
+            with reporting("watchdog"):
+                if session.owner is not None:
+                    session.owner.suspend(latest)
         for session in self._hung - hung:
-            if session.owner is not None:
-                session.owner.resume()
+            with reporting("watchdog"):
+                if session.owner is not None:
+                    session.owner.resume()
         self._hung = hung
 
 
-def exit_soon() -> threading.Timer:
+def exit_soon() -> threading.Event:
     """Tells all runs to end, and ends the process with status 1 if it is still there after `EXIT_SECONDS`.
 
     Returns:
-        What to cancel where nothing hangs.
+        What to set where nothing hangs.
     """
     for run in list(RUNS.values()):
         run.options.terminate = True
-    timer = threading.Timer(EXIT_SECONDS, _exit)
-    timer.daemon = True
-    timer.start()
-    return timer
+    ended = threading.Event()
+    start_thread("exit", _exit_unless, ended)
+    return ended
 
 
-def _exit() -> None:
-    log.error("a run of a model does not end; the server ends without it")
-    os._exit(1)
+def _exit_unless(ended: threading.Event) -> None:
+    if ended.wait(EXIT_SECONDS):
+        return
+    try:
+        log.error("a run of a model does not end; the server ends without it")
+    finally:
+        os._exit(1)

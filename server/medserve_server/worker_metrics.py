@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.registry import Collector
 
+from medserve_server.supervise import INTERNAL_ERRORS, start_thread
+
 # Gauges of which each worker has a share. Of all others the workers have the same, and the largest is shown.
 SHARES = {
     "medserve_pending_requests",
@@ -30,8 +32,7 @@ class Link:
         self.answered = threading.Event()
         self.answered.set()
         self._pipe = pipe
-        self._thread = threading.Thread(target=self._listen, name="worker-metrics", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("worker metrics", self._listen, restart=True)
 
     def ask(self) -> None:
         """Asks for the metrics, unless an answer is still owed."""
@@ -46,11 +47,14 @@ class Link:
 
     def _listen(self) -> None:
         # In a thread of its own: a worker can hang in the middle of an answer.
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 self.metrics = self._pipe.recv()
                 self.answered.set()
-        self.answered.set()
+        except (EOFError, OSError):
+            return
+        finally:
+            self.answered.set()  # an answer that can't be read is not waited for
 
 
 class WorkerMetrics(Collector):
@@ -87,7 +91,8 @@ class WorkerMetrics(Collector):
             for link in links:
                 link.answered.wait(deadline - time.monotonic())
         with self._changing:
-            return total([self._gone, self._supervisor.collect(), *(link.metrics for link in self._links)])
+            own = [self._supervisor.collect(), INTERNAL_ERRORS.collect()]
+            return total([self._gone, *own, *(link.metrics for link in self._links)])
 
 
 def total(parts: Iterable[Iterable[Metric]]) -> list[Metric]:

@@ -12,19 +12,27 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
 
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
 from medserve_server.metrics_page import serve_metrics
+from medserve_server.supervise import (
+    call_in_loop,
+    report,
+    reporting,
+    start_awaited_task,
+    start_task,
+    start_thread,
+    watch,
+)
 from medserve_server.worker_metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -82,6 +90,7 @@ class Supervisor:
             OSError: a port is taken, or a worker can't start; the message says why.
         """
         loop = asyncio.get_running_loop()
+        watch(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         host, metrics_port = self._settings.host, self._settings.metrics_port
@@ -90,11 +99,15 @@ class Supervisor:
             self._metrics_port, stop_metrics = serve_metrics(
                 self._registry, host, metrics_port, self._settings.metrics_token_file
             )
-            works = [self._look(), *(self._keep(number) for number in range(self._settings.workers))]
-            self._tasks = [asyncio.create_task(work) for work in works]
+            looking = start_task("worker metrics", self._look)
+            numbers = range(self._settings.workers)
+            self._tasks = [
+                start_awaited_task("worker", self._keep, number, expected=ChildProcessError) for number in numbers
+            ]
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             self._stop()
             await asyncio.wait(self._tasks)
+            looking.cancel()
             stop_metrics()
         for error in [task.exception() for task in self._tasks if not task.cancelled()]:
             if error is not None:
@@ -130,7 +143,11 @@ class Supervisor:
         """
         failures = 0
         while True:
-            failure = await self._run_worker(number)
+            try:
+                failure = await self._run_worker(number)
+            except Exception as error:  # noqa: BLE001 - reported; the other workers go on
+                report("worker", error)
+                failure = f"a worker can't be started: {type(error).__name__}: {error}"
             failures = failures + 1 if failure else 0
             if failure and (number not in self._served or failures == ATTEMPTS):
                 raise ChildProcessError(failure)
@@ -236,12 +253,11 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
         nonlocal ready
         pipe.send(describe(server))
         ready = True
-        threading.Thread(target=_tell_metrics, args=(pipe, server), name="metrics", daemon=True).start()
+        start_thread("metrics", _tell_metrics, pipe, server)
 
     async def serve() -> None:
         server = Server(settings)
-        watch = (life, server, asyncio.get_running_loop())
-        threading.Thread(target=_stop_with, args=watch, name="supervisor", daemon=True).start()
+        start_thread("supervisor", _stop_with, life, server, asyncio.get_running_loop())
         await server.run(started)
 
     try:
@@ -255,18 +271,22 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
 
 
 def _tell_metrics(pipe: Connection, server: Server) -> None:
-    """Answers whatever comes with the metrics."""
+    """Answers whatever comes with the metrics; where these can't be collected, with what they last were."""
+    metrics: list[Metric] = []
     with suppress(EOFError, OSError):
         while True:
             pipe.recv()
-            pipe.send(list(server.metrics.registry.collect()))
+            with reporting("metrics"):
+                metrics = list(server.metrics.registry.collect())
+            pipe.send(metrics)
 
 
 def _stop_with(life: Connection, server: Server, loop: asyncio.AbstractEventLoop) -> None:
     """Stops the worker when the supervisor says so or is gone; by force where it can't stop by itself."""
-    life.poll(None)
+    with suppress(OSError):
+        life.poll(None)
     with suppress(RuntimeError):  # the loop is over already
-        loop.call_soon_threadsafe(server.stop)
+        call_in_loop(loop, server.stop)
     time.sleep(server.settings.drain_delay + 2 * server.settings.grace + HANGS_SECONDS)
     log.error("this worker hangs and is ended by force")
     os._exit(1)

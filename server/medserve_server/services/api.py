@@ -13,8 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from medserve_server.auth import GRANT, Grant
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays
+from medserve_server.auth import GRANT, Grant, check_priority
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
@@ -25,6 +24,7 @@ from medserve_server.repository import ModelRepository
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
 from medserve_server.trail import TRAIL, Trail
+from medserve_server.work import DEFAULT_PRIORITY, Arrays
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)
@@ -116,13 +116,17 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     def demand(self, request: Request) -> tuple[int, int]:
         """Rows, as far as they show, and priority of a request that is not read yet."""
 
-    def admit(self, model: Model, request: Request, deadline: float | None) -> bool:
+    def admit(self, model: Model, request: Request, deadline: float | None, grant: Grant) -> bool:
         """Refuses a request while it is still unread; of one that may go on, says whether reading it is slow.
 
         Raises:
+            PermissionDenied: it would go before others, and its client may not do that.
             ServingError: the model, or the threads that would read it, have no time for it.
         """
-        model.check(*self.demand(request), deadline)
+        rows, priority = self.demand(request)
+        if priority < DEFAULT_PRIORITY:
+            check_priority(priority, grant)
+        model.check(rows, priority, deadline)
         slow = self.is_slow(request)
         if slow:
             self._decoders.check(deadline)
@@ -186,10 +190,11 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             yield response
 
     async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
-        model, timer = self.begin(request, trail, GRANT.get())
+        grant = GRANT.get()
+        model, timer = self.begin(request, trail, grant)
         with timer:
             loop = asyncio.get_running_loop()
-            if self.admit(model, request, deadline):
+            if self.admit(model, request, deadline, grant):
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)

@@ -12,7 +12,6 @@ from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
 from medserve_server.auth import GRANT
-from medserve_server.batcher import Arrays
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
@@ -24,6 +23,7 @@ from medserve_server.patients import PatientReader
 from medserve_server.repository import ModelRepository
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status
+from medserve_server.work import Arrays
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]

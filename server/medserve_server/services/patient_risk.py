@@ -7,7 +7,6 @@ from time import monotonic
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from medserve_server.batcher import Arrays
 from medserve_server.errors import ServingError, WrongModel
 from medserve_server.interceptors import Context
 from medserve_server.model import Model
@@ -16,6 +15,7 @@ from medserve_server.reasons.confidence import confidence_outputs, spread, unfam
 from medserve_server.reasons.patients import ExplainedPatients
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
+from medserve_server.work import Arrays
 
 Warnings = list[list[PatientWarning]]
 

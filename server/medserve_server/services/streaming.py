@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from medserve_server.errors import Unavailable
+from medserve_server.supervise import start_awaited_task
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -34,13 +35,13 @@ async def answer_in_order(
         # Cancelled here, it has no request in its hands: each is queued as soon as it is read.
         try:
             async for request in requests:
-                answers.put_nowait(asyncio.create_task(answer(request)))
+                answers.put_nowait(start_awaited_task("stream", answer, request))
                 await free.acquire()
         finally:
             answers.put_nowait(None)
 
-    reader = asyncio.create_task(read())
-    stopper = asyncio.create_task(stopping.wait())
+    reader = start_awaited_task("stream", read)
+    stopper = start_awaited_task("stream", stopping.wait)
     stopper.add_done_callback(lambda _: reader.cancel())
     task: asyncio.Task[Response] | None = None
     try:

@@ -1,7 +1,9 @@
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clock import Clock
-from medserve_server.batcher import DEFAULT_PRIORITY, Arrays, Batcher, Outcome, Work
-from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from medserve_server.batcher import Batcher
+from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, Unavailable
+from medserve_server.parts import split
 from medserve_server.session import Tensors
+from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from waiting import PATIENCE, wait_until
 
 
@@ -98,7 +102,7 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
             continue
         work = caller.submit(number, rows(*values))
         if fate == "cancelled":
-            work.cancelled = True
+            caller.batcher.withdraw(work)
             withdrawn.add(number)
         if run:
             caller.run()
@@ -148,7 +152,7 @@ def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None
     caller = Caller(make(model))
     caller.submit("first", rows(1))
     running = caller.run()
-    wait_until(lambda: caller.batcher.busy)
+    wait_until(lambda: not len(caller.batcher))  # until the run has begun
     for value in range(5):
         caller.submit(value, rows(value))
         caller.batcher.run_waiting()  # returns at once: the model is busy
@@ -323,3 +327,150 @@ def test_a_batch_is_filled_up_to_a_warm_size_and_cut_back() -> None:
         (outcome,) = caller.outcomes[value]
         assert isinstance(outcome, dict)
         assert outcome["y"].tolist() == [[value * 2]]
+
+
+def test_a_withdrawn_request_makes_room_at_once() -> None:
+    caller = Caller(make(Doubling(), max_pending=3))
+    works = [caller.submit(value, rows(value)) for value in range(3)]
+    with pytest.raises(Overloaded, match="3 requests are waiting"):
+        caller.submit(3, rows(3))
+    caller.batcher.withdraw(works[1])
+    assert len(caller.batcher) == 2
+    caller.submit(3, rows(3))
+    caller.finish()
+    assert list(caller.outcomes) == [0, 2, 3]
+
+
+def test_a_withdrawn_request_is_not_waited_for(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
+    works = [caller.submit(value, rows(value, value)) for value in range(20)]
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        caller.submit(20, rows(20), deadline=clock.now + 2)
+    for work in works:
+        caller.batcher.withdraw(work)
+    caller.submit(20, rows(20), deadline=clock.now + 2)
+    caller.finish()
+    assert list(caller.outcomes) == [20]
+
+
+def test_an_expired_request_makes_room_and_is_answered_when_the_next_one_comes(clock: Clock) -> None:
+    caller = Caller(make(Doubling(), max_pending=2))
+    caller.submit("kept", rows(1))
+    caller.submit("late", rows(2), deadline=clock.now + 0.05)
+    clock.sleep(0.06)
+    caller.submit("next", rows(3))
+    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    caller.finish()
+    assert set(caller.outcomes) == {"kept", "late", "next"}
+
+
+def test_when_a_part_fails_the_others_leave_the_queue() -> None:
+    model = Doubling()
+    caller = Caller(make(model, max_rows=2))
+    whole = Work(rows(-1, *range(20)), 21, ("y",), caller.deliver, receipt="whole")
+    split(whole, 2, lambda work: caller.batcher.withdraw(*work.parts))
+    caller.batcher.submit(*whole.parts)
+    caller.submit("other", rows(1))
+    caller.finish()
+    assert isinstance(caller.outcomes["whole"][0], InferenceFailed)
+    assert len(caller.outcomes["whole"]) == 1
+    assert isinstance(caller.outcomes["other"][0], dict)
+    assert model.batches == [2, 1], "of the first part, and of the other request"
+
+
+def test_closing_answers_what_waits_and_what_comes() -> None:
+    caller = Caller(make(Doubling()))
+    caller.submit(0, rows(0))
+    caller.batcher.close()
+    assert isinstance(caller.outcomes[0][0], Unavailable)
+    with pytest.raises(Unavailable):
+        caller.submit(1, rows(1))
+    with pytest.raises(Unavailable):
+        caller.batcher.check(1, DEFAULT_PRIORITY, None)
+
+
+class Faulty:
+    """Raises the first times that it is called, and does what it should afterwards."""
+
+    def __init__(self, right: Callable[..., Any], error: type[BaseException], times: int) -> None:
+        self.right = right
+        self.error = error
+        self.left = times
+
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - as the original
+        self.left -= 1
+        if self.left >= 0:
+            raise self.error("on purpose")
+        return self.right(*arguments)
+
+
+ERRORS = [ValueError, MemoryError, SystemExit]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("part", ["observe", "take", "_run_joined", "_answer", "_next_batch_late"])
+def test_whatever_part_fails_every_request_has_one_outcome_and_the_next_is_answered(
+    part: str, error: type[BaseException]
+) -> None:
+    model = Doubling()
+    caller = Caller(make(model))
+    batcher = caller.batcher
+    if part == "observe":
+        batcher._observe = Faulty(batcher._observe, error, 1)  # noqa: SLF001
+    elif part == "take":
+        batcher._plan.take = Faulty(batcher._plan.take, error, 1)  # type: ignore[method-assign]  # noqa: SLF001
+    elif part == "_next_batch_late":
+        batcher._plan.expire = Faulty(batcher._plan.expire, error, 1)  # type: ignore[assignment, method-assign]  # noqa: SLF001
+        batcher._plan.earliest = 0.0  # noqa: SLF001
+    else:
+        setattr(batcher, part, Faulty(getattr(batcher, part), error, 1))
+    for value in range(3):
+        with suppress(error):
+            caller.submit(value, rows(value))
+    caller.run().result(timeout=10)
+    for value in range(3, 6):
+        caller.submit(value, rows(value))
+    caller.finish()
+    for value in range(1 if part == "_next_batch_late" else 0, 6):
+        (outcome,) = caller.outcomes[value]
+        if isinstance(outcome, dict):
+            assert outcome["y"].tolist() == [[value * 2]]
+        else:
+            assert isinstance(outcome, InferenceFailed)
+    assert all(isinstance(caller.outcomes[value][0], dict) for value in range(3, 6))
+    batcher.close()  # no thread is thought to run any more
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_side_that_can_not_take_its_outcomes_harms_no_other(times: int) -> None:
+    model = Doubling()
+    bad, good = Caller(make(model)), Caller(make(model))
+    good.batcher = bad.batcher
+    bad.deliver = Faulty(bad.deliver, ValueError, times)  # type: ignore[assignment, method-assign]
+    for value in range(3):
+        bad.submit(value, rows(value))
+        good.submit(value, rows(value))
+    bad.finish()
+    assert model.batches == [6]
+    assert all(isinstance(outcome, dict) for (outcome,) in good.outcomes.values())
+    assert len(good.outcomes) == 3
+    outcomes = [outcome for (outcome,) in bad.outcomes.values()]
+    assert len(outcomes) == (3 if times == 1 else 0)
+    assert all(isinstance(outcome, InferenceFailed) for outcome in outcomes)
+
+
+def test_suspending_answers_everyone_although_a_side_fails() -> None:
+    model = Doubling()
+    bad, good = Caller(make(model)), Caller(make(model))
+    good.batcher = bad.batcher
+    bad.deliver = Faulty(bad.deliver, ValueError, 1000)  # type: ignore[assignment, method-assign]
+    for value in range(3):
+        bad.submit(value, rows(value))
+        good.submit(value, rows(value))
+    bad.batcher.suspend(time.monotonic())
+    assert all(isinstance(outcome, Unavailable) for (outcome,) in good.outcomes.values())
+    assert len(good.outcomes) == 3
+    bad.batcher.resume()
+    good.submit(3, rows(3))
+    bad.finish()
+    assert isinstance(good.outcomes[3][0], dict)

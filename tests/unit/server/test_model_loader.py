@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,11 +20,12 @@ from medserve_server.metrics import Metrics
 from medserve_server.model_loader import Content, ModelLoader
 from medserve_server.repository import ModelRepository
 from medserve_server.session import Session
+from medserve_server.supervise import Pool
 
 
 @pytest.fixture
 def loader(tmp_path: Path) -> Iterator[ModelLoader]:
-    thread = ThreadPoolExecutor(1)
+    thread = Pool(1)
     settings = Settings(models=tmp_path, threads=1)
     made = ModelLoader(settings, ModelRepository(), Metrics(), thread, lambda _: None)
     yield made

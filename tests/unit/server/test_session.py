@@ -1,12 +1,17 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models
 from medserve_server.config import Settings
 from medserve_server.integrity import read_model
 from medserve_server.session import Session
+from server_process import REPOSITORY
 
 
 def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path: Path) -> None:
@@ -33,3 +38,71 @@ def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path:
         assert list(outputs) == ["same", "difference"]
         np.testing.assert_array_equal(outputs["same"], bits[part])
         np.testing.assert_array_equal(outputs["difference"], np.array([[0, 0], [0, 0], [0, 5]])[part])
+
+
+def loaded(path: Path, threads: int | None = None) -> Session:
+    file = read_model(path, max_bytes=2**30, listed=None, public_key=None)
+    return Session(file, "cpu", Settings(threads=threads))
+
+
+def convolution(size: int, channels: int, external: Path | None = None) -> onnx.ModelProto:
+    """A convolution over pictures of `size` by `size`, with 9 * `channels` weights."""
+    weights = np.full((channels, 1, 3, 3), 0.1, np.float32)
+    tensor = numpy_helper.from_array(weights, "weights")
+    node = helper.make_node("Conv", ["x", "weights"], ["y"], pads=[1, 1, 1, 1])
+    shapes: tuple[onnx_models.Shape, onnx_models.Shape] = (["batch", 1, size, size], ["batch", channels, size, size])
+    inputs: dict[str, tuple[int, onnx_models.Shape]] = {
+        "x": (TensorProto.FLOAT, shapes[0]),
+        "weights": (TensorProto.FLOAT, list(weights.shape)),
+    }
+    model = onnx_models.make([node], inputs, {"y": (TensorProto.FLOAT, shapes[1])})
+    del model.graph.input[1]
+    model.graph.initializer.append(tensor)
+    if external is not None:
+        onnx.external_data_helper.convert_model_to_external_data(model, location=external.name, size_threshold=0)
+    return model
+
+
+SHIPPED = [(path, 1) for path in sorted((REPOSITORY / "models").glob("*/*/model.onnx"))]
+
+
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medserve_server.config.available_cpus", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_the_shipped_models_are_small(tmp_path: Path) -> None:
+    assert SHIPPED
+    assert {path.parent.parent.name: loaded(path).threads for path, _ in SHIPPED} == {
+        path.parent.parent.name: threads for path, threads in SHIPPED
+    }
+    small = onnx_models.save(tmp_path, "small", convolution(28, 8))
+    assert loaded(small, threads=2).threads == 2, "a setting decides"
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> None:
+    """Whether its weights are in the file or beside it; and one whose sizes are not known before a request."""
+    assert loaded(onnx_models.save(tmp_path, "large", convolution(512, 400))).threads == 2
+    path = tmp_path / "external/1/model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(convolution(512, 400, path.with_name("weights.bin")), path)
+    assert path.stat().st_size < 1000
+    (path.parent / "card.html").write_text("x" * 10_000)
+    assert loaded(path).threads == 2
+    free = onnx_models.identity("FP32", ["batch", "height", "width"])
+    assert loaded(onnx_models.save(tmp_path, "free", free)).threads == 2
+
+
+@pytest.mark.usefixtures("two_processors")
+def test_the_number_of_threads_is_the_same_at_every_start_however_busy_the_machine_is() -> None:
+    """And no run is needed to find it."""
+    (path,) = (REPOSITORY / "models").glob("chest-xray/1/model.onnx")
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        assert {loaded(path).threads for _ in range(20)} == {1}
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()

@@ -1,10 +1,12 @@
 """The sum of several workers' metrics."""
 
+import multiprocessing
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
-from medserve_server.worker_metrics import total
+from medserve_server.worker_metrics import Link, total
+from waiting import wait_until
 
 
 def worker(number: int) -> Iterable[Metric]:
@@ -59,3 +61,20 @@ def test_a_series_begins_with_the_first_of_its_workers() -> None:
     ]
     (counter,) = [family for family in total(parts) if family.name == "medserve_inferences"]
     assert min(created) == next(sample.value for sample in counter.samples if sample.name.endswith("_created"))
+
+
+def test_an_answer_that_can_not_be_read_does_not_end_the_asking() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    link = Link(ours)
+    link.ask()
+    theirs.recv()
+    theirs.send_bytes(b"no pickle")
+    assert link.answered.wait(10)
+    link.ask()
+    assert theirs.poll(10), "it is asked again"
+    theirs.recv()
+    theirs.send([Metric("requests", "", "counter")])
+    wait_until(lambda: [family.name for family in link.metrics] == ["requests"], "the next answer")
+    theirs.close()
+    link.join()
+    ours.close()

@@ -1,0 +1,289 @@
+"""What is admitted is answered in time: the estimate and the runs follow the same rules.
+
+The real batcher and the real decoders run on a clock that the test moves, with runs that take a second each.
+"""
+
+import heapq
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medserve_server.batcher import Batcher
+from medserve_server.decoders import Decoders
+from medserve_server.errors import DeadlineExceeded, Overloaded
+from medserve_server.parts import split
+from medserve_server.session import Tensors
+from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
+
+SECOND = 1.0
+STEP = 1 / 16  # of the clock: exact in binary
+PATIENCE = 30.0
+
+
+@dataclass
+class Clock:
+    """Time that passes only where something ends, and the ends to come."""
+
+    now: float = 100.0
+    ends: list[tuple[float, int, threading.Event]] = field(default_factory=list)
+    told: "SimpleQueue[tuple[float, threading.Event] | None]" = field(default_factory=SimpleQueue)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def last(self, seconds: float = SECOND) -> None:
+        """Takes so long; called in another thread."""
+        gate = threading.Event()
+        self.told.put((self.now + seconds, gate))
+        assert gate.wait(PATIENCE)
+
+    def settle(self) -> None:
+        """Waits until a thread that goes on has begun something that lasts, or has nothing to do any more."""
+        told = self.told.get(timeout=PATIENCE)
+        if told is not None:
+            heapq.heappush(self.ends, (told[0], next(self.numbers), told[1]))
+
+    def advance(self, until: float) -> None:
+        while self.ends and self.ends[0][0] <= until:
+            self.now, _, gate = heapq.heappop(self.ends)
+            gate.set()
+            self.settle()
+        self.now = max(self.now, until) if until < float("inf") else self.now
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request that comes `pause` after the one before."""
+
+    pause: float
+    rows: int = 1
+    priority: int = DEFAULT_PRIORITY
+    key: str = "y"
+    withdrawn: bool = False
+    """Right after the next one has come."""
+
+
+class Simulation:
+    """A batcher whose every run takes a second, and the times at which its requests were answered."""
+
+    def __init__(self, clock: Clock, runs: int, max_rows: int) -> None:
+        self.clock = clock
+        self.max_rows = max_rows
+        self.batcher = Batcher(self._run, max_rows=max_rows, max_pending=1000, runs=runs, observe=lambda *_: None)
+        self.came: list[float] = []
+        self.answered: dict[int, float] = {}
+        self.failed: list[Outcome] = []
+        self.arrive(Arrival(0))  # how long a run takes is known from now on
+        self.clock.advance(float("inf"))
+
+    def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Arrays:
+        self.clock.last()
+        return dict.fromkeys(outputs, np.asarray(inputs["x"]))
+
+    def arrive(self, arrival: Arrival, left: float | None = None) -> Work:
+        """Submits a request, which has a deadline in `left` seconds."""
+        self.clock.advance(self.clock.now + arrival.pause)
+        number = len(self.came)
+        self.came.append(self.clock.now)
+        work = Work(
+            {"x": np.zeros((arrival.rows, 1))},
+            arrival.rows,
+            (arrival.key,),
+            self._deliver,
+            None if left is None else self.clock.now + left,
+            arrival.priority,
+            number,
+            since=self.clock.now,
+        )
+        if self.max_rows and arrival.rows > self.max_rows:
+            split(work, self.max_rows, self.withdraw)
+        self.batcher.submit(*(work.parts or (work,)))
+        for _ in range(self.batcher.reserve()):
+            threading.Thread(target=self._run_reserved).start()
+            self.clock.settle()
+        return work
+
+    def withdraw(self, work: Work) -> None:
+        self.batcher.withdraw(*(work.parts or (work,)))
+        work.cancelled = True
+
+    def _run_reserved(self) -> None:
+        self.batcher.run_reserved()
+        self.clock.told.put(None)
+
+    def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
+        for work, outcome in outcomes:
+            assert isinstance(work.receipt, int)
+            self.answered[work.receipt] = self.clock.now
+            if not isinstance(outcome, dict):
+                self.failed.append(outcome)
+
+
+@contextmanager
+def simulation(runs: int, max_rows: int) -> Iterator[Simulation]:
+    clock = Clock()
+    with mock.patch("medserve_server.batcher.time", SimpleNamespace(monotonic=clock.monotonic)):
+        yield Simulation(clock, runs, max_rows)
+        clock.advance(float("inf"))
+
+
+pauses = st.integers(0, 40).map(lambda steps: steps * STEP)
+plain = st.builds(Arrival, pauses, st.integers(1, 9))
+mixed = st.builds(Arrival, pauses, st.integers(1, 9), st.integers(1, 4), st.sampled_from("yz"))
+leaving = st.builds(Arrival, pauses, st.integers(1, 9), st.integers(1, 4), st.sampled_from("yz"), st.booleans())
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of a request."""
+
+    seconds: float | None
+    """That it took; None where it was refused."""
+    idle: bool
+    """Whether the model had nothing to do when it came."""
+
+
+def replay(runs: int, max_rows: int, arrivals: list[Arrival], left: float | None) -> Fate:
+    """What becomes of the last request, with so many seconds left."""
+    with simulation(runs, max_rows) as played:
+        *before, last = arrivals
+        works = [played.arrive(arrival) for arrival in before]
+        for work, arrival in zip(works, before, strict=True):
+            if arrival.withdrawn:
+                played.withdraw(work)
+        played.clock.advance(played.clock.now + last.pause)
+        idle = not played.clock.ends
+        try:
+            played.arrive(replace(last, pause=0), left)
+        except Overloaded:
+            return Fate(None, idle)
+        number = len(played.came) - 1
+    assert not played.failed
+    return Fate(played.answered[number] - played.came[number], idle)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    arrivals=st.lists(st.one_of(plain, mixed), min_size=1, max_size=25),
+    runs=st.integers(1, 8),
+    max_rows=st.integers(0, 4),
+)
+def test_the_estimate_is_the_time_that_it_takes(arrivals: list[Arrival], runs: int, max_rows: int) -> None:
+    """A request is admitted where its deadline leaves twice that time, and refused where it leaves any less.
+
+    Only what finds the model idle, or starts at once beside other runs, is never refused.
+    """
+    alone = replay(runs, max_rows, arrivals, None)
+    assert alone.seconds is not None
+    assert replay(runs, max_rows, arrivals, 2 * alone.seconds) == alone
+    refused = replay(runs, max_rows, arrivals, 2 * alone.seconds - STEP)
+    assert refused.seconds is None or alone.idle or alone.seconds == SECOND
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrivals=st.lists(leaving, min_size=1, max_size=40),
+    lefts=st.lists(st.integers(1, 200).map(lambda steps: steps * STEP), min_size=40, max_size=40),
+    runs=st.integers(1, 8),
+    max_rows=st.integers(0, 4),
+)
+def test_what_is_admitted_is_answered_in_time(
+    arrivals: list[Arrival], lefts: list[float], runs: int, max_rows: int
+) -> None:
+    """Whatever comes later and is withdrawn, unless that goes before it."""
+    deadlines: dict[int, tuple[float, int]] = {}
+    with simulation(runs, max_rows) as played:
+        before: Work | None = None
+        for arrival, left in zip(arrivals, lefts, strict=False):
+            for number, (_, priority) in list(deadlines.items()):
+                if priority > arrival.priority and number not in played.answered:
+                    del deadlines[number]
+            played.clock.advance(played.clock.now + arrival.pause)
+            idle = not played.clock.ends
+            try:
+                work = played.arrive(replace(arrival, pause=0), left)
+            except (Overloaded, DeadlineExceeded):
+                played.came.pop()
+                continue
+            if before is not None:
+                played.withdraw(before)
+                deadlines.pop(int(str(before.receipt)), None)
+            before = work if arrival.withdrawn else None
+            if not (arrival.withdrawn or idle):
+                number = len(played.came) - 1
+                deadlines[number] = played.came[number] + max(left, SECOND), arrival.priority
+    for number, (deadline, _) in deadlines.items():
+        assert played.answered[number] <= deadline
+    assert len(played.batcher) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(begins=st.lists(pauses, min_size=0, max_size=12), threads=st.integers(1, 4))
+def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], threads: int) -> None:
+    def replay(left: float | None) -> float | None:
+        """How long the last picture takes; None where it is refused."""
+        clock = Clock()
+        ended: dict[int, float] = {}
+
+        def read(number: int) -> None:
+            clock.last()
+            ended[number] = clock.now
+
+        def submit(number: int) -> None:
+            future = decoders.submit(read, number)
+            future.add_done_callback(lambda _: clock.told.put(None) if not waiting() else None)
+            if len(clock.ends) < threads:
+                clock.settle()
+
+        def waiting() -> bool:
+            return decoders._work_queue.qsize() > 0  # noqa: SLF001 - of concurrent.futures
+
+        with (
+            mock.patch("medserve_server.decoders.time", SimpleNamespace(monotonic=clock.monotonic)),
+            Decoders(threads) as decoders,
+        ):
+            submit(-1)
+            clock.advance(float("inf"))
+            for number, pause in enumerate(begins):
+                clock.advance(clock.now + pause)
+                submit(number)
+            came = clock.now
+            try:
+                decoders.check(None if left is None else came + left)
+            except Overloaded:
+                clock.advance(float("inf"))
+                return None
+            submit(len(begins))
+            clock.advance(float("inf"))
+        return ended[len(begins)] - came
+
+    took = replay(None)
+    assert took is not None
+    assert replay(2 * took) == took
+    assert replay(2 * took - STEP) is None or took == SECOND
+
+
+def test_an_idle_model_takes_work_however_short_its_deadline() -> None:
+    with simulation(1, 4) as played:
+        played.arrive(Arrival(0), STEP)
+
+
+def test_a_request_behind_a_run_alone_waits_for_it_however_many_threads_there_are() -> None:
+    """A second run starts only for a full batch: this one begins in 7/8 s, and takes a second more."""
+    with simulation(8, 64) as played:
+        played.arrive(Arrival(0))
+        with pytest.raises(Overloaded, match=r"takes about 1\.9 s, and the deadline leaves 2 s"):
+            played.arrive(Arrival(SECOND / 8), 2.0)
+        played.arrive(Arrival(0), 4.0)
+    assert played.answered[3] - played.came[3] == 1.875

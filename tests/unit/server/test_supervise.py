@@ -1,0 +1,196 @@
+"""No thread, task or callback of the server ends without a word."""
+
+import ast
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medserve_server import supervise
+from medserve_server.errors import Overloaded
+from server_process import REPOSITORY
+from waiting import wait_until
+
+SERVER = REPOSITORY / "server"
+# Each of these starts something that may fail where nobody looks. `run_in_executor` and `to_thread` are awaited.
+STARTERS = {
+    "Thread",
+    "Timer",
+    "ThreadPoolExecutor",
+    "ProcessPoolExecutor",
+    "create_task",
+    "ensure_future",
+    "TaskGroup",
+    "call_soon",
+    "call_soon_threadsafe",
+    "call_later",
+    "call_at",
+    "run_coroutine_threadsafe",
+    "start_new_thread",
+}
+
+
+def starters(path: Path) -> list[str]:
+    """What a module names of `STARTERS`, with the line."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.attr] if isinstance(node, ast.Attribute) else []
+        if isinstance(node, ast.Name):
+            names = [node.id]
+        if isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+        found += [f"{path.name}:{node.lineno}: {name}" for name in names if name in STARTERS]  # type: ignore[attr-defined]
+    return found
+
+
+def test_one_module_starts_all_threads_and_tasks() -> None:
+    modules = list(SERVER.rglob("*.py"))
+    found = {path.name: starters(path) for path in modules}
+    assert found.pop("supervise.py"), "the test finds what it looks for"
+    assert [line for lines in found.values() for line in lines] == []
+
+
+def test_futures_that_nobody_waits_for_come_from_start() -> None:
+    """`submit` of a pool gives a future. Where a statement drops it, what the function raised is lost."""
+    dropped = [
+        f"{path.name}:{node.lineno}"
+        for path in SERVER.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr in {"submit", "run_in_executor", "to_thread"}
+        and ast.unparse(node.value.func.value) not in REPORTING
+    ]
+    assert dropped == []
+
+
+# `Model.submit` and `Batcher.submit` give nothing; `Decoders.submit` reports what its functions raise.
+REPORTING = {"model", "self", "self._batcher", "self._decoders", "super()"}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.ERROR, "medserve_server.supervise"):
+        yield caplog
+
+
+def count(where: str) -> float:
+    """What the metric says."""
+    (family,) = supervise.INTERNAL_ERRORS.collect()
+    return sum(
+        sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels == {"where": where}
+    )
+
+
+class Failing:
+    """Raises the first times that it is called."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.done = threading.Event()
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise ZeroDivisionError
+        self.done.set()
+
+    async def run(self) -> None:
+        self()
+
+
+def test_a_thread_that_fails_is_reported(log: pytest.LogCaptureFixture) -> None:
+    before = count("test thread")
+    thread = supervise.start_thread("test thread", Failing(1))
+    thread.join(10)
+    assert not thread.is_alive()
+    assert count("test thread") == before + 1
+    assert [record.getMessage() for record in log.records] == ["test thread failed; this is a bug"]
+
+
+def test_a_thread_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "RESTART_SECONDS", 0)
+    function = Failing(3)
+    before = count("test restart")
+    supervise.start_thread("test restart", function, restart=True).join(10)
+    assert function.done.is_set()
+    assert count("test restart") == before + 3
+
+
+async def test_a_task_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "RESTART_SECONDS", 0)
+    function = Failing(3)
+    before = count("test task")
+    await supervise.start_task("test task", function.run)
+    assert function.done.is_set()
+    assert count("test task") == before + 3
+
+
+async def test_a_task_can_be_cancelled_before_it_begins_and_while_it_waits() -> None:
+    for task in (
+        supervise.start_task("test cancel", asyncio.Event().wait),  # type: ignore[arg-type]
+        supervise.start_awaited_task("test cancel", asyncio.Event().wait),
+    ):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    task = supervise.start_task("test cancel", asyncio.Event().wait)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert count("test cancel") == 0
+
+
+async def test_a_task_whose_result_nobody_gets_is_reported_and_an_answer_is_not() -> None:
+    async def refuse() -> None:
+        raise Overloaded("full")
+
+    failed = supervise.start_awaited_task("test awaited", Failing(1).run)
+    refused = supervise.start_awaited_task("test refused", refuse)
+    await asyncio.wait([failed, refused])
+    assert isinstance(failed.exception(), ZeroDivisionError)
+    assert isinstance(refused.exception(), Overloaded)
+    assert count("test awaited") == 1
+    assert count("test refused") == 0
+
+
+def test_a_function_in_a_pool_that_nobody_waits_for_is_reported() -> None:
+    before = count("test pool")
+    with supervise.Pool(1) as pool:
+        pool.start("test pool", Failing(1))
+        function = Failing(0)
+        pool.start("test pool", function)
+    assert function.done.is_set()
+    assert count("test pool") == before + 1
+
+
+def test_an_exception_is_counted_once_on_its_way() -> None:
+    before = count("test once"), count("test twice")
+    error = ZeroDivisionError()
+    supervise.report("test once", error)
+    supervise.report("test twice", error)
+    assert (count("test once"), count("test twice")) == (before[0] + 1, before[1])
+
+
+async def test_what_no_part_catches_is_reported(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    supervise.watch(asyncio.get_running_loop())
+    before = count("event loop"), count("thread")
+    supervise.call_in_loop(asyncio.get_running_loop(), Failing(1))
+    thread = threading.Thread(target=Failing(1))
+    thread.start()
+    thread.join()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    wait_until(lambda: (count("event loop"), count("thread")) == (before[0] + 1, before[1] + 1), "both to be counted")
+    assert {record.getMessage() for record in log.records} == {
+        "event loop failed; this is a bug",
+        "thread failed; this is a bug",
+    }
