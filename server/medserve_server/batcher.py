@@ -340,7 +340,8 @@ def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
     first = arrays[0]
     if first.dtype.hasobject:
         return np.concatenate(arrays)
-    return np.frombuffer(b"".join([array.data for array in arrays]), first.dtype).reshape(-1, *first.shape[1:])
+    rows = sum(map(len, arrays))
+    return np.frombuffer(b"".join([array.data for array in arrays]), first.dtype).reshape(rows, *first.shape[1:])
 
 
 def _note_run(batch: list[Work], started: float) -> None:

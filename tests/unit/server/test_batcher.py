@@ -146,6 +146,19 @@ def test_waiting_requests_are_joined_up_to_the_limit() -> None:
     assert model.batches == [8, 8, 5]
 
 
+def test_rows_without_any_number_are_joined_too() -> None:
+    model = Doubling()
+    caller = Caller(make(model, max_rows=8))
+    for count in (1, 2, 3):
+        caller.submit(count, {"x": np.zeros((count, 0, 4))})
+    caller.finish()
+    assert model.batches == [6]
+    for count in (1, 2, 3):
+        (outcome,) = caller.outcomes[count]
+        assert isinstance(outcome, dict)
+        assert outcome["y"].shape == (count, 0, 4)
+
+
 def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None:
     model = Doubling()
     model.open.clear()
