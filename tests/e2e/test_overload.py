@@ -157,13 +157,14 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
                 await asyncio.to_thread(held.wait_for_all, first)
                 refused = held.refused("deadline")
                 assert refused >= CROWD / 2
-                for _ in range(CROWD):
-                    with pytest.raises(OverloadedError):
-                        await ask()
-                # By far the most of the later ones have not even reached the server.
+                later = [ask() for _ in range(CROWD)]
+                await asyncio.to_thread(held.wait_for_all, [*first, *later])
+                # By far the most of the later ones have not even reached the server, which may have room for a few.
+                assert sum(call.done() for call in later) > CROWD * 0.9
                 assert held.refused("deadline") - refused < CROWD / 10
-            found = Counter(type(outcome) for outcome in await asyncio.gather(*first, return_exceptions=True))
-            assert found == {OverloadedError: refused, ClassificationResponse: CROWD - refused}
+                failed = sum(call.done() for call in [*first, *later])
+            found = Counter(type(outcome) for outcome in await asyncio.gather(*first, *later, return_exceptions=True))
+            assert found == {OverloadedError: failed, ClassificationResponse: 2 * CROWD - failed}
             assert (await ask()).results
 
 
