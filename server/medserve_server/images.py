@@ -50,12 +50,13 @@ class RequestImages:
         Args:
             data: the file.
             field: of the request, e.g. `images[3]`.
-            frame: of a DICOM file, from 0.
+            frame: of a DICOM file; 0, which is what a request without one says: the first, with a warning where there
+                are more.
 
         Raises:
             InvalidInput: the file is broken, of another format, too large, or of a kind without one clear reading.
         """
         try:
-            return self._reader.read(data, frame)
+            return self._reader.read(data, frame or None)
         except ImageRefused as error:
             raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error

@@ -40,7 +40,8 @@ def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path
     plain = client.classify(list(FRAMES), MODEL).results
     assert len({result.labels[0].probability for result in plain}) == 5
     for frame in range(5):
-        assert client.classify(path, MODEL, frame=frame).results == (plain[frame],)
+        (result,) = client.classify(path, MODEL, frame=frame).results
+        assert result.labels == plain[frame].labels
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
@@ -71,6 +72,14 @@ def test_what_was_done_to_the_values_is_said(client: Client) -> None:
     said = result.warnings[0]
     assert said.kind == ImageWarningKind.DEPTH_REDUCED
     assert said.message == "brought from 12 to 8 bits by its first window (center 2048, width 4096)"
+
+
+def test_a_request_without_a_frame_is_told_that_there_are_several(client: Client) -> None:
+    (result,) = client.classify(dicom(FRAMES, frames=5), MODEL).results
+    (said,) = [warning for warning in result.warnings if warning.kind == ImageWarningKind.FIRST_OF_SEVERAL]
+    assert said.message == "has 5 frames, of which the first is read"
+    (result,) = client.classify(dicom(FRAMES, frames=5), MODEL, frame=1).results
+    assert ImageWarningKind.FIRST_OF_SEVERAL not in [warning.kind for warning in result.warnings]
 
 
 def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -> None:

@@ -30,6 +30,13 @@ def test_a_model_is_listed_and_listed_anew(tmp_path: Path) -> None:
     subprocess.run([sha256sum, "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True)
 
 
+def test_a_model_that_another_program_listed_is_listed_once(tmp_path: Path) -> None:
+    checksums = tmp_path / "SHA256SUMS"
+    checksums.write_text(line("./a", b"1") + line("./b", b"2"))
+    publish(tmp_path / "a/1/model.onnx", b"3")
+    assert sorted(checksums.read_text().splitlines(keepends=True)) == sorted([line("a", b"3"), line("./b", b"2")])
+
+
 def test_a_repository_without_a_list_gets_none(tmp_path: Path) -> None:
     publish(tmp_path / "a/1/model.onnx", b"1")
     assert not (tmp_path / "SHA256SUMS").exists()

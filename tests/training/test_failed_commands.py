@@ -134,7 +134,7 @@ def test_a_stopped_search_ends_with_one_line_and_no_file(tmp_path: Path, number:
         assert process.stdout.readline().startswith("trial 1")
         process.send_signal(number)
         _, error = process.communicate()
-    assert process.returncode == status
+    assert process.returncode == status, error
     assert error in {"medserve-train: interrupted\n", "medserve-train: terminated\n"}
     assert not runs.exists()
 

@@ -25,7 +25,9 @@ def list_anew(model: Path, content: bytes, stage: Stage) -> None:
     if not (model.parent.name.isdecimal() and checksums.is_file()):
         return
     name = model.relative_to(repository).as_posix()
-    others = [line for line in checksums.read_text(encoding="utf-8").splitlines() if line[66:] != name]
+    others = [
+        line for line in checksums.read_text(encoding="utf-8").splitlines() if line[66:].removeprefix("./") != name
+    ]
     lines = [*others, f"{hashlib.sha256(content).hexdigest()}  {name}"]
     text = "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line[66:]))
     (stage.folder(repository) / CHECKSUMS_FILE).write_text(text, encoding="utf-8")

@@ -44,47 +44,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: After `--help`, or with 2 where the arguments are wrong.
     """
     options = _parser().parse_args(arguments)
+    received: list[int] = []
     try:
-        with _sigterm_raises():
+        with _raising_on_signals(received):
             return int(options.run(options))
-    except UserError as error:
-        _complain(str(error))
+    except (Exception, KeyboardInterrupt) as error:
+        if received:  # a library may have turned the handler's exception into another one
+            _complain("interrupted" if received[0] == signal.SIGINT else "terminated")
+            return 128 + received[0]
+        if isinstance(error, UserError):
+            _complain(str(error))
+        elif isinstance(error, OSError):  # a full disk, a folder without permission
+            _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        else:
+            raise
         return 1
-    except OSError as error:  # a full disk, a folder without permission
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
-    except Terminated:
-        _complain("terminated")
-        return 143
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
 
 
 def _complain(text: str) -> None:
     Console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
-class Terminated(KeyboardInterrupt):
-    """The process received SIGTERM."""
-
-
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Makes SIGTERM end the command as SIGINT does, so that what it has half written is removed."""
+def _raising_on_signals(received: list[int]) -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, so that what is half written is removed, and notes them.
 
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        del number, frame
-        raise Terminated
+    A signal that is ignored, as SIGINT is in a shell's background jobs, stays so.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        received.append(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

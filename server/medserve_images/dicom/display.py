@@ -11,12 +11,11 @@ from pydicom.dataset import Dataset
 from medserve_images.dicom.elements import decimal, integer, item_of, refusal, text
 from medserve_images.dicom.header import Layout
 from medserve_images.dicom.luts import LookupTable, Values, read_table
+from medserve_images.dicom.pixels import Words
 from medserve_images.dicom.window import read_window
 from medserve_images.warning import ImageWarning
 
-Words = NDArray[np.uint8] | NDArray[np.uint16]
 Pixels = NDArray[np.uint8]
-"""Each a value of medserve.v1.ImageWarning.Kind, without its prefix, and a message."""
 
 
 def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> Pixels:
@@ -56,7 +55,8 @@ def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWar
         shown = (values - low) / (high - low or 1)
         by = f"its least and greatest value ({low:g} and {high:g})"
     if by:
-        warnings.append(ImageWarning("DEPTH_REDUCED", f"brought from {layout.stored} to 8 bits by {by}"))
+        bits = f"from {layout.stored} to 8" if layout.stored != 8 else "to 8"
+        warnings.append(ImageWarning("DEPTH_REDUCED", f"brought {bits} bits by {by}"))
     shades = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     if _inverted(dataset, layout, warnings):
         shades = 255 - shades

@@ -20,6 +20,7 @@ from medserve_images.errors import ImageRefused
 # A parser is stopped here: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
 MAX_READS = 200_000
 MAX_VALUE_BYTES = 2 * 65536  # a lookup table of 65,536 words; nothing else that is read is larger
+MAX_SEGMENTS = 5_000  # of a codestream's header, fill bytes counted
 MAX_SEQUENCE_BYTES = 4 * 1024 * 1024
 # Beyond it numbers make no sense, and computing with them would overflow.
 LARGEST = 1e30

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medserve_images.dicom.elements import refusal
+from medserve_images.dicom.elements import MAX_SEGMENTS, TooComplex, refusal
 from medserve_images.dicom.header import Layout
 from medserve_images.warning import ImageWarning
 
@@ -47,12 +47,13 @@ def jpeg_header(source: bytes) -> JpegHeader:
 
     Raises:
         ImageRefused: There is no such header.
+        TooComplex: It has too many segments.
         struct.error: The codestream is cut off.
     """
     if source[:2] != b"\xff\xd8":
         raise refusal("whose compressed frame is not a JPEG codestream")
     position, segments = 2, []
-    while True:
+    for _ in range(MAX_SEGMENTS):
         prefix, marker, length = struct.unpack_from(">BBH", source, position)
         if (prefix, marker) == (0xFF, 0xFF):  # a fill byte
             position += 1
@@ -63,6 +64,8 @@ def jpeg_header(source: bytes) -> JpegHeader:
         position += 2 + length
         if marker == 0xDA:
             break
+    else:
+        raise TooComplex
     frames = [(marker, content) for marker, content in segments if marker in FRAME_HEADERS]
     if len(frames) != 1:
         raise refusal(f"whose JPEG codestream has {len(frames)} frame headers, expected 1")

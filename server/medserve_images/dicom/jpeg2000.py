@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medserve_images.dicom.elements import TooComplex, refusal
+from medserve_images.dicom.elements import MAX_SEGMENTS, TooComplex, refusal
 from medserve_images.dicom.header import Layout
 from medserve_images.dicom.jpeg import check_size
 
@@ -51,6 +51,11 @@ def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.integer]
             f"whose PhotometricInterpretation is {layout.photometric}, "
             "expected RGB or YBR_FULL for a JPEG 2000 frame without color transformation"
         )
+    if layout.photometric == "YBR_FULL" and codestream.transformed:
+        raise refusal(
+            "whose PhotometricInterpretation is YBR_FULL, "
+            "expected YBR_ICT or YBR_RCT for a JPEG 2000 frame with color transformation"
+        )
     with Image.open(io.BytesIO(codestream.data), formats=("JPEG2000",)) as image:
         decoded = np.asarray(image)
     # Pillow shifts values to the top of 8 or 16 bits, and signed ones to begin at 0.
@@ -74,8 +79,11 @@ def read_codestream(source: bytes) -> Codestream:
     if start < 0:
         raise refusal("whose compressed frame is not a JPEG 2000 codestream")
     data = bytearray(source[start:])
-    position, headers = 2, {}
+    position, headers, segments = 2, {}, 0
     while (marker := _marker(data, position)) != SOT:
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise TooComplex
         (length,) = _fields(">H", data, position + 2)
         if marker < 0xFF00 or length < 2:
             raise refusal("whose JPEG 2000 codestream lacks a marker in its main header")

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from medserve_images.dicom.display import Words, color_from_palette, gray
+from medserve_images.dicom.display import color_from_palette, gray
 from medserve_images.dicom.elements import TooComplex, refusal
 from medserve_images.dicom.header import Layout, apply_functional_groups, read_elements, read_layout
-from medserve_images.dicom.pixels import decode
+from medserve_images.dicom.pixels import Words, decode
 from medserve_images.errors import ImageRefused
 from medserve_images.target import ImageLimits
 from medserve_images.warning import ImageWarning

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from medserve_images.dicom.elements import decimal, refusal, text
+from medserve_images.dicom.luts import Values
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 # Dividing by less would overflow.
 LEAST_WIDTH = 1e-30
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

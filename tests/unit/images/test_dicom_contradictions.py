@@ -186,7 +186,7 @@ def test_decimal_strings(text: str, center: float) -> None:
     found, warnings = read(raw_dicom(PIXELS, LITTLE, WindowCenter=text, WindowWidth="50"))
     expected = np.clip((PIXELS.astype(float) - (center - 0.5)) / 49 + 0.5, 0, 1) * 255
     np.testing.assert_allclose(found, expected, atol=0.51)
-    assert warnings[0].message == f"brought from 8 to 8 bits by its first window (center {center:g}, width 50)"
+    assert warnings[0].message == f"brought to 8 bits by its first window (center {center:g}, width 50)"
 
 
 def test_a_window_that_a_voi_lut_replaces_does_not_matter() -> None:

@@ -230,6 +230,9 @@ def test_jpeg_2000_that_is_not_read_is_named() -> None:
     with pytest.raises(ImageRefused, match="YBR_RCT, expected RGB or YBR_FULL for a JPEG 2000 frame without color"):
         read(compressed(COLORS, uid.JPEG2000Lossless, plain, PhotometricInterpretation="YBR_RCT"), COLORS.shape)
     np.testing.assert_array_equal(read(compressed(COLORS, uid.JPEG2000Lossless, plain), COLORS.shape)[0], COLORS)
+    transformed = saved(COLORS, "JPEG2000", no_jp2=True, mct=1)
+    with pytest.raises(ImageRefused, match="is YBR_FULL, expected YBR_ICT or YBR_RCT for a JPEG 2000 frame with color"):
+        read(compressed(COLORS, uid.JPEG2000Lossless, transformed, PhotometricInterpretation="YBR_FULL"), COLORS.shape)
     deep = bytearray(plain)
     deep[42:51:3] = b"\x0b\x0b\x0b"
     with pytest.raises(ImageRefused, match="JPEG 2000 frame has 12 bits in 3 samples, expected at most 8"):
@@ -239,3 +242,17 @@ def test_jpeg_2000_that_is_not_read_is_named() -> None:
         read(compressed(COLORS, uid.JPEG2000Lossless, bytes(deep)), COLORS.shape)
     with pytest.raises(ImageRefused, match="is not a JPEG 2000 codestream"):
         read(compressed(COLORS, uid.JPEG2000Lossless, YCC), COLORS.shape)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "header", "segment"),
+    [
+        (uid.JPEGBaseline8Bit, b"\xff\xd8", b"\xff\xe0\x00\x02"),
+        (uid.JPEGBaseline8Bit, b"\xff\xd8", b"\xff"),
+        (uid.JPEG2000, saved(COLORS, "JPEG2000", no_jp2=True)[:49], b"\xff\x64\x00\x02"),
+    ],
+    ids=["JPEG segments", "JPEG fill bytes", "JPEG 2000 segments"],
+)
+def test_a_header_of_too_many_segments_is_refused(syntax: uid.UID, header: bytes, segment: bytes) -> None:
+    with pytest.raises(ImageRefused, match="of too many elements or fragments"):
+        read(compressed(COLORS, syntax, header + segment * 100_000, PhotometricInterpretation="RGB"), COLORS.shape)

@@ -96,7 +96,8 @@ def test_a_voi_lut_begins_where_the_values_before_it_say(
     found, warnings = read(data, pixels.shape)
     expected = shades(mapped(pixels + (intercept or 0), first, entries), 12)
     np.testing.assert_allclose(found, expected, atol=0.51)
-    assert [warning.message for warning in warnings] == [f"brought from {bits} to 8 bits by its first VOI lookup table"]
+    depth = "to 8 bits" if bits == 8 else f"from {bits} to 8 bits"
+    assert [warning.message for warning in warnings] == [f"brought {depth} by its first VOI lookup table"]
 
 
 @pytest.mark.parametrize(
