@@ -44,7 +44,7 @@ def main() -> None:
         ModuleNotFoundError,
         OSError,
         ThreadStartError,
-    ) as error:  # the third names an extra
+    ) as error:
         raise SystemExit(f"medserve-server: {error}") from None
 
 

@@ -162,7 +162,6 @@ def test_a_call_that_ends_while_it_is_counted_is_counted_no_longer(models: Path)
     ):
         caller = Caller(channel)
         assert caller.stub.ModelInfer.future(request("a", 1.0), timeout=1).code() is DEADLINE_EXCEEDED
-        wait_until(lambda: server.sample("medserve_inflight_calls") == 0, "the call to end")
         wait_until(lambda: caller.code("a") is OK, "a place for the client's next call")
 
 
