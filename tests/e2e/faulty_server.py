@@ -67,8 +67,8 @@ def end_calls_while_they_enter(times: int) -> None:
         ended(front, call, code)
         call_ended.set()
 
-    CallLimits.enter = enter_slowly  # type: ignore[method-assign]
-    native.NativeFront._ended = end  # type: ignore[method-assign]  # noqa: SLF001
+    CallLimits.enter = enter_slowly  # type: ignore[method-assign, assignment]
+    native.NativeFront._ended = end  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
 def break_receiving(_: int) -> None:
@@ -92,7 +92,7 @@ def break_receiving(_: int) -> None:
         bind(front)
         front._front = Failing(front)  # type: ignore[assignment]  # noqa: SLF001
 
-    native.NativeFront.bind = bind_failing  # type: ignore[method-assign]
+    native.NativeFront.bind = bind_failing  # type: ignore[method-assign, assignment]
 
 
 FAULTS: dict[str, Callable[[int], None]] = {
