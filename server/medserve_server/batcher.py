@@ -88,18 +88,13 @@ class Batcher:
         return self._runs - self._free
 
     def reserve(self) -> int:
-        """How many threads the caller has to let call `run_reserved`, or `unreserve`, for what waits to be run."""
+        """How many threads the caller has to let call `run_reserved` for what waits to be run."""
         if not self._free:
             return 0
         with self._lock:
             count = self._starting(self._plan.surplus, self._plan.batches)
             self._free -= count
         return count
-
-    def unreserve(self) -> None:
-        """Does without a thread that was reserved and can't be started."""
-        with self._lock:
-            self._release()
 
     def submit(self, *parts: Work) -> None:
         """Queues one request, in one or more parts, behind all of the same or a higher priority.

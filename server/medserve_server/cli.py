@@ -18,6 +18,7 @@ from medserve_server.exposure import check_exposure
 from medserve_server.heap import share_heaps
 from medserve_server.lifecycle import Server
 from medserve_server.logs import set_up_logs
+from medserve_server.supervise import ThreadStartError
 from medserve_server.workers import Row, Supervisor
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,13 @@ def main() -> None:
             asyncio.run(Supervisor(settings, _prepare, _table_rows, _print_start).run())
         else:
             asyncio.run(_serve(settings))
-    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError) as error:  # the third names an extra
+    except (
+        ModelLoadError,
+        SettingsError,
+        ModuleNotFoundError,
+        OSError,
+        ThreadStartError,
+    ) as error:
         raise SystemExit(f"medserve-server: {error}") from None
 
 

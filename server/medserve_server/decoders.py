@@ -19,6 +19,9 @@ class Decoders(Pool):
 
     Args:
         threads: how many functions run at once.
+
+    Raises:
+        ThreadStartError: as `Pool`.
     """
 
     def __init__(self, threads: int) -> None:
@@ -80,7 +83,7 @@ class Decoders(Pool):
             self._unfinished += 1
         try:
             future = super().submit(timed)
-        except RuntimeError:  # no thread can be started
+        except RuntimeError:  # the pool was shut down
             self._finished()
             raise
         future.add_done_callback(self._finished)

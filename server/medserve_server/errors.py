@@ -107,7 +107,7 @@ class DeadlineExceeded(ServingError):
 
 
 class Unavailable(ServingError):
-    """The server is starting or stopping."""
+    """The server cannot answer now: it is starting or stopping, or the model hangs or has just been closed."""
 
 
 class InferenceFailed(ServingError):

@@ -30,12 +30,15 @@ from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
-from medserve_server.supervise import reporting, start_task, watch
+from medserve_server.supervise import Pool, reporting, start_task, watch
 from medserve_server.trail import Observer
 from medserve_server.transport import Transport
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 
 log = logging.getLogger(__name__)
+
+AWAITED_THREADS = 4
+"""Threads of `asyncio.to_thread`."""
 
 CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
 SERVICES = [service.full_name for contract in CONTRACTS for service in contract.DESCRIPTOR.services_by_name.values()]
@@ -83,6 +86,7 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         watch(loop)
+        loop.set_default_executor(Pool(AWAITED_THREADS, thread_name_prefix="asyncio"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)

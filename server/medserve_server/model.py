@@ -42,6 +42,7 @@ class Model:
 
         Raises:
             ModelLoadError: the file can't be served; the message says why.
+            ThreadStartError: the model's threads cannot be started.
         """
         started = time.monotonic()
         self.name = name
@@ -54,8 +55,9 @@ class Model:
         _check_row_sizes(self.session, settings)
         self._warm_up()
         self.session.forget_file()
-        self.metrics = ModelMetrics(metrics, name, version)
         self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
+        self._threads = Pool(self.runs, thread_name_prefix=f"model-{name}")
+        self.metrics = ModelMetrics(metrics, name, version)
         self._batcher = Batcher(
             self.session.run,
             max_rows=self.max_batch_rows,
@@ -65,7 +67,6 @@ class Model:
             sizes=self._warm_sizes(),
             observe=self.metrics.executed,
         )
-        self._threads = Pool(self.runs, thread_name_prefix=f"model-{name}")
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
@@ -116,15 +117,9 @@ class Model:
             self._start_runs(count)
 
     def _start_runs(self, reserved: int) -> None:
-        for number in range(reserved):
-            try:
-                self._threads.start("run", self._batcher.run_reserved)
-            except RuntimeError:
-                for _ in range(number, reserved):
-                    self._batcher.unreserve()
-                if self._batcher.closed:  # all that waited was answered
-                    return
-                raise
+        # The pool has all its threads already, and is not shut down before every reserved run has ended.
+        for _ in range(reserved):
+            self._threads.start("run", self._batcher.run_reserved)
 
     async def infer(
         self,

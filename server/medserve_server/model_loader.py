@@ -12,7 +12,7 @@ from medserve_server.integrity import read_model, read_public_key
 from medserve_server.metrics import Metrics
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
-from medserve_server.supervise import Pool, reporting, start_thread
+from medserve_server.supervise import Pool, ThreadStartError, reporting, start_thread
 from medserve_server.version_policy import VersionPolicy
 
 log = logging.getLogger(__name__)
@@ -133,18 +133,21 @@ class ModelLoader:
         self.loading = key
         try:
             model = self._read(key, content)
+            if model is not None:
+                self._expect(model)
         except ModelLoadError as error:
             path = content.found.path
             reason = str(error).removeprefix(f"{path}: ").replace(f"{path.parent}/", "")
             self._refuse(key, content, reason, transient=isinstance(error, TransientLoadError))
         except (OSError, MemoryError) as error:
             self._refuse(key, content, f"loading it failed: {_text(error)}", transient=True)
+        except ThreadStartError as error:
+            self._refuse(key, content, str(error), transient=True)
         except Exception as error:  # a hostile file may raise anything; what serves and the others go on
             log.exception("loading %s/%s failed in a way that nobody thought of", *key)
             self._refuse(key, content, f"loading it raised {type(error).__name__}; the server's log says more")
         else:
             if model is not None:
-                self._expect_models(len(self._models) + len(self._retiring) + 1)
                 replaced = self._models.put(model)
                 log.info("%s/%s is served, SHA-256 %s", *key, model.sha256)
                 if replaced is not None:
@@ -152,6 +155,14 @@ class ModelLoader:
             self.loaded[key] = content
         finally:
             self.loading = None
+
+    def _expect(self, model: Model) -> None:
+        """Prepares for a model that is about to be served; closes it if that fails."""
+        try:
+            self._expect_models(len(self._models) + len(self._retiring) + 1)
+        except BaseException:
+            model.close()
+            raise
 
     def _read(self, key: Key, content: Content) -> Model | None:
         """Reads and loads a version; None where it is what is served already."""
@@ -192,7 +203,12 @@ class ModelLoader:
             self._forget(self._retiring.pop(ended))
             self._expect_models(len(self._models) + len(self._retiring))
 
-        start_thread("closing a model", retire, name=f"retire-{model.name}")
+        try:
+            start_thread("closing a model", retire, name=f"retire-{model.name}")
+        except ThreadStartError as error:
+            # Nothing is loaded meanwhile, but the model's last requests are answered and its memory is freed.
+            log.warning("%s/%s is closed by the thread that loads models: %s", model.name, model.version, error)
+            self._thread.start("closing a model", retire)
 
     def _forget(self, key: Key) -> None:
         """Removes the series that say nothing true about a version any more."""

@@ -146,8 +146,7 @@ class NativeFront:
             ended.wait()
 
     def _serve(self, ended: threading.Event) -> None:
-        # Closing wakes only one of the threads that wait: the others look for themselves.
-        while (events := self._front.recv_batch_details(CALLS_AT_ONCE, LOOK_UP_MS)) is not None and not self._closed:
+        while (events := self._receive()) is not None:
             models: set[Model] = set()
             for kind, number, method, payload, _, details in events:
                 with reporting("native"):  # the other calls have to be answered
@@ -165,6 +164,18 @@ class NativeFront:
             if self._leave(ended):
                 return
         ended.set()
+
+    def _receive(self) -> list[Any] | None:
+        """The next calls, none of them if none came for a while; None once the server is closed."""
+        try:
+            events: list[Any] | None = self._front.recv_batch_details(CALLS_AT_ONCE, LOOK_UP_MS)
+        except Exception as error:
+            if not self._closed:
+                raise
+            report("native", error)
+            return None
+        # Closing wakes only one of the threads that wait: the others look for themselves.
+        return None if self._closed else events
 
     def _leave(self, ended: threading.Event) -> bool:
         """Whether there are more threads than are wanted, without this one too."""
@@ -192,7 +203,8 @@ class NativeFront:
             if call.trail is not None:
                 call.trail.client = client
             self._limits.enter(client)
-            call.client = client
+            if not self._keep_client(call, client):
+                return None
             if self._stopping.is_set():
                 raise Unavailable("the server is stopping; another one may answer")
             request = self._parse(api, payload)
@@ -207,6 +219,15 @@ class NativeFront:
             self._fail(call, error)
             return None
         return model
+
+    def _keep_client(self, call: _Call, client: str) -> bool:
+        """Lets the call's end leave the client's count; if another thread ended the call already, leaves it here."""
+        with self._lock:
+            if call.number in self._open:
+                call.client = client
+                return True
+        self._limits.leave(client)
+        return False
 
     def _keep(self, call: _Call, timer: RequestTimer) -> bool:
         """Lets the call's end be the timer's; where another thread ended the call already, the timer ends here."""

@@ -60,6 +60,10 @@ def reporting(where: str) -> Iterator[None]:
         report(where, error)
 
 
+class ThreadStartError(RuntimeError):
+    """The operating system cannot start another thread at the moment."""
+
+
 def start_thread(
     where: str,
     function: Callable[[*Arguments], object],
@@ -75,6 +79,9 @@ def start_thread(
         arguments: of the function.
         name: of the thread; by default `where`.
         restart: whether the function is called again after it failed.
+
+    Raises:
+        ThreadStartError: the thread cannot be started.
     """
 
     def run() -> None:
@@ -90,7 +97,10 @@ def start_thread(
             time.sleep(RESTART_SECONDS)
 
     thread = threading.Thread(target=run, name=name or where, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ThreadStartError(f"a thread is needed: {error}") from error
     return thread
 
 
@@ -136,7 +146,30 @@ def start_awaited_task(
 
 
 class Pool(ThreadPoolExecutor):
-    """Threads for functions whose results are awaited, by `submit`, and for those that nobody waits for, by `start`."""
+    """Threads for functions whose results are awaited, by `submit`, and for those that nobody waits for, by `start`.
+
+    All threads are started at once. `ThreadPoolExecutor` starts them on demand, after it has queued the function: if
+    that fails, the caller is told that the function was not submitted, yet it may run later.
+
+    Args:
+        threads: number of threads.
+        thread_name_prefix: prefix of their names.
+
+    Raises:
+        ThreadStartError: a thread cannot be started; none is left running.
+    """
+
+    def __init__(self, threads: int, thread_name_prefix: str = "") -> None:
+        super().__init__(threads, thread_name_prefix)
+        # Each thread waits for all the others, so that none is idle and every submission starts another one.
+        all_started = threading.Barrier(threads)
+        try:
+            for _ in range(threads):
+                super().submit(all_started.wait)
+        except RuntimeError as error:
+            all_started.abort()
+            self.shutdown(cancel_futures=True)
+            raise ThreadStartError(f"{threads} threads are needed: {error}") from error
 
     def start(self, where: str, function: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
         """Has a thread call the function, and reports what it raises.

@@ -15,6 +15,7 @@ from medserve_server.interceptors import CallInterceptor
 from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
+from medserve_server.supervise import ThreadStartError
 from medserve_server.tls import server_credentials
 from medserve_server.trail import Observer
 
@@ -96,6 +97,8 @@ class Transport:
                 self._front.bind()
             await self._grpcio.start()
             return self._front.start() if self.native else port
+        except ThreadStartError:
+            raise
         except (RuntimeError, OSError) as error:
             raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
 

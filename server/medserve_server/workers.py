@@ -25,6 +25,7 @@ from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
 from medserve_server.metrics_page import serve_metrics
 from medserve_server.supervise import (
+    ThreadStartError,
     call_in_loop,
     report,
     reporting,
@@ -262,7 +263,7 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
 
     try:
         asyncio.run(serve())
-    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError) as error:
+    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
         if ready:
             raise
         with suppress(OSError):  # nobody listens any more

@@ -6,9 +6,11 @@ The part raises the next TIMES times that it is used, counted from when the serv
 import asyncio
 import itertools
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 from grpc_health.v1.health import aio as health
 
 from medserve_server import lifecycle, logs, model, native
@@ -16,6 +18,7 @@ from medserve_server.batcher import Batcher
 from medserve_server.cli import main
 from medserve_server.health import Health
 from medserve_server.lifecycle import Server
+from medserve_server.limits import CallLimits
 from medserve_server.metrics import ModelMetrics
 from medserve_server.model import Model
 from medserve_server.model_control import ModelControl
@@ -49,6 +52,49 @@ def break_delivery(times: int) -> None:
     patch(native.NativeFront, "_answer", times)
 
 
+def end_calls_while_they_enter(times: int) -> None:
+    """Holds a call that its client's limit has counted until another thread has ended it."""
+    left = itertools.count(times, -1)
+    call_ended = threading.Event()
+    enter, ended = CallLimits.enter, native.NativeFront._ended  # noqa: SLF001
+
+    def enter_slowly(limits: CallLimits, client: str) -> None:
+        enter(limits, client)
+        if READY.is_set() and next(left) > 0:
+            call_ended.wait()
+
+    def end(front: native.NativeFront, call: Any, code: grpc.StatusCode) -> None:  # noqa: ANN401 - as the original
+        ended(front, call, code)
+        call_ended.set()
+
+    CallLimits.enter = enter_slowly  # type: ignore[method-assign, assignment]
+    native.NativeFront._ended = end  # type: ignore[method-assign, assignment]  # noqa: SLF001
+
+
+def break_receiving(_: int) -> None:
+    """Lets the native transport raise, once it is closed, where it gives the next calls."""
+    bind = native.NativeFront.bind
+
+    class Failing:
+        def __init__(self, front: native.NativeFront) -> None:
+            self.outer, self.inner = front, front._front  # noqa: SLF001
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the original
+            return getattr(self.inner, name)
+
+        def recv_batch_details(self, *arguments: int) -> Any:  # noqa: ANN401 - as the original
+            events = self.inner.recv_batch_details(*arguments)
+            if self.outer._closed:  # noqa: SLF001
+                raise ZeroDivisionError(PRIVATE)
+            return events
+
+    def bind_failing(front: native.NativeFront) -> None:
+        bind(front)
+        front._front = Failing(front)  # type: ignore[assignment]  # noqa: SLF001
+
+    native.NativeFront.bind = bind_failing  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[int], None]] = {
     "metrics": lambda times: patch(ModelMetrics, "executed", times),
     "delivery": break_delivery,
@@ -62,6 +108,8 @@ FAULTS: dict[str, Callable[[int], None]] = {
     "watch": lambda times: patch(health.HealthServicer, "Watch", times),
     "repository": lambda times: patch(ModelControl, "_poll", times),
     "poll": lambda times: patch(ModelControl, "poll", times),
+    "enter": end_calls_while_they_enter,
+    "receive": break_receiving,
     "retire": lambda times: patch(Model, "retire", times),
 }
 

@@ -152,3 +152,25 @@ def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Pat
         wait_until(lambda: 'version="1"' not in server.metrics(), "the first version to be forgotten")
         wait_until(lambda: 'version="2"' not in server.metrics(), "the second version to be forgotten")
         assert counted(server, "closing a model" if fault == "retire" else "repository") == 1
+
+
+def test_a_call_that_ends_while_it_is_counted_is_counted_no_longer(models: Path) -> None:
+    flags = ("--models", str(models), "--transport", "native", "--max-client-calls", "1")
+    with (
+        running_server(*flags, program=(PROGRAM, "enter", "1")) as server,
+        grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
+    ):
+        caller = Caller(channel)
+        assert caller.stub.ModelInfer.future(request("a", 1.0), timeout=1).code() is DEADLINE_EXCEEDED
+        wait_until(lambda: caller.code("a") is OK, "a place for the client's next call")
+
+
+def test_the_server_stops_although_receiving_calls_fails_after_it_was_closed(models: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    flags = ("--models", str(models), "--transport", "native")
+    with (
+        running_server(*flags, program=(PROGRAM, "receive", "1"), log=log) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        assert Caller(channel).number("a") == 1
+    check_log(log, "native")
