@@ -58,8 +58,10 @@ class ImageReader:
         target = self.target
         if image.size != (target.width, target.height):
             box = self._box(image, warnings)
-            size = f"{box[2] - box[0]:g} x {box[3] - box[1]:g}"
-            warnings.append(ImageWarning("RESIZED", f"resized from {size} to {target.width} x {target.height}"))
+            width, height = box[2] - box[0], box[3] - box[1]
+            if (width, height) != (target.width, target.height):
+                message = f"resized from {width:g} x {height:g} to {target.width} x {target.height}"
+                warnings.append(ImageWarning("RESIZED", message))
             image = image.resize((target.width, target.height), _RESAMPLING[target.resampling], box=box)
         return np.asarray(image, np.uint8).reshape(target.height, target.width, target.channels)
 

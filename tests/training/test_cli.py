@@ -13,11 +13,16 @@ FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
 
 
 def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["fit", "digits", *FAST, "--accelerator", "cpu"]
+    title = "Digits [/all] :heart: [bold]"  # neither markup nor an emoji code
+    arguments = ["fit", "digits", *FAST, "--accelerator", "cpu", "--set", f"manifest.title={title}"]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.md").write_text("of the model that was here before", encoding="utf-8")
     assert main([*arguments, "--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]) == 0
-    assert (tmp_path / "model" / "model.onnx").is_file()
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.onnx"]
     assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
-    assert "validation: accuracy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "validation: accuracy" in printed
+    assert title in printed
 
 
 def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
@@ -42,6 +47,12 @@ def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> Non
     expected = ["medserve-train: recipe digits:", "  training.epoch: no such key; remove it or correct its spelling"]
     assert done.stderr.splitlines() == expected
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_names_a_path_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "[/x]:skull:.toml"
+    assert main(["fit", str(path)]) == 1
+    assert str(path) in capsys.readouterr().err
 
 
 def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from medserve_training.errors import UserError
 from medserve_training.operating_points import operating_points, sensitivity_specificity
 from medserve_training.patient_data import load_patients
 from medserve_training.recipe import load_recipe
-from medserve_training.risk_metrics import risk_metrics
+from medserve_training.risk_metrics import discrimination, risk_metrics
 from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
@@ -135,6 +135,16 @@ def test_risk_metrics_rank_by_the_reference_horizon(gbsg: Patients, task: pb.Pat
     assert not metrics.pop("d_calibration_p_value").HasField("interval")
     for metric in metrics.values():
         assert metric.interval.low < metric.value < metric.interval.high
+
+
+def test_patients_without_an_event_by_the_last_horizon_have_no_figure_of_discrimination(
+    gbsg: Patients, task: pb.PatientRiskTask
+) -> None:
+    """As some resamples and subgroups."""
+    rows = take(gbsg, np.flatnonzero(~(gbsg.events & (gbsg.times <= 1826.25))))
+    assert rows.events.any()
+    figures = discrimination(np.ones((len(rows.times), 3)), gbsg, rows, task)
+    assert np.isnan(list(figures.values())).all()
 
 
 def test_a_horizon_beyond_follow_up_is_refused(gbsg: Patients, task: pb.PatientRiskTask) -> None:

@@ -57,7 +57,7 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
     if not pixels:
         raise UserError(f"{folder}: its class folders are empty")
     if console is not None and (summary := _summary(warnings, labels, task.labels)):
-        console.print(f"{folder}: {summary}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{folder}: {summary}", highlight=False, markup=False, emoji=False, soft_wrap=True)
     return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
 
 

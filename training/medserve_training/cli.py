@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
@@ -61,8 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: names of files, columns and labels may look like markup or emoji codes."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
 def _complain(text: str) -> None:
-    Console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, markup=False, soft_wrap=True)
+    _console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -234,11 +240,13 @@ def _init(options: argparse.Namespace) -> int:
 
     flags = Flags(options.time, options.event, options.event_value, options.time_unit)
     written = init(options.data, flags)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = _console()
     for path in written:
         guesses = path.read_text(encoding="utf-8").count(MARK)
-        console.print(f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it.")
-    console.print(f"Then train with: medserve-train fit {shlex.quote(str(written[-1]))}")
+        text = f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it."
+        console.print(text, highlight=False, soft_wrap=True)
+    text = f"Then train with: medserve-train fit {shlex.quote(str(written[-1]))}"
+    console.print(text, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -257,7 +265,7 @@ def _fit(options: argparse.Namespace) -> int:
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"--accelerator {options.accelerator}, --devices {options.devices}: {error}") from error
     fabric.launch()
-    console = Console()
+    console = _console()
     figures = fit(recipe, places, fabric, console)
     if figures:
         _print_figures(console, figures, recipe.manifest.title)
@@ -282,7 +290,7 @@ def _repeat(options: argparse.Namespace) -> int:
 
     folder = options.runs / f"{recipe.name}-seeds"
     places = Places(options.data_dir, folder, folder)
-    console = Console()
+    console = _console()
     fabric = Fabric(accelerator="cpu", devices=1)
     spreads = repeat(options.recipe, options.set, options.seeds, places, fabric, console)
     table = Table("figure", "mean", "standard deviation", title=f"{recipe.manifest.title}, {options.seeds} seeds")
@@ -304,7 +312,7 @@ def _tune(options: argparse.Namespace) -> int:
     space = parse_space(options.vary)
     search = Search(options.recipe, options.set, options.data, space, options.trials, options.grid, options.seed)
     folder = options.runs / f"{recipe.name}-tune"
-    console = Console()
+    console = _console()
     best = tune(search, options.data_dir, folder, Fabric(accelerator="cpu", devices=1), console)
     table = Table("key", "best", title=recipe.manifest.title)
     for key, value in best.items():
@@ -320,7 +328,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     folder = options.runs / read_manifest(options.model).name
     figures = evaluate(_source(options), folder, options.unfamiliar, options.crossval)
-    console = Console()
+    console = _console()
     _print_figures(console, figures, str(options.model))
     console.print(f"Predictions and plots are in {folder}/.")
     return 0
@@ -339,12 +347,12 @@ def _verify(options: argparse.Namespace) -> int:
         stated, recomputed = (
             "absent" if value is None else f"{value:.7g}" for value in (entry.stated, entry.recomputed)
         )
-        table.add_row(entry.name, stated, recomputed, "[green]same" if entry.agrees else "[red]differs")
-    console = Console()
+        table.add_row(entry.name, stated, recomputed, Text("same", "green") if entry.agrees else Text("differs", "red"))
+    console = _console()
     console.print(table)
     wrong = [entry.name for entry in comparisons if not entry.agrees]
     if wrong:
-        console.print(f"[red]{len(wrong)} of {len(comparisons)} figures differ by more than {TOLERANCE:g}.")
+        console.print(f"{len(wrong)} of {len(comparisons)} figures differ by more than {TOLERANCE:g}.", style="red")
         return 1
     console.print(f"All {len(comparisons)} figures are the same to within {TOLERANCE:g}.")
     return 0
@@ -365,12 +373,13 @@ def _quantize(options: argparse.Namespace) -> int:
     table.add_row("largest change of a probability on the reference rows", f"{result.reference_deviation:.4f}")
     for size, speedup in result.speedups.items():
         table.add_row(f"speed-up at batch {size}, one core", f"{speedup:.2f}")
-    console = Console()
+    console = _console()
     console.print(table)
     if result.reference_deviation > SERVER_DEVIATION:
         console.print(
-            f"[yellow]The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
+            f"The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
             "a larger --max-deviation than that. Another --seed or more --rows may do better.",
+            style="yellow",
         )
     return 0
 
@@ -381,7 +390,7 @@ def _crossval(options: argparse.Namespace) -> int:
 
     recipes = [load_recipe(name, options.set) for name in options.recipes]
     plan = Plan(options.repeats, options.folds, options.jobs)
-    console = Console()
+    console = _console()
     crossval(recipes, plan, options.data_dir, options.output, options.runs, console, external=options.external)
     console.print(f"risk.json, risk.md and risk.png are in {options.output}/, predictions in {options.runs}/.")
     return 0
@@ -390,7 +399,7 @@ def _crossval(options: argparse.Namespace) -> int:
 def _article_risk(options: argparse.Namespace) -> int:
     from medserve_training.article_risk import article_risk  # noqa: PLC0415
 
-    article_risk(options.splits, options.output, Console())
+    article_risk(options.splits, options.output, _console())
     return 0
 
 

@@ -23,6 +23,8 @@ from medserve_training.staging import Stage
 OPSET = 18
 # Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
 LARGEST_DEVIATION = 1e-5
+# What `evaluate` writes beside a model.
+CARD_FILES = ("card.md", "card.html")
 
 
 def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
@@ -91,6 +93,8 @@ def deviation(model: nn.Module, exported: NDArray[np.floating], rows: NDArray[np
 def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
     """Writes an exported model with its manifest; arguments and result are those of `save`.
 
+    The card of a model that it replaces is removed: its figures are another model's.
+
     Raises:
         UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
     """
@@ -105,6 +109,8 @@ def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stag
                 f"PyTorch and ONNX Runtime differ by {difference:.2g} on the {rows}, "
                 f"more than {LARGEST_DEVIATION:g}: {path} was not written",
             )
+    for card in CARD_FILES:
+        stage.remove(path.parent / card)
     return save(model, manifest, path, stage)
 
 

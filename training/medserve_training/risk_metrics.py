@@ -81,7 +81,7 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
         "integrated_brier_score": np.nan,
     }
     grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
-    if longest > end and len(grid):
+    if longest > end and len(grid) and rows.events.any():  # a resample or a subgroup may be without an event by then
         scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
         # At time 0 everybody is known to be there: the score is 0.
         figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end

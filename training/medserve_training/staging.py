@@ -22,6 +22,7 @@ class Stage:
     def __init__(self) -> None:
         self._folders: dict[Path, Path] = {}
         self._temporary: list[Path] = []
+        self._outdated: list[Path] = []
 
     def folder(self, destination: Path) -> Path:
         """The temporary folder, of the same name, whose files go to a destination folder in the end.
@@ -41,6 +42,10 @@ class Stage:
             self._folders[destination] = folder
         return self._folders[destination]
 
+    def remove(self, path: Path) -> None:
+        """Has a file that describes what is replaced removed in the end, if it is there then."""
+        self._outdated.append(path)
+
     def publish(self) -> None:
         """Moves every file to its destination, in the order of the folders; a file that is there is replaced.
 
@@ -58,6 +63,8 @@ class Stage:
             if destination.is_dir():
                 raise UserError(f"{destination} can't be written: it is a folder")
         with _uninterrupted():
+            for path in self._outdated:
+                path.unlink(missing_ok=True)
             for file, destination in moves:
                 try:
                     destination.parent.mkdir(parents=True, exist_ok=True)
