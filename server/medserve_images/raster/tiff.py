@@ -1,8 +1,9 @@
 """Decodes TIFF files (TIFF 6.0) of the kinds that are known to be read correctly, and refuses the others by name.
 
-What a file's tags say of its pixels is compared with a list of what is read. Strips and tiles are decompressed by
-libtiff, as bytes, through Pillow; `tiff_samples` turns them into samples. Pillow's own reading is wrong in several
-places, among them WhiteIsZero of 16 bits, 12 bits, separate planes of 16 bits, and signed samples.
+What a file's tags say of its pixels is compared with a list of what is read. Compressed strips and tiles are
+decompressed through Pillow by libtiff, as bytes; Pillow itself reads uncompressed ones, and takes no notice of their
+byte counts. `tiff_samples` checks the counts, and turns the bytes into samples. Pillow's own interpretation of these
+is wrong in several places, among them WhiteIsZero of 16 bits, 12 bits, separate planes of 16 bits, and signed samples.
 """
 
 from dataclasses import dataclass
