@@ -5,12 +5,14 @@ import random
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
 from medserve_images.errors import ImageRefused
+from medserve_images.raster.jpeg import END_OF_IMAGE, NOISE
 from medserve_images.raster.tiff_directory import Tag, write_tiff
 
 MAX_PART_BYTES = 128 * 1024 * 1024
@@ -22,7 +24,6 @@ _BAND_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = _BAND_BYTES // 16
 """Decompressed bytes that are unpacked at a time; unpacking takes up to 16 times as much memory."""
 _NONE, _JPEG, _CCITT, _DEFLATE = 1, 7, frozenset({2, 3, 4}), frozenset({8, 32946})
-_END_OF_IMAGE = b"\xff\xd9"
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -184,7 +185,7 @@ def _samples(raw: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8] | NDAr
     """The samples of some rows that `_decode` returned: [rows, width, samples of a pixel together]."""
     if layout.compression in _CCITT | {_JPEG}:
         return raw.reshape(len(raw), layout.width, layout.samples)
-    samples: NDArray[np.uint8] | NDArray[np.uint16] = raw
+    samples: NDArray[Any] = raw
     if layout.bits == 16:
         samples = raw.view(">u2" if layout.big_endian else "<u2").astype(np.uint16, copy=False)
     elif layout.bits != 8:
@@ -210,13 +211,19 @@ def _check_deflate(parts: list[bytes], layout: Layout) -> None:
 
 
 def _decode_jpeg(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
-    """Decodes JPEG strips or tiles.
+    """Decodes JPEG strips or tiles, with and without noise before their ends, as `decode_jpeg` does.
 
-    libjpeg makes up the rest of a part that is cut off, so each has to end with an end-of-image marker.
+    Raises:
+        ValueError: A part is cut off; libjpeg would make up the rest of it.
     """
-    if not all(part.rstrip(b"\0\xff").endswith(_END_OF_IMAGE) for part in parts):
+    parts = [part.rstrip(b"\0\xff") for part in parts]  # padding
+    if not all(part.endswith(END_OF_IMAGE) for part in parts):
+        raise ValueError("a JPEG strip or tile has no end-of-image marker")
+    noisy = [part.removesuffix(END_OF_IMAGE) + NOISE + END_OF_IMAGE for part in parts]
+    pixels = _decode_image(parts, height, layout)
+    if not np.array_equal(pixels, _decode_image(noisy, height, layout)):
         raise ValueError("a JPEG strip or tile is cut off")
-    return _decode_image(parts, height, layout)
+    return pixels
 
 
 def _decode_ccitt(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:

@@ -231,6 +231,19 @@ def test_a_compressed_strip_cut_anywhere_is_refused_or_read_right(name: str, num
     assert refused > 20
 
 
+@pytest.mark.parametrize("picture", ["noise", "smooth"])
+def test_a_jpeg_strip_cut_off_and_ended_anew_is_refused(picture: str) -> None:
+    strip, tags = encoded_strip(Image.fromarray(PICTURES[picture]), "jpeg")
+    shape = np.zeros((64, 64, 1), int)
+    for end in (strip, strip + bytes(3), strip[:-2] + b"padding" + strip[-2:]):
+        reader("gray", 64, 64).read(tiff(shape, 8, 1, compression=7, parts=[end], tags=tags))
+    start = strip.index(b"\xff\xda") + 10
+    for kept in np.linspace(start, len(strip) - 12, 10).astype(int):
+        cut = strip[:kept].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader("gray", 64, 64).read(tiff(shape, 8, 1, compression=7, parts=[cut], tags=tags))
+
+
 @pytest.mark.parametrize("fill_order", [1, 2])
 def test_a_deflate_strip_with_an_altered_byte_is_refused(fill_order: int) -> None:
     samples = PICTURES["smooth"][..., None].astype(int)

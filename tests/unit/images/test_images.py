@@ -1,3 +1,4 @@
+import base64
 import io
 import subprocess
 import sys
@@ -123,6 +124,42 @@ def test_only_the_exif_tag_turns_a_picture_and_not_xmp(kind: str, orientation: i
     pixels, _ = ImageReader(GRAY, LIMITS).read(encode(stored, kind, **options))
     plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
     np.testing.assert_allclose(pixels.astype(int), plain.astype(int), atol=3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 20}], ids=str)
+@pytest.mark.parametrize("size", [(5, 7), (90, 60), (400, 300)])
+def test_a_jpeg_that_was_cut_off_and_ended_anew_is_refused(
+    mode: str, options: dict[str, object], size: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    data = encode(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    ImageReader(GRAY, LIMITS).read(data)
+    ImageReader(GRAY, LIMITS).read(data + b"trailing bytes")
+    ImageReader(GRAY, LIMITS).read(data[:-2] + b"padding" + data[-2:])
+    start = data.index(b"\xff\xda") + 14
+    for kept in (0.1, 0.5, 0.8):
+        cut = data[: start + int((len(data) - start) * kept)].rstrip(b"\xff")
+        with pytest.raises(ImageRefused, match="is broken"):
+            ImageReader(GRAY, LIMITS).read(cut + b"\xff\xd9")
+
+
+# 8 x 8 samples of lossless JPEG (ISO/IEC 10918-1, annex H): 37 times the index, modulo 251.
+LOSSLESS = base64.b64decode(
+    "/9j/wwALCAAIAAgBABEA/8QAJAAAAAAAEQAAAAAAAAAAAAAAAAECAwQFBgcICQoLDA0ODxD/2gAIAQAAAQAAQ/mlNKaU0ppTSoKT"
+    "WmlNKaU0ppUFJpTWmlNKaU0qCk0ppTWmlNKaVBSaU0ppTWmlQUmlNKaU0ppTWoKTSmlNKaU0ppUGJpTSmlNKaU0qCk1ppTSmlNKa"
+    "VBSaX//Z"
+)
+
+
+def test_a_lossless_jpeg_is_read_exactly_and_refused_where_it_was_cut_off() -> None:
+    reader = ImageReader(Target(8, 8, "gray", "none", "bilinear"), LIMITS)
+    pixels, _ = reader.read(LOSSLESS)
+    np.testing.assert_array_equal(pixels[..., 0], np.arange(64).reshape(8, 8) * 37 % 251)
+    start = LOSSLESS.index(b"\xff\xda") + 10
+    for kept in range(start, len(LOSSLESS) - 6):
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader.read(LOSSLESS[:kept].rstrip(b"\xff") + b"\xff\xd9")
 
 
 @pytest.mark.parametrize("photometric", [0, 1])
