@@ -171,8 +171,8 @@ def _other_tiffs(noise: _Noise) -> Iterator[Case]:
         data = tiff(index[..., None].astype(int), bits, 3, tags=tags)
         yield Case(f"tiff-palette-{bits}", data, colors[index])
         for alpha, pixels in ((2**bits - 1, colors[index]), (2**bits // 2 - 1, None)):
-            more = {**tags, 338: (3, [2])}
-            data = tiff(np.dstack([index, np.full_like(index, alpha)]).astype(int), bits, 3, tags=more)
+            stored = np.dstack([index, np.full_like(index, alpha)]).astype(int)
+            data = tiff(stored, bits, 3, tags={**tags, 338: (3, [2])})
             yield Case(f"tiff-palette-{bits}-alpha-{alpha}", data, pixels, TRANSPARENT if pixels is None else "")
         dark = {320: (3, colors.T.astype(int).ravel().tolist())}
         yield Case(f"tiff-palette-{bits}-of-8-bits", tiff(index[..., None], bits, 3, tags=dark), reason="ColorMap")
@@ -284,29 +284,11 @@ def _pngs(noise: _Noise) -> Iterator[Case]:
         data = png(pixels[..., None], 8, 0, *more, (b"gAMA", gamma.to_bytes(4)))
         name = f"png-gamma-{gamma}{'-srgb' if more else ''}"
         yield Case(name, data, pixels) if more or gamma == 45_455 else Case(name, data, reason="gamma")
-    yield from _coded_pngs(noise)
+    yield Case("png-hdr", png(noise.rgb(), 8, 2, (b"cICP", bytes([9, 16, 0, 1]))), reason="high dynamic range")
     frames = [Image.fromarray(noise.gray()) for _ in range(2)]
     yield Case(
         "apng", _saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), reason="animated PNG (2 frames)"
     )
-
-
-def _coded_pngs(noise: _Noise) -> Iterator[Case]:
-    """PNG files that say by code points how their samples are shown (cICP)."""
-    for primaries, transfer, matrix, full_range in itertools.product((1, 9), range(19), (0, 1), (0, 1)):
-        pixels = noise.rgb()
-        data = png(pixels, 8, 2, (b"cICP", bytes([primaries, transfer, matrix, full_range])))
-        name = f"png-cicp-{primaries}-{transfer}-{matrix}-{full_range}"
-        if transfer not in {1, 6, 13, 14, 15}:
-            yield Case(name, data, reason=f"transfer function {transfer} (cICP")
-        elif matrix:
-            yield Case(name, data, reason="matrix coefficients 1 (cICP)")
-        elif not full_range:
-            yield Case(name, data, reason="narrow range (cICP)")
-        else:
-            yield Case(name, data, pixels, kinds=("PROFILE_IGNORED",) if primaries != 1 else ())
-    for length in (0, 3, 5):
-        yield Case(f"png-cicp-{length}-bytes", png(noise.rgb(), 8, 2, (b"cICP", b"\1" * length)), reason="is broken")
 
 
 def _transparent_pngs(noise: _Noise) -> Iterator[Case]:

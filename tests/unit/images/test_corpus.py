@@ -148,6 +148,35 @@ def directory_first(samples: NDArray[np.int64], bits: int, options: dict[str, An
     return tiff(samples, bits, 1, tags={place: (4, moved)}, **options) + file[8 : 8 + sum(counts)]
 
 
+@pytest.mark.parametrize("full_range", [0, 1])
+@pytest.mark.parametrize("matrix", [0, 1])
+@pytest.mark.parametrize("transfer", range(20))
+@pytest.mark.parametrize("primaries", [1, 9, 12])
+def test_a_png_is_read_or_refused_by_its_code_points(
+    primaries: int, transfer: int, matrix: int, full_range: int
+) -> None:
+    samples = np.random.default_rng(transfer).integers(0, 256, (HEIGHT, WIDTH, 3))
+    file = png(samples, 8, 2, (b"cICP", bytes([primaries, transfer, matrix, full_range])))
+    if transfer in {1, 6, 13, 14, 15} and matrix == 0 and full_range == 1:
+        pixels, warnings = reader("rgb").read(file)
+        np.testing.assert_array_equal(pixels, samples)
+        assert [warning.kind for warning in warnings] == ["PROFILE_IGNORED"] * (primaries != 1)
+        return
+    with pytest.raises(ImageRefused) as caught:
+        reader("rgb").read(file)
+    if transfer not in {1, 6, 13, 14, 15}:
+        assert f"transfer function {transfer} (cICP" in caught.value.reason
+    else:
+        assert ("matrix coefficients 1 (cICP)" if matrix else "narrow range (cICP)") in caught.value.reason
+
+
+@pytest.mark.parametrize("length", [0, 3, 5])
+def test_a_png_without_exactly_four_code_points_is_refused(length: int) -> None:
+    file = png(np.zeros((HEIGHT, WIDTH, 3), int), 8, 2, (b"cICP", b"\1" * length))
+    with pytest.raises(ImageRefused, match="is broken"):
+        reader("rgb").read(file)
+
+
 COMPRESSIONS = {"none": NONE, "deflate": DEFLATE, "lzw": LZW, "pack-bits": PACK_BITS}
 LAYOUTS: dict[str, dict[str, Any]] = {"one-strip": {}, "strips": {"rows": 10}, "tiles": {"tile": (16, 16)}}
 
