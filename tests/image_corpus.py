@@ -170,6 +170,10 @@ def _other_tiffs(noise: _Noise) -> Iterator[Case]:
         tags = {320: (3, (colors.T.astype(int) * 257).ravel().tolist())}
         data = tiff(index[..., None].astype(int), bits, 3, tags=tags)
         yield Case(f"tiff-palette-{bits}", data, colors[index])
+        for alpha, pixels in ((2**bits - 1, colors[index]), (2**bits // 2 - 1, None)):
+            stored = np.dstack([index, np.full_like(index, alpha)]).astype(int)
+            data = tiff(stored, bits, 3, tags={**tags, 338: (3, [2])})
+            yield Case(f"tiff-palette-{bits}-alpha-{alpha}", data, pixels, TRANSPARENT if pixels is None else "")
         dark = {320: (3, colors.T.astype(int).ravel().tolist())}
         yield Case(f"tiff-palette-{bits}-of-8-bits", tiff(index[..., None], bits, 3, tags=dark), reason="ColorMap")
     low = noise.gray().astype(int) * 16
@@ -280,8 +284,7 @@ def _pngs(noise: _Noise) -> Iterator[Case]:
         data = png(pixels[..., None], 8, 0, *more, (b"gAMA", gamma.to_bytes(4)))
         name = f"png-gamma-{gamma}{'-srgb' if more else ''}"
         yield Case(name, data, pixels) if more or gamma == 45_455 else Case(name, data, reason="gamma")
-    hdr = png(noise.rgb(), 8, 2, (b"cICP", bytes([9, 16, 0, 1])))
-    yield Case("png-hdr", hdr, reason="high-dynamic-range")
+    yield Case("png-hdr", png(noise.rgb(), 8, 2, (b"cICP", bytes([9, 16, 0, 1]))), reason="high dynamic range")
     frames = [Image.fromarray(noise.gray()) for _ in range(2)]
     yield Case(
         "apng", _saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), reason="animated PNG (2 frames)"

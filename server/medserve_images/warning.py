@@ -36,5 +36,6 @@ def range_unused(limit: int, bits: int) -> ImageWarning:
     """Every sample is below `limit`, far below what its bits could hold; the scale stays that of the bits."""
     return ImageWarning(
         "RANGE_UNUSED",
-        f"all values are below {limit}, though {bits} bits hold up to {2**bits - 1}: it is read as a dark image",
+        f"all values are below {limit}, though {bits} bits hold up to {2**bits - 1}: "
+        "the image uses a small part of the range of shades",
     )

@@ -410,10 +410,12 @@ class ImageWarning(_message.Message):
         """The file holds several pictures or frames; the first was read."""
         KIND_RANGE_UNUSED: ImageWarning._Kind.ValueType  # 7
         """The samples use only a small part of the range of their bits, e.g. 12
-        of 16; they are not stretched, so the picture is dark.
+        of 16; they are not stretched.
         """
         KIND_PROFILE_IGNORED: ImageWarning._Kind.ValueType  # 8
-        """A color profile (ICC) other than sRGB was not applied."""
+        """A color profile (ICC), or color primaries, other than those of sRGB were not
+        applied.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
@@ -427,10 +429,12 @@ class ImageWarning(_message.Message):
     """The file holds several pictures or frames; the first was read."""
     KIND_RANGE_UNUSED: ImageWarning.Kind.ValueType  # 7
     """The samples use only a small part of the range of their bits, e.g. 12
-    of 16; they are not stretched, so the picture is dark.
+    of 16; they are not stretched.
     """
     KIND_PROFILE_IGNORED: ImageWarning.Kind.ValueType  # 8
-    """A color profile (ICC) other than sRGB was not applied."""
+    """A color profile (ICC), or color primaries, other than those of sRGB were not
+    applied.
+    """
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int

@@ -24,7 +24,12 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The orientation that the Exif data of a PNG or JPEG gives; 1 where it has none."""
+    """The orientation that the Exif data of a PNG or JPEG gives; 1 where it has none.
+
+    Pillow would take one from XMP instead, which Exif 2.3 does not know and viewers mostly ignore.
+    """
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
     orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if isinstance(orientation, int) else 1
 

@@ -1,8 +1,9 @@
 """Decodes TIFF files (TIFF 6.0) of the kinds that are known to be read correctly, and refuses the others by name.
 
-What a file's tags say of its pixels is compared with a list of what is read. Strips and tiles are decompressed by
-libtiff, as bytes, through Pillow; `tiff_samples` turns them into samples. Pillow's own reading is wrong in several
-places, among them WhiteIsZero of 16 bits, 12 bits, separate planes of 16 bits, and signed samples.
+What a file's tags say of its pixels is compared with a list of what is read. Compressed strips and tiles are
+decompressed through Pillow by libtiff, as bytes; Pillow itself reads uncompressed ones, and takes no notice of their
+byte counts. `tiff_samples` checks the counts, and turns the bytes into samples. Pillow's own interpretation of these
+is wrong in several places, among them WhiteIsZero of 16 bits, 12 bits, separate planes of 16 bits, and signed samples.
 """
 
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def decode_tiff(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) 
     if layout.bits == 16 and colors.max() < 2 ** (12 - 8):
         warnings.append(range_unused(2**12, 16))
     warnings.extend(profile_warnings(directory.content.get(Tag.ICC_PROFILE)))
-    _check_extra(directory, extra)
+    _check_extra(directory, extra, 255 if layout.scaled else 2**layout.bits - 1)
     return upright(_image(colors, photometric.color, directory), directory.one(Tag.ORIENTATION, 1))
 
 
@@ -225,8 +226,14 @@ def _decoder_tags(directory: Directory, compression: int, fill_order: int) -> di
     return tags
 
 
-def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    """Refuses an extra sample that says something of a pixel: an alpha that is not opaque, any other that varies."""
+def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], opaque: int) -> None:
+    """Refuses an extra sample that says something of a pixel: an alpha that is not opaque, any other that varies.
+
+    Args:
+        directory: The tags.
+        extra: uint8 [height, width, extra samples].
+        opaque: The alpha of an opaque pixel.
+    """
     if not extra.size:
         return
     kinds = directory.integers(Tag.EXTRA_SAMPLES, (0,))
@@ -234,7 +241,7 @@ def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dty
     if kinds == (0,):  # unspecified
         if low != high:
             raise _refuse("an extra sample of unspecified meaning (ExtraSamples)", "only samples of color")
-    elif low != 255:
+    elif low != opaque:
         raise transparent()
 
 
@@ -254,7 +261,7 @@ def _image(samples: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], color: Colo
 def _color_map(directory: Directory) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """The colors of a palette, [2 ** bits, 3]."""
     entries = np.array(directory.integers(Tag.COLOR_MAP))
-    if len(entries) != 3 << directory.one(Tag.BITS_PER_SAMPLE, 1):
+    if len(entries) != 3 << max(directory.integers(Tag.BITS_PER_SAMPLE, (1,))):
         raise ValueError("the palette has not one color for each value")
     if entries.max() < 256:
         raise _refuse("a ColorMap below 256, which may be of 8 bits", "one of 16 bits")

@@ -1,6 +1,8 @@
 """Decompresses the strips or tiles of a TIFF file, and unpacks them to samples of 8 bits."""
 
 import io
+import random
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
 from medserve_images.errors import ImageRefused
+from medserve_images.raster.jpeg import END_OF_IMAGE, NOISE
 from medserve_images.raster.tiff_directory import Tag, write_tiff
 
 MAX_PART_BYTES = 128 * 1024 * 1024
@@ -18,7 +21,23 @@ MAX_TILE_PIXELS = 2048 * 2048
 """Of a tile that is larger than its image."""
 _BAND_BYTES = 8 * 1024 * 1024
 """So many bytes of decompressed strips or tiles are held at once, if one is not larger."""
-_JPEG, _CCITT = 7, frozenset({2, 3, 4})
+_CHUNK_BYTES = _BAND_BYTES // 16
+"""Decompressed bytes that are unpacked at a time; unpacking takes up to 16 times as much memory."""
+_NONE, _JPEG, _CCITT, _DEFLATE = 1, 7, frozenset({2, 3, 4}), frozenset({8, 32946})
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ccitt_suffixes() -> tuple[bytes, ...]:
+    """Bytes that a complete CCITT strip may be followed by without a change of its pixels.
+
+    The end-of-line codes (0x001) are for Group 3, where libtiff skips everything up to the next one.
+    """
+    noise = random.Random(0)  # noqa: S311 (not for security)
+    lines = [b"".join(b"\0\x10" + noise.randbytes(6) for _ in range(64)) for _ in range(2)]
+    return bytes(512), noise.randbytes(512), *lines
+
+
+_CCITT_SUFFIXES = _ccitt_suffixes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,12 @@ class Layout:
         """Samples of a pixel in one part."""
         return 1 if self.separate else self.samples
 
+    def rows(self, index: int) -> int:
+        """Rows of a strip or tile; the last strip of a plane may have fewer than the others."""
+        if self.tiled:
+            return self.part_height
+        return min(self.part_height, self.height - index % self.down * self.part_height)
+
     @property
     def row_bytes(self) -> int:
         """Of a row of one strip or tile, decompressed."""
@@ -107,8 +132,12 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[np.uint8]:
             indices = range(start + first * layout.across, start + last * layout.across)
             places = [(layout.offsets[index], layout.byte_counts[index]) for index in indices]
             parts = [data[offset : offset + count] for offset, count in places]
-            samples = _decode(parts, rows.stop - rows.start, layout)
-            result[rows, :, channels] = _to_8_bits(samples, layout)
+            raw = _decode(parts, rows.stop - rows.start, layout)
+            step = max(1, _CHUNK_BYTES // (layout.row_bytes * layout.across))
+            for top in range(0, len(raw), step):
+                samples = _samples(raw[top : top + step], layout)
+                place = slice(rows.start + top, rows.start + top + len(samples))
+                result[place, :, channels] = _to_8_bits(samples, layout)
     return result
 
 
@@ -127,12 +156,21 @@ def _check_parts(data: bytes, layout: Layout) -> None:
         raise ValueError("it does not have as many strips or tiles as its size asks for")
     if sum(layout.byte_counts) > len(data):
         raise ValueError("its strips or tiles overlap, or lie beyond its end")
+    for index, (offset, count) in enumerate(zip(layout.offsets, layout.byte_counts, strict=True)):
+        if offset + count > len(data):
+            raise ValueError("a strip or tile lies beyond its end")
+        if layout.compression == _NONE and count < layout.row_bytes * layout.rows(index):
+            raise ValueError("an uncompressed strip or tile is too short for its rows")
 
 
-def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decompresses strips or tiles that form whole rows of one plane to [height, width, samples]."""
-    if layout.compression in _CCITT | {_JPEG}:
-        return _decode_image(parts, height, layout)
+def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
+    """Decompresses strips or tiles that form whole rows of one plane to an array of `height` rows."""
+    if layout.compression == _JPEG:
+        return _decode_jpeg(parts, height, layout)
+    if layout.compression in _CCITT:
+        return _decode_ccitt(parts, height, layout)
+    if layout.compression in _DEFLATE:
+        _check_deflate(parts, layout)
     tags = {
         Tag.WIDTH: layout.across * layout.row_bytes,
         Tag.BITS_PER_SAMPLE: 8,
@@ -140,18 +178,69 @@ def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8
         Tag.PHOTOMETRIC: 1,
     }
     size = {Tag.TILE_WIDTH: layout.row_bytes, Tag.TILE_LENGTH: layout.part_height}
-    raw = _decompress(parts, height, layout, tags, size)
-    row = layout.across * layout.part_width * layout.samples_together
-    if layout.bits == 8:
-        samples: NDArray[Any] = raw
-    elif layout.bits == 16:
+    return _decompress(parts, height, layout, tags, size)
+
+
+def _samples(raw: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The samples of some rows that `_decode` returned: [rows, width, samples of a pixel together]."""
+    if layout.compression in _CCITT | {_JPEG}:
+        return raw.reshape(len(raw), layout.width, layout.samples)
+    samples: NDArray[Any] = raw
+    if layout.bits == 16:
         samples = raw.view(">u2" if layout.big_endian else "<u2").astype(np.uint16, copy=False)
-    else:
-        samples = _unpack(raw, row, layout.bits)
-    samples = samples.reshape(height, layout.across, layout.part_width, layout.samples_together)
+    elif layout.bits != 8:
+        samples = _unpack(raw, layout.across * layout.part_width * layout.samples_together, layout.bits)
+    samples = samples.reshape(len(raw), layout.across, layout.part_width, layout.samples_together)
     if layout.predictor == 2:
         samples = np.cumsum(samples, axis=2, dtype=samples.dtype)
-    return samples.reshape(height, -1, layout.samples_together)[:, : layout.width]
+    return samples.reshape(len(raw), -1, layout.samples_together)[:, : layout.width]
+
+
+def _check_deflate(parts: list[bytes], layout: Layout) -> None:
+    """Verifies the checksum of each strip or tile, which libtiff does not: it stops at the last row.
+
+    Raises:
+        ValueError, zlib.error: A strip or tile is cut off or altered, or holds more rows than it should.
+    """
+    for part in parts:
+        decompressor = zlib.decompressobj()
+        data = part.translate(_REVERSED_BITS) if layout.decoder_tags[Tag.FILL_ORDER] == 2 else part
+        decompressor.decompress(data, layout.row_bytes * layout.part_height + 1)
+        if not decompressor.eof:
+            raise ValueError("a strip or tile does not end where it should")
+
+
+def _decode_jpeg(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
+    """Decodes JPEG strips or tiles, with and without noise before their ends, as `decode_jpeg` does.
+
+    Raises:
+        ValueError: A part is cut off; libjpeg would make up the rest of it.
+    """
+    parts = [part.rstrip(b"\0\xff") for part in parts]  # padding
+    if not all(part.endswith(END_OF_IMAGE) for part in parts):
+        raise ValueError("a JPEG strip or tile has no end-of-image marker")
+    noisy = [part.removesuffix(END_OF_IMAGE) + NOISE + END_OF_IMAGE for part in parts]
+    pixels = _decode_image(parts, height, layout)
+    if not np.array_equal(pixels, _decode_image(noisy, height, layout)):
+        raise ValueError("a JPEG strip or tile is cut off")
+    return pixels
+
+
+def _decode_ccitt(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
+    """Decodes CCITT strips or tiles.
+
+    libtiff makes up the rest of a part that is cut off, and CCITT has no checksum or length. What follows a complete
+    part has no influence on its pixels, so the parts are decoded with several suffixes, and compared.
+
+    Raises:
+        ValueError: The pixels depend on what follows.
+    """
+    reverse = layout.decoder_tags[Tag.FILL_ORDER] == 2
+    suffixes = [suffix.translate(_REVERSED_BITS) if reverse else suffix for suffix in _CCITT_SUFFIXES]
+    first, *others = (_decode_image([part + suffix for part in parts], height, layout) for suffix in suffixes)
+    if not all(np.array_equal(first, other) for other in others):
+        raise ValueError("a CCITT strip or tile is cut off")
+    return first
 
 
 def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
@@ -164,7 +253,7 @@ def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np
     }
     size = {Tag.TILE_WIDTH: layout.part_width, Tag.TILE_LENGTH: layout.part_height}
     pixels = _decompress(parts, height, layout, tags, size)
-    return pixels.astype(np.uint8, copy=False).reshape(height, layout.width, layout.samples)
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _decompress(

@@ -1,9 +1,15 @@
 """Every kind of file is read as it was meant, or refused for the right reason."""
 
+import io
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
 from image_corpus import HEIGHT, WIDTH, Case, corpus
 from image_files import DEFLATE, LZW, NONE, PACK_BITS, png, tiff
@@ -123,3 +129,175 @@ def test_a_tiff_whose_pages_form_a_loop_is_read_once() -> None:
     data[-4:] = data[4:8]  # the directory follows itself
     pixels, _ = reader("gray").read(bytes(data))
     np.testing.assert_array_equal(pixels, samples)
+
+
+def strip_places(data: bytes) -> tuple[list[int], list[int]]:
+    """Offsets and byte counts of the strips or tiles, as Pillow reads the tags."""
+    with Image.open(io.BytesIO(data)) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        places = (324, 325) if 324 in tags else (273, 279)
+        return list(tags[places[0]]), list(tags[places[1]])
+
+
+def directory_first(samples: NDArray[np.int64], bits: int, options: dict[str, Any]) -> bytes:
+    """A TIFF file whose strips or tiles follow its directory, so that a file cut off loses pixels and no tags."""
+    file = tiff(samples, bits, 1, **options)
+    offsets, counts = strip_places(file)
+    moved = [offset - 8 + len(file) for offset in offsets]
+    place = 324 if "tile" in options else 273
+    return tiff(samples, bits, 1, tags={place: (4, moved)}, **options) + file[8 : 8 + sum(counts)]
+
+
+@pytest.mark.parametrize("full_range", [0, 1])
+@pytest.mark.parametrize("matrix", [0, 1])
+@pytest.mark.parametrize("transfer", range(20))
+@pytest.mark.parametrize("primaries", [1, 9, 12])
+def test_a_png_is_read_or_refused_by_its_code_points(
+    primaries: int, transfer: int, matrix: int, full_range: int
+) -> None:
+    samples = np.random.default_rng(transfer).integers(0, 256, (HEIGHT, WIDTH, 3))
+    file = png(samples, 8, 2, (b"cICP", bytes([primaries, transfer, matrix, full_range])))
+    if transfer in {1, 6, 13, 14, 15} and matrix == 0 and full_range == 1:
+        pixels, warnings = reader("rgb").read(file)
+        np.testing.assert_array_equal(pixels, samples)
+        assert [warning.kind for warning in warnings] == ["PROFILE_IGNORED"] * (primaries != 1)
+        return
+    with pytest.raises(ImageRefused) as caught:
+        reader("rgb").read(file)
+    if transfer not in {1, 6, 13, 14, 15}:
+        assert f"transfer function {transfer} (cICP" in caught.value.reason
+    else:
+        assert ("matrix coefficients 1 (cICP)" if matrix else "narrow range (cICP)") in caught.value.reason
+
+
+@pytest.mark.parametrize("length", [0, 3, 5])
+def test_a_png_without_exactly_four_code_points_is_refused(length: int) -> None:
+    file = png(np.zeros((HEIGHT, WIDTH, 3), int), 8, 2, (b"cICP", b"\1" * length))
+    with pytest.raises(ImageRefused, match="is broken"):
+        reader("rgb").read(file)
+
+
+COMPRESSIONS = {"none": NONE, "deflate": DEFLATE, "lzw": LZW, "pack-bits": PACK_BITS}
+LAYOUTS: dict[str, dict[str, Any]] = {"one-strip": {}, "strips": {"rows": 10}, "tiles": {"tile": (16, 16)}}
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 100])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("bits", [1, 8, 12, 16])
+def test_a_tiff_cut_off_within_its_pixels_is_refused(bits: int, compression: str, layout: str, cut: int) -> None:
+    samples = np.random.default_rng(cut).integers(0, 2**bits, (64, 64, 1))
+    file = directory_first(samples, bits, {"compression": COMPRESSIONS[compression], **LAYOUTS[layout]})
+    pixels, _ = reader("gray", 64, 64).read(file)
+    np.testing.assert_allclose(pixels, samples * (255 / (2**bits - 1)), atol=1)
+    with pytest.raises(ImageRefused, match="is broken"):
+        reader("gray", 64, 64).read(file[:-cut])
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_tiff_with_a_short_strip_or_tile_is_refused(
+    compression: str, layout: str, which: int, *, separate: bool
+) -> None:
+    samples = np.random.default_rng(1).integers(0, 256, (64, 64, 3))
+    options: dict[str, Any] = {"compression": COMPRESSIONS[compression], "separate": separate, **LAYOUTS[layout]}
+    _, counts = strip_places(tiff(samples, 8, 2, **options))
+    counts[which] //= 2
+    place = 325 if "tile" in options else 279
+    with pytest.raises(ImageRefused, match="is broken"):
+        reader("rgb", 64, 64).read(tiff(samples, 8, 2, tags={place: (4, counts)}, **options))
+
+
+def encoded_strip(image: Image.Image, compression: str) -> tuple[bytes, dict[int, tuple[int, list[int]]]]:
+    """The one strip of a TIFF file that libtiff compresses, and the tags that its decoder needs."""
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression=compression, strip_size=10**6)
+    (offset,), (count,) = strip_places(file.getvalue())
+    with Image.open(file) as saved:
+        tables = saved.tag_v2.get(347)  # type: ignore[attr-defined]
+    tags = {317: (3, []), **({347: (7, list(tables))} if tables else {})}
+    return file.getvalue()[offset : offset + count], tags
+
+
+PICTURES = {
+    "noise": np.random.default_rng(2).integers(0, 256, (64, 64), np.uint8),
+    "smooth": np.add.outer(np.arange(64), np.arange(0, 128, 2)).astype(np.uint8),
+    "squares": np.kron(np.random.default_rng(3).integers(0, 2, (8, 8)), np.full((8, 8), 255)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("tiff_ccitt", 2),
+        ("group3", 3),
+        ("group4", 4),
+        ("tiff_lzw", 5),
+        ("jpeg", 7),
+        ("tiff_adobe_deflate", 8),
+        ("packbits", 32773),
+        ("zstd", 50000),
+    ],
+)
+def test_a_compressed_strip_cut_anywhere_is_refused_or_read_right(name: str, number: int, picture: str) -> None:
+    pixels = PICTURES[picture]
+    bits = 1 if number in {2, 3, 4} else 8
+    strip, tags = encoded_strip(Image.fromarray(pixels > 127 if bits == 1 else pixels), name)
+    shape = np.zeros((64, 64, 1), int)
+    whole, _ = reader("gray", 64, 64).read(tiff(shape, bits, 1, compression=number, parts=[strip], tags=tags))
+    refused = 0
+    for kept in np.linspace(1, len(strip) - 1, 40).astype(int):
+        file = tiff(shape, bits, 1, compression=number, parts=[strip[:kept]], tags=tags)
+        try:
+            cut, _ = reader("gray", 64, 64).read(file)
+        except ImageRefused:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(cut, whole)
+    assert refused > 20
+
+
+@pytest.mark.parametrize("picture", ["noise", "smooth"])
+def test_a_jpeg_strip_cut_off_and_ended_anew_is_refused(picture: str) -> None:
+    strip, tags = encoded_strip(Image.fromarray(PICTURES[picture]), "jpeg")
+    shape = np.zeros((64, 64, 1), int)
+    for end in (strip, strip + bytes(3), strip[:-2] + b"padding" + strip[-2:]):
+        reader("gray", 64, 64).read(tiff(shape, 8, 1, compression=7, parts=[end], tags=tags))
+    start = strip.index(b"\xff\xda") + 10
+    for kept in np.linspace(start, len(strip) - 12, 10).astype(int):
+        cut = strip[:kept].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader("gray", 64, 64).read(tiff(shape, 8, 1, compression=7, parts=[cut], tags=tags))
+
+
+@pytest.mark.parametrize("fill_order", [1, 2])
+def test_a_deflate_strip_with_an_altered_byte_is_refused(fill_order: int) -> None:
+    samples = PICTURES["smooth"][..., None].astype(int)
+    offsets, counts = strip_places(tiff(samples, 8, 1, compression=DEFLATE))
+    file = tiff(samples, 8, 1, compression=DEFLATE, fill_order=fill_order)
+    reader("gray", 64, 64).read(file)
+    for place in range(offsets[0] + 2, offsets[0] + counts[0]):
+        altered = bytearray(file)
+        altered[place] ^= 16
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader("gray", 64, 64).read(bytes(altered))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_unpacking_one_large_strip_takes_little_memory(bits: int) -> None:
+    """The strip itself is held a few times: in the file, in the one that libtiff is given, and decompressed."""
+    side = 2048
+    row = (np.arange(side * bits // 8) % 256).astype(np.uint8)
+    packed = np.tile(row, (side, 1)).tobytes()
+    file = tiff(np.broadcast_to(np.int8(0), (side, side, 1)), bits, 1, parts=[packed])
+    unlimited = ImageReader(Target(64, 64, "gray", "none", "bilinear"), ImageLimits())
+    tracemalloc.start()
+    try:
+        unlimited.read(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(packed) + 2 * side * side + 2**24

@@ -1,3 +1,4 @@
+import base64
 import io
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from image_files import tiff
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
@@ -98,6 +100,76 @@ def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
     pixels, _ = ImageReader(GRAY, LIMITS).read(turned)
     plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
     np.testing.assert_allclose(pixels.astype(int), plain.astype(int), atol=2)
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_only_the_exif_tag_turns_a_picture_and_not_xmp(kind: str, orientation: int | None) -> None:
+    options: dict[str, object] = {}
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options["exif"] = exif
+    if kind == "JPEG":
+        options["xmp"] = XMP
+    else:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options["pnginfo"] = info
+    stored = gradient("L").rotate(180) if orientation == 3 else gradient("L")
+    pixels, _ = ImageReader(GRAY, LIMITS).read(encode(stored, kind, **options))
+    plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
+    np.testing.assert_allclose(pixels.astype(int), plain.astype(int), atol=3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 20}], ids=str)
+@pytest.mark.parametrize("size", [(5, 7), (90, 60), (400, 300)])
+def test_a_jpeg_that_was_cut_off_and_ended_anew_is_refused(
+    mode: str, options: dict[str, object], size: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    data = encode(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    ImageReader(GRAY, LIMITS).read(data)
+    ImageReader(GRAY, LIMITS).read(data + b"trailing bytes")
+    ImageReader(GRAY, LIMITS).read(data[:-2] + b"padding" + data[-2:])
+    start = data.index(b"\xff\xda") + 14
+    for kept in (0.1, 0.5, 0.8):
+        cut = data[: start + int((len(data) - start) * kept)].rstrip(b"\xff")
+        with pytest.raises(ImageRefused, match="is broken"):
+            ImageReader(GRAY, LIMITS).read(cut + b"\xff\xd9")
+
+
+# 8 x 8 samples of lossless JPEG (ISO/IEC 10918-1, annex H): 37 times the index, modulo 251.
+LOSSLESS = base64.b64decode(
+    "/9j/wwALCAAIAAgBABEA/8QAJAAAAAAAEQAAAAAAAAAAAAAAAAECAwQFBgcICQoLDA0ODxD/2gAIAQAAAQAAQ/mlNKaU0ppTSoKT"
+    "WmlNKaU0ppUFJpTWmlNKaU0qCk0ppTWmlNKaVBSaU0ppTWmlQUmlNKaU0ppTWoKTSmlNKaU0ppUGJpTSmlNKaU0qCk1ppTSmlNKa"
+    "VBSaX//Z"
+)
+
+
+def test_a_lossless_jpeg_is_read_exactly_and_refused_where_it_was_cut_off() -> None:
+    reader = ImageReader(Target(8, 8, "gray", "none", "bilinear"), LIMITS)
+    pixels, _ = reader.read(LOSSLESS)
+    np.testing.assert_array_equal(pixels[..., 0], np.arange(64).reshape(8, 8) * 37 % 251)
+    start = LOSSLESS.index(b"\xff\xda") + 10
+    for kept in range(start, len(LOSSLESS) - 6):
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader.read(LOSSLESS[:kept].rstrip(b"\xff") + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_values_far_below_their_range_are_reported_without_a_word_on_brightness(photometric: int) -> None:
+    data = tiff(np.full((28, 28, 1), 4000), 16, photometric)
+    pixels, warnings = ImageReader(GRAY, LIMITS).read(data)
+    assert (pixels == (240 if photometric == 0 else 15)).all()
+    assert [warning.message for warning in warnings if warning.kind == "RANGE_UNUSED"] == [
+        "all values are below 4096, though 16 bits hold up to 65535: the image uses a small part of the range of shades"
+    ]
 
 
 @given(width=st.integers(1, 90), height=st.integers(1, 90))
