@@ -168,14 +168,13 @@ def _other_tiffs(noise: _Noise) -> Iterator[Case]:
         colors = np.random.default_rng(bits).integers(0, 256, (2**bits, 3), np.uint8)
         colors[-1] = 255
         tags = {320: (3, (colors.T.astype(int) * 257).ravel().tolist())}
-        data = tiff(index[..., None].astype(int), bits, 3, tags=tags)
-        yield Case(f"tiff-palette-{bits}", data, colors[index])
+        yield Case(f"tiff-palette-{bits}", tiff(index[..., None].astype(int), bits, 3, tags=tags), colors[index])
         for alpha, pixels in ((2**bits - 1, colors[index]), (2**bits // 2 - 1, None)):
             stored = np.dstack([index, np.full_like(index, alpha)]).astype(int)
             data = tiff(stored, bits, 3, tags={**tags, 338: (3, [2])})
             yield Case(f"tiff-palette-{bits}-alpha-{alpha}", data, pixels, TRANSPARENT if pixels is None else "")
-        dark = {320: (3, colors.T.astype(int).ravel().tolist())}
-        yield Case(f"tiff-palette-{bits}-of-8-bits", tiff(index[..., None], bits, 3, tags=dark), reason="ColorMap")
+        tags = {320: (3, colors.T.astype(int).ravel().tolist())}
+        yield Case(f"tiff-palette-{bits}-of-8-bits", tiff(index[..., None], bits, 3, tags=tags), reason="ColorMap")
     low = noise.gray().astype(int) * 16
     data = tiff(low[..., None], 16, 1)
     yield Case("tiff-12-bits-in-16", data, (low >> 8).astype(np.uint8), kinds=("DEPTH_REDUCED", "RANGE_UNUSED"))
