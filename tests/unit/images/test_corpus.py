@@ -2,6 +2,7 @@
 
 import io
 import tracemalloc
+import zlib
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from image_corpus import HEIGHT, WIDTH, Case, corpus
-from image_files import DEFLATE, LZW, NONE, PACK_BITS, png, tiff
+from image_files import DEFLATE, LZW, NONE, PACK_BITS, png, png_chunk, tiff
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 CASES = corpus()
@@ -88,6 +89,21 @@ def test_any_png_of_the_kinds_that_are_read(data: st.DataObject) -> None:
     file = png(samples, depth, color, interlaced=data.draw(st.booleans(), "interlaced"))
     pixels, _ = reader("rgb" if count == 3 else "gray", height, width).read(file)
     np.testing.assert_allclose(pixels, samples * (255 / (2**depth - 1)), atol=1)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("color", "depth"), [(0, 1), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16)])
+def test_a_png_without_all_of_its_rows_is_refused(color: int, depth: int, *, interlaced: bool) -> None:
+    samples = np.ones((19, 21, 3 if color == 2 else 1), int)
+    file = png(samples, depth, color, interlaced=interlaced)
+    place = file.index(b"IDAT")
+    lines = zlib.decompress(file[place + 4 :])
+    head, tail = file[: place - 4], png_chunk(b"IEND", b"")
+    for kept in (0, 1, len(lines) // 2, len(lines) - 1):
+        with pytest.raises(ImageRefused, match="is broken"):
+            reader("gray", 19, 21).read(head + png_chunk(b"IDAT", zlib.compress(lines[:kept])) + tail)
+    several = b"".join(png_chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(lines))
+    reader("gray", 19, 21).read(head + several + tail)
 
 
 SMALL = [case.data for case in CASES[::3] if not case.name.startswith("dicom")]
