@@ -136,7 +136,7 @@ def _check_range(tables: list[LookupTable], name: str, warnings: list[ImageWarni
     if depth > 8 and greatest <= 255:
         raise refusal(f"whose {said}, expected 8 bits or greater entries")
     if depth > 8 and greatest.bit_length() < depth:
-        warnings.append(ImageWarning("RANGE_UNUSED", f"its {said}: it is shown darker than its lookup table may mean"))
+        warnings.append(ImageWarning("RANGE_UNUSED", f"its {said}: its shades may be meant to be further apart"))
 
 
 def _inverted(dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> bool:

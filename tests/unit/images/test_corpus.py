@@ -99,7 +99,8 @@ def test_a_png_without_all_of_its_rows_is_refused(color: int, depth: int, *, int
     place = file.index(b"IDAT")
     lines = zlib.decompress(file[place + 4 :])
     head, tail = file[: place - 4], png_chunk(b"IEND", b"")
-    for kept in (0, 1, len(lines) // 2, len(lines) - 1):
+    row = len(lines) // 19
+    for kept in [*range(0, len(lines), row), *range(1, len(lines), 97), len(lines) - 1]:
         with pytest.raises(ImageRefused, match="is broken"):
             reader("gray", 19, 21).read(head + png_chunk(b"IDAT", zlib.compress(lines[:kept])) + tail)
     several = b"".join(png_chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(lines))
