@@ -252,8 +252,8 @@ def test_entries_that_use_part_of_their_bits_are_shown_dark_with_a_warning() -> 
     found, warnings = read(raw_dicom(PIXELS, LITTLE, VOILUTSequence=[table(0, EIGHT * 16, 16, LITTLE)]), PIXELS.shape)
     np.testing.assert_allclose(found, PIXELS.astype(int) * 16 / 65535 * 255, atol=0.51)
     assert warnings[0].message == (
-        "its LUTDescriptor says 16 bits for each entry, and the greatest is 4080: its shades may be meant to be further "
-        "apart"
+        "its LUTDescriptor says 16 bits for each entry, and the greatest is 4080: its shades may be meant to be "
+        "further apart"
     )
 
 
