@@ -125,7 +125,9 @@ def test_uneven_classes_are_balanced(tmp_path: Path, counts: Size, balance: str)
         ({"a/1.png": 1}, "found ['a']"),
         ({"a/1.png": 1, "b/": 0}, "'b' holds no files"),
         ({"train/a/1.png": 1, "test/a/1.png": 1}, "sound like splits"),
-        ({"a/1.png": 1, "b/1.png": 1, ".thumbnails/1.png": 1}, "'.thumbnails'"),
+        ({"a/1.png": 1, ".thumbnails/1.png": 1}, "found ['a']"),
+        ({"a/1.png": 1, "b/.DS_Store": 1, "b/Thumbs.db": 1}, "'b' holds no files"),
+        ({"a/1.png": 1, "b/1.png": 1, "__MACOSX/1.png": 1}, "'__MACOSX'"),
     ],
 )
 def test_a_folder_without_classes_is_refused(

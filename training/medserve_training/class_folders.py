@@ -41,7 +41,7 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
     Raises:
         UserError: The folders are not the labels, all are empty, or a file is not an image.
     """
-    found = sorted(entry.name for entry in _visible(folder) if entry.is_dir()) if folder.is_dir() else []
+    found = sorted(entry.name for entry in visible(folder) if entry.is_dir()) if folder.is_dir() else []
     if set(found) != set(task.labels):
         raise UserError(f"{folder}: holds the folders {found}, expected one for each label: {list(task.labels)}")
     reader = ImageReader(task.target, ImageLimits())
@@ -49,7 +49,7 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
     labels: list[int] = []
     warnings: list[list[ImageWarning]] = []
     for index, label in enumerate(task.labels):
-        for path in _visible(folder / label):
+        for path in visible(folder / label):
             image, found_here = _read_image(path, reader)
             pixels.append(image)
             labels.append(index)
@@ -61,8 +61,8 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
     return {"train": Images(np.stack(pixels), np.array(labels, dtype=np.int64))}
 
 
-def _visible(folder: Path) -> list[Path]:
-    """The entries of a folder in the order of their names, without those that are known to be no images."""
+def visible(folder: Path) -> list[Path]:
+    """The entries of a folder in the order of their names, without those that are known not to be images or classes."""
     return sorted(
         path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _NO_IMAGES
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from medserve_training.class_folders import visible
 from medserve_training.errors import UserError
 from medserve_training.init.table import words
 from medserve_training.init.toml_text import comment, recipe_name, table, toml
@@ -85,7 +86,7 @@ def start_images(folder: Path) -> str:
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
     """The files of each class."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [entry.name for entry in visible(folder) if entry.is_dir()]
     expected = f"{folder}: expected one folder of images for each class, two classes or more"
     if len(names) < 2:
         raise UserError(f"{expected}, but found {names or 'no folder'}")
@@ -94,13 +95,13 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
             f"{expected}, but found {names}, which sound like splits; medserve-train makes the splits itself"
         )
     for name in names:
-        if name.startswith((".", "__")):
+        if name.startswith("__"):
             raise UserError(f"{folder} holds the folder {name!r}, which is hardly a class; remove it")
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{folder} holds a folder whose name {name!r} is not UTF-8; rename it") from error
-    files = {name: sorted(entry for entry in (folder / name).iterdir() if entry.is_file()) for name in names}
+    files = {name: [entry for entry in visible(folder / name) if entry.is_file()] for name in names}
     if empty := [name for name, found in files.items() if not found]:
         raise UserError(f"{expected}, but the folder {empty[0]!r} holds no files")
     return files
