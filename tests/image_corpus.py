@@ -169,6 +169,7 @@ def _other_tiffs(noise: _Noise) -> Iterator[Case]:
         colors[-1] = 255
         tags = {320: (3, (colors.T.astype(int) * 257).ravel().tolist())}
         yield Case(f"tiff-palette-{bits}", tiff(index[..., None].astype(int), bits, 3, tags=tags), colors[index])
+        index = noise.gray() >> (8 - bits)
         for alpha, pixels in ((2**bits - 1, colors[index]), (2**bits // 2 - 1, None)):
             stored = np.dstack([index, np.full_like(index, alpha)]).astype(int)
             data = tiff(stored, bits, 3, tags={**tags, 338: (3, [2])})

@@ -249,7 +249,7 @@ def test_jpeg_2000_that_is_not_read_is_named() -> None:
     [
         (uid.JPEGBaseline8Bit, b"\xff\xd8", b"\xff\xe0\x00\x02"),
         (uid.JPEGBaseline8Bit, b"\xff\xd8", b"\xff"),
-        (uid.JPEG2000, saved(COLORS, "JPEG2000", no_jp2=True)[:49], b"\xff\x64\x00\x02"),
+        (uid.JPEG2000, saved(COLORS, "JPEG2000", no_jp2=True)[:51], b"\xff\x64\x00\x02"),
     ],
     ids=["JPEG segments", "JPEG fill bytes", "JPEG 2000 segments"],
 )
