@@ -72,7 +72,11 @@ class Settings(BaseSettings):
         default=8002, ge=0, le=65535, description="Port of the Prometheus page /metrics; 0 takes a free one."
     )
 
-    transport: Literal["auto", "grpcio", "native"] = Field(
+    http_port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of REST with --transport grpcio; 0 takes a free one."
+    )
+
+    transport: Literal["auto", "envoy", "grpcio", "native"] = Field(
         default="auto",
         description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
     )

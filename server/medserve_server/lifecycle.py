@@ -32,7 +32,7 @@ from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.supervise import Pool, reporting, start_task, watch
 from medserve_server.trail import Observer
-from medserve_server.transport import Transport
+from medserve_server.transport.grpcio_server import Transport
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from medserve_server.auth import GRANT, Grant, check_priority
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
-from medserve_server.interceptors import Context
+from medserve_server.transport.interceptor import Context
 from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository

@@ -15,7 +15,7 @@ from medserve_server.auth import GRANT
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
-from medserve_server.interceptors import Context
+from medserve_server.transport.interceptor import Context
 from medserve_server.metrics import Duration
 from medserve_server.model import Model
 from medserve_server.model_control import ModelControl

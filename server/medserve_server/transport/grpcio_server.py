@@ -11,7 +11,7 @@ from grpc import aio
 from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
-from medserve_server.interceptors import CallInterceptor
+from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
@@ -75,7 +75,7 @@ class Transport:
         )
         add_services(self._grpcio)
         if self.native:
-            from medserve_server.native import NativeFront  # noqa: PLC0415 - of the extra `fast`
+            from medserve_server.transport.native import NativeFront  # noqa: PLC0415 - of the extra `fast`
 
             self._folder = tempfile.mkdtemp(prefix="medserve-")
             fallback = f"{self._folder}/grpcio"

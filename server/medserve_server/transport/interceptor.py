@@ -1,9 +1,9 @@
-"""What every call passes: who may make it, its counters, and the step from an exception to a gRPC status."""
+"""Authentication, limits, metrics and the mapping of errors to gRPC statuses, for every call."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from medserve_server.auth import ANYONE, GRANT, Tokens
+from medserve_server.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
@@ -85,26 +85,50 @@ class CallInterceptor(aio.ServerInterceptor):
             if handler is None:  # no such method: grpc answers UNIMPLEMENTED
                 return None
             self._wrapped[method] = self._wrap(method, handler)
+        admitted = self.admit(method, lambda: handler_call_details.invocation_metadata)
+        if admitted is not None and admitted.unary_unary is not None:
+            # A call that ends before its message reaches the handler: grpc does not tell Python in another way.
+            _this_task().add_done_callback(self.count_unread)
+        return admitted
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Does nothing: the generated code adds the same methods by their names too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Adds the methods of a service, as the generated code does, for a transport other than grpc's own server."""
+        for name, handler in handlers.items():
+            path = f"/{service}/{name}"
+            self._wrapped[path] = self._wrap(path, handler)
+
+    def admit(self, path: str, metadata: Callable[[], Metadata]) -> Handler | None:
+        """Lets a call in before its message is read.
+
+        Args:
+            path: Of the method.
+            metadata: Gives the caller's metadata.
+
+        Returns:
+            The method's handler, to be called by the same task, or one that answers with the reason of a refusal; None
+            where there is no such method.
+        """
+        handler = self._wrapped.get(path)
+        if handler is None:
+            return None
         try:
-            # The handler runs in the same task, and finds the grant there.
-            if self._tokens is None:
-                GRANT.set(ANYONE)
-            else:
-                GRANT.set(self._tokens.client(method, handler_call_details.invocation_metadata))
-            if not method.startswith(HEALTH):
+            # The handler finds the grant in the context of its task.
+            GRANT.set(ANYONE if self._tokens is None else self._tokens.client(path, metadata()))
+            if not path.startswith(HEALTH):
                 self._limits.check()
         except ServingError as error:
-            return self._refusal(method, error)
-        if self._wrapped[method].unary_unary is not None:
-            _this_task().add_done_callback(self._count_unread)
-        return self._wrapped[method]
+            return self.refusal(path, error)
+        return handler
 
-    def _count_unread(self, _: asyncio.Task[Any]) -> None:
-        """A call ended before its message reached a handler. grpc does not say why, or tell Python in another way."""
+    def count_unread(self, _: object = None) -> None:
+        """Counts a call that ended before its message reached a handler."""
         self._metrics.unread.inc()
 
-    def _refusal(self, path: str, error: ServingError) -> Handler:
-        """Answers a call with an error before its message is read: a handler of streams reads when it likes."""
+    def refusal(self, path: str, error: ServingError) -> Handler:
+        """Gives what answers a call with an error without reading its message: a handler of streams."""
 
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
             async with _Call(self._counted[path], context, self._observers):
@@ -125,7 +149,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
-            _this_task().remove_done_callback(self._count_unread)
+            _this_task().remove_done_callback(self.count_unread)
             return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:

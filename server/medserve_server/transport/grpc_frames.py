@@ -1,0 +1,134 @@
+"""Length-prefixed messages of gRPC over HTTP/2.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+"""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Mapping
+
+from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
+from medserve_server.transport.open_calls import OpenCall, Receive
+
+PREFIX_BYTES = 5
+_GZIP = 31
+"""`wbits` of zlib for a gzip header and trailer."""
+
+
+def frame(payload: bytes) -> bytes:
+    """Returns the message with its prefix, uncompressed."""
+    return b"\0" + len(payload).to_bytes(4, "big") + payload
+
+
+class MessageReader:
+    """Cuts the body of a request into messages.
+
+    A message is refused by its prefix, before the rest of it is read, where it is longer than `max_bytes`.
+
+    Args:
+        receive: Of the ASGI application.
+        headers: Of the request.
+        max_bytes: Length of a message, also when it is decompressed.
+        call: Is told when the body was received, or the client left.
+    """
+
+    __slots__ = ("_at", "_call", "_data", "_headers", "_max_bytes", "_receive")
+
+    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int, call: OpenCall) -> None:
+        self._receive = receive
+        self._headers = headers
+        self._max_bytes = max_bytes
+        self._call = call
+        self._data: bytes | bytearray = b""
+        self._at = 0
+
+    async def only(self) -> bytes:
+        """Returns the one message of a unary call.
+
+        Raises:
+            InvalidInput: The body is not exactly one message.
+            MessageTooLarge: It is too long.
+            Unsupported: Its compression is not known here.
+        """
+        message = await self._next()
+        if message is None:
+            raise InvalidInput.of("", "the call ended without a message; this method takes one")
+        if self._at != len(self._data) or (not self._call.read and await self._more()):
+            raise InvalidInput.of("", "more than one message was sent; this method takes one")
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yields the messages of a stream as they come.
+
+        Raises:
+            InvalidInput: The body ends within a message.
+            MessageTooLarge: A message is too long.
+            Unsupported: Its compression is not known here.
+        """
+        while (message := await self._next()) is not None:
+            yield message
+
+    async def _next(self) -> bytes | None:
+        """The next message; None at the end of the body."""
+        if not await self._has(PREFIX_BYTES):
+            return None
+        prefix = self._data[self._at : self._at + PREFIX_BYTES]
+        length = int.from_bytes(prefix[1:], "big")
+        if length > self._max_bytes:
+            raise MessageTooLarge(f"the message has {length} bytes, at most {self._max_bytes} are accepted")
+        if not await self._has(PREFIX_BYTES + length):
+            raise InvalidInput.of("", "the body ends within a message")
+        start = self._at + PREFIX_BYTES
+        message = bytes(memoryview(self._data)[start : start + length])
+        self._at = start + length
+        return self._decompressed(message) if prefix[0] else message
+
+    async def _has(self, count: int) -> bool:
+        """Reads until that many bytes are there; False where the body ends before."""
+        while len(self._data) - self._at < count:
+            if self._call.read or not await self._more():
+                if len(self._data) == self._at:
+                    return False
+                raise InvalidInput.of("", "the body ends within a message")
+        return True
+
+    async def _more(self) -> bool:
+        """Reads a chunk that is not empty; False at the end of the body."""
+        while not self._call.read:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                self._call.leave()
+                await asyncio.get_running_loop().create_future()
+            self._call.read = not event.get("more_body", False)
+            if chunk := event.get("body", b""):
+                self._append(chunk)
+                return True
+        return False
+
+    def _append(self, chunk: bytes) -> None:
+        if self._at == len(self._data):
+            self._data, self._at = chunk, 0
+            return
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(memoryview(self._data)[self._at :])
+            self._at = 0
+        elif self._at:
+            del self._data[: self._at]
+            self._at = 0
+        self._data += chunk
+
+    def _decompressed(self, message: bytes) -> bytes:
+        encoding = self._headers.get(b"grpc-encoding", b"").decode("latin-1")
+        if encoding != "gzip":
+            text = f"a message is compressed, and grpc-encoding is {encoding[:32]!r}; gzip and identity are accepted"
+            raise Unsupported(text)
+        decompressor = zlib.decompressobj(_GZIP)
+        try:
+            data = decompressor.decompress(message, self._max_bytes + 1)
+        except zlib.error:
+            raise InvalidInput.of("", f"{len(message)} bytes that are no gzip stream") from None
+        if len(data) > self._max_bytes:
+            raise MessageTooLarge(f"the decompressed message has more than the {self._max_bytes} bytes accepted")
+        if not decompressor.eof or decompressor.unused_data:
+            raise InvalidInput.of("", f"{len(message)} bytes that are not one whole gzip stream")
+        return data

@@ -1,0 +1,132 @@
+"""The answer of a gRPC call as events of ASGI."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+
+from medserve_server.auth import Metadata
+from medserve_server.supervise import start_awaited_task
+from medserve_server.transport.grpc_frames import frame
+
+Event = dict[str, Any]
+Send = Callable[[Event], Awaitable[None]]
+
+SMALL_BYTES = 64 * 1024
+"""Answers up to this size are handed over without waiting until they are on their way.
+
+pyvoy does not document that, but allows it (tests/e2e/test_envoy_transport.py). A stream waits when it has this much
+to send."""
+
+_HEADERS = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
+_START: Event = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
+_TRAILERS: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What percent-encoding leaves as it is in grpc-message."""
+
+
+class Response:
+    """Sends the messages and the status of one call.
+
+    Args:
+        send: Of the ASGI application.
+        left: Called where the client is gone.
+    """
+
+    __slots__ = ("_bytes", "_drained", "_frames", "_left", "_send", "_started", "_wake", "_writer")
+
+    def __init__(self, send: Send, left: Callable[[], None]) -> None:
+        self._send = send
+        self._left = left
+        self._started = False
+        self._writer: asyncio.Task[None] | None = None
+
+    async def only(self, payload: bytes) -> None:
+        """Sends the message of a unary call, and OK."""
+        body: Event = {"type": "http.response.body", "body": frame(payload), "more_body": False}
+        if len(payload) <= SMALL_BYTES:
+            self._send(_START)
+            self._send(body)
+            self._send(_TRAILERS)
+            return
+        await self._send(_START)
+        await self._send(body)
+        await self._send(_TRAILERS)
+
+    async def write(self, payload: bytes) -> None:
+        """Sends a message of a stream; waits where much is on its way already.
+
+        Messages that come while others are on their way are sent together.
+        """
+        if self._writer is None:
+            self._frames: list[bytes] = []
+            self._bytes = 0
+            self._wake = asyncio.Event()
+            self._drained = asyncio.Event()
+            self._writer = start_awaited_task("response", self._write_all)
+        self._frames.append(frame(payload))
+        self._bytes += len(payload)
+        self._wake.set()
+        if self._bytes > SMALL_BYTES:
+            self._drained.clear()
+            await self._drained.wait()
+
+    async def finish(self) -> None:
+        """Sends what is left of a stream, and OK."""
+        await self._flush()
+        await self._start()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send(_TRAILERS)
+
+    async def fail(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
+        """Sends what is left of a stream, and a status."""
+        await self._flush()
+        status: list[tuple[bytes, bytes]] = [
+            (b"grpc-status", str(code.value[0]).encode()),
+            (b"grpc-message", quote(details, safe=_PRINTABLE).encode()),
+            *((key.encode(), _encoded(value)) for key, value in metadata),
+        ]
+        if self._started:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.trailers", "headers": status, "more_trailers": False})
+            return
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS + status})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def close(self) -> None:
+        """Drops what was not sent."""
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def _flush(self) -> None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            self._wake.set()
+            await writer
+
+    async def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            await self._send(_START)
+
+    async def _write_all(self) -> None:
+        """Sends frames as they come, until `_flush` takes the writer away."""
+        try:
+            while self._frames or self._writer is not None:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._frames:
+                    frames, self._frames, self._bytes = self._frames, [], 0
+                    await self._start()
+                    await self._send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
+                self._drained.set()
+        except OSError:
+            self._left()
+
+
+def _encoded(value: str | bytes) -> bytes:
+    """Values of keys that end in -bin are bytes."""
+    return base64.b64encode(value) if isinstance(value, bytes) else value.encode("ascii", "replace")

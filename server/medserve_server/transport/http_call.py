@@ -1,0 +1,104 @@
+"""A call that came over HTTP, as the handler of a gRPC method sees it."""
+
+import base64
+import binascii
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import Message
+from grpc import aio
+
+from medserve_server.auth import Metadata
+
+Scope = dict[str, Any]
+Write = Callable[[Message], Awaitable[None]]
+
+
+class HttpCall:
+    """The part of `grpc.aio.ServicerContext` that handlers use, for a call that grpcio's server does not carry.
+
+    Args:
+        scope: Of the ASGI application.
+        deadline: On the clock of `time.monotonic`; None where the caller set none.
+    """
+
+    __slots__ = ("_code", "_deadline", "_details", "_scope", "_trailing", "_write")
+
+    def __init__(self, scope: Scope, deadline: float | None) -> None:
+        self._scope = scope
+        self._deadline = deadline
+        self._code = grpc.StatusCode.UNKNOWN
+        self._details = ""
+        self._trailing: Metadata = ()
+        self._write: Write | None = None
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        """Returns the headers of the request, those that end in -bin as bytes."""
+        return [
+            (key.decode("latin-1"), _decoded(value) if key.endswith(b"-bin") else value.decode("latin-1"))
+            for key, value in self._scope["headers"]
+        ]
+
+    def peer(self) -> str:
+        """Returns the address of the caller as gRPC writes it, `ipv4:HOST:PORT` or `ipv6:[HOST]:PORT`."""
+        host, port = self._scope["client"]
+        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the deadline, None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
+    ) -> NoReturn:
+        """Ends the call with a status.
+
+        Raises:
+            AbortError: always.
+        """
+        self._code, self._details, self._trailing = code, details, trailing_metadata
+        raise aio.AbortError
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Sets the status that the call ends with."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Sets the message of the status."""
+        self._details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        """Sets the metadata that is sent with the status."""
+        self._trailing = trailing_metadata
+
+    def code(self) -> grpc.StatusCode:
+        """Returns the status that was set, UNKNOWN before."""
+        return self._code
+
+    def details(self) -> str:
+        """Returns the message of the status."""
+        return self._details
+
+    def trailing_metadata(self) -> Metadata:
+        """Returns the metadata that is sent with the status."""
+        return self._trailing
+
+    def write_with(self, write: Write) -> None:
+        """Sets what sends the messages of a server-streaming method that writes them itself."""
+        self._write = write
+
+    async def write(self, message: Message) -> None:
+        """Sends a message of a server-streaming method."""
+        if self._write is None:
+            raise TypeError("only a server-streaming method writes")
+        await self._write(message)
+
+
+def _decoded(value: bytes) -> bytes:
+    """Decodes base64 with or without padding; gives what is no base64 as it is."""
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        return value

@@ -1,0 +1,109 @@
+"""Calls under way over HTTP: ended when their deadline passes or their client leaves."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from medserve_server.supervise import start_awaited_task
+
+LOOK_SECONDS = 0.05
+PROBES = 32
+"""Calls that are asked at each look whether their client left. A question costs as much as a small message."""
+
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+
+
+class OpenCall:
+    """A call and the task that answers it."""
+
+    __slots__ = ("_receive", "_task", "deadline", "left", "looked_at", "overdue", "probe", "read")
+
+    def __init__(self, task: "asyncio.Task[Any]", receive: Receive, deadline: float | None) -> None:
+        self._task = task
+        self._receive = receive
+        self.deadline = deadline
+        self.read = False
+        """The body was received whole: until then, whoever reads it learns when the client leaves."""
+        self.looked_at = 0.0
+        self.probe: asyncio.Task[Event] | None = None
+        self.left = False
+        """The task was cancelled since the client left."""
+        self.overdue = False
+        """The task was cancelled since the deadline passed."""
+
+    def leave(self) -> None:
+        """Cancels the task: nobody waits for its answer."""
+        if not (self.left or self.overdue):
+            self.left = True
+            self._task.cancel()
+
+    def look(self, now: float) -> None:
+        """Cancels the task where the deadline passed."""
+        if self.deadline is not None and now >= self.deadline and not (self.left or self.overdue):
+            self.overdue = True
+            self._task.cancel()
+
+    def ask(self) -> None:
+        """Cancels the task where the client left since the last question.
+
+        An ASGI server says so in answer to `receive`: pyvoy answers at once, with an empty message while the client
+        is there, other servers when it leaves.
+        """
+        if self.probe is None:
+            self.probe = start_awaited_task("open calls", self._received)
+        elif self.probe.done():
+            if self.probe.result()["type"] == "http.disconnect":
+                self.leave()
+            self.probe = None
+
+    async def _received(self) -> Event:
+        return await self._receive()
+
+    def end(self) -> None:
+        """Drops the question that is still open."""
+        if self.probe is not None:
+            self.probe.cancel()
+
+
+class OpenCalls:
+    """All calls under way over HTTP."""
+
+    def __init__(self) -> None:
+        self._open: dict[OpenCall, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, receive: Receive, deadline: float | None) -> OpenCall:
+        """Adds the call that the current task answers, until `end`."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - called by a coroutine
+        call = OpenCall(task, receive, deadline)
+        self._open[call] = None
+        return call
+
+    def end(self, call: OpenCall) -> None:
+        """Removes a call."""
+        del self._open[call]
+        call.end()
+
+    def cancel(self) -> None:
+        """Cancels all calls."""
+        for call in self._open:
+            call.leave()
+
+    async def watch(self) -> None:
+        """Looks at the calls again and again, until cancelled. Calls that end soon are never looked at."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            calls = list(self._open)
+            for call in calls:
+                call.look(now)
+            waiting = [call for call in calls if call.read]
+            waiting.sort(key=lambda call: call.looked_at)
+            for call in waiting[:PROBES]:
+                call.looked_at = now
+                call.ask()
