@@ -11,13 +11,13 @@ from grpc import aio
 from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
-from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
 from medserve_server.supervise import ThreadStartError
 from medserve_server.tls import server_credentials
 from medserve_server.trail import Observer
+from medserve_server.transport.interceptor import CallInterceptor
 
 
 class Transport:
