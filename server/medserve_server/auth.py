@@ -24,6 +24,7 @@ SCOPE_OF_METHOD = {
     "/grpc.health.v1.Health/Check": OPEN,
     "/grpc.health.v1.Health/List": OPEN,
     "/grpc.health.v1.Health/Watch": OPEN,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": METADATA,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": METADATA,
     "/medserve.v1.ImageClassification/Classify": INFER,
     "/medserve.v1.ImageClassification/ClassifyStream": INFER,

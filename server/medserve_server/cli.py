@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import itertools
 import logging
 import os
+import signal
 import sys
-import warnings
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,10 +16,9 @@ from medserve_server.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
-from medserve_server.heap import share_heaps
-from medserve_server.lifecycle import Server
-from medserve_server.logs import set_up_logs
+from medserve_server.process_setup import set_up_process
 from medserve_server.supervise import ThreadStartError
+from medserve_server.transport.choice import choose_transport
 from medserve_server.workers import Row, Supervisor
 
 log = logging.getLogger(__name__)
@@ -31,11 +31,12 @@ def main() -> None:
         return
     _hold_standard_streams()
     settings = Settings.read(sys.argv[1:])
-    _prepare(settings)
+    set_up_process(settings)
     try:
+        settings = choose_transport(settings)
         check_exposure(settings)
-        if settings.workers > 1:
-            asyncio.run(Supervisor(settings, _prepare, _table_rows, _print_start).run())
+        if settings.workers > 1 or settings.transport == "envoy":
+            asyncio.run(Supervisor(settings, _print_start).run())
         else:
             asyncio.run(_serve(settings))
     except (
@@ -73,36 +74,23 @@ def _make_token(arguments: Sequence[str]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    await Server(settings).run(
-        lambda server: _print_start(settings, _table_rows(server), server.port, server.metrics_port)
-    )
+    """Serves in this process."""
+    # Not at the top: the supervisor needs neither gRPC nor ONNX Runtime.
+    from medserve_server.lifecycle import Server  # noqa: PLC0415
+    from medserve_server.served import served_models  # noqa: PLC0415
 
+    server = Server(settings)
+    signals = itertools.count()
 
-def _prepare(settings: Settings) -> None:
-    """Sets up what belongs to the whole process: its heaps, logging and warnings."""
-    share_heaps()
-    set_up_logs(settings)
-    # They warn of sloppy metadata in pictures that they read all the same: anyone could fill the log with that, and
-    # pydicom quotes it.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")
+    def stop() -> None:
+        if next(signals):
+            log.warning("asked to stop a second time: calls that are being answered are dropped")
+            raise SystemExit(1)
+        server.stop()
 
-
-def _table_rows(server: Server) -> list[Row]:
-    """Says what is served, a row a model."""
-    rows = []
-    for model in server.models:
-        session = model.session
-        cores = f", {model.runs} x {session.threads} thread{'s' * (session.threads > 1)}"
-        rows.append(
-            (
-                model.name,
-                model.version,
-                model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
-                f"{session.provider}{cores if session.provider == 'cpu' else ''}",
-                f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
-            )
-        )
-    return rows
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await server.run(lambda server: _print_start(settings, served_models(server), server.port, server.metrics_port))
 
 
 def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_port: int) -> None:
@@ -118,6 +106,7 @@ def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_por
             console.print(table)
             if settings.workers > 1:
                 console.print(f"workers  {settings.workers}, each as above", highlight=False)
+            console.print(f"transport {settings.transport}", highlight=False)
             console.print(f"gRPC     {settings.host}:{port}", highlight=False)
             console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
             console.print("Ctrl-C stops it after the last answer.", highlight=False)

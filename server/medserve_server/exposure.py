@@ -24,8 +24,6 @@ def check_exposure(settings: Settings) -> None:
         raise SettingsError("--require-auth: give --tokens or --tls-client-ca; as it is, anyone may call")
     if encrypted and settings.transport == "native":
         raise SettingsError("--transport native has no TLS; use --transport grpcio, or auto, which takes it")
-    if encrypted and settings.transport == "auto":
-        log.info("--transport auto takes grpcio: native has no TLS")
     if _is_loopback(settings.host):
         return
     if not authenticated:

@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import signal
+import os
 from collections.abc import Callable
+from typing import Any
 
-from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from medserve_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from medserve_proto.v1 import (
@@ -18,22 +17,30 @@ from medserve_proto.v1 import (
     patient_risk_pb2,
     patient_risk_pb2_grpc,
 )
+from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
+from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
+from medserve_server.limits import CallLimits
 from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
 from medserve_server.metrics_page import serve_metrics
 from medserve_server.model_control import ModelControl
+from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
-from medserve_server.supervise import Pool, reporting, start_task, watch
+from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
 from medserve_server.trail import Observer
-from medserve_server.transport.grpcio_server import Transport
+from medserve_server.transport.base import Transport
+from medserve_server.transport.envoy_server import EnvoyServer
+from medserve_server.transport.grpcio_server import GrpcioServer, NativeParts
+from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
+from medserve_server.worker_order import EnvoyFiles
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +52,23 @@ SERVICES = [service.full_name for contract in CONTRACTS for service in contract.
 
 
 class Server:
-    """One server process: the only one, or one of the workers that share a port.
+    """One server process: the only one, or a worker of a supervisor.
+
+    Args:
+        settings: all of them.
+        envoy: files of the Envoy in which it runs; None on another transport.
 
     Raises:
         SettingsError: a file that the settings name can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, envoy: EnvoyFiles | None = None) -> None:
         self.settings = settings
         self.models = ModelRepository()
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
+        self._alone = settings.workers == 1 and envoy is None
         self._takes_work = False
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -70,12 +82,21 @@ class Server:
         apis = (self._classification, self._risk, self._inference)
         self._watchdog = Watchdog(settings.max_run_seconds)
         self._closers: list[Callable[[], None]] = []
-        self._transport = Transport(
-            settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
-        )
+        observers = self._observers()
+        tokens = Tokens(settings.tokens) if settings.tokens is not None else None
+        limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
+        interceptor = CallInterceptor(self.metrics, self._stopping, limits, tokens, observers)
+        self._transport: Transport
+        if envoy is not None:
+            self._transport = EnvoyServer(settings, envoy, interceptor, self._stopping)
+            self.application = self._transport.application
+            self._add_services(interceptor)
+        else:
+            native = NativeParts(self.metrics, self._decoders, apis, limits, tokens, observers)
+            self._transport = GrpcioServer(settings, interceptor, self._stopping, native, self._add_services)
 
     async def run(self, started: Callable[["Server"], None]) -> None:
-        """Serves until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
+        """Serves until `stop`.
 
         Args:
             started: called once all models are ready.
@@ -87,22 +108,20 @@ class Server:
         loop = asyncio.get_running_loop()
         watch(loop)
         loop.set_default_executor(Pool(AWAITED_THREADS, thread_name_prefix="asyncio"))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
         await self._health.set_serving(False)
         watching = start_task("watchdog", self._watch)
         settings = self.settings
-        alone = settings.workers == 1
-        if alone:
+        if self._alone:
             self.metrics_port, stop_metrics = serve_metrics(
                 self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
             )
+        if settings.workers == 1:
             self.port = await self._transport.start()
         try:
-            await self._control.start()
+            await self._load()
             self._takes_work = True
             await self._tell_health()
-            if not alone:  # until now, callers were better off with the other workers
+            if settings.workers > 1:  # until now, callers were better off with the other workers
                 self.port = await self._transport.start()
             started(self)
             polling = start_task("repository", self._control.poll)
@@ -123,12 +142,28 @@ class Server:
                 with reporting("stop"):
                     await asyncio.to_thread(close)
             ended.set()
-            if alone:
+            if self._alone:
                 stop_metrics()
 
     def stop(self) -> None:
-        """Begins to stop, as SIGTERM does."""
+        """Begins to stop."""
         self._stop_asked.set()
+
+    async def _load(self) -> None:
+        """Loads the models; ends the process where it is to stop meanwhile, since a model that loads can't be stopped.
+
+        Raises:
+            ModelLoadError: a model can't be served.
+        """
+        loading = start_awaited_task("repository", self._control.start, expected=ModelLoadError)
+        stop = start_awaited_task("stop", self._stop_asked.wait)
+        await asyncio.wait((loading, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            log.info("stopped before the models were loaded")
+            logging.shutdown()
+            os._exit(0)
+        stop.cancel()
+        await loading
 
     def _observers(self) -> list[Observer]:
         """Who is told of finished calls, as the settings say; without any, nothing is noted."""
@@ -157,20 +192,14 @@ class Server:
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)
 
-    def _add_services(self, server: aio.Server) -> None:
+    def _add_services(self, server: Any) -> None:  # noqa: ANN401 - grpc's server, or what collects handlers alike
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
         patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(self._risk, server)
         model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), server)
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection([*SERVICES, health_name, reflection.SERVICE_NAME], server)
-
-    def _on_signal(self) -> None:
-        if self._stop_asked.is_set():
-            log.warning("asked to stop a second time: calls that are being answered are dropped")
-            raise SystemExit(1)
-        self._stop_asked.set()
+        add_reflection([*SERVICES, health_name], server)
 
     async def _drain(self) -> None:
         """Tells everyone, stops taking work, and waits for what was taken."""
@@ -179,7 +208,6 @@ class Server:
         with reporting("health"):  # whatever health says, calls that were taken have to be answered
             await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
-        self._stopping.set()
         if await self._transport.drain(self.settings.grace):
             log.info("stopped: every call was answered")
         else:

@@ -1,9 +1,7 @@
-"""Several processes on one port: started, watched, replaced when they die, and stopped together.
+"""The processes that serve on one port: started, watched, replaced when they die, and stopped together.
 
-The supervisor serves no call. It holds the port without listening, and the kernel shares connections out among the
-workers that listen, which each does only when its models are loaded. Two pipes join it to each worker. Through one the
-worker says that it is ready, or why it can't be, and later tells its metrics. Nothing goes through the other: its end
-tells the worker to stop, be it that the supervisor closed it or that the supervisor was killed.
+The supervisor serves no call and loads no model. It holds the port without listening, and the kernel shares connections
+out among the workers that listen.
 """
 
 import asyncio
@@ -12,29 +10,22 @@ import multiprocessing
 import os
 import signal
 import socket
-import time
+import sys
+import tempfile
+from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client import CollectorRegistry, Counter
 
 from medserve_server.config import Settings, SettingsError
-from medserve_server.errors import ModelLoadError
-from medserve_server.lifecycle import Server
 from medserve_server.metrics_page import serve_metrics
-from medserve_server.supervise import (
-    ThreadStartError,
-    call_in_loop,
-    report,
-    reporting,
-    start_awaited_task,
-    start_task,
-    start_thread,
-    watch,
-)
+from medserve_server.supervise import report, start_awaited_task, start_task, watch
+from medserve_server.transport.envoy_process import envoy_command, envoy_environment, write_envoy_files
 from medserve_server.worker_metrics import WorkerMetrics
+from medserve_server.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +34,8 @@ ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 # How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
 LOOK_SECONDS = 1.0
-# What a worker gets beyond its own limits to stop, before it is taken to hang.
-HANGS_SECONDS = 10.0
 
 Row = tuple[str, str, str, str, str]
-Prepare = Callable[[Settings], None]
-Describe = Callable[[Server], list[Row]]
 Show = Callable[[Settings, Sequence[Row], int, int], None]
 
 
@@ -57,23 +44,18 @@ class Supervisor:
 
     Args:
         settings: of all of them.
-        prepare: what each worker does first, such as logging.
-        describe: rows that say what a worker serves.
-        show: is given them, with the two ports, once every worker is ready.
+        show: is given rows that say what a worker serves, with the two ports, once every worker is ready.
 
     Raises:
-        SettingsError: models are to be loaded on request, and a request reaches only one worker.
+        SettingsError: models are to be loaded on request, and a request reaches only one of several workers.
     """
 
-    def __init__(self, settings: Settings, prepare: Prepare, describe: Describe, show: Show) -> None:
-        if settings.model_control == "explicit":
+    def __init__(self, settings: Settings, show: Show) -> None:
+        if settings.workers > 1 and settings.model_control == "explicit":
             raise SettingsError("--model-control explicit would reach one of the --workers; use poll, or one worker")
         self._settings = settings
-        self._prepare = prepare
-        self._describe = describe
         self._show = show
-        self._context = multiprocessing.get_context("spawn")
-        self._processes: dict[int, SpawnProcess] = {}
+        self._processes: dict[int, Process] = {}
         self._served: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
@@ -95,7 +77,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         host, metrics_port = self._settings.host, self._settings.metrics_port
-        with _held_port(self._settings) as port:
+        with _held_port(self._settings) as port, self._folder():
             self._settings = self._settings.model_copy(update={"port": port})
             self._metrics_port, stop_metrics = serve_metrics(
                 self._registry, host, metrics_port, self._settings.metrics_token_file
@@ -158,35 +140,63 @@ class Supervisor:
 
     async def _run_worker(self, number: int) -> str:
         """Runs a worker to its end; returns why it could not start, nothing where it could."""
-        pipe, its_pipe = self._context.Pipe()
-        its_life, life = self._context.Pipe(duplex=False)
-        arguments = (self._settings, its_pipe, its_life, self._prepare, self._describe)
-        process = self._context.Process(target=_work, args=arguments)
-        process.start()
+        order = WorkerOrder(self._settings, os.getpid(), self._envoy_files(number))
+        pipe, its_pipe = multiprocessing.Pipe()
+        its_life, life = multiprocessing.Pipe(duplex=False)
+        descriptors = its_pipe.fileno(), its_life.fileno()
+        process = await asyncio.create_subprocess_exec(
+            *_command(order),
+            env=_environment(order) | {DESCRIPTORS: ",".join(map(str, descriptors))},
+            pass_fds=descriptors,
+            # Ctrl-C in a terminal goes to the supervisor alone.
+            start_new_session=True,
+        )
         its_pipe.close()
         its_life.close()
         self._processes[number] = process
         link = None
+        told: list[Row] | str = ""
         try:
+            with suppress(BrokenPipeError):  # it has ended
+                pipe.send(order)
             await _readable(pipe.fileno())
             told = _first_message(pipe)
             if isinstance(told, list):
                 link = self._metrics.add(pipe)
                 self._note_ready(number, process, told)
-                await _readable(process.sentinel)
+                await process.wait()
         finally:
             life.close()
-            await _readable(process.sentinel)
-            process.join()
+            await process.wait()
             if link is not None:
                 self._metrics.remove(link)
             pipe.close()
+            if order.envoy is not None:
+                order.envoy.remove()
         if isinstance(told, list):
             log.error("worker %d (process %d) %s; another takes its place", number, process.pid, _end_of(process))
             return ""
         return told or f"a worker {_end_of(process)} before it was ready"
 
-    def _note_ready(self, number: int, process: SpawnProcess, rows: list[Row]) -> None:
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """Makes the private folder of Envoy's files, where there is an Envoy."""
+        if self._settings.transport != "envoy":
+            yield
+            return
+        with tempfile.TemporaryDirectory(prefix="medserve-", ignore_cleanup_errors=True) as folder:
+            self._envoy_folder = Path(folder)
+            yield
+
+    def _envoy_files(self, number: int) -> EnvoyFiles | None:
+        """The files of a worker that runs in Envoy, its configuration written."""
+        if self._settings.transport != "envoy":
+            return None
+        files = EnvoyFiles(self._envoy_folder, number)
+        write_envoy_files(self._settings, files)
+        return files
+
+    def _note_ready(self, number: int, process: Process, rows: list[Row]) -> None:
         if number in self._served:
             self._replaced.inc()
             log.info("worker %d is process %d now", number, process.pid)
@@ -207,6 +217,16 @@ async def _readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
+def _command(order: WorkerOrder) -> list[str]:
+    if order.envoy is not None:
+        return envoy_command(order.settings, order.envoy.config)
+    return [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "medserve_server.worker"]
+
+
+def _environment(order: WorkerOrder) -> dict[str, str]:
+    return envoy_environment() if order.envoy is not None else dict(os.environ)
+
+
 def _first_message(pipe: Connection) -> list[Row] | str:
     """What a worker serves, or why it can't; nothing where it ended without a word."""
     try:
@@ -216,8 +236,8 @@ def _first_message(pipe: Connection) -> list[Row] | str:
     return told
 
 
-def _end_of(process: SpawnProcess) -> str:
-    code = process.exitcode
+def _end_of(process: Process) -> str:
+    code = process.returncode
     return (
         f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
     )
@@ -243,51 +263,3 @@ def _held_port(settings: Settings) -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield held.getsockname()[1]
-
-
-def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepare, describe: Describe) -> None:
-    """What a worker process does."""
-    prepare(settings)
-    ready = False
-
-    def started(server: Server) -> None:
-        nonlocal ready
-        pipe.send(describe(server))
-        ready = True
-        start_thread("metrics", _tell_metrics, pipe, server)
-
-    async def serve() -> None:
-        server = Server(settings)
-        start_thread("supervisor", _stop_with, life, server, asyncio.get_running_loop())
-        await server.run(started)
-
-    try:
-        asyncio.run(serve())
-    except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
-        if ready:
-            raise
-        with suppress(OSError):  # nobody listens any more
-            pipe.send(str(error))
-        raise SystemExit(1) from None
-
-
-def _tell_metrics(pipe: Connection, server: Server) -> None:
-    """Answers whatever comes with the metrics; where these can't be collected, with what they last were."""
-    metrics: list[Metric] = []
-    with suppress(EOFError, OSError):
-        while True:
-            pipe.recv()
-            with reporting("metrics"):
-                metrics = list(server.metrics.registry.collect())
-            pipe.send(metrics)
-
-
-def _stop_with(life: Connection, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-    """Stops the worker when the supervisor says so or is gone; by force where it can't stop by itself."""
-    with suppress(OSError):
-        life.poll(None)
-    with suppress(RuntimeError):  # the loop is over already
-        call_in_loop(loop, server.stop)
-    time.sleep(server.settings.drain_delay + 2 * server.settings.grace + HANGS_SECONDS)
-    log.error("this worker hangs and is ended by force")
-    os._exit(1)

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from grpc import aio
@@ -20,37 +21,44 @@ from medserve_server.trail import Observer
 from medserve_server.transport.interceptor import CallInterceptor
 
 
-class Transport:
+@dataclass(frozen=True)
+class NativeParts:
+    """What native needs beside a grpcio server."""
+
+    metrics: Metrics
+    decoders: Decoders
+    apis: Sequence[ModelApi[Any, Any, Any]]
+    limits: CallLimits
+    tokens: Tokens | None
+    observers: Sequence[Observer]
+
+
+class GrpcioServer:
     """Listens on the settings' address.
 
     Args:
         settings: address, limits, and which transport.
-        metrics: where calls are counted.
+        interceptor: of all calls.
         stopping: once set, new calls are refused.
-        decoders: threads for requests that take long to read.
-        apis: what native serves itself.
+        native: for `--transport native`.
         add_services: adds all services to a grpcio server.
-        observers: who is told of finished calls.
 
     Raises:
-        SettingsError: a file of certificates or tokens can't be used.
+        SettingsError: a file of certificates can't be used.
     """
 
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
+        interceptor: CallInterceptor,
         stopping: asyncio.Event,
-        decoders: Decoders,
-        apis: Sequence[ModelApi[Any, Any, Any]],
+        native: NativeParts,
         add_services: Callable[[aio.Server], None],
-        observers: Sequence[Observer],
     ) -> None:
         self._settings = settings
+        self._stopping = stopping
         self._credentials = server_credentials(settings)
-        tokens = Tokens(settings.tokens) if settings.tokens is not None else None
-        limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
-        self._interceptor = CallInterceptor(metrics, stopping, limits, tokens, observers)
+        self._interceptor = interceptor
         # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
         self.native = settings.transport == "native"
         limit = settings.max_message_mib * 1024 * 1024
@@ -79,7 +87,18 @@ class Transport:
 
             self._folder = tempfile.mkdtemp(prefix="medserve-")
             fallback = f"{self._folder}/grpcio"
-            self._front = NativeFront(apis, settings, metrics, stopping, decoders, fallback, limits, tokens, observers)
+            parts = native
+            self._front = NativeFront(
+                parts.apis,
+                settings,
+                parts.metrics,
+                stopping,
+                parts.decoders,
+                fallback,
+                parts.limits,
+                parts.tokens,
+                parts.observers,
+            )
 
     async def start(self) -> int:
         """Begins to listen and returns the port.
@@ -110,10 +129,11 @@ class Transport:
     async def drain(self, grace: float) -> bool:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
 
-        To be called when `stopping` is set. New calls are refused as UNAVAILABLE until none comes any more or a second
+        New calls are refused as UNAVAILABLE until none comes any more or a second
         is over: a call that arrives in the moment of grpc's own shutdown is CANCELLED, which few clients retry; and
         only that shutdown sends clients to another server, so it can't be put off for long.
         """
+        self._stopping.set()
         for _ in range(20):
             await asyncio.sleep(0.05)
             if self._interceptor.quiet_seconds > 0.2:

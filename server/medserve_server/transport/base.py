@@ -1,0 +1,30 @@
+"""What the life cycle of a server asks of its transport."""
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """Carries calls to the services."""
+
+    async def start(self) -> int:
+        """Begins to listen and returns the port.
+
+        Raises:
+            OSError: the address can't be had.
+        """
+
+    async def drain(self, grace: float) -> bool:
+        """Takes no new calls, and waits for those that were taken.
+
+        Returns:
+            False when `grace` seconds passed with calls unanswered.
+        """
+
+    async def close(self) -> None:
+        """Ends all calls at once."""
+
+    def expect_models(self, count: int) -> None:
+        """Prepares for that many models that run at the same time."""
+
+    def join(self) -> None:
+        """Waits for the threads that run models; to be called when nothing waits for one any more."""

@@ -1,0 +1,70 @@
+"""The transport of a worker that runs in Envoy: Envoy listens, this answers."""
+
+import asyncio
+
+from medserve_server.config import Settings
+from medserve_server.supervise import reporting, start_task
+from medserve_server.transport.application import Application
+from medserve_server.transport.envoy_admin import drain_listeners
+from medserve_server.transport.grpc_adapter import GrpcAdapter
+from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.transport.open_calls import OpenCalls
+from medserve_server.worker_order import EnvoyFiles
+
+LEAVE_SECONDS = 1.0
+"""Longest time in which clients are told to go elsewhere and are answered all the same."""
+QUIET_SECONDS = 0.2
+
+
+class EnvoyServer:
+    """Answers what Envoy passes on.
+
+    Args:
+        settings: port and limits.
+        files: of this Envoy.
+        interceptor: of all calls.
+        stopping: once set, new calls are refused.
+    """
+
+    def __init__(
+        self, settings: Settings, files: EnvoyFiles, interceptor: CallInterceptor, stopping: asyncio.Event
+    ) -> None:
+        self._settings = settings
+        self._files = files
+        self._interceptor = interceptor
+        self._stopping = stopping
+        self._calls = OpenCalls()
+        self._watching: asyncio.Task[None] | None = None
+        limit = settings.max_message_mib * 1024 * 1024
+        self.application = Application(GrpcAdapter(interceptor, self._calls, limit))
+
+    async def start(self) -> int:
+        """Watches over calls; Envoy listens by itself."""
+        self._watching = start_task("open calls", self._calls.watch)
+        return self._settings.port
+
+    async def drain(self, grace: float) -> bool:
+        """Sends clients elsewhere, refuses new calls after that, and waits for those that were taken."""
+        with reporting("drain"):
+            await asyncio.to_thread(drain_listeners, self._files.admin)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(LEAVE_SECONDS, grace)
+        while self._interceptor.quiet_seconds < QUIET_SECONDS and loop.time() < end:
+            await asyncio.sleep(0.05)
+        self._stopping.set()
+        end = loop.time() + grace
+        while self._calls and loop.time() < end:
+            await asyncio.sleep(0.02)
+        return not self._calls
+
+    async def close(self) -> None:
+        """Ends all calls at once."""
+        if self._watching is not None:
+            self._watching.cancel()
+        self._calls.cancel()
+
+    def expect_models(self, count: int) -> None:
+        """Does nothing: the event loop starts what runs models."""
+
+    def join(self) -> None:
+        """Does nothing: there are no threads."""
