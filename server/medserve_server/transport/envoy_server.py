@@ -1,11 +1,15 @@
 """The transport of a worker that runs in Envoy: Envoy listens, this answers."""
 
 import asyncio
+from functools import partial
 
 from medserve_server.config import Settings
+from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.supervise import reporting, start_task
+from medserve_server.tls import Certificates, read_certificates
 from medserve_server.transport.application import Application
 from medserve_server.transport.envoy_admin import drain_listeners
+from medserve_server.transport.envoy_process import write_secrets
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.transport.open_calls import OpenCalls
@@ -34,13 +38,16 @@ class EnvoyServer:
         self._interceptor = interceptor
         self._stopping = stopping
         self._calls = OpenCalls()
-        self._watching: asyncio.Task[None] | None = None
+        self._certificates = read_certificates(settings)
+        self._tasks: list[asyncio.Task[None]] = []
         limit = settings.max_message_mib * 1024 * 1024
         self.application = Application(GrpcAdapter(interceptor, self._calls, limit))
 
     async def start(self) -> int:
         """Watches over calls; Envoy listens by itself."""
-        self._watching = start_task("open calls", self._calls.watch)
+        self._tasks.append(start_task("open calls", self._calls.watch))
+        if self._certificates is not None:
+            self._tasks.append(start_task("certificates", partial(self._renew, self._certificates)))
         return self._settings.port
 
     async def drain(self, grace: float) -> bool:
@@ -49,19 +56,28 @@ class EnvoyServer:
             await asyncio.to_thread(drain_listeners, self._files.admin)
         loop = asyncio.get_running_loop()
         end = loop.time() + min(LEAVE_SECONDS, grace)
-        while self._interceptor.quiet_seconds < QUIET_SECONDS and loop.time() < end:
+        while self._interceptor.quiet_seconds < QUIET_SECONDS and loop.time() < end:  # noqa: ASYNC110 - of the clock alone
             await asyncio.sleep(0.05)
         self._stopping.set()
         end = loop.time() + grace
-        while self._calls and loop.time() < end:
+        while self._calls and loop.time() < end:  # noqa: ASYNC110 - so that no call has to tell of its end
             await asyncio.sleep(0.02)
         return not self._calls
 
     async def close(self) -> None:
         """Ends all calls at once."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._calls.cancel()
+
+    async def _renew(self, certificates: Reread[Certificates]) -> None:
+        """Hands the certificates to Envoy whenever they have changed, until cancelled."""
+        handed_out = certificates.current()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if certificates.current() is not handed_out:
+                handed_out = certificates.current()
+                write_secrets(self._files.secrets, handed_out)
 
     def expect_models(self, count: int) -> None:
         """Does nothing: the event loop starts what runs models."""

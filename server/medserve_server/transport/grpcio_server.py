@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from grpc import aio
 
 from medserve_server.auth import Tokens
@@ -16,7 +17,7 @@ from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
 from medserve_server.supervise import ThreadStartError
-from medserve_server.tls import server_credentials
+from medserve_server.tls import Certificates, read_certificates
 from medserve_server.trail import Observer
 from medserve_server.transport.interceptor import CallInterceptor
 
@@ -57,7 +58,7 @@ class GrpcioServer:
     ) -> None:
         self._settings = settings
         self._stopping = stopping
-        self._credentials = server_credentials(settings)
+        self._credentials = _credentials(settings)
         self._interceptor = interceptor
         # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
         self.native = settings.transport == "native"
@@ -158,3 +159,29 @@ class GrpcioServer:
         """Waits for the threads that run models; to be called when nothing waits for one any more."""
         if self.native:
             self._front.join()
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The certificates for new connections, as the files hold them or held them a moment ago; None for plain text.
+
+    Raises:
+        SettingsError: a file can't be used.
+    """
+    certificates = read_certificates(settings)
+    if certificates is None:
+        return None
+    handed_out = certificates.current()
+
+    def changed() -> Any:  # noqa: ANN401 - None for no change, which grpc's types don't know
+        nonlocal handed_out
+        before, handed_out = handed_out, certificates.current()
+        return None if handed_out is before else _configuration(handed_out)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(handed_out), changed, require_client_authentication=settings.tls_client_ca is not None
+    )
+
+
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    pair = certificates.key, certificates.certificate
+    return grpc.ssl_server_certificate_configuration([pair], certificates.client_ca)
