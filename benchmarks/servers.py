@@ -192,6 +192,8 @@ def medserve_servers(models: Path = MODELS) -> list[Server]:
     if "--transport" not in usage:
         return [Server("medserve", command, streams=True)]
     servers = [Server("medserve grpcio", (*command, "--transport", "grpcio"), streams=True)]
+    if "envoy" in usage:
+        servers.append(Server("medserve envoy", (*command, "--transport", "envoy"), streams=True))
     if "native" in usage:
         servers.append(Server("medserve native", (*command, "--transport", "native"), streams=True))
     return servers

@@ -49,6 +49,7 @@ class Work:
     since: float = field(default_factory=time.monotonic)
     batch: "Batch | None" = None
     """Where it waits; None where it does not."""
+    _key: Hashable = None
 
     @property
     def withdrawn(self) -> bool:
@@ -58,7 +59,9 @@ class Work:
     @property
     def key(self) -> Hashable:
         """Work with equal keys may share a batch."""
-        return self.outputs, tuple((name, array.dtype, array.shape[1:]) for name, array in self.inputs.items())
+        if self._key is None:
+            self._key = self.outputs, *[(name, array.dtype, array.shape[1:]) for name, array in self.inputs.items()]
+        return self._key
 
 
 Deliver = Callable[[list[tuple[Work, Outcome]]], None]

@@ -5,6 +5,8 @@ from medserve_server.transport.grpc_response import Send
 from medserve_server.transport.http_call import Scope
 from medserve_server.transport.open_calls import Receive
 
+_TRAILERS = "http.response.trailers"
+
 
 class Application:
     """Hands each request to the API that it is for.
@@ -18,11 +20,9 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, by ASGI."""
-        for key, value in scope["headers"]:
-            if key == b"content-type":
-                if value.startswith(b"application/grpc") and "http.response.trailers" in scope["extensions"]:
-                    await self._grpc(scope, receive, send)
-                    return
-                break
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type", b"").startswith(b"application/grpc") and _TRAILERS in scope["extensions"]:
+            await self._grpc(scope, headers, receive, send)
+            return
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"not found\n"})

@@ -5,6 +5,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -34,9 +35,15 @@ class GrpcAdapter:
         self._open_calls = open_calls
         self._max_bytes = max_message_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a call, by ASGI."""
-        headers = dict(scope["headers"])
+    async def __call__(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        """Answers a call, by ASGI.
+
+        Args:
+            scope: Of the request.
+            headers: Of the request; of those that came more than once, the last.
+            receive: Gives the next event.
+            send: Sends an event.
+        """
         timeout = headers.get(b"grpc-timeout")
         deadline = None if timeout is None else time.monotonic() + _seconds(timeout)
         opened = self._open_calls.begin(receive, deadline)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import AsyncIterator, Mapping
 
 from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
-from medserve_server.transport.open_calls import OpenCall, Receive
+from medserve_server.transport.open_calls import Event, OpenCall, Receive
 
 PREFIX_BYTES = 5
 _GZIP = 31
@@ -50,6 +50,17 @@ class MessageReader:
             MessageTooLarge: It is too long.
             Unsupported: Its compression is not known here.
         """
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            await self._wait_for_cancel()
+        if not event.get("more_body", False):
+            body: bytes = event["body"]
+            self._call.read = True
+            if body[:1] == b"\0" and int.from_bytes(body[1:PREFIX_BYTES], "big") == len(body) - PREFIX_BYTES:
+                if len(body) - PREFIX_BYTES > self._max_bytes:
+                    raise self._too_long(len(body) - PREFIX_BYTES)
+                return body[PREFIX_BYTES:]  # as nearly always: all of it in one event
+        self._take(event)
         message = await self._next()
         if message is None:
             raise InvalidInput.of("", "the call ended without a message; this method takes one")
@@ -75,7 +86,7 @@ class MessageReader:
         prefix = self._data[self._at : self._at + PREFIX_BYTES]
         length = int.from_bytes(prefix[1:], "big")
         if length > self._max_bytes:
-            raise MessageTooLarge(f"the message has {length} bytes, at most {self._max_bytes} are accepted")
+            raise self._too_long(length)
         if not await self._has(PREFIX_BYTES + length):
             raise InvalidInput.of("", "the body ends within a message")
         start = self._at + PREFIX_BYTES
@@ -97,13 +108,25 @@ class MessageReader:
         while not self._call.read:
             event = await self._receive()
             if event["type"] == "http.disconnect":
-                self._call.leave()
-                await asyncio.get_running_loop().create_future()
-            self._call.read = not event.get("more_body", False)
-            if chunk := event.get("body", b""):
-                self._append(chunk)
+                await self._wait_for_cancel()
+            if self._take(event):
                 return True
         return False
+
+    async def _wait_for_cancel(self) -> None:
+        self._call.leave()
+        await asyncio.get_running_loop().create_future()
+
+    def _take(self, event: Event) -> bool:
+        """Keeps what an event brings; False where that is nothing."""
+        self._call.read = not event.get("more_body", False)
+        chunk = event.get("body", b"")
+        if chunk:
+            self._append(chunk)
+        return bool(chunk)
+
+    def _too_long(self, length: int) -> MessageTooLarge:
+        return MessageTooLarge(f"the message has {length} bytes, at most {self._max_bytes} are accepted")
 
     def _append(self, chunk: bytes) -> None:
         if self._at == len(self._data):

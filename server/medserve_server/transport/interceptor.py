@@ -18,6 +18,7 @@ from medserve_server.metrics import MethodMetrics, Metrics, status_of
 from medserve_server.status import to_status, to_trailers
 from medserve_server.supervise import report
 from medserve_server.trail import TRAIL, Observer, Trail, follow
+from medserve_server.transport.http_call import HttpCall
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class CallInterceptor(aio.ServerInterceptor):
 
         def call(context: Context) -> _Call:
             self._last_start = time.monotonic()
-            _this_task().remove_done_callback(self.count_unread)
+            if not isinstance(context, HttpCall):  # of grpc's own server: see intercept_service
+                _this_task().remove_done_callback(self.count_unread)
             return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
@@ -188,6 +190,10 @@ class _Call:
         self._trail: Trail | None = None
 
     async def __aenter__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Notes that the call began."""
         self._began = time.monotonic()
         self._metrics.started()
         if self._observers:
@@ -224,12 +230,26 @@ class _Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        code = self._code(error)
+        if error is None:
+            self.end(grpc.StatusCode.OK)
+        else:
+            await self.fail(error)
+
+    def end(self, code: grpc.StatusCode) -> None:
+        """Notes that the call ended."""
         self._metrics.ended(code, time.monotonic() - self._began)
         if self._trail is not None:
             self._trail.end(code)
         if self._limits is not None and self._client is not None:
             self._limits.leave(self._client)
+
+    async def fail(self, error: BaseException) -> None:
+        """Notes that the call ended by an error, and ends it with the error's status.
+
+        Raises:
+            AbortError: where the error is not one that ended the call already.
+        """
+        self.end(self._code(error))
         if isinstance(error, ServingError):
             self._metrics.refused(error)
             status = to_status(error)
@@ -262,9 +282,15 @@ def _unary(
 ) -> Callable[..., Awaitable[object]]:
     async def answer(payload: bytes, context: Context) -> object:
         call = make_call(context)
-        async with call:
+        call.begin()
+        try:
             call.admit()
-            return await behaviour(parse(payload), context)
+            response = await behaviour(parse(payload), context)
+        except BaseException as error:
+            await call.fail(error)
+            raise
+        call.end(grpc.StatusCode.OK)
+        return response
 
     return answer
 
