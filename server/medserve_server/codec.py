@@ -59,6 +59,9 @@ def decode(
         InvalidInput: names, counts, shapes, datatypes or contents do not fit; all that is wrong is listed.
         Unsupported: the request asks for an extension that this server does not have.
     """
+    plain = _decode_plain(request, inputs, max_rows) if batched else None
+    if plain is not None:
+        return plain
     # Lists, since protobuf makes a new object of a field's element each time it is asked for it.
     tensors, payloads = list(request.inputs), list(request.raw_input_contents)
     wanted = [output.name for output in request.outputs]
@@ -94,6 +97,34 @@ def decode(
     priority, timeout = scheduling(request)
     typed = any(tensor.HasField("contents") for tensor in tensors)
     return InferRequest(arrays, tuple(wanted) or None, rows, not typed, priority, timeout)
+
+
+def _decode_plain(request: pb.ModelInferRequest, inputs: Sequence[TensorSpec], max_rows: int) -> InferRequest | None:
+    """Reads what nearly all clients send: one raw tensor of numbers, without parameters, for all outputs.
+
+    Returns:
+        None for any other request, and for one that is wrong, of which `decode` says why.
+    """
+    tensors, payloads = request.inputs, request.raw_input_contents
+    if len(tensors) != 1 or len(payloads) != 1 or len(inputs) != 1 or request.outputs or request.parameters:
+        return None
+    tensor, spec = tensors[0], inputs[0]
+    shape = tuple(tensor.shape)
+    if (
+        spec.row_bytes is None
+        or tensor.name != spec.name
+        or tensor.datatype != spec.datatype
+        or shape[1:] != spec.shape[1:]
+        or not 0 < shape[0] <= max_rows
+        or tensor.parameters
+        or tensor.HasField("contents")
+    ):
+        return None
+    payload = payloads[0]
+    if len(payload) != shape[0] * spec.row_bytes:
+        return None
+    array = np.frombuffer(payload, DATATYPES[spec.datatype].dtype).reshape(shape)
+    return InferRequest({spec.name: array}, None, shape[0], True, DEFAULT_PRIORITY, None)
 
 
 def scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +48,13 @@ class TensorSpec:
     ONNX Runtime reports both alike, and takes any shape for both."""
     batch_symbol: str | None
     """The name of the first axis where its size is free and it has one."""
+    row_bytes: int | None = field(init=False)
+    """Of a batch of numbers, whose other axes have fixed sizes; None for any other tensor."""
+
+    def __post_init__(self) -> None:
+        numbers = self.shape[:1] == (-1,) and -1 not in self.shape[1:] and self.datatype not in {"BYTES", "BOOL"}
+        row_bytes = math.prod(self.shape[1:]) * DATATYPES[self.datatype].dtype.itemsize if numbers else None
+        object.__setattr__(self, "row_bytes", row_bytes)
 
 
 class Owner(Protocol):

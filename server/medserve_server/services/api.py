@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -168,9 +168,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             text = f"has {count} entries, expected 1 to {self._max_rows}"
             raise InvalidInput.of(field, text, "rows" if count else None)
 
-    async def unary(self, request: Request, context: Context) -> Response:
+    def unary(self, request: Request, context: Context) -> Awaitable[Response]:
         """Answers a call."""
-        return await self._answer(request, _deadline(context), TRAIL.get())
+        return self._answer(request, _deadline(context), TRAIL.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
         """Answers many requests in their order, errors in their place."""

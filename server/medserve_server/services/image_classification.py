@@ -1,6 +1,6 @@
 """medserve.v1.ImageClassification."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from time import monotonic
 
@@ -33,9 +33,9 @@ class ImageClassification(
     method = "/medserve.v1.ImageClassification/Classify"
     request_type = pb.ClassifyRequest
 
-    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:
+    def Classify(self, request: pb.ClassifyRequest, context: Context) -> Awaitable[pb.ClassifyResponse]:
         """Answers one request."""
-        return await self.unary(request, context)
+        return self.unary(request, context)
 
     async def ClassifyStream(
         self, request_iterator: AsyncIterator[pb.ClassifyRequest], context: Context

@@ -1,7 +1,7 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 
@@ -53,9 +53,9 @@ class Inference(
         super().__init__(models, settings, stopping, decoders, refused)
         self._control = control
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> Awaitable[pb.ModelInferResponse]:
         """Answers one request."""
-        return await self.unary(request, context)
+        return self.unary(request, context)
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context

@@ -1,6 +1,6 @@
 """medserve.v1.PatientRisk."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from time import monotonic
 
@@ -27,9 +27,9 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
     method = "/medserve.v1.PatientRisk/Predict"
     request_type = pb.PredictRequest
 
-    async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+    def Predict(self, request: pb.PredictRequest, context: Context) -> Awaitable[pb.PredictResponse]:
         """Answers one request."""
-        return await self.unary(request, context)
+        return self.unary(request, context)
 
     async def PredictStream(
         self, request_iterator: AsyncIterator[pb.PredictRequest], context: Context

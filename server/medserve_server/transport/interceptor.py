@@ -148,7 +148,7 @@ class CallInterceptor(aio.ServerInterceptor):
         stopping = None if path.startswith("/grpc.") else self._stopping
         limits = None if path.startswith(HEALTH) else self._limits
 
-        def call(context: Context) -> _Call:
+        def call(context: Any) -> _Call:  # noqa: ANN401 - of grpc.aio, or alike
             self._last_start = time.monotonic()
             if not isinstance(context, HttpCall):  # of grpc's own server: see intercept_service
                 _this_task().remove_done_callback(self.count_unread)
