@@ -11,14 +11,15 @@ from typing import Protocol, TypeVar, get_args
 
 import grpc
 import onnxruntime
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from medserve_server.errors import STATUS, Limit, ServingError
+from medserve_server.histogram import FastHistogram
 from medserve_server.supervise import INTERNAL_ERRORS
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-Family = TypeVar("Family", Counter, Gauge, Histogram)
+Family = TypeVar("Family", Counter, Gauge, FastHistogram)
 APIS = ("image_classification", "patient_risk", "inference")
 
 
@@ -27,7 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._of_models: list[Counter | Gauge | Histogram] = []
+        self._of_models: list[Counter | Gauge | FastHistogram] = []
         model = ("model", "version")
         self.requests = self._counter("medserve_inference_requests_total", "Requests answered.", *model, "api", "code")
         self.rows = self._counter("medserve_inferences_total", "Rows (images, patients) computed.", *model)
@@ -115,8 +116,8 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return self._noted(Gauge(name, text, labels, registry=self.registry), labels)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return self._noted(Histogram(name, text, labels, registry=self.registry, buckets=buckets), labels)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> FastHistogram:
+        return self._noted(FastHistogram(name, text, labels, self.registry, buckets), labels)
 
     def _noted(self, family: Family, labels: tuple[str, ...]) -> Family:
         if "model" in labels:
@@ -236,12 +237,12 @@ class ModelMetrics:
         """Notes a run of the model: its rows, how long each of its requests had waited, how long it took."""
         self._rows.inc(rows)
         self._executions.inc()
-        self._batch_rows.observe(rows)
-        self._compute_seconds.observe(seconds)
-        for wait in waits:
-            self._queue_seconds.observe(wait)
         statistics = self.statistics
         with self._lock:
+            self._batch_rows.observe(rows)
+            self._compute_seconds.observe(seconds)
+            for wait in waits:
+                self._queue_seconds.observe(wait)
             statistics.rows += rows
             statistics.executions += 1
             statistics.last_inference = time.time()
@@ -253,7 +254,8 @@ class ModelMetrics:
         """Notes an answer with reasons: their kinds, the rows that each added, how long the answer took."""
         for kind, rows in kinds.items():
             self._metrics.reason_rows.labels(*self._labels, kind).inc(rows)
-            self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
+            with self._lock:
+                self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
 
     def request(self, api: str) -> "RequestTimer":
         """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""
@@ -267,8 +269,8 @@ class ModelMetrics:
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
-        self._request_seconds[api].observe(seconds)
         with self._lock:
+            self._request_seconds[api].observe(seconds)
             (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
             self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
 

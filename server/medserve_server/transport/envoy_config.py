@@ -3,9 +3,12 @@
 https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/api
 """
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
+
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from medserve_server.config import Settings
 from medserve_server.worker_order import EnvoyFiles
@@ -20,6 +23,11 @@ STREAM_WINDOW_BYTES = 1024 * 1024
 """What a client may send of one request before the application takes it."""
 CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
+
+SPARE_REQUESTS = 64
+"""Requests beyond --max-pending-requests that Envoy lets pass: the application has answered some of them already."""
+EXEMPT = ("/grpc.health.", "/grpc.reflection.", "/medserve.v1.ModelCatalog/", "/livez", "/readyz", "/v2/health/")
+"""Beginnings of paths that are answered however many requests are under way."""
 
 Config = dict[str, Any]
 
@@ -106,6 +114,7 @@ def _http(settings: Settings, module: Path) -> Config:
         "request_headers_timeout": f"{HEADERS_SECONDS}s",
         "stream_idle_timeout": _seconds(settings.max_connection_idle),
         "drain_timeout": "1s",
+        "local_reply_config": _local_replies(),
         "common_http_protocol_options": {
             "idle_timeout": _seconds(settings.max_connection_idle),
             "max_connection_duration": _seconds(settings.max_connection_age),
@@ -126,13 +135,65 @@ def _http(settings: Settings, module: Path) -> Config:
 
 def _filters(settings: Settings) -> list[Config]:
     """What a request passes before the application."""
-    del settings
-    return [
-        {
-            "name": "envoy.filters.http.grpc_web",
-            "typed_config": {"@type": f"{_EXTENSIONS}filters.http.grpc_web.v3.GrpcWeb"},
-        }
-    ]
+    grpc_web = {"@type": f"{_EXTENSIONS}filters.http.grpc_web.v3.GrpcWeb"}
+    return [{"name": "envoy.filters.http.grpc_web", "typed_config": grpc_web}, _concurrency_limit(settings)]
+
+
+def _concurrency_limit(settings: Settings) -> Config:
+    """Refuses requests that the application would refuse, before they cost it anything.
+
+    The filter's controller may move the limit between its minimum and its maximum, which are the same here: it would
+    lower the limit as soon as a slow model is asked more often than before, and so starve the fast ones. How long
+    requests may wait for a model is up to the application, which knows the model.
+    """
+    limit = settings.max_pending_requests + SPARE_REQUESTS
+    controller = {
+        "concurrency_limit_params": {"max_concurrency_limit": limit, "concurrency_update_interval": "60s"},
+        "min_rtt_calc_params": {"fixed_value": "60s", "min_concurrency": limit},
+    }
+    concurrency = {
+        "@type": f"{_EXTENSIONS}filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
+        "gradient_controller_config": controller,
+        "concurrency_limit_exceeded_status": {"code": "TooManyRequests"},
+    }
+    skip = {"@type": f"{_EXTENSIONS}filters.common.matcher.action.v3.SkipFilter"}
+    path = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": ":path"}
+    matched = {prefix: {"action": {"name": "skip", "typed_config": skip}} for prefix in EXEMPT}
+    return {
+        "name": "envoy.filters.http.adaptive_concurrency",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}common.matching.v3.ExtensionWithMatcher",
+            "extension_config": {"name": "envoy.filters.http.adaptive_concurrency", "typed_config": concurrency},
+            "xds_matcher": {
+                "matcher_tree": {
+                    "input": {"name": "path", "typed_config": path},
+                    "prefix_match_map": {"map": matched},
+                }
+            },
+        },
+    }
+
+
+def _local_replies() -> Config:
+    """What Envoy answers itself where it refuses a request: the same as the application does."""
+    text = "too many calls are being answered already; try again later"
+    status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
+    details = base64.b64encode(status.SerializeToString()).decode()
+    headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
+    return {
+        "mappers": [
+            {
+                "filter": {
+                    "status_code_filter": {
+                        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
+                    }
+                },
+                "body": {"inline_string": text},
+                "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
+            }
+        ]
+    }
 
 
 def _application(module: Path) -> Config:
