@@ -74,7 +74,12 @@ def _make_token(arguments: Sequence[str]) -> None:
 
 async def _serve(settings: Settings) -> None:
     await Server(settings).run(
-        lambda server: _print_start(settings, _table_rows(server), server.port, server.metrics_port)
+        lambda server: _print_start(
+            settings.model_copy(update={"http_port": server.http_port}),
+            _table_rows(server),
+            server.port,
+            server.metrics_port,
+        )
     )
 
 
@@ -119,6 +124,9 @@ def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_por
             if settings.workers > 1:
                 console.print(f"workers  {settings.workers}, each as above", highlight=False)
             console.print(f"gRPC     {settings.host}:{port}", highlight=False)
+            if settings.serves_http_port:
+                scheme = "http" if settings.tls_certificate is None else "https"
+                console.print(f"REST     {scheme}://{settings.host}:{settings.http_port}", highlight=False)
             console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
             console.print("Ctrl-C stops it after the last answer.", highlight=False)
         sys.stdout.write(text.get())

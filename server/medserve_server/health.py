@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
-from medserve_server.transport.interceptor import Context
 from medserve_server.supervise import start_awaited_task
+from medserve_server.transport.interceptor import Context
 
 
 class Health(health_aio.HealthServicer):

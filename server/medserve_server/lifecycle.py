@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from typing import Any
 
-from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -26,13 +26,18 @@ from medserve_server.metrics import Metrics
 from medserve_server.metrics_page import serve_metrics
 from medserve_server.model_control import ModelControl
 from medserve_server.repository import ModelRepository
+from medserve_server.rest.application import Rest
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.supervise import Pool, reporting, start_task, watch
+from medserve_server.tls import server_context
 from medserve_server.trail import Observer
+from medserve_server.transport.cors import with_cors
 from medserve_server.transport.grpcio_server import Transport
+from medserve_server.transport.http_server import HttpServer
+from medserve_server.transport.open_calls import OpenCalls
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,7 @@ class Server:
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
+        self.http_port = 0
         self._takes_work = False
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -73,6 +79,8 @@ class Server:
         self._transport = Transport(
             settings, self.metrics, self._stopping, self._decoders, apis, self._add_services, self._observers()
         )
+        self._open_calls = OpenCalls()
+        self._http = self._http_server() if settings.serves_http_port else None
 
     async def run(self, started: Callable[["Server"], None]) -> None:
         """Serves until SIGTERM, SIGINT or `stop`; a second signal ends it at once.
@@ -97,13 +105,14 @@ class Server:
             self.metrics_port, stop_metrics = serve_metrics(
                 self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
             )
-            self.port = await self._transport.start()
+            await self._listen()
+        watching_calls = start_task("open calls", self._open_calls.watch)
         try:
             await self._control.start()
             self._takes_work = True
             await self._tell_health()
             if not alone:  # until now, callers were better off with the other workers
-                self.port = await self._transport.start()
+                await self._listen()
             started(self)
             polling = start_task("repository", self._control.poll)
             await self._stop_asked.wait()
@@ -111,8 +120,12 @@ class Server:
             await self._drain()
         finally:
             watching.cancel()
+            watching_calls.cancel()
             with reporting("stop"):
                 await self._transport.close()
+            if self._http is not None:
+                with reporting("stop"):
+                    await self._http.close()
             ended = exit_soon()
             with reporting("stop"):
                 await asyncio.to_thread(self._control.close)
@@ -125,6 +138,26 @@ class Server:
             ended.set()
             if alone:
                 stop_metrics()
+
+    async def _listen(self) -> None:
+        self.port = await self._transport.start()
+        if self._http is not None:
+            self.http_port = await self._http.start()
+
+    def _http_server(self) -> HttpServer:
+        """What serves REST beside grpcio's own server."""
+        settings = self.settings
+        max_bytes = settings.max_message_mib * 1024 * 1024
+        rest = Rest(self._transport.interceptor, self._open_calls, max_bytes, self.why_not_ready)
+        return HttpServer(with_cors(rest, settings.cors_origin), settings, server_context(settings))
+
+    def why_not_ready(self) -> str:
+        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask."""
+        if self._stop_asked.is_set():
+            return "stopping"
+        if not self._takes_work:
+            return "loading models"
+        return "a model hangs" if any(model.hangs for model in self.models) else ""
 
     def stop(self) -> None:
         """Begins to stop, as SIGTERM does."""
@@ -157,7 +190,7 @@ class Server:
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)
 
-    def _add_services(self, server: aio.Server) -> None:
+    def _add_services(self, server: Any) -> None:  # noqa: ANN401 - a grpcio server, or our interceptor
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
         patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(self._risk, server)
         model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), server)
@@ -180,7 +213,10 @@ class Server:
             await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
         self._stopping.set()
-        if await self._transport.drain(self.settings.grace):
+        drained = [self._transport.drain(self.settings.grace)]
+        if self._http is not None:
+            drained.append(self._http.drain(self.settings.grace))
+        if all(await asyncio.gather(*drained)):
             log.info("stopped: every call was answered")
         else:
             log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)

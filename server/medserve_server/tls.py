@@ -1,4 +1,4 @@
-"""TLS and mutual TLS of the gRPC port, with certificates that may be replaced while it serves."""
+"""TLS and mutual TLS of the ports, with certificates that may be replaced while it serves."""
 
 import ssl
 from functools import partial
@@ -36,10 +36,36 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     )
 
 
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """What the HTTP port proves itself with, and asks of its clients; None where it speaks plain text.
+
+    Every new connection gets the certificates that the files hold then, or held a moment ago.
+
+    Raises:
+        SettingsError: a file can't be read, or holds no certificate or key that fits.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    contexts = Reread(partial(_context, *files), *(file for file in files if file is not None))
+    listening = contexts.current()
+
+    def use_current(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = contexts.current()
+
+    # OpenSSL asks at each handshake, whether the client names a server or not.
+    listening.sni_callback = use_current
+    return listening
+
+
 def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCertificateConfiguration:
     pair = key.read_bytes(), certificate.read_bytes()
     authorities = client_ca.read_bytes() if client_ca is not None else None
-    # grpc would take any bytes, and fail at the handshakes.
+    _context(certificate, key, client_ca)  # grpc would take any bytes, and fail at the handshakes
+    return grpc.ssl_server_certificate_configuration([pair], authorities)
+
+
+def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
@@ -50,7 +76,8 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCe
             context.load_verify_locations(client_ca)
         except ssl.SSLError as error:
             raise ValueError(f"--tls-client-ca {client_ca}: {_reason(error)}") from error
-    return grpc.ssl_server_certificate_configuration([pair], authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _reason(error: ssl.SSLError) -> str:

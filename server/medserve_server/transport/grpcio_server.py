@@ -11,13 +11,13 @@ from grpc import aio
 from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
-from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.limits import CallLimits, connection_limits
 from medserve_server.metrics import Metrics
 from medserve_server.services.api import ModelApi
 from medserve_server.supervise import ThreadStartError
 from medserve_server.tls import server_credentials
 from medserve_server.trail import Observer
+from medserve_server.transport.interceptor import CallInterceptor
 
 
 class Transport:
@@ -29,7 +29,7 @@ class Transport:
         stopping: once set, new calls are refused.
         decoders: threads for requests that take long to read.
         apis: what native serves itself.
-        add_services: adds all services to a grpcio server.
+        add_services: adds all services to a grpcio server, or to what has its methods for that.
         observers: who is told of finished calls.
 
     Raises:
@@ -43,14 +43,15 @@ class Transport:
         stopping: asyncio.Event,
         decoders: Decoders,
         apis: Sequence[ModelApi[Any, Any, Any]],
-        add_services: Callable[[aio.Server], None],
+        add_services: Callable[[Any], None],
         observers: Sequence[Observer],
     ) -> None:
         self._settings = settings
         self._credentials = server_credentials(settings)
         tokens = Tokens(settings.tokens) if settings.tokens is not None else None
         limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
-        self._interceptor = CallInterceptor(metrics, stopping, limits, tokens, observers)
+        self.interceptor = CallInterceptor(metrics, stopping, limits, tokens, observers)
+        add_services(self.interceptor)
         # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
         self.native = settings.transport == "native"
         limit = settings.max_message_mib * 1024 * 1024
@@ -71,7 +72,7 @@ class Transport:
             options += connection_limits(settings)
         # The interceptor counts what it answers. This bounds the calls whose message has not come yet.
         self._grpcio = aio.server(
-            interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=8 * settings.max_pending_requests
+            interceptors=[self.interceptor], options=options, maximum_concurrent_rpcs=8 * settings.max_pending_requests
         )
         add_services(self._grpcio)
         if self.native:
@@ -116,7 +117,7 @@ class Transport:
         """
         for _ in range(20):
             await asyncio.sleep(0.05)
-            if self._interceptor.quiet_seconds > 0.2:
+            if self.interceptor.quiet_seconds > 0.2:
                 break
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -50,9 +50,7 @@ class HttpCall:
         """Returns the seconds until the deadline, None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    async def abort(
-        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
-    ) -> NoReturn:
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """Ends the call with a status.
 
         Raises:
