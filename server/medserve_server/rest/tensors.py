@@ -60,8 +60,8 @@ def read_request(body: bytes, json_bytes: int | None) -> tuple[pb.ModelInferRequ
     try:
         document = parse(head)
     except ServingError:
-        if _NOT_JSON.search(head):  # Python's json writes them: names the tensor that holds one
-            _request(parse(_NOT_JSON.sub(b"null", head)), memoryview(blobs), booleans=True)
+        if _NOT_JSON.search(head):  # Python's json writes NaN and infinities
+            _refuse_null(_NOT_JSON.sub(b"null", head), memoryview(blobs))
         raise
     booleans = b"true" in head or b"false" in head
     return _request(document, memoryview(blobs), booleans=booleans), document
@@ -184,6 +184,16 @@ def _request(document: Document, blobs: memoryview, *, booleans: bool) -> pb.Mod
             raise InvalidInput.of(f"{field}.parameters[binary_data]", "is not a boolean")
         request.outputs.add(name=_name(tensor, field), parameters=own)
     return request
+
+
+def _refuse_null(head: bytes, blobs: memoryview) -> None:
+    """Raises InvalidInput about the tensor that holds null, which stands here for what JSON does not have."""
+    try:
+        _request(parse(head), blobs, booleans=True)
+    except InvalidInput as error:
+        text = "holds NaN or an infinity, which JSON does not have; send it as binary data"
+        field = error.violations[0].field
+        raise (InvalidInput.of(field, text) if field.endswith(".data") else error) from None
 
 
 def _tensors(document: Document, name: str) -> list[Document]:

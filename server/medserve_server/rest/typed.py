@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-from google.api import annotations_pb2
+from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.json_format import MessageToDict, Parse, ParseDict, ParseError
 from google.protobuf.message import Message
@@ -30,8 +30,9 @@ CONTRACTS: tuple[FileDescriptor, ...] = (
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
 """Content-Types of a body that is the one image of a request; which kind of file it is, its bytes say."""
 
-_PATH_OF_ERROR = re.compile(r' at "?\w+((?:\.\w+|\[\d+\])+)"?')
-_NO_FIELD = re.compile(r'has no field named "(.*?)" at "\w+?\.?((?:\w+|\.|\[\d+\])*)"', re.DOTALL)
+# What protobuf's parser says of an error: the fields on the way to it, and the path, behind the message's name.
+_FIELDS = re.compile(r"Failed to parse (\w+) field: ")
+_NO_FIELD = re.compile(r'has no field named "(.*?)" at "\w+\.?(.*?)"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def rules() -> Iterator[Rule]:
     for contract in CONTRACTS:
         for service in contract.services_by_name.values():
             for method in service.methods:
-                first = method.GetOptions().Extensions[annotations_pb2.http]
+                extensions: Any = method.GetOptions().Extensions  # typed for extensions of another kind alone
+                first: http_pb2.HttpRule = extensions[annotations_pb2.http]
                 for rule in (first, *first.additional_bindings):
                     if kind := rule.WhichOneof("pattern"):
                         yield Rule(kind.upper(), getattr(rule, kind), rule.body, method)
@@ -148,5 +150,6 @@ def _wrong_json(error: Exception) -> InvalidInput:
     if match := _NO_FIELD.search(text):
         parent, name = match[2], match[1][:128]
         return InvalidInput.of(f"{parent}.{name}" if parent else name, "is no field of this message")
-    match = _PATH_OF_ERROR.search(text)
-    return InvalidInput.of(match[1].removeprefix(".") if match else "", text.removeprefix("Failed to load JSON: "))
+    fields = _FIELDS.findall(text)
+    reason = _FIELDS.sub("", text).removeprefix("Failed to load JSON: ").rstrip(".")
+    return InvalidInput.of(".".join(fields), reason if fields else f"the body is no such message: {reason}")
