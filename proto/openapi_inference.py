@@ -8,20 +8,8 @@ _PROTOCOL = "https://github.com/kserve/open-inference-protocol/blob/main/specifi
 _NUMBER_FROM_0 = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 _DATATYPES = [
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "BF16",
-    "FP32",
-    "FP64",
-    "BYTES",
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "BF16", "FP32", "FP64", "BYTES"),
 ]
 
 PROBES: Schema = {
