@@ -110,13 +110,13 @@ def _unknown_type(content_type: str, accepted: str) -> HttpError:
 
 
 def _from_json(request: Message, body: bytes) -> Message:
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise InvalidInput.of("", "the body is not a JSON object")
     try:
         return Parse(body, request, max_recursion_depth=20)
     except UnicodeDecodeError:
         raise InvalidInput.of("", "the body is not UTF-8") from None
-    except RecursionError:
-        raise InvalidInput.of("", "the body is nested too deeply") from None
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, RecursionError) as error:
         raise _wrong_json(error) from None
 
 
