@@ -140,9 +140,9 @@ class Server:
                 stop_metrics()
 
     async def _listen(self) -> None:
-        self.port = await self._transport.start()
-        if self._http is not None:
+        if self._http is not None:  # first: a grpcio server that has started has to be stopped
             self.http_port = await self._http.start()
+        self.port = await self._transport.start()
 
     def _http_server(self) -> HttpServer:
         """What serves REST beside grpcio's own server."""
