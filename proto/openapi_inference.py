@@ -82,8 +82,8 @@ def inference_paths() -> Schema:
     model, repository = "/v2/models/{name}", "/v2/repository/models/{name}"
     paths: Schema = {
         "/v2": {"get": _operation("serverMetadata", "Describes the server.")},
-        "/v2/health/live": {"get": _operation("serverLive", "Whether the server is live.")},
-        "/v2/health/ready": {"get": _operation("serverReady", "Whether the server is ready.")},
+        "/v2/health/live": {"get": _readiness("serverLive", "Whether the server is live.")},
+        "/v2/health/ready": {"get": _readiness("serverReady", "Whether the server is ready.")},
         "/v2/models/stats": {"get": _operation("allStatistics", "Counts and times of all models.")},
         "/v2/repository/index": {
             "post": _operation(
@@ -107,7 +107,7 @@ def inference_paths() -> Schema:
         (f"{model}/versions/{{version}}", "_version", ("name", "version")),
     ):
         paths[prefix] = {"get": _operation(f"modelMetadata{suffix}", "Describes a model's tensors.", *names)}
-        paths[f"{prefix}/ready"] = {"get": _operation(f"modelReady{suffix}", "Whether a model is ready.", *names)}
+        paths[f"{prefix}/ready"] = {"get": _readiness(f"modelReady{suffix}", "Whether a model is ready.", *names)}
         paths[f"{prefix}/config"] = {"get": _operation(f"modelConfig{suffix}", "A model's configuration.", *names)}
         paths[f"{prefix}/stats"] = {"get": _operation(f"statistics{suffix}", "Counts and times of a model.", *names)}
         paths[f"{prefix}/infer"] = {"post": _infer(f"infer{suffix}", *names)}
@@ -123,6 +123,12 @@ def _infer(operation_id: str, *names: str) -> Schema:
     )
     answer = {"schema": {"$ref": "#/components/schemas/InferenceResponse"}}
     operation["responses"]["200"]["content"] = {"application/json": answer, "application/octet-stream": {}}
+    return operation
+
+
+def _readiness(operation_id: str, description: str, *names: str) -> Schema:
+    operation = _operation(operation_id, description, *names)
+    operation["responses"]["400"] = {"description": "It is not.", "content": {"application/json": {}}}
     return operation
 
 

@@ -24,7 +24,7 @@ def status(call: Callable[[], object]) -> list[str | None]:
     return ["OK", ""]
 
 
-def infer(client: triton.InferenceServerClient, *, binary: bool, **options: Any) -> list[Any]:
+def infer(client: triton.InferenceServerClient, *, binary: bool, **options: Any) -> list[Any]:  # noqa: ANN401
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     outputs = [triton.InferRequestedOutput("y", binary_data=binary)]
     inputs = [tensor("x", rows, "FP32", binary=binary)]

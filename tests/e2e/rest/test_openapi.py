@@ -31,10 +31,11 @@ def test_the_server_keeps_to_the_document(rest_server: ServerProcess, tmp_path: 
     """By schemathesis, with data that fits the document and data that does not."""
     program = Path(sys.executable).with_name("python")
     url = f"{rest_server.http_url}/openapi.json"
-    options = ("--max-examples", "25", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--mode", "all")
+    options = ("--max-examples", "5", "--seed", "1", "--phases", "coverage,fuzzing", "--mode", "all")
+    unsupported = ("--exclude-path-regex", "^/v2/repository/models/")  # UNIMPLEMENTED without --model-control explicit
     before = rest_server.total("medserve_internal_errors_total")
     ended = subprocess.run(
-        [program, "-m", "schemathesis.cli", "run", url, *options, "--checks", CHECKS],
+        [program, "-m", "schemathesis.cli", "run", url, *options, *unsupported, "--checks", CHECKS],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
