@@ -28,7 +28,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, np.ndarray[Any, Any]]:
         return datatype, np.array(elements, object).reshape(shape)
     dtype = DATATYPES[datatype].dtype
     options = {"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else {}
-    return datatype, draw(arrays.arrays(dtype, shape, elements=arrays.from_dtype(dtype, **options)))  # type: ignore[call-overload]
+    return datatype, draw(arrays.arrays(dtype, shape, elements=arrays.from_dtype(dtype, **options)))  # type: ignore[arg-type]
 
 
 def raw(array: np.ndarray[Any, Any]) -> bytes:
