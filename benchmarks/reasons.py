@@ -129,7 +129,18 @@ def measure_models(transport: str, models: Path, count: int) -> None:
         port = free.getsockname()[1]
     target = f"127.0.0.1:{port}"
     program = str(Path(sys.executable).parent / "medserve-server")
-    flags = ("--models", str(models), "--port", str(port), "--metrics-port", "0", "--transport", transport)
+    flags = (
+        "--models",
+        str(models),
+        "--port",
+        str(port),
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--transport",
+        transport,
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         running((program, *flags), {}, Path(folder) / "log", lambda: _serves(target), 60) as started,

@@ -188,7 +188,7 @@ def medserve_servers(models: Path = MODELS) -> list[Server]:
     """Ours, serving these models: each transport that this installation has."""
     program = str(Path(sys.executable).parent / "medserve-server")
     usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout  # noqa: S603
-    command = (program, "--models", str(models), "--port", "{port}", "--metrics-port", "0")
+    command = (program, "--models", str(models), "--port", "{port}", "--http-port", "0", "--metrics-port", "0")
     if "--transport" not in usage:
         return [Server("medserve", command, streams=True)]
     servers = [Server("medserve grpcio", (*command, "--transport", "grpcio"), streams=True)]

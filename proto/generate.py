@@ -1,6 +1,6 @@
-"""Generates the Python stubs of the contracts: `make proto`.
+"""Generates the Python stubs of the contracts, and the OpenAPI document of REST: `make proto`.
 
-With a folder as argument it writes there instead of medserve_proto/ and lists the
+With a folder as argument it writes there instead of into the repository and lists the
 files that differ from the committed ones: `make proto-check`, which CI runs.
 
 The compiler (proto/requirements.txt) is older than the runtime on purpose: code
@@ -9,6 +9,7 @@ a process with ours, such as tritonclient, still need 6.
 """
 
 import filecmp
+import json
 import re
 import subprocess
 import sys
@@ -16,15 +17,20 @@ import tempfile
 from importlib.metadata import distribution
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from openapi import openapi
+
 PROTO = Path(__file__).resolve().parent
 STUBS = PROTO / "medserve_proto"
+DOCUMENT = PROTO.parent / "server/medserve_server/rest/openapi.json"
 
 # Which folder below medserve_proto holds the stubs of which package of contracts.
 FOLDERS = {"medserve/v1": "v1", "inference": "inference"}
 
 
 def generate(output: Path) -> None:
-    """Writes the stubs of every contract into the folders below `output`."""
+    """Writes the stubs of every contract into the folders below `output`, and the document beside them."""
     paths = [path for package in FOLDERS for path in (PROTO / package).glob("*.proto")]
     contracts = sorted(str(path.relative_to(PROTO)) for path in paths)
     google = Path(str(distribution("googleapis-common-protos").locate_file("")))
@@ -35,10 +41,14 @@ def generate(output: Path) -> None:
             [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{google}"]
             + [f"--{kind}_out={build}" for kind in kinds]
             + [f"--{kind}_opt=quiet" for kind in kinds if kind.startswith("mypy")]
+            + ["--include_source_info", "--include_imports", f"--descriptor_set_out={build}/contracts"]
             + [f"--plugin={programs / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
             + contracts,
             check=True,
         )
+        document = openapi(FileDescriptorSet.FromString((Path(build) / "contracts").read_bytes()))
+        output.mkdir(parents=True, exist_ok=True)
+        (output / DOCUMENT.name).write_text(json.dumps(document, indent=1) + "\n")
         for package, folder in FOLDERS.items():
             for stub in (Path(build) / package).iterdir():
                 target = output / folder / stub.name
@@ -59,10 +69,11 @@ def _rename_imports(code: str) -> str:
 
 
 def differences(output: Path) -> list[str]:
-    """Names the stubs that are not the same in `output` and in the repository."""
+    """Names the files that are not the same in `output` and in the repository."""
     names = {str(path.relative_to(root)) for root in (output, STUBS) for path in root.glob("*/*_pb2*.py*")}
     _, changed, missing = filecmp.cmpfiles(output, STUBS, sorted(names), shallow=False)
-    return sorted(changed + missing)
+    document = filecmp.cmp(output / DOCUMENT.name, DOCUMENT, shallow=False)
+    return sorted(changed + missing + ([] if document else [DOCUMENT.name]))
 
 
 if __name__ == "__main__":
@@ -70,8 +81,9 @@ if __name__ == "__main__":
         for old in STUBS.glob("*/*_pb2*.py*"):
             old.unlink()
         generate(STUBS)
+        (STUBS / DOCUMENT.name).replace(DOCUMENT)
     else:
         generate(Path(sys.argv[1]))
         if drift := differences(Path(sys.argv[1])):
-            sys.exit(f"These stubs are not what the contracts say; run `make proto` and commit: {', '.join(drift)}")
-        print("The committed stubs match the contracts.")
+            sys.exit(f"These files are not what the contracts say; run `make proto` and commit: {', '.join(drift)}")
+        print("The committed stubs and the OpenAPI document match the contracts.")

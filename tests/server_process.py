@@ -21,6 +21,8 @@ class ServerProcess:
     process: subprocess.Popen[str]
     target: str
     metrics_url: str
+    http_url: str
+    """Of REST; empty on a transport that has none."""
 
     def metrics(self) -> str:
         with urlopen(self.metrics_url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
@@ -39,10 +41,11 @@ class ServerProcess:
 
 
 THE_SERVER = ("-m", "medserve_server")
+OTHER_PORTS = ("--http-port", "0", "--metrics-port", "0")
 
 
 def command(*flags: str, program: Sequence[str] = THE_SERVER) -> list[str]:
-    return [sys.executable, "-W", "error", *program, "--port", "0", "--metrics-port", "0", *flags]
+    return [sys.executable, "-W", "error", *program, "--port", "0", *OTHER_PORTS, *flags]
 
 
 def free_port() -> int:
@@ -93,11 +96,11 @@ def running_server(
             addresses: dict[str, str] = {}
             for line in process.stdout:  # it tells its addresses once every model is ready
                 words = line.split()
-                if len(words) == 2 and words[0] in {"gRPC", "metrics"}:
+                if len(words) == 2 and words[0] in {"gRPC", "REST", "metrics"}:
                     addresses[words[0]] = words[1]
-                if len(addresses) == 2:
+                if "metrics" in addresses:  # the last
                     break
-            yield ServerProcess(process, addresses["gRPC"], addresses["metrics"])
+            yield ServerProcess(process, addresses["gRPC"], addresses["metrics"], addresses.get("REST", ""))
         finally:
             process.terminate()
     assert process.returncode == status

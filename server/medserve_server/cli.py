@@ -90,7 +90,14 @@ async def _serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    await server.run(lambda server: _print_start(settings, served_models(server), server.port, server.metrics_port))
+    await server.run(
+        lambda server: _print_start(
+            settings.model_copy(update={"http_port": server.http_port}),
+            served_models(server),
+            server.port,
+            server.metrics_port,
+        )
+    )
 
 
 def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_port: int) -> None:
@@ -108,6 +115,9 @@ def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_por
                 console.print(f"workers  {settings.workers}, each as above", highlight=False)
             console.print(f"transport {settings.transport}", highlight=False)
             console.print(f"gRPC     {settings.host}:{port}", highlight=False)
+            if settings.serves_http_port:
+                scheme = "http" if settings.tls_certificate is None else "https"
+                console.print(f"REST     {scheme}://{settings.host}:{settings.http_port}", highlight=False)
             console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
             console.print("Ctrl-C stops it after the last answer.", highlight=False)
         sys.stdout.write(text.get())

@@ -246,7 +246,7 @@ def _read_raw(
     if tensor.HasField("contents"):
         raise _WrongTensor("contents", "is set beside raw_input_contents; use one of them")
     if datatype == "BYTES":
-        return _as_strings(list(_split(payload, count, field)), shape, field)
+        return _as_strings(list(split(payload, count, field)), shape, field)
     size = count * dtype.itemsize
     if len(payload) != size:
         raise _WrongTensor("", f"has {len(payload)} bytes, expected {size} for {datatype} {list(shape)}", field)
@@ -277,8 +277,8 @@ def _read_contents(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[i
     return array.reshape(shape)
 
 
-def _split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
-    """Cuts raw BYTES into elements, each behind its length in 4 little-endian bytes."""
+def split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
+    """Yields the elements of raw BYTES, each behind its length in 4 little-endian bytes."""
     position = 0
     for index in range(count):
         head = payload[position : position + 4]

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         default=8000, ge=0, le=65535, description="Port of REST with --transport grpcio; 0 takes a free one."
     )
 
+    cors_origin: tuple[str, ...] = Field(
+        default=(),
+        description="Origin whose pages may call the server from a browser, e.g. https://viewer.example.org, or * for "
+        "every one; may be given repeatedly.",
+    )
+
     transport: Literal["auto", "envoy", "grpcio", "native"] = Field(
         default="auto",
         description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
@@ -183,6 +189,11 @@ class Settings(BaseSettings):
     def address(self) -> str:
         """Host and gRPC port, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def serves_http_port(self) -> bool:
+        """Whether REST has a port of its own."""
+        return self.transport in {"auto", "grpcio"}
 
     @property
     def cpus(self) -> int:

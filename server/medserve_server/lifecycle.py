@@ -29,16 +29,23 @@ from medserve_server.metrics_page import serve_metrics
 from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository
+from medserve_server.rest.application import Rest
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
+from medserve_server.tls import server_context
 from medserve_server.trail import Observer
+from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
+from medserve_server.transport.cors import with_cors
 from medserve_server.transport.envoy_server import EnvoyServer
+from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer, NativeParts
+from medserve_server.transport.http_server import HttpServer
 from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.transport.open_calls import OpenCalls
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 from medserve_server.worker_order import EnvoyFiles
 
@@ -69,6 +76,7 @@ class Server:
         self.port = 0
         self.metrics_port = 0
         self._alone = settings.workers == 1 and envoy is None
+        self.http_port = 0
         self._takes_work = False
         self._stopping = asyncio.Event()
         self._stop_asked = asyncio.Event()
@@ -86,14 +94,21 @@ class Server:
         tokens = Tokens(settings.tokens) if settings.tokens is not None else None
         limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
         interceptor = CallInterceptor(self.metrics, self._stopping, limits, tokens, observers)
+        self._add_services(interceptor)
+        self._open_calls = OpenCalls()
+        max_bytes = settings.max_message_mib * 1024 * 1024
+        rest = Rest(interceptor, self._open_calls, max_bytes, self.why_not_ready)
         self._transport: Transport
+        self._http: HttpServer | None = None
         if envoy is not None:
-            self._transport = EnvoyServer(settings, envoy, interceptor, self._stopping)
-            self.application = self._transport.application
-            self._add_services(interceptor)
+            grpc = GrpcAdapter(interceptor, self._open_calls, max_bytes)
+            self.application = with_cors(Application(grpc, rest), settings.cors_origin)
+            self._transport = EnvoyServer(settings, envoy, interceptor, self._open_calls, self._stopping)
         else:
             native = NativeParts(self.metrics, self._decoders, apis, limits, tokens, observers)
             self._transport = GrpcioServer(settings, interceptor, self._stopping, native, self._add_services)
+            if settings.serves_http_port:
+                self._http = HttpServer(with_cors(rest, settings.cors_origin), settings, server_context(settings))
 
     async def run(self, started: Callable[["Server"], None]) -> None:
         """Serves until `stop`.
@@ -116,13 +131,14 @@ class Server:
                 self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
             )
         if settings.workers == 1:
-            self.port = await self._transport.start()
+            await self._listen()
+        watching_calls = start_task("open calls", self._open_calls.watch)
         try:
             await self._load()
             self._takes_work = True
             await self._tell_health()
             if settings.workers > 1:  # until now, callers were better off with the other workers
-                self.port = await self._transport.start()
+                await self._listen()
             started(self)
             polling = start_task("repository", self._control.poll)
             await self._stop_asked.wait()
@@ -130,8 +146,12 @@ class Server:
             await self._drain()
         finally:
             watching.cancel()
+            watching_calls.cancel()
             with reporting("stop"):
                 await self._transport.close()
+            if self._http is not None:
+                with reporting("stop"):
+                    await self._http.close()
             ended = exit_soon()
             with reporting("stop"):
                 await asyncio.to_thread(self._control.close)
@@ -144,6 +164,19 @@ class Server:
             ended.set()
             if self._alone:
                 stop_metrics()
+
+    async def _listen(self) -> None:
+        if self._http is not None:  # first: a grpcio server that has started has to be stopped
+            self.http_port = await self._http.start()
+        self.port = await self._transport.start()
+
+    def why_not_ready(self) -> str:
+        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask."""
+        if self._stop_asked.is_set():
+            return "stopping"
+        if not self._takes_work:
+            return "loading models"
+        return "a model hangs" if any(model.hangs for model in self.models) else ""
 
     def stop(self) -> None:
         """Begins to stop."""
@@ -208,7 +241,10 @@ class Server:
         with reporting("health"):  # whatever health says, calls that were taken have to be answered
             await self._tell_health()
         await asyncio.sleep(self.settings.drain_delay)
-        if await self._transport.drain(self.settings.grace):
+        drained = [self._transport.drain(self.settings.grace)]
+        if self._http is not None:
+            drained.append(self._http.drain(self.settings.grace))
+        if all(await asyncio.gather(*drained)):
             log.info("stopped: every call was answered")
         else:
             log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)

@@ -198,6 +198,13 @@ def call_in_loop(
     loop.call_soon_threadsafe(function, *arguments)
 
 
+def call_in_loop_after(
+    loop: asyncio.AbstractEventLoop, seconds: float, function: Callable[[], object]
+) -> asyncio.TimerHandle:
+    """Has the event loop of this thread call the function later; `watch` reports what it raises."""
+    return loop.call_later(seconds, function)
+
+
 def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Reports what no other part catches: exceptions of callbacks, of tasks nobody awaits, and of other threads."""
     loop.set_exception_handler(_report_loop)

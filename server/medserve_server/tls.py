@@ -37,7 +37,33 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
     read = Certificates(
         certificate.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca is not None else None
     )
-    # gRPC and Envoy would take any bytes, and fail at the handshakes.
+    _context(certificate, key, client_ca)  # gRPC and Envoy would take any bytes, and fail at the handshakes
+    return read
+
+
+def server_context(settings: Settings) -> ssl.SSLContext | None:
+    """What the HTTP port proves itself with, and asks of its clients; None where it speaks plain text.
+
+    Every new connection gets the certificates that the files hold then, or held a moment ago.
+
+    Raises:
+        SettingsError: a file can't be read, or holds no certificate or key that fits.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    contexts = Reread(partial(_context, *files), *(file for file in files if file is not None))
+    listening = contexts.current()
+
+    def use_current(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = contexts.current()
+
+    # OpenSSL asks at each handshake, whether the client names a server or not.
+    listening.sni_callback = use_current
+    return listening
+
+
+def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
@@ -48,7 +74,8 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
             context.load_verify_locations(client_ca)
         except ssl.SSLError as error:
             raise ValueError(f"--tls-client-ca {client_ca}: {_reason(error)}") from error
-    return read
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -77,8 +77,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         host, metrics_port = self._settings.host, self._settings.metrics_port
-        with _held_port(self._settings) as port, self._folder():
-            self._settings = self._settings.model_copy(update={"port": port})
+        with ExitStack() as ports, self._folder():
+            self._settings = _hold_ports(self._settings, ports)
             self._metrics_port, stop_metrics = serve_metrics(
                 self._registry, host, metrics_port, self._settings.metrics_token_file
             )
@@ -243,23 +243,34 @@ def _end_of(process: Process) -> str:
     )
 
 
+def _hold_ports(settings: Settings, ports: ExitStack) -> Settings:
+    """The settings with the ports that are held until the stack is closed.
+
+    Raises:
+        OSError: one is taken.
+    """
+    held = {"port": ports.enter_context(_held_port(settings.host, settings.port, "--port"))}
+    if settings.serves_http_port:
+        held["http_port"] = ports.enter_context(_held_port(settings.host, settings.http_port, "--http-port"))
+    return settings.model_copy(update=held)
+
+
 @contextmanager
-def _held_port(settings: Settings) -> Iterator[int]:
-    """Binds the port without listening, so that it is ours alone, and stays ours while workers come and go.
+def _held_port(host: str, port: int, flag: str) -> Iterator[int]:
+    """Binds a port without listening, so that it is ours alone, and stays ours while workers come and go.
 
     Raises:
         OSError: it is taken.
     """
-    family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as held:
         # Connections in TIME_WAIT may have the port, but no other socket, not even one that would share it.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             held.bind(address)
         except OSError as error:
-            raise OSError(
-                f"can't listen on {settings.address}: {error.strerror}; is it taken? --port chooses another"
-            ) from error
+            name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise OSError(f"can't listen on {name}: {error.strerror}; is it taken? {flag} chooses another") from error
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield held.getsockname()[1]

@@ -52,13 +52,15 @@ class ModelCatalogServicer(object):
     """
 
     def ListModels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists every version of every model.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetManifest(self, request, context):
-        """NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
+        """Returns the manifest that a model's file carries.
+        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
         made elsewhere and carries no manifest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,8 +34,10 @@ class ModelCatalogStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelCatalogAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_catalog_pb2.ListModelsRequest, _model_catalog_pb2.ListModelsResponse]
+    """Lists every version of every model."""
     GetManifest: _grpc.UnaryUnaryMultiCallable[_model_catalog_pb2.GetManifestRequest, _model_catalog_pb2.GetManifestResponse]
-    """NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
+    """Returns the manifest that a model's file carries.
+    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
     made elsewhere and carries no manifest.
     """
 
@@ -45,8 +47,10 @@ class ModelCatalogAsyncStub(ModelCatalogStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_catalog_pb2.ListModelsRequest, _model_catalog_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """Lists every version of every model."""
     GetManifest: _aio.UnaryUnaryMultiCallable[_model_catalog_pb2.GetManifestRequest, _model_catalog_pb2.GetManifestResponse]  # type: ignore[assignment]
-    """NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
+    """Returns the manifest that a model's file carries.
+    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
     made elsewhere and carries no manifest.
     """
 
@@ -58,7 +62,8 @@ class ModelCatalogServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _model_catalog_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_model_catalog_pb2.ListModelsResponse, _abc.Awaitable[_model_catalog_pb2.ListModelsResponse]]: ...
+    ) -> _typing.Union[_model_catalog_pb2.ListModelsResponse, _abc.Awaitable[_model_catalog_pb2.ListModelsResponse]]:
+        """Lists every version of every model."""
 
     @_abc_1.abstractmethod
     def GetManifest(
@@ -66,7 +71,8 @@ class ModelCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _model_catalog_pb2.GetManifestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_catalog_pb2.GetManifestResponse, _abc.Awaitable[_model_catalog_pb2.GetManifestResponse]]:
-        """NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
+        """Returns the manifest that a model's file carries.
+        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
         made elsewhere and carries no manifest.
         """
 

@@ -22,50 +22,53 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emedserve/v1/patient_risk.proto\x12\x0bmedserve.v1\x1a\x17google/rpc/status.proto\"\xa2\x01\n\x0ePredictRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12&\n\x08patients\x18\x03 \x03(\x0b\x32\x14.medserve.v1.Patient\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x07reasons\x18\x05 \x01(\x0b\x32\x18.medserve.v1.RiskReasons\"U\n\x0bRiskReasons\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0f\n\x07shapley\x18\x02 \x01(\x08\x12$\n\x07what_if\x18\x03 \x01(\x0b\x32\x13.medserve.v1.WhatIf\"_\n\x06WhatIf\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06points\x18\x04 \x01(\rB\x06\n\x04_lowB\x07\n\x05_high\"6\n\x07Patient\x12+\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x19.medserve.v1.FeatureEntry\"E\n\x0c\x46\x65\x61tureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.medserve.v1.FeatureValue\"=\n\x0c\x46\x65\x61tureValue\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x12\n\x08\x63\x61tegory\x18\x02 \x01(\tH\x00\x42\x07\n\x05value\"}\n\x0fPredictResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07results\x18\x03 \x03(\x0b\x32\x1a.medserve.v1.PatientResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xa3\x02\n\rPatientResult\x12\'\n\x05risks\x18\x01 \x03(\x0b\x32\x18.medserve.v1.HorizonRisk\x12,\n\x08survival\x18\x02 \x01(\x0b\x32\x1a.medserve.v1.SurvivalCurve\x12\x12\n\nrisk_group\x18\x03 \x01(\t\x12-\n\x08warnings\x18\x04 \x03(\x0b\x32\x1b.medserve.v1.PatientWarning\x12\x14\n\x07novelty\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12+\n\x07shapley\x18\x06 \x01(\x0b\x32\x1a.medserve.v1.ShapleyValues\x12)\n\x07what_if\x18\x07 \x01(\x0b\x32\x18.medserve.v1.WhatIfCurveB\n\n\x08_novelty\"e\n\rShapleyValues\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x11\n\tbase_risk\x18\x02 \x01(\x01\x12\x30\n\rcontributions\x18\x03 \x03(\x0b\x32\x19.medserve.v1.Contribution\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"Y\n\x0bWhatIfCurve\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12(\n\x06points\x18\x03 \x03(\x0b\x32\x18.medserve.v1.WhatIfPoint\"E\n\x0bWhatIfPoint\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.medserve.v1.FeatureValue\x12\x0c\n\x04risk\x18\x02 \x01(\x01\"d\n\x0bHorizonRisk\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\x01\x12\x0c\n\x04risk\x18\x03 \x01(\x01\x12\x18\n\x0buncertainty\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_uncertainty\"5\n\rSurvivalCurve\x12\r\n\x05times\x18\x01 \x03(\x01\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"\xc7\x01\n\x0ePatientWarning\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .medserve.v1.PatientWarning.Kind\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aKIND_OUT_OF_TRAINING_RANGE\x10\x01\x12\x10\n\x0cKIND_IMPUTED\x10\x02\x12\x13\n\x0fKIND_UNFAMILIAR\x10\x03\"\x8d\x01\n\x15PredictStreamResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.medserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\xa9\x01\n\x0bPatientRisk\x12\x44\n\x07Predict\x12\x1b.medserve.v1.PredictRequest\x1a\x1c.medserve.v1.PredictResponse\x12T\n\rPredictStream\x12\x1b.medserve.v1.PredictRequest\x1a\".medserve.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emedserve/v1/patient_risk.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\"\xa2\x01\n\x0ePredictRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12&\n\x08patients\x18\x03 \x03(\x0b\x32\x14.medserve.v1.Patient\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12)\n\x07reasons\x18\x05 \x01(\x0b\x32\x18.medserve.v1.RiskReasons\"U\n\x0bRiskReasons\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0f\n\x07shapley\x18\x02 \x01(\x08\x12$\n\x07what_if\x18\x03 \x01(\x0b\x32\x13.medserve.v1.WhatIf\"_\n\x06WhatIf\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x10\n\x03low\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06points\x18\x04 \x01(\rB\x06\n\x04_lowB\x07\n\x05_high\"6\n\x07Patient\x12+\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x19.medserve.v1.FeatureEntry\"E\n\x0c\x46\x65\x61tureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.medserve.v1.FeatureValue\"=\n\x0c\x46\x65\x61tureValue\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x12\n\x08\x63\x61tegory\x18\x02 \x01(\tH\x00\x42\x07\n\x05value\"}\n\x0fPredictResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07results\x18\x03 \x03(\x0b\x32\x1a.medserve.v1.PatientResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xa3\x02\n\rPatientResult\x12\'\n\x05risks\x18\x01 \x03(\x0b\x32\x18.medserve.v1.HorizonRisk\x12,\n\x08survival\x18\x02 \x01(\x0b\x32\x1a.medserve.v1.SurvivalCurve\x12\x12\n\nrisk_group\x18\x03 \x01(\t\x12-\n\x08warnings\x18\x04 \x03(\x0b\x32\x1b.medserve.v1.PatientWarning\x12\x14\n\x07novelty\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12+\n\x07shapley\x18\x06 \x01(\x0b\x32\x1a.medserve.v1.ShapleyValues\x12)\n\x07what_if\x18\x07 \x01(\x0b\x32\x18.medserve.v1.WhatIfCurveB\n\n\x08_novelty\"e\n\rShapleyValues\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x11\n\tbase_risk\x18\x02 \x01(\x01\x12\x30\n\rcontributions\x18\x03 \x03(\x0b\x32\x19.medserve.v1.Contribution\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"Y\n\x0bWhatIfCurve\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12(\n\x06points\x18\x03 \x03(\x0b\x32\x18.medserve.v1.WhatIfPoint\"E\n\x0bWhatIfPoint\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.medserve.v1.FeatureValue\x12\x0c\n\x04risk\x18\x02 \x01(\x01\"d\n\x0bHorizonRisk\x12\x0f\n\x07horizon\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\x01\x12\x0c\n\x04risk\x18\x03 \x01(\x01\x12\x18\n\x0buncertainty\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_uncertainty\"5\n\rSurvivalCurve\x12\r\n\x05times\x18\x01 \x03(\x01\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"\xc7\x01\n\x0ePatientWarning\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .medserve.v1.PatientWarning.Kind\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aKIND_OUT_OF_TRAINING_RANGE\x10\x01\x12\x10\n\x0cKIND_IMPUTED\x10\x02\x12\x13\n\x0fKIND_UNFAMILIAR\x10\x03\"\x8d\x01\n\x15PredictStreamResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.medserve.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\x9d\x02\n\x0bPatientRisk\x12\xb7\x01\n\x07Predict\x12\x1b.medserve.v1.PredictRequest\x1a\x1c.medserve.v1.PredictResponse\"q\x82\xd3\xe4\x93\x02k\"#/v1/models/{model_name}:predictRisk:\x01*ZA\"</v1/models/{model_name}/versions/{model_version}:predictRisk:\x01*\x12T\n\rPredictStream\x12\x1b.medserve.v1.PredictRequest\x1a\".medserve.v1.PredictStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'medserve_proto.v1.patient_risk_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTREQUEST']._serialized_start=73
-  _globals['_PREDICTREQUEST']._serialized_end=235
-  _globals['_RISKREASONS']._serialized_start=237
-  _globals['_RISKREASONS']._serialized_end=322
-  _globals['_WHATIF']._serialized_start=324
-  _globals['_WHATIF']._serialized_end=419
-  _globals['_PATIENT']._serialized_start=421
-  _globals['_PATIENT']._serialized_end=475
-  _globals['_FEATUREENTRY']._serialized_start=477
-  _globals['_FEATUREENTRY']._serialized_end=546
-  _globals['_FEATUREVALUE']._serialized_start=548
-  _globals['_FEATUREVALUE']._serialized_end=609
-  _globals['_PREDICTRESPONSE']._serialized_start=611
-  _globals['_PREDICTRESPONSE']._serialized_end=736
-  _globals['_PATIENTRESULT']._serialized_start=739
-  _globals['_PATIENTRESULT']._serialized_end=1030
-  _globals['_SHAPLEYVALUES']._serialized_start=1032
-  _globals['_SHAPLEYVALUES']._serialized_end=1133
-  _globals['_CONTRIBUTION']._serialized_start=1135
-  _globals['_CONTRIBUTION']._serialized_end=1181
-  _globals['_WHATIFCURVE']._serialized_start=1183
-  _globals['_WHATIFCURVE']._serialized_end=1272
-  _globals['_WHATIFPOINT']._serialized_start=1274
-  _globals['_WHATIFPOINT']._serialized_end=1343
-  _globals['_HORIZONRISK']._serialized_start=1345
-  _globals['_HORIZONRISK']._serialized_end=1445
-  _globals['_SURVIVALCURVE']._serialized_start=1447
-  _globals['_SURVIVALCURVE']._serialized_end=1500
-  _globals['_PATIENTWARNING']._serialized_start=1503
-  _globals['_PATIENTWARNING']._serialized_end=1702
-  _globals['_PATIENTWARNING_KIND']._serialized_start=1603
-  _globals['_PATIENTWARNING_KIND']._serialized_end=1702
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1705
-  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1846
-  _globals['_PATIENTRISK']._serialized_start=1849
-  _globals['_PATIENTRISK']._serialized_end=2018
+  _globals['_PATIENTRISK'].methods_by_name['Predict']._loaded_options = None
+  _globals['_PATIENTRISK'].methods_by_name['Predict']._serialized_options = b'\202\323\344\223\002k\"#/v1/models/{model_name}:predictRisk:\001*ZA\"</v1/models/{model_name}/versions/{model_version}:predictRisk:\001*'
+  _globals['_PREDICTREQUEST']._serialized_start=103
+  _globals['_PREDICTREQUEST']._serialized_end=265
+  _globals['_RISKREASONS']._serialized_start=267
+  _globals['_RISKREASONS']._serialized_end=352
+  _globals['_WHATIF']._serialized_start=354
+  _globals['_WHATIF']._serialized_end=449
+  _globals['_PATIENT']._serialized_start=451
+  _globals['_PATIENT']._serialized_end=505
+  _globals['_FEATUREENTRY']._serialized_start=507
+  _globals['_FEATUREENTRY']._serialized_end=576
+  _globals['_FEATUREVALUE']._serialized_start=578
+  _globals['_FEATUREVALUE']._serialized_end=639
+  _globals['_PREDICTRESPONSE']._serialized_start=641
+  _globals['_PREDICTRESPONSE']._serialized_end=766
+  _globals['_PATIENTRESULT']._serialized_start=769
+  _globals['_PATIENTRESULT']._serialized_end=1060
+  _globals['_SHAPLEYVALUES']._serialized_start=1062
+  _globals['_SHAPLEYVALUES']._serialized_end=1163
+  _globals['_CONTRIBUTION']._serialized_start=1165
+  _globals['_CONTRIBUTION']._serialized_end=1211
+  _globals['_WHATIFCURVE']._serialized_start=1213
+  _globals['_WHATIFCURVE']._serialized_end=1302
+  _globals['_WHATIFPOINT']._serialized_start=1304
+  _globals['_WHATIFPOINT']._serialized_end=1373
+  _globals['_HORIZONRISK']._serialized_start=1375
+  _globals['_HORIZONRISK']._serialized_end=1475
+  _globals['_SURVIVALCURVE']._serialized_start=1477
+  _globals['_SURVIVALCURVE']._serialized_end=1530
+  _globals['_PATIENTWARNING']._serialized_start=1533
+  _globals['_PATIENTWARNING']._serialized_end=1732
+  _globals['_PATIENTWARNING_KIND']._serialized_start=1633
+  _globals['_PATIENTWARNING_KIND']._serialized_end=1732
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_start=1735
+  _globals['_PREDICTSTREAMRESPONSE']._serialized_end=1876
+  _globals['_PATIENTRISK']._serialized_start=1879
+  _globals['_PATIENTRISK']._serialized_end=2164
 # @@protoc_insertion_point(module_scope)

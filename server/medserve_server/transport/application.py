@@ -1,5 +1,6 @@
 """The ASGI application: gRPC where the server that runs it has HTTP trailers, REST everywhere."""
 
+from medserve_server.rest.application import Rest
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpc_response import Send
 from medserve_server.transport.http_call import Scope
@@ -13,16 +14,18 @@ class Application:
 
     Args:
         grpc: Answers gRPC.
+        rest: Answers everything else.
     """
 
-    def __init__(self, grpc: GrpcAdapter) -> None:
+    def __init__(self, grpc: GrpcAdapter, rest: Rest) -> None:
         self._grpc = grpc
+        self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, by ASGI."""
         headers = dict(scope["headers"])
-        if headers.get(b"content-type", b"").startswith(b"application/grpc") and _TRAILERS in scope["extensions"]:
+        trailers = "http.response.trailers" in scope.get("extensions", ())
+        if trailers and headers.get(b"content-type", b"").startswith(b"application/grpc"):
             await self._grpc(scope, headers, receive, send)
-            return
-        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": b"not found\n"})
+        else:
+            await self._rest(scope, receive, send)

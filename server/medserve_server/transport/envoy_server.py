@@ -7,10 +7,8 @@ from medserve_server.config import Settings
 from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.supervise import reporting, start_task
 from medserve_server.tls import Certificates, read_certificates
-from medserve_server.transport.application import Application
 from medserve_server.transport.envoy_admin import drain_listeners
 from medserve_server.transport.envoy_process import write_secrets
-from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.transport.open_calls import OpenCalls
 from medserve_server.worker_order import EnvoyFiles
@@ -27,25 +25,28 @@ class EnvoyServer:
         settings: port and limits.
         files: of this Envoy.
         interceptor: of all calls.
+        calls: those under way.
         stopping: once set, new calls are refused.
     """
 
     def __init__(
-        self, settings: Settings, files: EnvoyFiles, interceptor: CallInterceptor, stopping: asyncio.Event
+        self,
+        settings: Settings,
+        files: EnvoyFiles,
+        interceptor: CallInterceptor,
+        calls: OpenCalls,
+        stopping: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._files = files
         self._interceptor = interceptor
         self._stopping = stopping
-        self._calls = OpenCalls()
+        self._calls = calls
         self._certificates = read_certificates(settings)
         self._tasks: list[asyncio.Task[None]] = []
-        limit = settings.max_message_mib * 1024 * 1024
-        self.application = Application(GrpcAdapter(interceptor, self._calls, limit))
 
     async def start(self) -> int:
-        """Watches over calls; Envoy listens by itself."""
-        self._tasks.append(start_task("open calls", self._calls.watch))
+        """Watches the certificates; Envoy listens by itself."""
         if self._certificates is not None:
             self._tasks.append(start_task("certificates", partial(self._renew, self._certificates)))
         return self._settings.port

@@ -95,7 +95,10 @@ class GrpcAdapter:
 
 
 async def _answer_stream(handler: Any, call: HttpCall, reader: MessageReader, response: Response) -> None:  # noqa: ANN401
-    async for message in handler.stream_stream(reader, call):
+    messages = handler.stream_stream(reader, call)
+    if asyncio.iscoroutine(messages):  # a refusal, which has no messages
+        await messages
+    async for message in messages:
         await response.write(handler.response_serializer(message))
     await response.finish()
 

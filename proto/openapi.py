@@ -1,0 +1,238 @@
+"""Makes the OpenAPI document of REST: of the typed methods from their contracts, with the comments as descriptions."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
+
+from openapi_inference import PROBES, inference_paths, inference_schemas
+
+Schema = dict[str, Any]
+
+PACKAGE = "medserve.v1"
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
+
+_FLOAT = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+_INT64 = {"type": "string", "pattern": "^-?[0-9]+$"}
+_SCALARS: dict[int, Schema] = {
+    FieldDescriptorProto.TYPE_DOUBLE: _FLOAT,
+    FieldDescriptorProto.TYPE_FLOAT: _FLOAT,
+    FieldDescriptorProto.TYPE_INT64: _INT64,
+    FieldDescriptorProto.TYPE_UINT64: _INT64,
+    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    FieldDescriptorProto.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+    FieldDescriptorProto.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
+}
+_ERROR_DESCRIPTIONS = {
+    "400": "The request is wrong; `details` names the fields.",
+    "401": "A token is needed, or the one that was sent is not known.",
+    "403": "The token's scopes do not cover the method.",
+    "404": "No such model or version.",
+    "413": "The body is too large.",
+    "415": "The Content-Type is none that the method takes.",
+    "429": "A limit is reached; the same request may be answered later.",
+    "500": "The server failed.",
+    "501": "The request asks for what this server does not have.",
+    "503": "The server is starting or stopping, or the model is not available now.",
+    "504": "The deadline passed before the answer.",
+}
+
+
+def openapi(contracts: FileDescriptorSet) -> Schema:
+    """Returns the document.
+
+    Args:
+        contracts: With the comments of their sources.
+    """
+    files = [file for file in contracts.file if file.package == PACKAGE]
+    schemas: Schema = {"Error": _error_schema()}
+    paths: Schema = {}
+    for file in files:
+        comments = _comments(file)
+        for index, enum in enumerate(file.enum_type):
+            schemas[enum.name] = _enum(enum, comments, (5, index))
+        for index, message in enumerate(file.message_type):
+            schemas |= dict(_messages(message, comments, (4, index), ""))
+        for service_index, service in enumerate(file.service):
+            for index, method in enumerate(service.method):
+                description = comments.get((6, service_index, 2, index), "")
+                for template, verb, operation in _operations(service.name, method, description):
+                    paths.setdefault(template, {})[verb] = operation
+    requests = _referenced(paths, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "medserve",
+            "version": "v1",
+            "description": "Diagnosis models over HTTP: typed methods under /v1, the Open Inference Protocol under "
+            "/v2. Field names may be written as here or as in the contracts (`model_name`).",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{}, {"token": []}],
+        "paths": paths | inference_paths() | PROBES,
+        "components": {
+            "schemas": {name: schemas[name] for name in sorted(requests)} | inference_schemas(),
+            "responses": {
+                status: {"description": text, "content": _json({"$ref": "#/components/schemas/Error"})}
+                for status, text in _ERROR_DESCRIPTIONS.items()
+            },
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operations(service: str, method: MethodDescriptorProto, description: str) -> Iterator[tuple[str, str, Schema]]:
+    """Yields path, HTTP method and operation for each of a method's annotations."""
+    extensions: Any = method.options.Extensions
+    first: http_pb2.HttpRule = extensions[annotations_pb2.http]
+    for number, rule in enumerate((first, *first.additional_bindings)):
+        verb = rule.WhichOneof("pattern")
+        if verb is None:
+            continue
+        template: str = getattr(rule, verb)
+        response = {"$ref": f"#/components/schemas/{_local(method.output_type)}"}
+        operation: Schema = {
+            "operationId": f"{service}_{method.name}" + ("_version" if number else ""),
+            "tags": [service],
+            "description": description,
+            "parameters": [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+                for name in re.findall(r"\{(\w+)\}", template)
+            ],
+            "responses": {"200": {"description": "OK", "content": _json(response)}} | _errors(body=bool(rule.body)),
+        }
+        if rule.body:
+            content = _json({"$ref": f"#/components/schemas/{_local(method.input_type)}"})
+            if method.name == "Classify":
+                content |= {kind: {} for kind in IMAGE_TYPES}
+                operation["parameters"].append(_top_k())
+                operation["description"] += (
+                    "\n\nA body that is an image file is a request with that one image: "
+                    "`curl --data-binary @x.png -H 'Content-Type: image/png' ...`"
+                )
+            operation["requestBody"] = {"required": True, "content": content}
+        yield template, verb, operation
+
+
+def _top_k() -> Schema:
+    text = "How many labels a result lists, where the body is an image file; 0: all."
+    return {"name": "topK", "in": "query", "description": text, "schema": _SCALARS[FieldDescriptorProto.TYPE_UINT32]}
+
+
+def _errors(*, body: bool) -> Schema:
+    return {
+        status: {"$ref": f"#/components/responses/{status}"}
+        for status in _ERROR_DESCRIPTIONS
+        if body or status not in {"413", "415"}
+    }
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _messages(
+    message: DescriptorProto, comments: dict[tuple[int, ...], str], path: tuple[int, ...], prefix: str
+) -> Iterator[tuple[str, Schema]]:
+    """Yields name and schema of a message and of those inside of it."""
+    name = prefix + message.name
+    maps = {f".{PACKAGE}.{name}.{entry.name}": entry for entry in message.nested_type if entry.options.map_entry}
+    properties = {}
+    for index, field in enumerate(message.field):
+        schema = _field(field, maps)
+        if text := comments.get((*path, 2, index)):
+            schema = {**schema, "description": text}
+        properties[field.json_name] = schema
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    if text := comments.get(path):
+        schema["description"] = text
+    yield name, schema
+    for index, enum in enumerate(message.enum_type):
+        yield f"{name}.{enum.name}", _enum(enum, comments, (*path, 4, index))
+    for index, nested in enumerate(message.nested_type):
+        if not nested.options.map_entry:
+            yield from _messages(nested, comments, (*path, 3, index), f"{name}.")
+
+
+def _field(field: FieldDescriptorProto, maps: dict[str, DescriptorProto]) -> Schema:
+    if field.type_name in maps:
+        return {"type": "object", "additionalProperties": _one(maps[field.type_name].field[1])}
+    if field.label == FieldDescriptorProto.LABEL_REPEATED:
+        return {"type": "array", "items": _one(field)}
+    return _one(field)
+
+
+def _one(field: FieldDescriptorProto) -> Schema:
+    return {"$ref": f"#/components/schemas/{_local(field.type_name)}"} if field.type_name else _SCALARS[field.type]
+
+
+def _enum(enum: EnumDescriptorProto, comments: dict[tuple[int, ...], str], path: tuple[int, ...]) -> Schema:
+    lines = [
+        f"- `{value.name}`" + (f": {text}" if (text := comments.get((*path, 2, index))) else "")
+        for index, value in enumerate(enum.value)
+    ]
+    return {"type": "string", "enum": [value.name for value in enum.value], "description": "\n".join(lines)}
+
+
+def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
+    """The comment before each definition, by the definition's path."""
+    return {
+        tuple(location.path): " ".join(location.leading_comments.split())
+        for location in file.source_code_info.location
+        if location.leading_comments
+    }
+
+
+def _local(type_name: str) -> str:
+    return type_name.removeprefix(f".{PACKAGE}.")
+
+
+def _referenced(paths: Schema, schemas: Schema) -> set[str]:
+    """The names of the schemas that are used."""
+    found = {"Error"}
+    left = _references(paths)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left |= _references(schemas[name])
+    return found
+
+
+def _references(part: object) -> set[str]:
+    if isinstance(part, dict):
+        prefix = "#/components/schemas/"
+        own = {
+            ref.removeprefix(prefix) for ref in (part.get("$ref"),) if isinstance(ref, str) and ref.startswith(prefix)
+        }
+        return own.union(*(_references(value) for value in part.values()))
+    return set().union(*(_references(value) for value in part)) if isinstance(part, list) else set()
+
+
+def _error_schema() -> Schema:
+    error = {
+        "type": "object",
+        "required": ["code", "message", "status"],
+        "properties": {
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "message": {"type": "string"},
+            "status": {"type": "string", "description": "The gRPC status, such as INVALID_ARGUMENT."},
+            "details": {
+                "type": "array",
+                "description": "google.rpc.BadRequest, which names the fields, or google.rpc.ErrorInfo.",
+                "items": {"type": "object", "required": ["@type"], "properties": {"@type": {"type": "string"}}},
+            },
+        },
+    }
+    return {"type": "object", "required": ["error"], "properties": {"error": error}}

@@ -1,0 +1,1 @@
+"""REST: the Open Inference Protocol and the typed APIs as JSON, answered by the methods of gRPC."""

@@ -1,0 +1,132 @@
+"""The ASGI application of REST: finds what answers a path."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.resources import files
+
+from google.rpc import status_pb2
+from grpc import StatusCode
+
+from medserve_server.errors import ServingError
+from medserve_server.rest import inference, typed
+from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
+from medserve_server.rest.call import RestCall
+from medserve_server.rest.inference import Endpoint
+from medserve_server.status import to_status
+from medserve_server.supervise import report
+from medserve_server.transport.grpc_response import Send
+from medserve_server.transport.http_call import Scope
+from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.transport.open_calls import OpenCalls, Receive
+
+_CODES = {code.value[0]: code for code in StatusCode}
+
+
+class Rest:
+    """Answers HTTP requests with JSON.
+
+    Args:
+        interceptor: Has the handlers of the gRPC methods that answer.
+        open_calls: Where the calls are watched for clients that leave.
+        max_message_bytes: Length of a body.
+        why_not_ready: Says in a line why the server takes no work; nothing where it does.
+    """
+
+    def __init__(
+        self,
+        interceptor: CallInterceptor,
+        open_calls: OpenCalls,
+        max_message_bytes: int,
+        why_not_ready: Callable[[], str],
+    ) -> None:
+        self._interceptor = interceptor
+        self._open_calls = open_calls
+        self._max_bytes = max_message_bytes
+        self._why_not_ready = why_not_ready
+        self._openapi = files("medserve_server.rest").joinpath("openapi.json").read_bytes()
+        self._routes = _routes(
+            [
+                *inference.ENDPOINTS,
+                *typed.endpoints(),
+                ("GET", "/livez", self._livez),
+                ("GET", "/readyz", self._readyz),
+                ("GET", "/openapi.json", self._document),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, by ASGI."""
+        opened = self._open_calls.begin(receive, None)
+        error_body = short_error if scope["path"].startswith("/v2") else long_error
+        call = RestCall(scope, receive, opened, self._interceptor, self._max_bytes, error_body)
+        try:
+            await _send(await self._answer(call, error_body), scope["method"], send)
+        except asyncio.CancelledError:
+            if not opened.left:
+                raise
+        except OSError:  # what a server raises where the client is gone
+            return
+        finally:
+            self._open_calls.end(opened)
+
+    async def _answer(self, call: RestCall, error_body: ErrorBody) -> Answer:
+        try:
+            endpoint, names = self._find(call.scope["method"], call.scope["path"], error_body)
+            return await endpoint(call, names)
+        except HttpError as error:
+            return error.answer
+        except ServingError as error:  # of an answer that can't be written as JSON
+            status = to_status(error)
+            http_status = HTTP_STATUS[_CODES[status.code]]
+            return HttpError(http_status, error_body(http_status, status)).answer
+        except Exception as error:  # noqa: BLE001 - reported, and answered
+            report("REST", error)
+            failed = status_pb2.Status(code=13, message="the server failed; its log says why")
+            return HttpError(500, error_body(500, failed)).answer
+
+    def _find(self, method: str, path: str, error_body: ErrorBody) -> tuple[Endpoint, Mapping[str, str]]:
+        """What answers a path, and the path's variables."""
+        for pattern, methods in self._routes:
+            if match := pattern.fullmatch(path):
+                endpoint = methods.get(method)
+                if endpoint is None:
+                    allowed = ", ".join(methods)
+                    wrong = status_pb2.Status(code=12, message=f"{method[:32]} is not allowed here, {allowed} is")
+                    raise HttpError(405, error_body(405, wrong), [(b"allow", allowed.encode())])
+                return endpoint, {name: value for name, value in match.groupdict().items() if value is not None}
+        unknown = status_pb2.Status(
+            code=5, message=f"there is no {path[:256]!r} here; /openapi.json lists what there is"
+        )
+        raise HttpError(404, error_body(404, unknown))
+
+    async def _livez(self, _: RestCall, __: Mapping[str, str]) -> Answer:
+        return _line(200, "ok")
+
+    async def _readyz(self, _: RestCall, __: Mapping[str, str]) -> Answer:
+        reason = self._why_not_ready()
+        return _line(503, reason) if reason else _line(200, "ok")
+
+    async def _document(self, _: RestCall, __: Mapping[str, str]) -> Answer:
+        return Answer(self._openapi)
+
+
+def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern[str], dict[str, Endpoint]]]:
+    """The endpoints of each pattern by HTTP method."""
+    found: dict[str, dict[str, Endpoint]] = {}
+    for method, pattern, endpoint in endpoints:
+        found.setdefault(pattern, {})[method] = endpoint
+        if method == "GET":
+            found[pattern]["HEAD"] = endpoint
+    return [(re.compile(pattern), methods) for pattern, methods in found.items()]
+
+
+def _line(status: int, text: str) -> Answer:
+    return Answer(f"{text}\n".encode(), ((b"content-type", b"text/plain; charset=utf-8"),), status)
+
+
+async def _send(answer: Answer, method: str, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    length = (b"content-length", str(len(answer.body)).encode())
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    body = b"" if method == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,157 @@
+"""One HTTP request, and the gRPC method that answers it."""
+
+import asyncio
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from grpc import aio
+
+from medserve_server.auth import Metadata
+from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unsupported
+from medserve_server.rest.answer import HTTP_STATUS, ErrorBody, HttpError
+from medserve_server.status import DETAILS_KEY
+from medserve_server.transport.http_call import HttpCall, Scope
+from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.transport.open_calls import OpenCall, Receive
+
+_WINDOWS = {"gzip": 31, "deflate": 15}
+"""`wbits` of zlib for each Content-Encoding (RFC 9110: deflate is the format of zlib)."""
+
+
+class RestCall:
+    """An HTTP request that a gRPC method answers.
+
+    Args:
+        scope: Of the ASGI application.
+        receive: Of the ASGI application.
+        opened: Is told when the body was received, or the client left.
+        interceptor: Has the handlers of all methods.
+        max_bytes: Length of a body, also when it is decompressed.
+        error_body: Writes an error for the client.
+    """
+
+    __slots__ = ("_error_body", "_interceptor", "_max_bytes", "_opened", "_receive", "headers", "scope")
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        opened: OpenCall,
+        interceptor: CallInterceptor,
+        max_bytes: int,
+        error_body: ErrorBody,
+    ) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+        self._opened = opened
+        self._interceptor = interceptor
+        self._max_bytes = max_bytes
+        self._error_body = error_body
+
+    def header(self, name: bytes) -> str:
+        """Returns the value of a header, empty where the request has none of that name."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    async def run(self, path: str, read: Callable[[bytes], Message]) -> Any:  # noqa: ANN401 - of the method's type
+        """Calls a method as a gRPC client would, and returns its response.
+
+        Args:
+            path: Of the method.
+            read: Makes the method's request of the body; raises a ServingError where it can't.
+
+        Raises:
+            HttpError: The call ended with another status than OK.
+        """
+        call = HttpCall(self.scope, None)
+        try:
+            handler: Any = self._interceptor.admit(path, call.invocation_metadata)
+            if handler is not None and handler.unary_unary is None:
+                await handler.stream_stream(None, call)
+            try:
+                payload = read(await self._body()).SerializeToString()
+            except asyncio.CancelledError:
+                self._interceptor.count_unread()
+                raise
+            except ServingError as error:
+                refusal: Any = self._interceptor.refusal(path, error)
+                await self._refuse(refusal, call, error)
+            return await handler.unary_unary(payload, call)
+        except aio.AbortError:
+            raise self._error(HTTP_STATUS[call.code()], call) from None
+
+    async def _refuse(self, refusal: Any, call: HttpCall, error: ServingError) -> None:  # noqa: ANN401
+        try:
+            await refusal.stream_stream(None, call)
+        except aio.AbortError:
+            if isinstance(error, MessageTooLarge):
+                raise self._error(413, call) from None
+            raise
+
+    def _error(self, http_status: int, call: HttpCall) -> HttpError:
+        headers = [(b"www-authenticate", b"Bearer")] if call.code() is grpc.StatusCode.UNAUTHENTICATED else []
+        return HttpError(http_status, self._error_body(http_status, _status(call, call.trailing_metadata())), headers)
+
+    async def _body(self) -> bytes:
+        """The body of the request, decompressed.
+
+        Raises:
+            InvalidInput: It is not what its headers say.
+            MessageTooLarge: It is too long.
+            Unsupported: Its Content-Encoding is not known here.
+        """
+        length = self.header(b"content-length")
+        if length.isdigit() and len(length) < 20 and int(length) > self._max_bytes:
+            raise MessageTooLarge(f"the body has {length} bytes, at most {self._max_bytes} are accepted")
+        body = await self._received()
+        encoding = self.header(b"content-encoding").lower()
+        if encoding in {"", "identity"}:
+            return body
+        return _decompressed(body, encoding, self._max_bytes)
+
+    async def _received(self) -> bytes:
+        chunks: list[bytes] = []
+        left = self._max_bytes
+        while not self._opened.read:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                self._opened.leave()
+                await asyncio.get_running_loop().create_future()
+            chunk = event.get("body", b"")
+            left -= len(chunk)
+            if left < 0:
+                raise MessageTooLarge(f"the body has more than the {self._max_bytes} bytes accepted")
+            chunks.append(chunk)
+            self._opened.read = not event.get("more_body", False)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    if encoding not in _WINDOWS:
+        raise Unsupported(f"Content-Encoding is {encoding[:32]!r}; gzip, deflate and identity are accepted")
+    decompressor = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        data = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise InvalidInput.of("", f"the body is {len(body)} bytes that are not {encoding}") from None
+    if len(data) > max_bytes:
+        raise MessageTooLarge(f"the decompressed body has more than the {max_bytes} bytes accepted")
+    if not decompressor.eof or decompressor.unused_data:
+        raise InvalidInput.of("", f"the body is {len(body)} bytes that are not one whole {encoding} stream")
+    return data
+
+
+def _status(call: HttpCall, metadata: Metadata) -> status_pb2.Status:
+    """The status as it would travel over gRPC, with its details where it has any."""
+    for key, value in _pairs(metadata):
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return status_pb2.Status(code=call.code().value[0], message=call.details())
+
+
+def _pairs(metadata: Metadata) -> Iterable[tuple[str, str | bytes]]:
+    return metadata

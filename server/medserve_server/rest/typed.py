@@ -1,0 +1,155 @@
+"""The typed APIs as JSON, by the annotations google.api.http of their contracts.
+
+https://google.aip.dev/127
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.json_format import MessageToDict, Parse, ParseDict, ParseError
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_server.errors import InvalidInput
+from medserve_server.rest.answer import Answer, HttpError
+from medserve_server.rest.call import RestCall
+from medserve_server.rest.inference import Endpoint, Names
+
+CONTRACTS: tuple[FileDescriptor, ...] = (
+    image_classification_pb2.DESCRIPTOR,
+    patient_risk_pb2.DESCRIPTOR,
+    model_catalog_pb2.DESCRIPTOR,
+)
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
+"""Content-Types of a body that is the one image of a request; which kind of file it is, its bytes say."""
+
+# What protobuf's parser says of an error: the fields on the way to it, and the path, behind the message's name.
+_FIELDS = re.compile(r"Failed to parse (\w+) field: ")
+_NO_FIELD = re.compile(r'has no field named "(.*?)" at "\w+\.?(.*?)"', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A method of gRPC at a path of HTTP."""
+
+    http_method: str
+    template: str
+    """With variables that are fields of the request, e.g. `/v1/models/{model_name}:classify`."""
+    body: str
+    """`*` where the body is the request, empty where there is none."""
+    method: MethodDescriptor
+
+    @property
+    def pattern(self) -> str:
+        """The template as a regular expression."""
+        literals = re.split(r"\{(\w+)\}", self.template)
+        return "".join(f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(literals))
+
+
+def rules() -> Iterator[Rule]:
+    """Yields what the contracts say about HTTP."""
+    for contract in CONTRACTS:
+        for service in contract.services_by_name.values():
+            for method in service.methods:
+                extensions: Any = method.GetOptions().Extensions  # typed for extensions of another kind alone
+                first: http_pb2.HttpRule = extensions[annotations_pb2.http]
+                for rule in (first, *first.additional_bindings):
+                    if kind := rule.WhichOneof("pattern"):
+                        yield Rule(kind.upper(), getattr(rule, kind), rule.body, method)
+
+
+def endpoints() -> list[tuple[str, str, Endpoint]]:
+    """Returns method, pattern of the path, and what answers, for every rule."""
+    return [(rule.http_method, rule.pattern, _endpoint(rule)) for rule in rules()]
+
+
+def _endpoint(rule: Rule) -> Callable[[RestCall, Names], Awaitable[Answer]]:
+    path = f"/{rule.method.containing_service.full_name}/{rule.method.name}"
+    message_type: type[Message] = GetMessageClass(rule.method.input_type)
+    takes_image = "images" in message_type.DESCRIPTOR.fields_by_name
+
+    async def answer(call: RestCall, names: Names) -> Answer:
+        content_type = call.header(b"content-type").partition(";")[0].strip().lower()
+        image = takes_image and content_type in IMAGE_TYPES
+        if rule.body and not image and content_type != "application/json":
+            accepted = ", ".join(("application/json", *(IMAGE_TYPES if takes_image else ())))
+            raise _unknown_type(content_type, accepted)
+        query = call.scope["query_string"].decode("latin-1")
+
+        def read(body: bytes) -> Message:
+            if image or not rule.body:
+                request = _from_query(message_type(), query)
+                if image:
+                    request.images.add(encoded=body)  # type: ignore[attr-defined]  # a ClassifyRequest
+            else:
+                request = _from_json(message_type(), body)
+                if query:
+                    raise InvalidInput.of("", "the URL has a query, but this method takes all fields in its body")
+            return _with_names(request, names)
+
+        response = await call.run(path, read)
+        return Answer(orjson.dumps(MessageToDict(response, always_print_fields_with_no_presence=True)))
+
+    return answer
+
+
+def _unknown_type(content_type: str, accepted: str) -> HttpError:
+    error = {
+        "code": 415,
+        "message": f"Content-Type is {content_type[:64]!r}, expected one of {accepted}",
+        "status": "INVALID_ARGUMENT",
+    }
+    return HttpError(415, orjson.dumps({"error": error}))
+
+
+def _from_json(request: Message, body: bytes) -> Message:
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise InvalidInput.of("", "the body is not a JSON object")
+    try:
+        return Parse(body, request, max_recursion_depth=20)
+    except UnicodeDecodeError:
+        raise InvalidInput.of("", "the body is not UTF-8") from None
+    except (ParseError, ValueError, RecursionError) as error:
+        raise _wrong_json(error) from None
+
+
+def _from_query(request: Message, query: str) -> Message:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32, errors="strict")
+        fields: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in fields:
+                raise InvalidInput.of(name[:128], "is in the URL's query for the second time")
+            fields[name] = value
+        return ParseDict(fields, request)
+    except UnicodeDecodeError:
+        raise InvalidInput.of("", "the URL's query is not UTF-8") from None
+    except (ParseError, ValueError, AttributeError, TypeError) as error:
+        raise _wrong_json(error) from None
+
+
+def _with_names(request: Message, names: Names) -> Message:
+    """The request with the variables of its path; where its body has them too, they have to be the same."""
+    for name, value in names.items():
+        if (given := getattr(request, name)) not in {"", value}:
+            raise InvalidInput.of(name, f"is {given[:128]!r}, but the path says {value[:128]!r}")
+        setattr(request, name, value)
+    return request
+
+
+def _wrong_json(error: Exception) -> InvalidInput:
+    """The error of protobuf's parser, with the field that it names."""
+    text = str(error)
+    if match := _NO_FIELD.search(text):
+        parent, name = match[2], match[1][:128]
+        return InvalidInput.of(f"{parent}.{name}" if parent else name, "is no field of this message")
+    fields = _FIELDS.findall(text)
+    reason = _FIELDS.sub("", text).removeprefix("Failed to load JSON: ").rstrip(".")
+    return InvalidInput.of(".".join(fields), reason if fields else f"the body is no such message: {reason}")

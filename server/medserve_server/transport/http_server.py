@@ -1,0 +1,204 @@
+"""uvicorn in the event loop of the services, for REST where Envoy does not run.
+
+uvicorn bounds neither the number of connections nor the time that a request may take to arrive; both are bounded here.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from medserve_server.config import Settings
+from medserve_server.supervise import call_in_loop_after
+
+REQUEST_SECONDS = 60.0
+"""From the end of a request's header to its last byte, and for a response to be read: slower clients are cut off."""
+HEADER_SECONDS = 10.0
+"""From the start of a connection, or its first byte after a response, to the end of a request's header."""
+MAX_HEADER_BYTES = 32 * 1024
+BACKLOG = 1024
+
+App = Callable[..., Awaitable[None]]
+
+
+def listening_socket(host: str, port: int, flag: str, *, shared: bool = False) -> socket.socket:
+    """Returns a socket that listens.
+
+    Args:
+        host: Address or name.
+        port: 0 takes a free one.
+        flag: That chooses another port.
+        shared: Whether other processes may listen there too.
+
+    Raises:
+        OSError: The address can't be had; the message names it and the flag.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(f"can't listen on {name}; is it taken? {flag} chooses another") from error
+    return listener
+
+
+def quiet_config(app: App, **options: Any) -> uvicorn.Config:  # noqa: ANN401 - of uvicorn.Config
+    """Returns a configuration of uvicorn that leaves logging, signals and processes to the server.
+
+    Args:
+        app: ASGI application, which reports its own failures.
+        options: Further ones of `uvicorn.Config`.
+    """
+    logging.getLogger("uvicorn.access").propagate = False  # uvicorn formats each request where anyone listens
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        workers=1,
+        log_config=None,
+        log_level="critical",  # what it logs is up to its clients
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        **options,
+    )
+    config.load()
+    return config
+
+
+class HttpServer:
+    """Serves an ASGI application over HTTP/1.1.
+
+    Args:
+        app: The application, which reports its own failures.
+        settings: Address, and limits on connections.
+        tls: What connections are encrypted with; None: nothing.
+    """
+
+    def __init__(self, app: App, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        self._config = quiet_config(app, timeout_keep_alive=settings.max_connection_idle)
+        self._settings = settings
+        self._state = ServerState()
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Begins to serve and returns the port.
+
+        Raises:
+            OSError: The address can't be had.
+        """
+        settings = self._settings
+        listener = listening_socket(settings.host, settings.http_port, "--http-port", shared=settings.workers > 1)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self._config, self._state, settings.max_connections),
+            sock=listener,
+            ssl=self._tls,
+            ssl_handshake_timeout=HEADER_SECONDS if self._tls is not None else None,
+        )
+        port: int = listener.getsockname()[1]
+        return port
+
+    async def drain(self, grace: float) -> bool:
+        """Accepts no more connections, and waits for the requests that were taken.
+
+        Args:
+            grace: Seconds that they get.
+
+        Returns:
+            False when the time passed with requests unanswered.
+        """
+        self._stop_listening()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        tasks = set(self._state.tasks)
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=grace)
+        return not tasks
+
+    async def close(self) -> None:
+        """Ends all connections at once."""
+        self._stop_listening()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+
+    def _stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+
+class _Connection(H11Protocol):
+    """A connection whose requests arrive in time, one of a bounded number."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, max_connections: int) -> None:
+        super().__init__(config, state, {})
+        self._max_connections = max_connections
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol's
+        self.transport = transport
+        if len(self.connections) >= self._max_connections:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._limit_to(HEADER_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit_to(None)
+        if self.flow is not None:  # None: one connection too many
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._limit is None and (self.cycle is None or self.cycle.response_complete):
+            self._limit_to(HEADER_SECONDS)
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.more_body:
+            self._limit_to(None)
+        elif self.cycle is not before:
+            self._limit_to(REQUEST_SECONDS)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limit_to(REQUEST_SECONDS)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._limit_to(None)
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._limit_to(HEADER_SECONDS)  # for what the client has not read yet
+
+    def _limit_to(self, seconds: float | None) -> None:
+        """Cuts the connection off after some time; None: not at all."""
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = call_in_loop_after(self.loop, seconds, self.transport.abort) if seconds is not None else None

@@ -1,0 +1,34 @@
+"""The real server, asked over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from rest_client import RestClient
+from server_process import ServerProcess, running_server
+
+
+@pytest.fixture(scope="session")
+def transport() -> str:
+    """The one that has REST on a port of its own."""
+    return "grpcio"
+
+
+@pytest.fixture(scope="session")
+def rest_server(repository: Path) -> Iterator[ServerProcess]:
+    """Serves the models made for the tests."""
+    with running_server("--transport", "grpcio", "--models", str(repository)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def rest(rest_server: ServerProcess) -> RestClient:
+    return RestClient(rest_server.http_url, {})
+
+
+@pytest.fixture(scope="session")
+def rest_channel(rest_server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(rest_server.target) as opened:
+        yield opened

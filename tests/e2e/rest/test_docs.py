@@ -1,0 +1,32 @@
+"""Every snippet of docs/rest.md runs."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from programs import program
+from server_process import REPOSITORY, ServerProcess
+from waiting import PATIENCE
+
+SNIPPETS = re.findall(r"^```sh\n(.+?)^```", (REPOSITORY / "docs/rest.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_a_snippet(rest_server: ServerProcess, snippet: str, tmp_path: Path) -> None:
+    program("curl", "curl")
+    Image.new("L", (28, 28), 99).save(tmp_path / "x.png")
+    script = snippet.replace("localhost:8000", rest_server.http_url.removeprefix("http://"))
+    ended = subprocess.run(
+        ["bash", "-ec", script.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "error" not in json.loads(ended.stdout)

@@ -1,0 +1,175 @@
+"""Tensors that are refused, each by its name; and bodies that are made to hurt."""
+
+import gzip
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rest_client import RestClient, tensor
+from server_process import ServerProcess
+
+INFER = "/v2/models/identity-fp32/infer"
+DATA = "inputs[x].data: "
+FIELDS: list[tuple[dict[str, Any], str]] = [
+    (tensor("FP32", [1, 3], [1, 2, "3"]), DATA + "holds a string at 2, expected numbers for FP32"),
+    (tensor("FP32", [1, 3], [1, 2, None]), DATA + "holds null at 2"),
+    (tensor("FP32", [1, 3], [1, 2, True]), DATA + "holds a boolean at 2"),
+    (tensor("FP32", [1, 3], [1, 2, {}]), DATA + "holds a JSON object at 2"),
+    (tensor("FP32", [1, 3], [1, 2, math.nan]), DATA + "holds NaN or an infinity"),
+    (tensor("FP32", [1, 3], [1, 2, -math.inf]), DATA + "holds NaN or an infinity"),
+    (tensor("FP32", [1, 3], [1, 2, 1e39]), DATA + "holds a number that is out of the range of FP32"),
+    (tensor("FP32", [1, 3], [1, 2]), DATA + "has 2 elements, expected 3 for [1, 3]"),
+    (tensor("FP32", [2, 3], [[1, 2, 3], [1, 2]]), DATA + "is ragged"),
+    (tensor("FP32", [2, 3], [[1, 2, 3]]), DATA + "has 1 rows, expected 2"),
+    (tensor("FP32", [1, 3], [[[1], [2], [3]]]), DATA + "holds an array at 0"),
+    (tensor("FP32", [1, 3], 5), DATA + "is a number, expected an array"),
+    (tensor("FP32", [1, 3], "123"), DATA + "is a string, expected an array"),
+    ({"name": "x", "datatype": "FP32", "shape": [1, 3]}, DATA + "is missing"),
+    (tensor("FP32", [1, -3], [1, 2, 3]), "inputs[x].shape: holds a size that is not a whole number from 0"),
+    (tensor("FP32", [1, 3.0], [1, 2, 3]), "inputs[x].shape: holds a size"),  # type: ignore[list-item]
+    (tensor("FP32", [1, 10**30], [1]), "inputs[x].shape: holds a size"),
+    (tensor("FP32", [1] * 65, [1]), "inputs[x].shape: has 65 axes"),
+    ({"name": "x", "datatype": "FP32", "data": [1]}, "inputs[x].shape: is missing"),
+    ({"datatype": "FP32", "shape": [1], "data": [1]}, "inputs[0].name: is missing"),
+    (tensor("FP64", [1, 3], [1, 2, 3]), "inputs[x].datatype: is 'FP64', expected FP32"),
+    (tensor("FP8", [1, 3], [1, 2, 3]), "inputs[x].datatype: is 'FP8', expected one of BOOL, "),
+    (tensor("FP16", [1, 3], [1, 2, 3]), DATA + "can't hold FP16; send it as binary data"),
+    (tensor("FP32", [1, 2], [1, 2]), "inputs[x].shape: is [1, 2], expected [-1, 3]"),
+    (tensor("FP32", [1, 3], [1, 2, 3], name="z"), "inputs[0].name: is 'z', the model's inputs are x"),
+    (tensor("FP32", [1, 3], [1, 2, 3], parameters=[]), "inputs[x].parameters: is an array, expected a JSON object"),
+    (tensor("FP32", [1, 3], [1, 2, 3], parameters={"p": None}), "inputs[x].parameters[p]: is null"),
+    (
+        tensor("FP32", [1, 3], [1, 2, 3], parameters={"binary_data_size": 12}),
+        DATA + "is set beside binary_data_size",
+    ),
+    (
+        {"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}},
+        "inputs[x].parameters[binary_data_size]: is 12, but 0 bytes are left",
+    ),
+]
+INTEGERS = [
+    ("UINT8", 256),
+    ("UINT8", -1),
+    ("INT8", -129),
+    ("INT8", 128),
+    ("UINT16", 2**16),
+    ("INT16", 2**15),
+    ("UINT32", 2**32),
+    ("INT32", -(2**31) - 1),
+    ("UINT64", 2**64),
+    ("UINT64", -1),
+    ("INT64", 2**63),
+    ("INT64", 10**40),
+    *((f"{kind}{bits}", wrong) for kind in ("INT", "UINT") for bits in (8, 16, 32, 64) for wrong in (1.5, 1.0, True)),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), FIELDS, ids=[expected[:60] for _, expected in FIELDS])
+def test_a_wrong_tensor_is_refused_by_name(rest: RestClient, given: dict[str, Any], expected: str) -> None:
+    reply = rest.infer("identity-fp32", given)
+    assert reply.status == 400
+    assert expected in reply.error
+
+
+@pytest.mark.parametrize(("datatype", "number"), INTEGERS)
+def test_a_number_that_is_not_of_the_datatype_is_refused(rest: RestClient, datatype: str, number: float) -> None:
+    reply = rest.infer(f"identity-{datatype.lower()}", tensor(datatype, [1, 3], [0, 1, number]))
+    assert reply.status == 400
+    assert reply.error.startswith(DATA)
+
+
+@pytest.mark.parametrize("number", [0, 1, 1.0, "true", None])
+def test_booleans_are_true_and_false(rest: RestClient, number: object) -> None:
+    assert rest.infer("identity-bool", tensor("BOOL", [1, 3], [True, False, number])).error.startswith(DATA)
+
+
+@pytest.mark.parametrize("element", [1, None, True, ["a"]])
+def test_bytes_are_strings(rest: RestClient, element: object) -> None:
+    assert rest.infer("identity-bytes", tensor("BYTES", [1, 3], ["a", "b", element])).error.startswith(DATA)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"[]", "the body is an array, expected a JSON object"),
+        (b"{", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b'{"inputs": {}}', "inputs: is a JSON object, expected an array"),
+        (b'{"inputs": [1]}', "inputs[0]: is a number, expected a JSON object"),
+        (b'{"id": 1}', "id: is a number, expected a string"),
+        (b'{"parameters": {"timeout": "soon"}}', "parameters[timeout]: is no whole number"),
+        (b'{"parameters": {"binary_data_output": 1}}', "parameters[binary_data_output]: is not a boolean"),
+        (
+            b'{"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}',
+            "parameters[binary_data]: is not a boolean",
+        ),
+        (b"", "inputs: lacks x"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b'{"inputs":' * 100_000, "the body is not JSON"),
+        (b'{"inputs":[' + b"[]," * 2**20 + b"[]]}", "more than 1048576 arrays and objects"),
+        (json.dumps({"inputs": [tensor("FP32", [1, 3], [1, 2, 3])] * 257}).encode(), "names 257 tensors, at most 256"),
+        (b'{"inputs": [], "id": ' + b"9" * 1_000_000 + b"}", "the body is not JSON"),
+    ],
+    ids=range(15),
+)
+def test_a_wrong_body_is_refused(rest: RestClient, body: bytes, expected: str) -> None:
+    reply = rest.post(INFER, body)
+    assert reply.status == 400
+    assert expected in reply.error
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("-1", 400), ("x", 400), ("1e3", 400), ("99999", 400), ("9" * 40, 400), ("0", 501)]
+)
+def test_a_wrong_length_of_the_json_is_refused(rest: RestClient, length: str, status: int) -> None:
+    reply = rest.post(INFER, b"{}", Inference_Header_Content_Length=length)
+    assert reply.status == status
+    assert "Inference-Header-Content-Length" in reply.error
+
+
+def test_bytes_that_belong_to_no_tensor_are_refused(rest: RestClient) -> None:
+    text = json.dumps({"inputs": [tensor("FP32", [1, 3], [1, 2, 3])]}).encode()
+    reply = rest.post(INFER, text + b"more", Inference_Header_Content_Length=str(len(text)))
+    assert reply.error == "4 bytes follow the JSON and the binary data of the inputs"
+
+
+def test_unknown_extensions_are_refused(rest: RestClient) -> None:
+    shared = {"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"shared_memory_region": "r"}, "data": []}
+    wanted = [{"name": "y", "parameters": {"classification": 2}}]
+    given = tensor("FP32", [1, 3], [1, 2, 3])
+    assert rest.infer("identity-fp32", given, outputs=wanted).status == 501
+    assert rest.infer("identity-fp32", shared).status == 400
+    assert rest.infer("identity-fp32", given, parameters={"sequence_id": 3}).status == 501
+    assert rest.post(INFER, b"{}", Content_Encoding="br").status == 501
+
+
+def test_a_body_that_is_too_large_is_refused(rest: RestClient, rest_server: ServerProcess) -> None:
+    """By what its header says, by what comes, and by what comes out of it."""
+    counter = 'medserve_refused_total{reason="message_size"}'
+    before = rest_server.sample(counter)
+    too_long = 64 * 2**20 + 1
+    announced = rest.post(INFER, b"", Content_Length=str(too_long))
+    assert announced.status == 413
+    assert f"the body has {too_long} bytes, at most" in announced.error
+    bomb = rest.post(INFER, gzip.compress(bytes(too_long)), Content_Encoding="gzip")
+    assert bomb.status == 413
+    assert "decompressed" in bomb.error
+    assert rest_server.sample(counter) == before + 2
+
+
+def test_a_body_of_sixty_mebibytes_is_answered(rest: RestClient) -> None:
+    rows = np.zeros((1, 15 * 2**20), np.float32)
+    shape = list(rows.shape)
+    head = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": rows.nbytes}}],
+        "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+    }
+    text = json.dumps(head).encode()
+    reply = rest.post(
+        "/v2/models/any-rank-fp32/infer", text + rows.tobytes(), Inference_Header_Content_Length=str(len(text))
+    )
+    assert reply.status == 200, reply.body[:300]
+    assert len(reply.body) - int(reply.headers["inference-header-content-length"]) == rows.nbytes

@@ -1,0 +1,54 @@
+"""tritonclient.http, unmodified, against the real server."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+import onnx_models
+from server_process import REPOSITORY, ServerProcess
+from waiting import PATIENCE
+
+PYTHON = REPOSITORY / ".venv-triton/bin/python"
+CALLS = REPOSITORY / "tests/e2e/triton_http_calls.py"
+ROWS = [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.fixture(scope="module")
+def answers(rest_server: ServerProcess) -> dict[str, Any]:
+    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` makes it"
+    target = rest_server.http_url.removeprefix("http://")
+    ended = subprocess.run([PYTHON, CALLS, target], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def test_server_and_model_state(answers: dict[str, Any]) -> None:
+    assert [answers[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
+    assert answers["metadata"]["name"] == "medserve"
+    assert answers["model_metadata"]["versions"] == ["1", "2"]
+    assert answers["config"]["max_batch_size"] == 64
+    assert {"name": "chest-xray", "version": "2", "state": "READY", "reason": ""} in answers["index"]
+
+
+def test_inference(answers: dict[str, Any]) -> None:
+    assert answers["infer"] == [ROWS] * 2
+    assert answers["compressed"] == [ROWS] * 4
+    assert answers["strings"] == [["a", "ä", ""]] * 2
+    for kind in ("default_outputs", "float16", "asynchronous", "with_parameters"):
+        assert answers[kind] == ROWS
+    assert answers["no_inputs"] == onnx_models.TABLE
+
+
+def test_statistics(answers: dict[str, Any]) -> None:
+    (statistics,) = answers["statistics"]["model_stats"]
+    assert statistics["inference_stats"]["success"]["count"] >= 6
+    assert answers["all_statistics"] > 10
+
+
+def test_errors(answers: dict[str, Any]) -> None:
+    assert [answers[call][0] for call in ("load", "unload")] == ["501", "501"]
+    assert answers["wrong_name"][0] == "404"
+    assert answers["wrong_datatype"] == ["400", "inputs[x].datatype: is 'FP64', expected FP32"]
