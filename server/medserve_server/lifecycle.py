@@ -95,7 +95,11 @@ class Server:
         alone = settings.workers == 1
         if alone:
             self.metrics_port, stop_metrics = serve_metrics(
-                self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
+                self.metrics.registry,
+                settings.host,
+                settings.metrics_port,
+                settings.metrics_token_file,
+                self.why_not_ready,
             )
             self.port = await self._transport.start()
         try:
@@ -130,6 +134,22 @@ class Server:
         """Begins to stop, as SIGTERM does."""
         self._stop_asked.set()
 
+    def why_not_ready(self) -> str:
+        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask.
+
+        Where callers have to prove who they are, no model is named: anyone may read the line.
+        """
+        if self._stop_asked.is_set():
+            return "stopping"
+        if not self._takes_work:
+            return "loading models"
+        settings = self.settings
+        locks = (settings.tokens, settings.tls_client_ca, settings.metrics_token_file)
+        for model in self.models:
+            if model.hangs:
+                return f"model {model.name} hangs" if not any(locks) else "a model hangs"
+        return ""
+
     def _observers(self) -> list[Observer]:
         """Who is told of finished calls, as the settings say; without any, nothing is noted."""
         observers: list[Observer] = [log_call] if self.settings.access_log else []
@@ -152,7 +172,7 @@ class Server:
 
     async def _tell_health(self) -> None:
         """SERVING as long as work is taken and no model hangs."""
-        await self._health.set_serving(self._takes_work and not any(model.hangs for model in self.models))
+        await self._health.set_serving(not self.why_not_ready())
 
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)

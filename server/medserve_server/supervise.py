@@ -198,6 +198,13 @@ def call_in_loop(
     loop.call_soon_threadsafe(function, *arguments)
 
 
+def call_in_loop_after(
+    loop: asyncio.AbstractEventLoop, seconds: float, function: Callable[[], object]
+) -> asyncio.TimerHandle:
+    """Has the event loop of this thread call the function later; `watch` reports what it raises."""
+    return loop.call_later(seconds, function)
+
+
 def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Reports what no other part catches: exceptions of callbacks, of tasks nobody awaits, and of other threads."""
     loop.set_exception_handler(_report_loop)
@@ -207,6 +214,9 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
 def _report_loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, ServingError):  # its call has ended in another way
+        return
+    if isinstance(error, OSError) and "socket" in context:  # descriptors ran out; asyncio accepts again in a second
+        log.warning("a connection can't be accepted now: %s", error.strerror)
         return
     report("event loop", error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 

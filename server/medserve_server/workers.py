@@ -77,6 +77,7 @@ class Supervisor:
         self._served: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
+        self._stopping = False
         self._metrics = WorkerMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self._metrics)
@@ -98,7 +99,7 @@ class Supervisor:
         with _held_port(self._settings) as port:
             self._settings = self._settings.model_copy(update={"port": port})
             self._metrics_port, stop_metrics = serve_metrics(
-                self._registry, host, metrics_port, self._settings.metrics_token_file
+                self._registry, host, metrics_port, self._settings.metrics_token_file, self.why_not_ready
             )
             looking = start_task("worker metrics", self._look)
             numbers = range(self._settings.workers)
@@ -116,6 +117,15 @@ class Supervisor:
         if self._signals > 1:
             raise SystemExit(1)
 
+    def why_not_ready(self) -> str:
+        """Says in a line why no worker takes work; empty where one does. Any thread may ask."""
+        if self._stopping:
+            return "stopping"
+        reasons = self._metrics.why_not_ready()
+        if not reasons:
+            return "loading models"
+        return "" if "" in reasons else reasons[0]
+
     def _on_signal(self) -> None:
         self._signals += 1
         if self._signals == 1:
@@ -126,6 +136,7 @@ class Supervisor:
             process.kill()
 
     def _stop(self) -> None:
+        self._stopping = True
         for task in self._tasks:
             if not task.cancelling():
                 task.cancel()
@@ -272,14 +283,14 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
 
 
 def _tell_metrics(pipe: Connection, server: Server) -> None:
-    """Answers whatever comes with the metrics; where these can't be collected, with what they last were."""
+    """Answers whatever comes with the metrics, the last ones where these can't be collected, and the readiness."""
     metrics: list[Metric] = []
     with suppress(EOFError, OSError):
         while True:
             pipe.recv()
             with reporting("metrics"):
                 metrics = list(server.metrics.registry.collect())
-            pipe.send(metrics)
+            pipe.send((metrics, server.why_not_ready()))
 
 
 def _stop_with(life: Connection, server: Server, loop: asyncio.AbstractEventLoop) -> None:

@@ -73,7 +73,7 @@ def test_an_answer_that_can_not_be_read_does_not_end_the_asking() -> None:
     link.ask()
     assert theirs.poll(10), "it is asked again"
     theirs.recv()
-    theirs.send([Metric("requests", "", "counter")])
+    theirs.send(([Metric("requests", "", "counter")], ""))
     wait_until(lambda: [family.name for family in link.metrics] == ["requests"], "the next answer")
     theirs.close()
     link.join()
