@@ -7,6 +7,7 @@ any other way: not one that is silent, that sends its header byte by byte, or th
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -117,7 +118,13 @@ class _Connection(H11Protocol):
             transport.abort()
             return
         super().connection_made(transport)
-        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, transport.abort)
+        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        # Else the system keeps what the client has not read, and tries for minutes to send it.
+        connection: socket.socket = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:
