@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
+from contextlib import redirect_stderr
 
 from medserve_server.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.config import Settings, SettingsError
@@ -18,8 +17,9 @@ from medserve_server.exposure import check_exposure
 from medserve_server.heap import share_heaps
 from medserve_server.lifecycle import Server
 from medserve_server.logs import set_up_logs
+from medserve_server.startup import announce, served_models
 from medserve_server.supervise import ThreadStartError
-from medserve_server.workers import Row, Supervisor
+from medserve_server.workers import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ def main() -> None:
         _make_token(sys.argv[2:])
         return
     _hold_standard_streams()
-    settings = Settings.read(sys.argv[1:])
+    settings = _read_settings(sys.argv[1:])
     _prepare(settings)
     try:
         check_exposure(settings)
         if settings.workers > 1:
-            asyncio.run(Supervisor(settings, _prepare, _table_rows, _print_start).run())
+            asyncio.run(Supervisor(settings, _prepare, served_models, announce).run())
         else:
             asyncio.run(_serve(settings))
     except (
@@ -45,7 +45,34 @@ def main() -> None:
         OSError,
         ThreadStartError,
     ) as error:
+        if settings.log_format == "json":
+            log.critical("%s", error)
+            raise SystemExit(1) from None
         raise SystemExit(f"medserve-server: {error}") from None
+
+
+def _read_settings(arguments: Sequence[str]) -> Settings:
+    """Reads the settings; where a flag or the environment asks for a log of JSON, what is wrong is a record of it."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--log-format", default=os.environ.get("MEDSERVE_LOG_FORMAT"))
+    try:
+        log_format = first.parse_known_args(arguments)[0].log_format
+    except argparse.ArgumentError:  # without a value
+        log_format = ""
+    if log_format != "json":
+        return Settings.read(arguments)
+    set_up_logs("json", "info")
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return Settings.read(arguments)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        text = end.code if isinstance(end.code, str) else told.getvalue().rstrip().rpartition("\n")[2]
+        for line in text.splitlines():
+            log.critical("%s", line.removeprefix("medserve-server: "))
+        raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
 
 
 def _make_token(arguments: Sequence[str]) -> None:
@@ -74,58 +101,17 @@ def _make_token(arguments: Sequence[str]) -> None:
 
 async def _serve(settings: Settings) -> None:
     await Server(settings).run(
-        lambda server: _print_start(settings, _table_rows(server), server.port, server.metrics_port)
+        lambda server: announce(settings, served_models(server), server.port, server.metrics_port)
     )
 
 
 def _prepare(settings: Settings) -> None:
     """Sets up what belongs to the whole process: its heaps, logging and warnings."""
     share_heaps()
-    set_up_logs(settings)
+    set_up_logs(settings.log_format, settings.log_level)
     # They warn of sloppy metadata in pictures that they read all the same: anyone could fill the log with that, and
     # pydicom quotes it.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")
-
-
-def _table_rows(server: Server) -> list[Row]:
-    """Says what is served, a row a model."""
-    rows = []
-    for model in server.models:
-        session = model.session
-        cores = f", {model.runs} x {session.threads} thread{'s' * (session.threads > 1)}"
-        rows.append(
-            (
-                model.name,
-                model.version,
-                model.manifest.title if model.manifest else "(no manifest: Open Inference Protocol only)",
-                f"{session.provider}{cores if session.provider == 'cpu' else ''}",
-                f"up to {model.max_batch_rows}" if model.max_batch_rows else "no",
-            )
-        )
-    return rows
-
-
-def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_port: int) -> None:
-    """Says what is served and where."""
-    table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    if sys.stdout is None:  # closed
-        return
-    console = Console()
-    try:
-        with console.capture() as text:  # rich's own writing ends the process where nobody reads
-            console.print(table)
-            if settings.workers > 1:
-                console.print(f"workers  {settings.workers}, each as above", highlight=False)
-            console.print(f"gRPC     {settings.host}:{port}", highlight=False)
-            console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
-            console.print("Ctrl-C stops it after the last answer.", highlight=False)
-        sys.stdout.write(text.get())
-        sys.stdout.flush()
-    except OSError as error:  # a disk that is full, a reader that is gone: no reason not to serve
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python would write at the end
-        log.warning("serving on port %d, which standard output does not take: %s", port, error.strerror)
 
 
 def _hold_standard_streams() -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from medserve_server.config import host_and_port
 from medserve_server.pages import Application
 from medserve_server.supervise import call_in_loop_after, start_thread, watch
 
@@ -69,8 +70,7 @@ def _listener(host: str, port: int, flag: str) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise OSError(f"can't listen on {name}; is it taken? {flag} chooses another") from error
+        raise OSError(f"can't listen on {host_and_port(host, port)}; is it taken? {flag} chooses another") from error
     return listener
 
 

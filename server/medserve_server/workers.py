@@ -24,6 +24,7 @@ from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
 from medserve_server.metrics_page import serve_metrics
+from medserve_server.startup import ServedModel
 from medserve_server.supervise import (
     ThreadStartError,
     call_in_loop,
@@ -46,10 +47,9 @@ LOOK_SECONDS = 1.0
 # What a worker gets beyond its own limits to stop, before it is taken to hang.
 HANGS_SECONDS = 10.0
 
-Row = tuple[str, str, str, str, str]
 Prepare = Callable[[Settings], None]
-Describe = Callable[[Server], list[Row]]
-Show = Callable[[Settings, Sequence[Row], int, int], None]
+Describe = Callable[[Server], list[ServedModel]]
+Show = Callable[[Settings, Sequence[ServedModel], int, int], None]
 
 
 class Supervisor:
@@ -58,7 +58,7 @@ class Supervisor:
     Args:
         settings: of all of them.
         prepare: what each worker does first, such as logging.
-        describe: rows that say what a worker serves.
+        describe: what a worker serves.
         show: is given them, with the two ports, once every worker is ready.
 
     Raises:
@@ -197,7 +197,7 @@ class Supervisor:
             return ""
         return told or f"a worker {_end_of(process)} before it was ready"
 
-    def _note_ready(self, number: int, process: SpawnProcess, rows: list[Row]) -> None:
+    def _note_ready(self, number: int, process: SpawnProcess, rows: list[ServedModel]) -> None:
         if number in self._served:
             self._replaced.inc()
             log.info("worker %d is process %d now", number, process.pid)
@@ -218,10 +218,10 @@ async def _readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-def _first_message(pipe: Connection) -> list[Row] | str:
+def _first_message(pipe: Connection) -> list[ServedModel] | str:
     """What a worker serves, or why it can't; nothing where it ended without a word."""
     try:
-        told: list[Row] | str = pipe.recv()
+        told: list[ServedModel] | str = pipe.recv()
     except (EOFError, ConnectionResetError):
         return ""
     return told
@@ -276,9 +276,13 @@ def _work(settings: Settings, pipe: Connection, life: Connection, prepare: Prepa
         asyncio.run(serve())
     except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
         if ready:
-            raise
+            report("worker", error)
+            raise SystemExit(1) from None
         with suppress(OSError):  # nobody listens any more
             pipe.send(str(error))
+        raise SystemExit(1) from None
+    except Exception as error:  # noqa: BLE001 - reported; multiprocessing would print it past the log
+        report("worker", error)
         raise SystemExit(1) from None
 
 
