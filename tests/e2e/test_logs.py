@@ -31,7 +31,7 @@ async def run(self, started):
             raise ZeroDivisionError
     del Finalized
     Finalized = None
-    raise LookupError("rows of a patient")
+    raise LookupError("rows of a " + "patient")
 
 Server.run = run
 main()

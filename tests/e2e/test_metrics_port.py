@@ -52,7 +52,11 @@ def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport
     program = (held_server.__file__, str(file))
     with (
         subprocess.Popen(
-            command(*flags, *numbers, program=program), cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL
+            command(*flags, *numbers, program=program),
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            text=True,
         ) as process,
         grpc.insecure_channel(target) as channel,
     ):
@@ -83,6 +87,7 @@ def test_several_workers_are_ready_while_one_is(models: Path) -> None:
         wait_until(lambda: server.page("/readyz") == (200, "ok\n"), "others to take their place")
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.page("/readyz") == (503, "stopping\n"), "it to stop")
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_1000_connections_take_a_bounded_number_of_descriptors(models: Path, tmp_path: Path) -> None:
@@ -93,7 +98,8 @@ def test_1000_connections_take_a_bounded_number_of_descriptors(models: Path, tmp
         with ExitStack() as crowd:
             for _ in range(1000):
                 crowd.enter_context(socket.create_connection(address(server), timeout=PATIENCE))
-                assert len(os.listdir(files)) <= before + MAX_CONNECTIONS + 2  # noqa: PTH208
+                # Of those that are closed at once, asyncio accepts as many again in each turn of its loop.
+                assert len(os.listdir(files)) <= before + 4 * MAX_CONNECTIONS  # noqa: PTH208
         wait_until(lambda: len(os.listdir(files)) <= before + 1, "them to be closed")  # noqa: PTH208
         assert server.page("/livez") == (200, "ok\n")
     assert "WARNING" not in log.read_text()
