@@ -102,7 +102,8 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     # uvicorn closes what it is given, which has to outlive a failure.
     await server.serve([listener.dup()])
     for connection in list(server.server_state.connections):
-        connection.transport.abort()
+        if isinstance(connection, _Connection):  # as all are
+            connection.cut()
     await asyncio.sleep(0)
 
 
@@ -118,9 +119,10 @@ class _Connection(H11Protocol):
             transport.abort()
             return
         super().connection_made(transport)
-        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, self._expire)
+        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, self.cut)
 
-    def _expire(self) -> None:
+    def cut(self) -> None:
+        """Ends the connection at once."""
         # Else the system keeps what the client has not read, and tries for minutes to send it.
         connection: socket.socket = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
