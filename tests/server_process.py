@@ -1,5 +1,6 @@
 """Starts the real server as a process of its own, on free ports."""
 
+import json
 import os
 import re
 import socket
@@ -9,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urljoin
 from urllib.request import urlopen
 
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -29,6 +32,10 @@ class ServerProcess:
             text: str = response.read().decode()
         return text
 
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page beside the metrics."""
+        return page(urljoin(self.metrics_url, path))
+
     def sample(self, line_start: str) -> float:
         """The value of the one series whose line begins so."""
         (line,) = [line for line in self.metrics().splitlines() if line.startswith(line_start)]
@@ -38,6 +45,16 @@ class ServerProcess:
         """The sum of a family's series over their labels."""
         samples = re.findall(rf"^{family}(?:\{{.*\}})? (.+)$", self.metrics(), re.MULTILINE)
         return sum(map(float, samples))
+
+
+def page(url: str) -> tuple[int, str]:
+    """Status and text of a page, whatever the status is."""
+    try:
+        with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
+            return response.status, response.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 THE_SERVER = ("-m", "medserve_server")
@@ -91,16 +108,35 @@ def running_server(
             text=True,
         ) as process,
     ):
-        assert process.stdout is not None
         try:
-            addresses: dict[str, str] = {}
-            for line in process.stdout:  # it tells its addresses once every model is ready
-                words = line.split()
-                if len(words) == 2 and words[0] in {"gRPC", "REST", "metrics"}:
-                    addresses[words[0]] = words[1]
-                if "metrics" in addresses:  # the last
-                    break
-            yield ServerProcess(process, addresses["gRPC"], addresses["metrics"], addresses.get("REST", ""))
+            addresses = _told_by_log(process, log) if log and "json" in flags else _told_by_output(process)
+            yield ServerProcess(process, *addresses)
         finally:
             process.terminate()
     assert process.returncode == status
+
+
+def _told_by_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
+    """The addresses of gRPC, of the metrics and of REST, told once every model is ready."""
+    assert process.stdout is not None
+    addresses: dict[str, str] = {}
+    for line in process.stdout:
+        words = line.split()
+        if len(words) == 2 and words[0] in {"gRPC", "REST", "metrics"}:
+            addresses[words[0]] = words[1]
+        if "metrics" in addresses:  # the last
+            break
+    return addresses["gRPC"], addresses["metrics"], addresses["REST"]
+
+
+def _told_by_log(process: subprocess.Popen[str], log: Path) -> tuple[str, str, str]:
+    """The same, of a server that writes nothing but a log of JSON."""
+    found: list[dict[str, str]] = []
+
+    def told() -> bool:
+        lines = [line for line in log.read_text().splitlines() if '"message": "serving"' in line]
+        found.extend(json.loads(line) for line in lines)
+        return bool(found) or process.poll() is not None
+
+    wait_until(told, "the server to start")
+    return found[0]["grpc"], found[0]["metrics"], found[0]["rest"]

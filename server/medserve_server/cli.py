@@ -2,24 +2,25 @@
 
 import argparse
 import asyncio
+import io
 import itertools
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
+from contextlib import redirect_stderr
 
 from medserve_server.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
+from medserve_server.logs import set_up_logs
 from medserve_server.process_setup import set_up_process
+from medserve_server.startup import announce
 from medserve_server.supervise import ThreadStartError
 from medserve_server.transport.choice import choose_transport
-from medserve_server.workers import Row, Supervisor
+from medserve_server.workers import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +31,13 @@ def main() -> None:
         _make_token(sys.argv[2:])
         return
     _hold_standard_streams()
-    settings = Settings.read(sys.argv[1:])
+    settings = _read_settings(sys.argv[1:])
     set_up_process(settings)
     try:
         settings = choose_transport(settings)
         check_exposure(settings)
         if settings.workers > 1 or settings.transport == "envoy":
-            asyncio.run(Supervisor(settings, _print_start).run())
+            asyncio.run(Supervisor(settings, announce).run())
         else:
             asyncio.run(_serve(settings))
     except (
@@ -46,7 +47,34 @@ def main() -> None:
         OSError,
         ThreadStartError,
     ) as error:
+        if settings.log_format == "json":
+            log.critical("%s", error)
+            raise SystemExit(1) from None
         raise SystemExit(f"medserve-server: {error}") from None
+
+
+def _read_settings(arguments: Sequence[str]) -> Settings:
+    """Reads the settings; where a flag or the environment asks for a log of JSON, what is wrong is a record of it."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--log-format", default=os.environ.get("MEDSERVE_LOG_FORMAT"))
+    try:
+        log_format = first.parse_known_args(arguments)[0].log_format
+    except argparse.ArgumentError:  # without a value
+        log_format = ""
+    if log_format != "json":
+        return Settings.read(arguments)
+    set_up_logs("json", "info")
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return Settings.read(arguments)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        text = end.code if isinstance(end.code, str) else told.getvalue().rstrip().rpartition("\n")[2]
+        for line in text.splitlines():
+            log.critical("%s", line.removeprefix("medserve-server: "))
+        raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
 
 
 def _make_token(arguments: Sequence[str]) -> None:
@@ -90,41 +118,12 @@ async def _serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    await server.run(
-        lambda server: _print_start(
-            settings.model_copy(update={"http_port": server.http_port}),
-            served_models(server),
-            server.port,
-            server.metrics_port,
-        )
-    )
 
+    def started(server: Server) -> None:
+        told = settings.model_copy(update={"http_port": server.http_port})
+        announce(told, served_models(server), server.port, server.metrics_port)
 
-def _print_start(settings: Settings, rows: Sequence[Row], port: int, metrics_port: int) -> None:
-    """Says what is served and where."""
-    table = Table("model", "version", "what it does", "runs on", "batches", title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    if sys.stdout is None:  # closed
-        return
-    console = Console()
-    try:
-        with console.capture() as text:  # rich's own writing ends the process where nobody reads
-            console.print(table)
-            if settings.workers > 1:
-                console.print(f"workers  {settings.workers}, each as above", highlight=False)
-            console.print(f"transport {settings.transport}", highlight=False)
-            console.print(f"gRPC     {settings.host}:{port}", highlight=False)
-            if settings.serves_http_port:
-                scheme = "http" if settings.tls_certificate is None else "https"
-                console.print(f"REST     {scheme}://{settings.host}:{settings.http_port}", highlight=False)
-            console.print(f"metrics  http://{settings.host}:{metrics_port}/metrics", highlight=False)
-            console.print("Ctrl-C stops it after the last answer.", highlight=False)
-        sys.stdout.write(text.get())
-        sys.stdout.flush()
-    except OSError as error:  # a disk that is full, a reader that is gone: no reason not to serve
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python would write at the end
-        log.warning("serving on port %d, which standard output does not take: %s", port, error.strerror)
+    await server.run(started)
 
 
 def _hold_standard_streams() -> None:

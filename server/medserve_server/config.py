@@ -24,6 +24,11 @@ MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins 
 that over the file. `medserve-server token --help` is about making tokens."""
 
 
+def host_and_port(host: str, port: int) -> str:
+    """Joins a host and a port as addresses are written, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class SettingsError(Exception):
     """Settings that can't go together; the message names them."""
 
@@ -176,7 +181,10 @@ class Settings(BaseSettings):
     )
     grace: float = Field(default=30.0, ge=0, description="Seconds that accepted work gets to finish, after that.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
-    log_format: Literal["text", "json"] = Field(default="text", description="Of each line of the log.")
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="Of the log; json: nothing else is written.",
+    )
     access_log: bool = Field(default=False, description="Log every call that ended (docs/observability.md).")
     otlp_endpoint: str | None = Field(
         default=None,
@@ -188,7 +196,7 @@ class Settings(BaseSettings):
     @property
     def address(self) -> str:
         """Host and gRPC port, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
     @property
     def serves_http_port(self) -> bool:

@@ -128,7 +128,11 @@ class Server:
         settings = self.settings
         if self._alone:
             self.metrics_port, stop_metrics = serve_metrics(
-                self.metrics.registry, settings.host, settings.metrics_port, settings.metrics_token_file
+                self.metrics.registry,
+                settings.host,
+                settings.metrics_port,
+                settings.metrics_token_file,
+                self.why_not_ready,
             )
         if settings.workers == 1:
             await self._listen()
@@ -171,12 +175,20 @@ class Server:
         self.port = await self._transport.start()
 
     def why_not_ready(self) -> str:
-        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask."""
+        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask.
+
+        Where callers have to prove who they are, no model is named: anyone may read the line.
+        """
         if self._stop_asked.is_set():
             return "stopping"
         if not self._takes_work:
             return "loading models"
-        return "a model hangs" if any(model.hangs for model in self.models) else ""
+        settings = self.settings
+        locks = (settings.tokens, settings.tls_client_ca, settings.metrics_token_file)
+        for model in self.models:
+            if model.hangs:
+                return f"model {model.name} hangs" if not any(locks) else "a model hangs"
+        return ""
 
     def stop(self) -> None:
         """Begins to stop."""
@@ -220,7 +232,7 @@ class Server:
 
     async def _tell_health(self) -> None:
         """SERVING as long as work is taken and no model hangs."""
-        await self._health.set_serving(self._takes_work and not any(model.hangs for model in self.models))
+        await self._health.set_serving(not self.why_not_ready())
 
     def _expect_models(self, count: int) -> None:
         self._transport.expect_models(count)

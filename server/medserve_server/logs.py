@@ -6,22 +6,42 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 from uuid import uuid4
 
-from medserve_server.config import Settings
 from medserve_server.trail import Trail
 
+log = logging.getLogger(__name__)
 access = logging.getLogger("medserve_server.access")
+startup = logging.getLogger("medserve_server.startup")
 
 Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
-def set_up_logs(settings: Settings) -> None:
-    """Sends all logs of the process to standard error, in the format of the settings."""
+def set_up_logs(log_format: str, log_level: str) -> None:
+    """Sends all logs of the process to standard error, with Python's warnings and what nobody catches.
+
+    Args:
+        log_format: json, or text.
+        log_level: the least that is logged, in lower case.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    access.setLevel(logging.INFO)  # it has a switch of its own
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    for has_a_switch_of_its_own in (access, startup):
+        has_a_switch_of_its_own.setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("the process ends by an exception; this is a bug", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(unraisable: Any) -> None:  # noqa: ANN401 - the type is not public
+    error = unraisable.exc_value
+    log.error("an exception is ignored: %s", unraisable.err_msg or "in a finalizer", exc_info=error)
 
 
 class TextFormatter(logging.Formatter):

@@ -1,113 +1,105 @@
-"""The page /metrics: on a port of its own, with a token where one was asked for."""
+"""The metrics port: /metrics, with a token where one was asked for, and /livez and /readyz, which ask for none."""
 
+import asyncio
 import hashlib
 import hmac
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from medserve_server.http_port import serve_pages
+from medserve_server.pages import Page, Response, Scope, application, probes
 from medserve_server.reread import Reread
-from medserve_server.supervise import report, start_thread
+from medserve_server.supervise import Pool
 
-RETRY_SECONDS = 0.2
-JOIN_SECONDS = 2.0
-App = Callable[[dict[str, Any], Any], Iterable[bytes]]
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        """Without HTTPServer's question for the host's full name, which goes out to the network."""
-        TCPServer.server_bind(self)
-        host, self.server_port = self.socket.getsockname()[:2]
-        self.server_name = str(host)
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - socketserver's
-        """Reports what a connection's thread raised, but that a reader left."""
-        error = sys.exception()
-        if error is not None and not isinstance(error, OSError):
-            report("metrics page", error)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Without descriptors, a connection that waits would be tried again and again at once."""
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(RETRY_SECONDS)
-            raise
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = 10  # seconds; who trickles bytes does not keep a thread
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is wsgiref's
-        """Says nothing: Prometheus comes every few seconds."""
+WHERE = "metrics page"
+MAX_SCRAPES = 8
+"""Scrapes at once; one more is refused."""
+THREADS = 2
+"""That collect metrics: the workers' take up to a second to come."""
 
 
 def serve_metrics(
-    registry: CollectorRegistry, host: str, port: int, token_file: Path | None
+    registry: CollectorRegistry, host: str, port: int, token_file: Path | None, why_not_ready: Callable[[], str]
 ) -> tuple[int, Callable[[], None]]:
-    """Serves the page from threads of its own; returns the port and a function that ends it.
+    """Serves the pages from threads of their own; returns the port and a function that ends it.
 
     Args:
-        registry: what it shows.
+        registry: what /metrics shows.
         host: address to listen on.
         port: 0 takes a free one.
-        token_file: holds the token that a reader has to send, as `Authorization: Bearer TOKEN`; None asks for none.
+        token_file: holds the token that a reader of /metrics has to send, as `Authorization: Bearer TOKEN`; None asks
+            for none.
+        why_not_ready: what /readyz says, as one line; empty where the server takes work. Any thread may call it, and it
+            must not block.
 
     Raises:
         OSError: the address can't be had.
         SettingsError: the token can't be read.
+        ThreadStartError: a thread can't be started.
     """
-    app: App = make_wsgi_app(registry)
-    if token_file is not None:
-        app = _guarded(app, Reread(lambda: _read_token(token_file), token_file))
-    server = make_server(host, port, _reported(app), _Server6 if ":" in host else _Server, _Handler)
-    thread = start_thread("metrics page", server.serve_forever, restart=True)
+    token = Reread(lambda: _read_token(token_file), token_file) if token_file is not None else None
+    pool = Pool(THREADS, thread_name_prefix=WHERE)
+    app = application(WHERE, {"/metrics": _metrics(registry, token, pool), **probes(why_not_ready)})
+    try:
+        port, stop_serving = serve_pages(WHERE, app, host, port, "--metrics-port")
+    except BaseException:
+        pool.shutdown()
+        raise
 
     def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join(JOIN_SECONDS)
+        stop_serving()
+        pool.shutdown(wait=False, cancel_futures=True)
 
-    return server.server_port, stop
-
-
-def _reported(app: App) -> App:
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
-        try:
-            return app(environ, start_response)
-        except Exception as error:  # noqa: BLE001 - reported, and answered
-            report("metrics page", error)
-            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
-            return [b"the server failed; its log says why\n"]
-
-    return answer
+    return port, stop
 
 
-def _guarded(app: App, token: Reread[bytes]) -> App:
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's
-        kind, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        digest = hashlib.sha256(given.encode()).digest()
-        if kind.lower() == "bearer" and hmac.compare_digest(digest, token.current()):
-            return app(environ, start_response)
-        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
-        return [b"the metrics ask for a token: Authorization: Bearer TOKEN\n"]
+def _metrics(registry: CollectorRegistry, token: Reread[bytes] | None, pool: Pool) -> Page:
+    """Returns the page /metrics, which is made in a thread of the pool."""
+    scrapes = asyncio.Semaphore(MAX_SCRAPES)
 
-    return answer
+    def make(scope: Scope) -> Response:
+        headers = dict(scope["headers"])
+        if token is not None and not _bears(headers, token.current()):
+            text = "the metrics ask for a token: Authorization: Bearer TOKEN"
+            return Response.line(401, text, ("WWW-Authenticate", "Bearer"))
+        return _exposition(registry, headers, scope["query_string"])
+
+    async def page(scope: Scope) -> Response:
+        if scrapes.locked():
+            return Response.line(503, f"{MAX_SCRAPES} others read the metrics right now; try again")
+        async with scrapes:
+            return await asyncio.get_running_loop().run_in_executor(pool, make, scope)
+
+    return page
+
+
+def _exposition(registry: CollectorRegistry, headers: dict[bytes, bytes], query: bytes) -> Response:
+    """Makes the page in the format and compression that its reader asks for, as prometheus_client does it."""
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/metrics",
+        "QUERY_STRING": query.decode("latin-1"),
+        "HTTP_ACCEPT": headers.get(b"accept", b"").decode("latin-1"),
+        "HTTP_ACCEPT_ENCODING": headers.get(b"accept-encoding", b"").decode("latin-1"),
+    }
+    status = ""
+    response_headers: tuple[tuple[str, str], ...] = ()
+
+    def start_response(line: str, given: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:  # noqa: ANN401 - WSGI's
+        nonlocal status, response_headers
+        status, response_headers = line, tuple(given)
+        return bytes
+
+    body = b"".join(make_wsgi_app(registry)(environ, start_response))
+    return Response(int(status.split(" ", 1)[0]), body, response_headers)
+
+
+def _bears(headers: dict[bytes, bytes], expected: bytes) -> bool:
+    kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return kind.lower() == b"bearer" and hmac.compare_digest(hashlib.sha256(given).digest(), expected)
 
 
 def _read_token(path: Path) -> bytes:

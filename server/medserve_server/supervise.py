@@ -215,6 +215,9 @@ def _report_loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, ServingError):  # its call has ended in another way
         return
+    if isinstance(error, OSError) and "socket" in context:  # descriptors ran out; asyncio accepts again in a second
+        log.warning("a connection can't be accepted now: %s", error.strerror)
+        return
     report("event loop", error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 
 

@@ -20,7 +20,7 @@ from medserve_server.errors import ModelLoadError
 from medserve_server.lifecycle import Server
 from medserve_server.process_setup import set_up_process
 from medserve_server.served import served_models
-from medserve_server.supervise import ThreadStartError, call_in_loop, reporting, start_thread
+from medserve_server.supervise import ThreadStartError, call_in_loop, report, reporting, start_thread
 from medserve_server.worker_order import DESCRIPTORS, WorkerOrder
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,9 @@ class Worker:
             await server.run(tell)
         except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
             if self.ready:
-                raise
-            self._give_up(error)
+                report("worker", error)
+            else:
+                self._give_up(error)
             return 1
         return 0
 
@@ -88,14 +89,14 @@ class Worker:
 
 
 def _tell_metrics(pipe: "Connection[object, object]", server: Server) -> None:
-    """Answers whatever comes with the metrics; where these can't be collected, with what they last were."""
+    """Answers whatever comes with the metrics, the last ones where these can't be collected, and the readiness."""
     metrics: list[Metric] = []
     with suppress(EOFError, OSError):
         while True:
             pipe.recv()
             with reporting("metrics"):
                 metrics = list(server.metrics.registry.collect())
-            pipe.send(metrics)
+            pipe.send((metrics, server.why_not_ready()))
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ PATIENCE = 1.0
 
 
 class Link:
-    """A worker that answers whatever comes through `pipe` with its metrics, and what it told last."""
+    """A worker that answers whatever comes through `pipe` with its metrics and readiness, and what it told last."""
 
     def __init__(self, pipe: Connection) -> None:
         self.metrics: list[Metric] = []
+        self.why_not_ready = ""  # it is ready when it is linked
         self.answered = threading.Event()
         self.answered.set()
         self._pipe = pipe
@@ -49,7 +50,7 @@ class Link:
         # In a thread of its own: a worker can hang in the middle of an answer.
         try:
             while True:
-                self.metrics = self._pipe.recv()
+                self.metrics, self.why_not_ready = self._pipe.recv()
                 self.answered.set()
         except (EOFError, OSError):
             return
@@ -80,6 +81,10 @@ class WorkerMetrics(Collector):
         with self._changing:
             self._links.remove(link)
             self._gone = total([self._gone, [family for family in link.metrics if family.type != "gauge"]])
+
+    def why_not_ready(self) -> list[str]:
+        """What each worker that lives told last: a line, or nothing where it takes work."""
+        return [link.why_not_ready for link in list(self._links)]
 
     def collect(self) -> list[Metric]:
         """The sum over the supervisor, all workers that live and all that are gone."""

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from medserve_server.config import Settings, SettingsError
 from medserve_server.metrics_page import serve_metrics
+from medserve_server.startup import ServedModel
 from medserve_server.supervise import report, start_awaited_task, start_task, watch
 from medserve_server.transport.envoy_process import envoy_command, envoy_environment, write_envoy_files
 from medserve_server.worker_metrics import WorkerMetrics
@@ -35,8 +36,7 @@ RETRY_SECONDS = 1.0
 # How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
 LOOK_SECONDS = 1.0
 
-Row = tuple[str, str, str, str, str]
-Show = Callable[[Settings, Sequence[Row], int, int], None]
+Show = Callable[[Settings, Sequence[ServedModel], int, int], None]
 
 
 class Supervisor:
@@ -44,7 +44,7 @@ class Supervisor:
 
     Args:
         settings: of all of them.
-        show: is given rows that say what a worker serves, with the two ports, once every worker is ready.
+        show: is given what a worker serves, with the two ports, once every worker is ready.
 
     Raises:
         SettingsError: models are to be loaded on request, and a request reaches only one of several workers.
@@ -59,6 +59,7 @@ class Supervisor:
         self._served: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
+        self._stopping = False
         self._metrics = WorkerMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self._metrics)
@@ -80,7 +81,7 @@ class Supervisor:
         with ExitStack() as ports, self._folder():
             self._settings = _hold_ports(self._settings, ports)
             self._metrics_port, stop_metrics = serve_metrics(
-                self._registry, host, metrics_port, self._settings.metrics_token_file
+                self._registry, host, metrics_port, self._settings.metrics_token_file, self.why_not_ready
             )
             looking = start_task("worker metrics", self._look)
             numbers = range(self._settings.workers)
@@ -98,6 +99,15 @@ class Supervisor:
         if self._signals > 1:
             raise SystemExit(1)
 
+    def why_not_ready(self) -> str:
+        """Says in a line why no worker takes work; empty where one does. Any thread may ask."""
+        if self._stopping:
+            return "stopping"
+        reasons = self._metrics.why_not_ready()
+        if not reasons:
+            return "loading models"
+        return "" if "" in reasons else reasons[0]
+
     def _on_signal(self) -> None:
         self._signals += 1
         if self._signals == 1:
@@ -108,6 +118,7 @@ class Supervisor:
             process.kill()
 
     def _stop(self) -> None:
+        self._stopping = True
         for task in self._tasks:
             if not task.cancelling():
                 task.cancel()
@@ -155,7 +166,7 @@ class Supervisor:
         its_life.close()
         self._processes[number] = process
         link = None
-        told: list[Row] | str = ""
+        told: list[ServedModel] | str = ""
         try:
             with suppress(BrokenPipeError):  # it has ended
                 pipe.send(order)
@@ -196,7 +207,7 @@ class Supervisor:
         write_envoy_files(self._settings, files)
         return files
 
-    def _note_ready(self, number: int, process: Process, rows: list[Row]) -> None:
+    def _note_ready(self, number: int, process: Process, rows: list[ServedModel]) -> None:
         if number in self._served:
             self._replaced.inc()
             log.info("worker %d is process %d now", number, process.pid)
@@ -227,10 +238,10 @@ def _environment(order: WorkerOrder) -> dict[str, str]:
     return envoy_environment() if order.envoy is not None else dict(os.environ)
 
 
-def _first_message(pipe: Connection) -> list[Row] | str:
+def _first_message(pipe: Connection) -> list[ServedModel] | str:
     """What a worker serves, or why it can't; nothing where it ended without a word."""
     try:
-        told: list[Row] | str = pipe.recv()
+        told: list[ServedModel] | str = pipe.recv()
     except (EOFError, ConnectionResetError):
         return ""
     return told

@@ -269,6 +269,11 @@ def test_metrics_ask_for_their_token(guarded: Guarded, token: str | None) -> Non
     assert caught.value.code == 401
 
 
+def test_probes_need_no_token(guarded: Guarded) -> None:
+    assert guarded.server.page("/livez") == (200, "ok\n")
+    assert guarded.server.page("/readyz") == (200, "ok\n")
+
+
 def test_refusals_are_counted_and_tokens_are_nowhere(guarded: Guarded) -> None:
     def count(reason: str) -> float:
         start = f'medserve_refused_total{{reason="{reason}"}}'

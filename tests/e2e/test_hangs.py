@@ -96,6 +96,8 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
         assert hanging.caller.code("a") is UNAVAILABLE
         assert hanging.caller.number("b") == 2
     wait_until(lambda: not hanging.serving(), "health to tell")
+    assert hanging.server.page("/readyz") == (503, "model a hangs\n")
+    assert hanging.server.page("/livez") == (200, "ok\n")
     assert not hanging.ready("a")
     assert hanging.ready("b")
     assert not hanging.caller.stub.ServerReady(pb.ServerReadyRequest()).ready
@@ -106,6 +108,7 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
 
     hanging.file.unlink()
     wait_until(hanging.serving, "health to tell that it is back")
+    assert hanging.server.page("/readyz") == (200, "ok\n")
     assert hanging.ready("a")
     assert hanging.caller.number("a") == 1
     assert hanging.server.sample('medserve_model_ready{model="a"') == 1

@@ -73,8 +73,9 @@ def test_an_answer_that_can_not_be_read_does_not_end_the_asking() -> None:
     link.ask()
     assert theirs.poll(10), "it is asked again"
     theirs.recv()
-    theirs.send([Metric("requests", "", "counter")])
+    theirs.send(([Metric("requests", "", "counter")], "model a hangs"))
     wait_until(lambda: [family.name for family in link.metrics] == ["requests"], "the next answer")
+    wait_until(lambda: link.why_not_ready == "model a hangs", "its readiness")
     theirs.close()
     link.join()
     ours.close()
