@@ -1,4 +1,4 @@
-# make serve | test | test-tools | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
+# make serve | test | test-tools | test-gpu | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,13 +9,13 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-tools test-container fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
+.PHONY: serve test test-tools test-container test-gpu fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
 test: lint proto-check .venv-triton/installed
-	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container" $(ARGS)
+	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container and not gpu" $(ARGS)
 
 # Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
 test-tools:
@@ -25,6 +25,17 @@ test-tools:
 # Builds the image and runs it; needs podman or docker.
 test-container: .venv-dev/installed
 	.venv-dev/bin/python -m pytest tests/container -m container $(ARGS)
+
+# Runs the models on an NVIDIA GPU, and prints a table that build/gpu.json keeps. The GPU comes
+# first: without one, no CUDA library is downloaded. nvidia-smi's first GPU is the one that CUDA sees.
+test-gpu: export CUDA_DEVICE_ORDER = PCI_BUS_ID
+test-gpu: export CUDA_VISIBLE_DEVICES = 0
+test-gpu:
+	@if nvidia-smi --list-gpus 2>&1 | grep "^GPU "; then \
+		$(MAKE) --no-print-directory .venv-gpu/installed && .venv-gpu/bin/python -m pytest tests/gpu -m gpu $(ARGS); \
+	else \
+		echo "test-gpu: skipped, since it needs an NVIDIA GPU and its driver: nvidia-smi --list-gpus lists none"; \
+	fi
 
 # Feeds what reads bytes with inputs that reach new code, until stopped: make fuzz ARGS="image -max_total_time=60"
 fuzz: .venv-dev/installed
@@ -89,7 +100,7 @@ audit: .venv-audit/installed
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cuda.txt $(ARGS)
 
 clean:
-	rm -rf .venv .venv-audit .venv-dev .venv-proto .venv-triton build
+	rm -rf .venv .venv-audit .venv-dev .venv-gpu .venv-proto .venv-triton build
 
 # What serving needs; the client comes with it.
 .venv/installed: pyproject.toml constraints.txt
@@ -102,6 +113,13 @@ clean:
 	$(PYTHON) -m venv .venv-dev
 	.venv-dev/$(PIP_INSTALL) ".[dev]"
 	touch $@
+
+# onnxruntime-gpu takes the place of onnxruntime, and PyTorch pins other versions of the same CUDA libraries.
+.venv-gpu/installed: pyproject.toml constraints.txt constraints-cuda.txt
+	@echo "Installing the server with CUDA into .venv-gpu (once; its CUDA libraries are large)"
+	@$(PYTHON) -m venv .venv-gpu
+	@.venv-gpu/$(PIP_INSTALL) ".[dev-cuda]" --constraint constraints-cuda.txt
+	@touch $@
 
 # The contracts' compiler needs an older protobuf than the rest.
 .venv-proto/installed: proto/requirements.txt

@@ -113,6 +113,20 @@ def two_inputs() -> onnx.ModelProto:
     return make(nodes, {"a": rows, "b": rows}, {"sum": rows, "difference": rows})
 
 
+def two_types() -> onnx.ModelProto:
+    """difference = single - half and same = half, where half is BF16."""
+    shape: Shape = ["batch", 2]
+    return make(
+        [
+            helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["single", "wide"], ["difference"]),
+            helper.make_node("Identity", ["half"], ["same"]),
+        ],
+        {"half": (TensorProto.BFLOAT16, shape), "single": (TensorProto.FLOAT, shape)},
+        {"difference": (TensorProto.FLOAT, shape), "same": (TensorProto.BFLOAT16, shape)},
+    )
+
+
 def lookup() -> onnx.ModelProto:
     """y = table[x], with a table of 4: an index of 4 or more makes the run fail."""
     rows: Shape = ["batch"]

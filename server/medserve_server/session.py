@@ -92,6 +92,7 @@ class Session:
 
         Raises:
             ModelLoadError: ONNX Runtime can't load it, or not onto this provider.
+            ProviderUnavailable: ONNX Runtime can't start this provider here.
         """
         self.provider = provider
         self.path = file.path
@@ -121,6 +122,9 @@ class Session:
         options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(folder))
         try:
             add_provider(options, self.provider, self._settings, self.threads)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+            raise _not_started(self.path, self.provider, f": {str(error).rstrip('.')}") from error
+        try:
             self._session = ort.InferenceSession(self._file.content, options)
         except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
             if self._file.self_contained and (refused := EXTERNAL_DATA_ERROR.search(str(error))):
@@ -129,9 +133,7 @@ class Session:
             raise kind(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
         self._session.disable_fallback()
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
-            raise ProviderUnavailable(
-                f"{self.path}: ONNX Runtime could not start {ONNX_NAMES[self.provider]}; its log above says why"
-            )
+            raise _not_started(self.path, self.provider)
 
     def warm_up(self, rows: int) -> None:
         """Runs zeros with that many rows, so that the first request finds kernels chosen and memory allocated."""
@@ -221,6 +223,13 @@ def _spec(path: Path, kind: str, tensor: ort.NodeArg) -> TensorSpec:
         datatype=ORT_TYPES[tensor.type],
         shape=tuple(size if isinstance(size, int) else -1 for size in tensor.shape),
         batch_symbol=first if isinstance(first, str) else None,
+    )
+
+
+def _not_started(path: Path, provider: Provider, reason: str = "") -> ProviderUnavailable:
+    return ProviderUnavailable(
+        f"{path}: ONNX Runtime could not start {ONNX_NAMES[provider]}{reason}. Its log above says why; "
+        f"--allow-fallback would serve on the CPU."
     )
 
 

@@ -16,18 +16,10 @@ from server_process import REPOSITORY
 
 def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path: Path) -> None:
     """BF16 takes the way of the GPUs, with all tensors of its graph: here two inputs and two outputs of two types."""
-    shape: onnx_models.Shape = ["batch", 2]
-    model = onnx_models.make(
-        [
-            helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["single", "wide"], ["difference"]),
-            helper.make_node("Identity", ["half"], ["same"]),
-        ],
-        {"half": (TensorProto.BFLOAT16, shape), "single": (TensorProto.FLOAT, shape)},
-        {"difference": (TensorProto.FLOAT, shape), "same": (TensorProto.BFLOAT16, shape)},
-    )
     session = Session(
-        read_model(onnx_models.save(tmp_path, "mixed", model), max_bytes=2**24, listed=None, public_key=None),
+        read_model(
+            onnx_models.save(tmp_path, "mixed", onnx_models.two_types()), max_bytes=2**24, listed=None, public_key=None
+        ),
         "cpu",
         Settings(),
     )

@@ -1,0 +1,88 @@
+"""Servers on each provider, for tests that a person with an NVIDIA GPU runs: make test-gpu (docs/operations.md).
+
+MEDSERVE_GPU_TEST_PROVIDERS=cpu drives the same tests on the CPU, to see that they work.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import onnx_models
+from gpu import networks
+from gpu.answers import Expected
+from gpu.device import missing
+from gpu.figures import FIGURES, Figure, report
+from medserve_server.providers import Provider
+from server_process import REPOSITORY, ServerProcess, running_server
+
+PROVIDERS = os.environ.get("MEDSERVE_GPU_TEST_PROVIDERS", "cuda tensorrt").split()
+
+# TensorRT builds an engine for each new batch size, which takes it long for a large network; more rows run in parts.
+MAX_BATCH_ROWS = {"tensorrt": 8}
+
+Serve = Callable[..., ServerProcess]
+"""Serves some of the models on the provider, with flags, until the test ends: the fixture `serve`."""
+
+
+@pytest.fixture(scope="session", params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> Provider:
+    """Skips by name where it can't be had."""
+    name: Provider = request.param
+    if reason := missing(name):
+        pytest.skip(reason)
+    return name
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every model of these tests, in one repository."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("chest-xray", "breast-cancer-risk"):
+        shutil.copytree(REPOSITORY / "models" / name, folder / name)
+    onnx_models.save(folder, "article-cnn", networks.article_cnn())
+    onnx_models.save(folder, "resnet-50", networks.resnet_50())
+    onnx_models.save(folder, "free-size", networks.free_size())
+    onnx_models.save(folder, "square", networks.square())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def expected(models: Path) -> Expected:
+    """What ONNX Runtime alone gives on the CPU."""
+    return Expected(models)
+
+
+@contextmanager
+def serving(models: Path, provider: Provider, *flags: str, log: Path | None = None) -> Iterator[ServerProcess]:
+    rows = str(MAX_BATCH_ROWS.get(provider, 64))
+    common = ("--models", str(models), "--model-control", "explicit", "--provider", provider)
+    limits = ("--max-batch-rows", rows, "--max-run-seconds", "600")  # a large network on a slow machine
+    with running_server(*common, *limits, *flags, log=log) as server:
+        yield server
+
+
+@pytest.fixture
+def serve(models: Path, provider: Provider, tmp_path: Path) -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def start(names: tuple[str, ...], *flags: str) -> ServerProcess:
+            load = [flag for name in names for flag in ("--load-model", name)]
+            return stack.enter_context(serving(models, provider, *load, *flags, log=tmp_path / "log"))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> list[Figure]:
+    """What was measured so far; printed and written at the end."""
+    return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if found := config.stash.get(FIGURES, []):
+        terminalreporter.section("throughput and latency")
+        terminalreporter.write(report(found, config.rootpath / "build"))

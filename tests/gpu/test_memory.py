@@ -1,0 +1,70 @@
+"""A GPU's memory: its limit, and what is left of models that are served no more."""
+
+import contextlib
+
+import grpc
+import numpy as np
+import pytest
+
+from gpu.answers import TOLERANCE, Expected, check, infer, input_of
+from gpu.conftest import Serve
+from gpu.device import memory_mib
+from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from medserve_server.providers import Provider
+from server_process import refusal
+from waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.gpu
+
+CYCLES = {"tensorrt": 5}  # of 50: it builds an engine each time
+FIRST = 5
+MOST_GROWTH_MIB = 64  # less than the weights of one ResNet-50
+
+
+def test_a_model_works_within_a_limit(provider: Provider, serve: Serve, expected: Expected) -> None:
+    server = serve(("resnet-50",), "--cuda-memory-limit-mib", "4096")
+    main, rows, right = expected.batch("resnet-50")
+    with grpc.insecure_channel(server.target) as channel:
+        found = infer(channel, "resnet-50", input_of("resnet-50"), rows[:8])
+    check(found, right, main, slice(0, 8), TOLERANCE[provider])
+
+
+def test_a_model_whose_weights_exceed_the_limit_is_refused(provider: Provider, expected: Expected) -> None:
+    """TensorRT has a memory of its own, which the limit is not for."""
+    if provider != "cuda":
+        pytest.skip(f"--cuda-memory-limit-mib limits cuda, and not {provider}")
+    flags = ("--model-control", "explicit", "--load-model", "resnet-50", "--cuda-memory-limit-mib", "32")
+    text = refusal("--models", str(expected.models), "--provider", provider, *flags)
+    assert "resnet-50" in text
+    assert "memory" in text.lower()
+
+
+def test_a_request_that_exceeds_the_limit_fails_alone(provider: Provider, serve: Serve) -> None:
+    server = serve(("square",), "--cuda-memory-limit-mib", "64", "--max-batch-rows", "1")
+    with grpc.insecure_channel(server.target) as channel:
+        for length in (100, 10_000, 200):  # the second has 400 MB on its way
+            fails = provider == "cuda" and length == 10_000
+            x = np.linspace(0, 3, length, dtype=np.float32)[None]
+            with pytest.raises(grpc.RpcError, match="failed") if fails else contextlib.nullcontext():
+                np.testing.assert_allclose(infer(channel, "square", "x", x)["y"], np.array([9], np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["article-cnn", "resnet-50"])
+def test_models_that_are_unloaded_leave_nothing_behind(
+    name: str, provider: Provider, serve: Serve, expected: Expected
+) -> None:
+    server = serve(("free-size",), "--max-batch-rows", "1")
+    main, rows, right = expected.batch(name)
+    used = []
+    with grpc.insecure_channel(server.target) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        for _ in range(CYCLES.get(provider, 50) + 1):
+            stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name), timeout=PATIENCE)
+            check(infer(channel, name, input_of(name), rows[:1]), right, main, slice(0, 1), TOLERANCE[provider])
+            stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name), timeout=PATIENCE)
+            # Its series go when it is closed.
+            wait_until(lambda: f'medserve_session_info{{model="{name}"' not in server.metrics(), f"{name} to be closed")
+            used.append(memory_mib(provider, server.process.pid))
+    first = used[min(FIRST, len(used) // 2)]
+    assert used[-1] - first < MOST_GROWTH_MIB, f"MiB after each cycle: {used}"

@@ -1,0 +1,88 @@
+"""The tests for a GPU, on a machine that may have none: they work on the CPU, and say by name what they lack."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpu.device import memory_mib, missing, query
+from server_process import REPOSITORY
+from waiting import PATIENCE
+
+
+def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cuda tensorrt") -> str:
+    """What pytest says of them; they must not fail."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-p", "no:cacheprovider", *flags],
+        cwd=REPOSITORY,
+        env={**os.environ, "MEDSERVE_GPU_TEST_PROVIDERS": providers, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def nvidia_smi(folder: Path, script: str) -> str:
+    """A PATH on which nvidia-smi does what a shell script says."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_without_a_gpu_every_test_is_skipped_and_says_what_is_missing(tmp_path: Path) -> None:
+    said = gpu_tests(path=nvidia_smi(tmp_path, "echo 'No devices were found'; exit 6"))
+    assert "needs an NVIDIA GPU; nvidia-smi --list-gpus says: No devices were found" in said
+    assert " passed" not in said
+    assert " skipped" in said.splitlines()[-1]
+
+
+def test_without_a_gpu_make_says_so_and_installs_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["make", "test-gpu", "PYTHON=false"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": nvidia_smi(tmp_path, "echo 'No devices were found'")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert ended.stdout.startswith("test-gpu: skipped, since it needs an NVIDIA GPU")
+
+
+def test_they_pass_on_the_cpu() -> None:
+    """Without the largest network and the measurements, for time's sake."""
+    said = gpu_tests("-k", "not resnet and not within and not throughput", providers="cpu")
+    assert " 1 skipped" in said.splitlines()[-1], "CUDA's memory limit"
+
+
+@pytest.mark.parametrize(
+    ("applications", "expected"),
+    [("11, 300\n4711, 612", 612.0), ("11, 300", 1500.0), ("4711, [N/A]", 1500.0), ("", 1500.0)],
+)
+def test_memory_is_that_of_the_process_or_of_all(
+    applications: str, expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'case "$*" in *compute-apps*) echo "{applications}";; *) echo 1500;; esac'
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, script))
+    assert memory_mib("cuda", 4711) == expected
+
+
+def test_the_memory_of_the_cpu_is_what_is_resident() -> None:
+    assert 10 < memory_mib("cpu", os.getpid()) < 100_000
+
+
+def test_a_gpu_is_found_where_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "echo 'GPU 0: NVIDIA T4 (UUID: GPU-1)'"))
+    assert missing("cuda") is None
+    assert query("--query-gpu=name") == [["GPU 0: NVIDIA T4 (UUID: GPU-1)"]]
+    assert "TensorRT libraries" in (missing("tensorrt") or "")
+
+
+def test_the_cpu_lacks_nothing() -> None:
+    assert missing("cpu") is None
