@@ -50,6 +50,7 @@ class GrpcConnection(Connection):
     def _start_over(self) -> None:
         self._in = b""
         self._calls: dict[int, tuple[float, bytes]] = {}  # when each was due, and its message, of unary calls
+        self._refusals: dict[int, str] = {}  # the status of calls that HTTP refused, until their answer ends
         self._sent: deque[float] = deque()  # when each was due, of the messages of the stream
         self._answer = bytearray()  # what has come of the stream's next answer
         self._sample.clear()
@@ -168,7 +169,7 @@ class GrpcConnection(Connection):
             elif stream == 1 and not self._streaming and len(self._sample) < DEFAULT_MAX_MESSAGE_BYTES:
                 self._sample += payload
             if flags & wire.END_STREAM:
-                self._end(stream, "UNKNOWN")  # the trailers tell the status, and there are none
+                self._finish(stream, None)  # the trailers tell the status of gRPC, and there are none
         else:
             self._control(kind, flags, stream, payload)
 
@@ -204,11 +205,15 @@ class GrpcConnection(Connection):
         """Reads headers, or the trailers that end a call and tell its status."""
         status = call_status(block)
         if flags & wire.END_STREAM:
-            # What is not sent of the request, or of the stream of them, will not be.
-            end = self._cancel if stream in self._uploads else self._end
-            end(stream, status or "UNKNOWN")
-        elif status is not None:
-            self._cancel(stream, status)  # another server's page follows, which nobody reads
+            self._finish(stream, status)
+        elif status is not None and (stream in self._calls or stream == self._stream):
+            # Another server's page follows. To cancel it looks like an attack to some servers.
+            self._refusals[stream] = status
+
+    def _finish(self, stream: int, status: str | None) -> None:
+        """Ends a call whose answer is whole; what is not sent of the request will not be."""
+        end = self._cancel if stream in self._uploads else self._end
+        end(stream, status or self._refusals.get(stream, "UNKNOWN"))
 
     def _cancel(self, stream: int, status: str) -> None:
         self._write(wire.RST_STREAM, 0, stream, struct.pack(">I", wire.CANCEL))
@@ -216,6 +221,7 @@ class GrpcConnection(Connection):
 
     def _end(self, stream: int, status: str) -> None:
         self._uploads.pop(stream, None)
+        self._refusals.pop(stream, None)
         if stream == self._stream and stream:
             self._stream = 0
             # What was not answered failed, even where the stream as a whole did not.
@@ -282,15 +288,16 @@ class GrpcConnection(Connection):
             self._uploads.pop(stream, None)
         if self._stream > last:
             self._end(self._stream, "UNAVAILABLE")
-        elif self._stream:
-            self._end_upload(self._uploads[self._stream])
+        elif (upload := self._uploads.get(self._stream)) is not None:
+            self._end_upload(upload)
         self._go_on()
 
     def _end_upload(self, upload: wire.Upload) -> None:
         """Tells the server that no more messages come in the stream, behind those that are still to be sent."""
-        if not upload.rest and not upload.last_flags:
-            self._write(wire.DATA, wire.END_STREAM, self._stream, b"")
         upload.last_flags = wire.END_STREAM
+        if not upload.rest:
+            self._write(wire.DATA, wire.END_STREAM, self._stream, b"")
+            del self._uploads[self._stream]
 
     def expire(self, now: float) -> None:
         """Ends what was started longer ago than the timeout."""
