@@ -9,11 +9,12 @@ import grpc
 import pytest
 
 from frames_server import OK, TRAILERS, answer, frame, frames_server, goaway
+from loadtest_outcomes import fine
 from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, run, wire
 from small_server import Serve
-from loadtest_outcomes import fine
 from waiting import PATIENCE
 
+PING = bytes(8)
 LAST = wire.END_HEADERS | wire.END_STREAM
 
 
@@ -60,7 +61,7 @@ ALLOWED = {
     ),
     "frames of types to come": lambda stream: frame(0xBE, 0xFF, stream, b"?") + answer(stream),
     "pings and updates": lambda stream: (
-        frame(wire.PING, 0, 0, bytes(8)) + frame(wire.WINDOW_UPDATE, 0, 0, b"\0\0\1\0") + answer(stream)
+        frame(wire.PING, 0, 0, PING) + frame(wire.WINDOW_UPDATE, 0, 0, b"\0\0\1\0") + answer(stream)
     ),
 }
 
@@ -190,7 +191,7 @@ def test_a_token_of_any_length_arrives_with_every_call(serve: Serve, length: int
         return request
 
     def add(server: grpc.Server) -> None:
-        handlers = {"Unary": grpc.unary_unary_rpc_method_handler(check)}
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Unary": grpc.unary_unary_rpc_method_handler(check)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", handlers)])
 
     plan = LoadPlan(serve(add), "/t.T/Unary", [b"x"], concurrency=2, duration=0.3, warmup=0, token=token)
@@ -207,8 +208,8 @@ def test_a_stream_goes_on_on_the_next_connection_when_grpcio_stops() -> None:
 
     def start(port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
-        handlers = {"Unary": grpc.stream_stream_rpc_method_handler(stream)}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", handlers)])
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(stream)
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", {"Unary": handler})])
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         return server, bound
