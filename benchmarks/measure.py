@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks import http_load, requests
-from benchmarks.http_load import HttpPlan
+from benchmarks import requests
 from benchmarks.processes import Started, cpu_seconds, resident_mib
 from benchmarks.servers import MODEL, Server
-from medserve_client.loadtest import LoadPlan, LoadResult, Progress
-from medserve_client.loadtest import run as run_grpc
+from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
 
 TOLERANCE = 1e-4
 """Most that a probability may differ from ONNX Runtime's in this process."""
@@ -96,21 +94,21 @@ def measure(server: Server, port: int, started: Started, shape: Shape, seconds: 
 def _load(
     server: Server, port: int, shape: Shape, payloads: list[bytes], seconds: float, warmup: float
 ) -> Callable[[Meter], LoadResult]:
-    """The load, ready to be made."""
-    if server.protocol != "grpc":
-        kind = requests.CONTENT_TYPES[server.protocol]
-        http = HttpPlan(port, server.path, kind, payloads, shape.in_flight, seconds, warmup)
-        return lambda meter: http_load.run(http, meter)
+    """The load, ready to be made: over HTTP/1.1 with a connection for each request in flight."""
+    http = server.protocol != "grpc"
+    method = requests.STREAM if shape.stream else requests.UNARY
     plan = LoadPlan(
         f"127.0.0.1:{port}",
-        requests.STREAM if shape.stream else requests.UNARY,
+        server.path if http else method,
         payloads,
         concurrency=shape.in_flight,
+        connections=shape.in_flight if http else 1,
+        http_headers=[("Content-Type", requests.CONTENT_TYPES[server.protocol])] if http else None,
         outcome=requests.stream_status if shape.stream else None,
         duration=seconds,
         warmup=warmup,
     )
-    return lambda meter: run_grpc(plan, meter)
+    return lambda meter: run(plan, meter)
 
 
 def _check(probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float32]], rows: int) -> None:

@@ -73,11 +73,18 @@ class Tls:
         ca: the authorities that the server's certificate must come from; None for those of the public web.
         certificate: the client's own, with its chain, where the server asks for one.
         key: the private key of `certificate`.
+
+    Raises:
+        ValueError: one half of certificate and key is missing.
     """
 
     ca: str | Path | None = None
     certificate: str | Path | None = None
     key: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; one of them is missing")
 
 
 def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc.ChannelCredentials | None:
@@ -85,8 +92,7 @@ def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc
 
     Raises:
         OSError: a file can't be read.
-        ValueError: one half of certificate and key is missing, the token is no token, or it would travel unencrypted
-            to another machine.
+        ValueError: the token is no token, or it would travel unencrypted to another machine.
     """
     if tls is not None:
         channel = _tls_credentials(tls)
@@ -112,8 +118,6 @@ def call_metadata(token: str | None) -> Metadata:
 
 
 def _tls_credentials(tls: Tls) -> grpc.ChannelCredentials:
-    if (tls.certificate is None) != (tls.key is None):
-        raise ValueError("certificate and key go together; one of them is missing")
     ca, key, certificate = (
         None if file is None else Path(file).read_bytes() for file in (tls.ca, tls.key, tls.certificate)
     )

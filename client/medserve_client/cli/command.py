@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _connect(options: argparse.Namespace) -> Client:
     files = (options.ca, options.cert, options.key)
-    tls = Tls(*files) if options.tls or any(files) else None
     options.token = os.environ.get("MEDSERVE_TOKEN") or None
     try:
+        tls = options.encryption = Tls(*files) if options.tls or any(files) else None
         if options.token_file is not None:
             options.token = options.token_file.read_text(encoding="utf-8").strip()
         return Client(options.server, timeout=options.timeout, tls=tls, token=options.token)
@@ -176,7 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add(
         "loadtest",
         "Measure how much load the server bears.",
-        "In an open loop latency counts from when a request was due, so that a server that stalls can't hide it.",
+        "In an open loop latency counts from when a request was due, so that a server that stalls can't hide it. "
+        "--tls, --ca, --cert, --key and --token-file hold for the load as for any call.",
     )
     _add_model(command)
     loadtest_options.add_options(command)

@@ -14,6 +14,7 @@ from medserve_client.cli import loadtest_report as report
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
+from medserve_client.cli.loadtest_http import http_workload
 from medserve_client.cli.loadtest_report import Run
 from medserve_client.cli.models import choose_model
 from medserve_client.cli.patient_file import read_patient_file
@@ -32,39 +33,37 @@ from medserve_client.messages import ImageSource, Patient
 from medserve_client.results import ModelDescription, Task
 
 _CONCURRENCY = 16
+_HTTP_CONNECTIONS = 64
 _METRICS_PORT = 8002
 
 
 def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
     """Makes the load that the options ask for and reports what came of it.
 
-    With --json one document: `{"target", "model", "version", "mode", "batch", "connections", "processes", "seed",
-    "runs": [...], "knee"}`; loadtest_report.document says what is in a run.
+    With --json one document: `{"target", "model", "version", "protocol", "tls", "mode", "batch", "connections",
+    "processes", "seed", "runs": [...], "knee"}`; loadtest_report.document says what is in a run.
 
     Raises:
         UsageError: an option or a file is wrong, or no load could be made.
         InferenceError: the server refuses the requests.
     """
-    if options.tls or options.ca or options.cert:
-        raise UsageError("loadtest speaks plain HTTP/2 alone, so that it costs little; measure on a port without TLS")
     if options.plot is not None:
         report.require_matplotlib()
     for path in filter(None, (options.json, options.plot)):
         if not path.parent.is_dir():
             raise UsageError(f"{path}: can't be written: there is no folder {path.parent}")
-    model = _model(client, options)
-    workload = _workload(client, model, options)
+    workload = http_workload(options) if options.http else _workload(client, _model(client, options), options)
     plans = _plans(workload, options)
-    metrics = _metrics(options, model.name)
+    metrics = _metrics(options, workload.model)
     runs: list[Run] = []
     for number, plan in enumerate(plans, 1):
         runs.append(_run(plan, f"run {number} of {len(plans)}" if len(plans) > 1 else "run", metrics))
     knee = report.knee(runs, options.objective_ms / 1000) if options.sweep else None
-    report.show(runs, model, options, knee)
+    report.show(runs, workload, options, knee)
     if options.json is not None:
-        report.write_json(options.json, runs, model, options, knee)
+        report.write_json(options.json, runs, workload, options, knee)
     if options.plot is not None:
-        report.write_plot(options.plot, runs, model, knee)
+        report.write_plot(options.plot, runs, workload, knee)
     return ExitCode.SOME_FAILED if any(one.result.errors for one in runs) else ExitCode.OK
 
 
@@ -132,21 +131,25 @@ def _patients(path: Path, model: ModelDescription) -> list[Patient]:
 def _plans(workload: Workload, options: argparse.Namespace) -> list[LoadPlan]:
     rates = options.sweep or [options.rate or 0.0]
     streams = options.mode == "stream"
+    concurrency = options.concurrency or _CONCURRENCY
+    connections = (_HTTP_CONNECTIONS if rates[0] else concurrency) if options.http else options.processes
     try:
         return [
             LoadPlan(
                 target=options.server,
                 method=workload.stream_method if streams else workload.method,
+                http_headers=workload.http_headers,
                 payloads=workload.payloads,
-                concurrency=0 if rate else options.concurrency or _CONCURRENCY,
+                concurrency=0 if rate else concurrency,
                 rate=rate,
                 outcome=workload.outcome if streams else None,
                 duration=options.duration,
                 warmup=options.warmup,
                 timeout=options.timeout,
-                connections=options.connections or options.processes,
+                connections=options.connections or connections,
                 processes=options.processes,
                 seed=options.seed,
+                tls=options.encryption,
                 token=options.token,
             )
             for rate in rates

@@ -4,11 +4,26 @@ import argparse
 import math
 from pathlib import Path
 
+ENCODINGS = ("json", "binary")
+"""Of tensors in HTTP."""
+
 _SWEEP_FORM = "START:STOP:STEPS"
+_CONNECTIONS = (
+    "in total, by default one for each process; with --http the most at once, by default --concurrency, "
+    "or 64 with --rate and --sweep"
+)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds all but those that every command has."""
+    command.add_argument(
+        "--http",
+        nargs="?",
+        const="json",
+        choices=ENCODINGS,
+        help="the Open Inference Protocol over HTTP/1.1 instead of gRPC, one request at a time over a connection; "
+        "tensors are JSON, the default, or binary data behind it; needs --model, whose tensors are made up",
+    )
     _add_inputs(command)
     _add_load(command)
     command.add_argument(
@@ -39,7 +54,7 @@ def _add_load(command: argparse.ArgumentParser) -> None:
     add("--objective-ms", type=rate, default=50.0, metavar="MS", help="p99 up to which a rate is good, by default 50")
     add("--duration", type=rate, default=10.0, metavar="SECONDS", help="measured, by default 10")
     add("--warmup", type=pause, default=2.0, metavar="SECONDS", help="of load before it, by default 2")
-    add("--connections", type=count, metavar="C", help="in total, by default one for each process")
+    add("--connections", type=count, metavar="C", help=_CONNECTIONS)
     add("--processes", type=count, default=1, metavar="P", help="that make the load, by default 1")
     add("--seed", type=int, default=0, help="of the random times and items, by default 0")
 

@@ -14,8 +14,8 @@ import numpy as np
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import UsageError
 from medserve_client.loadtest import LoadPlan, LoadResult
+from medserve_client.loadtest.requests import Workload
 from medserve_client.loadtest.server_metrics import ServerShare
-from medserve_client.results import ModelDescription
 
 _PERCENTILES = (50, 90, 99, 99.9)
 # The share of the requests sent that a server must answer in time to keep up with a rate.
@@ -43,9 +43,9 @@ def knee(runs: Sequence[Run], objective: float) -> Run | None:
     return max(good, key=lambda run: run.plan.rate, default=None)
 
 
-def show(runs: Sequence[Run], model: ModelDescription, options: argparse.Namespace, best: Run | None) -> None:
+def show(runs: Sequence[Run], load: Workload, options: argparse.Namespace, best: Run | None) -> None:
     """Prints the tables: of one run all there is, of a sweep a line for each rate."""
-    title = f"{model.name}, version {model.version}: {options.mode}, {options.batch} in a request"
+    title = f"{load.model}, version {load.version}: {protocol(options)}, {options.mode}, {options.batch} in a request"
     # Not the table's own title, which would be broken to the table's width.
     terminal.output().print(terminal.cell(title if options.sweep else f"{title}, {_load(runs[0].plan)}", "bold"))
     if options.sweep:
@@ -59,6 +59,11 @@ def show(runs: Sequence[Run], model: ModelDescription, options: argparse.Namespa
                 f"{_load(run.plan)}: the load generator was busy for {busy:.0%} of the time, and may be what was "
                 "measured; --processes gives it more"
             )
+
+
+def protocol(options: argparse.Namespace) -> str:
+    """What the load is made with: "grpc", "http-json" or "http-binary"."""
+    return f"http-{options.http}" if options.http else "grpc"
 
 
 def _load(plan: LoadPlan) -> str:
@@ -133,9 +138,7 @@ def _milliseconds(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{seconds * 1000:.3f} ms"
 
 
-def write_json(
-    path: Path, runs: Sequence[Run], model: ModelDescription, options: argparse.Namespace, best: Run | None
-) -> None:
+def write_json(path: Path, runs: Sequence[Run], load: Workload, options: argparse.Namespace, best: Run | None) -> None:
     """Writes all figures; one that is not known is null.
 
     Raises:
@@ -143,8 +146,10 @@ def write_json(
     """
     whole = {
         "target": options.server,
-        "model": model.name,
-        "version": model.version,
+        "model": load.model,
+        "version": load.version,
+        "protocol": protocol(options),
+        "tls": options.encryption is not None,
         "mode": options.mode,
         "batch": options.batch,
         "connections": runs[0].plan.connections,
@@ -205,7 +210,7 @@ def require_matplotlib() -> None:
         raise UsageError('--plot needs matplotlib: pip install "medserve[loadtest]"')
 
 
-def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: Run | None) -> None:
+def write_plot(path: Path, runs: Sequence[Run], load: Workload, best: Run | None) -> None:
     """Draws latency over rate for a sweep, and over the percentile for one run.
 
     Raises:
@@ -236,7 +241,7 @@ def write_plot(path: Path, runs: Sequence[Run], model: ModelDescription, best: R
         if plain:
             axis.set_major_formatter(LogFormatter())
             axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.set(ylabel="latency, ms", title=f"{model.name}, version {model.version}")
+    axes.set(ylabel="latency, ms", title=f"{load.model}, version {load.version}")
     axes.grid(alpha=0.3)
     try:
         figure.savefig(path, dpi=150)

@@ -14,6 +14,8 @@ from multiprocessing.context import SpawnProcess
 
 import numpy as np
 
+from medserve_client.loadtest.connection import Endpoint
+from medserve_client.loadtest.encryption import client_context
 from medserve_client.loadtest.plan import LoadPlan, LoadResult
 from medserve_client.loadtest.worker import Share, Worker
 
@@ -53,7 +55,7 @@ def run(plan: LoadPlan, on_progress: Callable[[Progress], None] = lambda _: None
     Raises:
         LoadError: the target makes no sense, no server answers there, or a process died.
     """
-    host, port = _address(plan.target)
+    host, port = address(plan.target)
     spawn = multiprocessing.get_context("spawn")
     counts = spawn.RawArray(ctypes.c_uint64, 2 * plan.processes)  # each place has one writer
     pipes = []
@@ -74,7 +76,12 @@ def run(plan: LoadPlan, on_progress: Callable[[Progress], None] = lambda _: None
         return _merged([result for result in told if result])
 
 
-def _address(target: str) -> tuple[str, int]:
+def address(target: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT.
+
+    Raises:
+        LoadError: it is something else.
+    """
     if not (match := _TARGET.fullmatch(target)):
         raise LoadError(f"target is {target!r}; expected HOST:PORT")
     return match["ip6"] or match["host"], int(match["port"])
@@ -101,11 +108,14 @@ def _work(
     """The life of a process: connects, waits for the start, makes its load, sends the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     mine = memoryview(counts).cast("B").cast("Q")[2 * share.index : 2 * share.index + 2]
-    worker = Worker(share, host, port, mine)
+    plan = share.plan
+    protocol = "h2" if plan.http_headers is None else "http/1.1"
     try:
+        context = None if plan.tls is None else client_context(plan.tls, protocol)
+        worker = Worker(share, Endpoint(host, port, protocol, context), mine)
         worker.connect()
     except OSError as error:
-        pipe.send(LoadError(f"can't connect to {share.plan.target}: {error}"))
+        pipe.send(LoadError(f"can't connect to {plan.target}: {error}"))
         return
     pipe.send(None)
     pipe.send(worker.run(pipe.recv()))

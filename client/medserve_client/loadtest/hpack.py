@@ -1,7 +1,7 @@
 """The little of HPACK (RFC 7541) that a gRPC client needs: request headers out, the call's status in.
 
-Answers are read without a dynamic table: the client's settings give the server one of size 0, so a block of
-headers always means the same, and one that was seen lately is not decoded again.
+Answers are read without a dynamic table: the client's settings, which a server has before its first answer, give it
+one of size 0. So a block of headers always means the same, and one that was seen lately is not decoded again.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,22 @@ _STATIC_LENGTH = 61
 # How an entry begins (section 6): with an index alone, or as a literal that enters the dynamic table.
 _INDEXED, _INSERTED, _SIZE_UPDATE = 0x80, 0x40, 0x20
 
+_TABLE_SIZE, _ENTRY_OVERHEAD = 4096, 32  # of the server's table, unless its settings say otherwise (section 4.1)
+_LARGEST_SHIFT = 28  # of a number's last seven bits: none here needs more
+_LONGEST_PADDING = 7  # bits behind a Huffman code (section 5.2)
+
 _STATUS_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode}
+# What an answer without a gRPC status means (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+_HTTP_STATUS_NAMES = {
+    "400": "INTERNAL",
+    "401": "UNAUTHENTICATED",
+    "403": "PERMISSION_DENIED",
+    "404": "UNIMPLEMENTED",
+    "429": "UNAVAILABLE",
+    "502": "UNAVAILABLE",
+    "503": "UNAVAILABLE",
+    "504": "UNAVAILABLE",
+}
 
 
 class HeaderError(Exception):
@@ -36,10 +51,11 @@ class HeaderError(Exception):
 def request_headers(authority: str, path: str, timeout: float | None, token: str | None) -> tuple[bytes, bytes]:
     """The headers of a call: as the first call on a connection sends them, and as every later one does.
 
-    The first puts its values into the server's dynamic table, the later ones refer to them there.
+    The first puts its values into the server's dynamic table, the later ones refer to them there, if they all fit.
     """
-    headers = [(_AUTHORITY, "", authority), (_PATH, "", path), (_CONTENT_TYPE, "", "application/grpc")]
-    headers += [(0, "te", "trailers"), (0, "user-agent", "medserve-loadtest")]
+    headers = [(_AUTHORITY, ":authority", authority), (_PATH, ":path", path)]
+    headers += [(_CONTENT_TYPE, "content-type", "application/grpc"), (0, "te", "trailers")]
+    headers.append((0, "user-agent", "medserve-loadtest"))
     if timeout is not None:
         headers.append((0, "grpc-timeout", f"{max(1, round(timeout * 1000))}m"))
     if token is not None:
@@ -47,6 +63,8 @@ def request_headers(authority: str, path: str, timeout: float | None, token: str
     # Pseudo headers come first, and two of them stand in the static table as they are.
     always = bytes([_INDEXED | _POST, _INDEXED | _HTTP])
     first = b"".join(_insertion(index, name, value) for index, name, value in headers)
+    if sum(len(name) + len(value) + _ENTRY_OVERHEAD for _, name, value in headers) > _TABLE_SIZE:
+        return always + first, always + first
     later = bytes(_INDEXED | (_STATIC_LENGTH + len(headers) - place) for place in range(len(headers)))
     return always + first, always + later
 
@@ -69,16 +87,18 @@ def _text(value: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def call_status(block: bytes) -> str | None:
-    """The name of the gRPC status in a block of headers; None where it has none and HTTP's own is 200.
+    """The name of the gRPC status in a block of headers.
+
+    None where there is none: of an interim answer, and where HTTP's own status is 200.
 
     Raises:
         HeaderError: the block is cut off, or refers to a dynamic table that the server must not have.
     """
     headers = dict(_entries(block))
     if (number := headers.get("grpc-status")) is not None:
-        return _STATUS_NAMES.get(number, f"STATUS {number}")
+        return _STATUS_NAMES.get(number, "UNKNOWN")
     status = headers.get(":status", "200")
-    return None if status == "200" else f"HTTP {status}"
+    return None if status == "200" or status.startswith("1") else _HTTP_STATUS_NAMES.get(status, "UNKNOWN")
 
 
 def _entries(block: bytes) -> Iterator[tuple[str, str]]:
@@ -102,6 +122,8 @@ def _entries(block: bytes) -> Iterator[tuple[str, str]]:
 
 def _name(index: int) -> str:
     """Of the static table's names only the status matters here."""
+    if index == 0:
+        raise HeaderError("a header has the index 0")
     if index > _STATIC_LENGTH:
         raise HeaderError("the server refers to a dynamic table, though the client allows none")
     return ":status" if index in _STATIC_STATUS else f"#{index}"
@@ -113,14 +135,13 @@ def _number(block: bytes, place: int, bits: int) -> tuple[int, int]:
     place += 1
     if number < limit:
         return number, place
-    shift = 0
-    while True:
+    for shift in range(0, _LARGEST_SHIFT + 1, 7):
         byte = block[place]
         place += 1
         number += (byte & 127) << shift
-        shift += 7
         if byte < 128:
             return number, place
+    raise HeaderError("a number is too large")
 
 
 def _string(block: bytes, place: int) -> tuple[str, int]:
@@ -141,6 +162,8 @@ def _unpack(data: bytes) -> bytes:
             if (symbol := _SYMBOLS.get((length, code))) is not None:
                 text.append(symbol)
                 code, length = 0, 0
+    if length > _LONGEST_PADDING or code != (1 << length) - 1:
+        raise HeaderError("a text in Huffman's code ends within a character")
     return bytes(text)
 
 

@@ -5,30 +5,27 @@ load test are all alike: one method, the same headers, bodies made beforehand, a
 they need of HTTP/2 costs half of that with one call in flight, and a sixth with 64.
 """
 
-import socket
 import struct
 from collections import deque
 from collections.abc import Callable
 
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES
 from medserve_client.loadtest import wire
+from medserve_client.loadtest.connection import Connection, Done, Endpoint
 from medserve_client.loadtest.hpack import HeaderError, call_status, request_headers
 
-# What is called when a request has ended: with the time that `request` was given, and its gRPC status.
-Done = Callable[[float, str], None]
 # Tells the gRPC status of one answer of a stream.
 Outcome = Callable[[bytes], str]
 
+_LARGEST_BLOCK = 1 << 16
 
-class Connection:
-    """One connection; it neither blocks nor waits: its owner asks the socket, and calls.
 
-    Requests that it can't take yet wait in it: while it connects, or while the server allows no more streams.
-    """
+class GrpcConnection(Connection):
+    """One connection, over which many calls go at once, or one stream."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        endpoint: Endpoint,
         path: str,
         timeout: float,
         done: Done,
@@ -38,72 +35,57 @@ class Connection:
         """Does not connect yet.
 
         Args:
-            host: name or address.
-            port: its port.
+            endpoint: of the server.
             path: of the method, e.g. "/medserve.v1.PatientRisk/Predict".
             timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
             done: called at the end of each request.
             outcome: makes all requests messages of one stream, and tells the status of each answer.
             token: is sent with each call.
         """
-        self._address = (host, port)
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._headers = request_headers(authority, path, None if outcome else timeout, token)
-        self._timeout, self._done = timeout, done
+        super().__init__(endpoint, timeout, done, deque())
+        self._headers = request_headers(endpoint.authority, path, None if outcome else timeout, token)
         self._streaming, self._outcome = outcome is not None, outcome or (lambda _: "OK")
-        self._waiting: deque[tuple[float, bytes]] = deque()
-        self.socket: socket.socket
-        self.open = False
-        """Whether it has a socket, be it one that still connects."""
-        self.ready = False
-        """Whether it takes requests."""
+        self._sample = bytearray()  # with gRPC's prefix of five bytes
 
-    def connect(self) -> None:
-        """Starts to connect; it is ready once the server's settings are there.
-
-        Raises:
-            OSError: the name is unknown.
-        """
-        family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)[0]
-        self.socket = socket.socket(family, kind, protocol)
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex(address)  # a refusal shows when it is read from
-        self.open, self.ready = True, False
+    def _start_over(self) -> None:
         self._in = b""
-        self._calls: dict[int, float] = {}  # when each was started, of unary calls
-        self._sent: deque[float] = deque()  # the same, of the messages of the stream
-        self._answer = b""  # what has come of the stream's next answer
-        self.sample = b""  # the answer to the first request, with gRPC's prefix of five bytes
+        self._calls: dict[int, tuple[float, bytes]] = {}  # when each was due, and its message, of unary calls
+        self._refusals: dict[int, str] = {}  # the status of calls that HTTP refused, until their answer ends
+        self._sent: deque[float] = deque()  # when each was due, of the messages of the stream
+        self._answer = bytearray()  # what has come of the stream's next answer
+        self._sample.clear()
         self._stream = 0
         self._next_stream = 1
         self._block, self._next_block = self._headers
-        self._head_so_far, self._head_flags = b"", 0
+        self._head, self._head_flags, self._head_stream = b"", 0, 0  # of headers that more frames continue
         self._leaving = False  # the server has said that it will close
         self._uploads: dict[int, wire.Upload] = {}
         self._window = self._initial_window = wire.DEFAULT_WINDOW
-        self._max_frame, self._max_streams = 16_384, 2**31
-        self._received = 0
-        self._out = bytearray(wire.HELLO)
+        self._max_frame, self._max_streams = wire.DEFAULT_FRAME, 2**31
+        self._received = self._received_by_stream = 0
+        self._out += wire.HELLO
 
-    def close(self, status: str = "CANCELLED") -> None:
-        """Ends the connection, and what is in flight with this status. What waits goes on waiting."""
-        if self.open:
-            self.socket.close()
-            self.open = self.ready = False
-            ended = [*self._calls.values(), *self._sent]
-            self._calls, self._sent = {}, deque()
-            for started in ended:
-                self._done(started, status)
+    def _opened(self) -> None:
+        """Waits for the server's settings."""
 
     @property
-    def unsent(self) -> bool:
-        """Whether bytes are left that the socket did not take."""
-        return bool(self._out)
+    def idle(self) -> bool:
+        """Whether it can send a request at once."""
+        return self.ready and len(self._calls) < self._max_streams and not self._waiting
+
+    @property
+    def sample(self) -> bytes:
+        """The answer to the first request."""
+        return bytes(self._sample[5:])
+
+    def _take_all(self) -> list[float]:
+        ended = [*(due for due, _ in self._calls.values()), *self._sent]
+        self._calls, self._sent = {}, deque()
+        return ended
 
     def request(self, started: float, message: bytes) -> None:
         """Takes a request: the message with gRPC's prefix. `flush` sends it."""
-        if self.ready and len(self._calls) < self._max_streams and not self._waiting:
+        if self.idle:
             self._start(started, message)
         else:
             self._waiting.append((started, message))
@@ -111,7 +93,7 @@ class Connection:
     def _start(self, started: float, message: bytes) -> None:
         if not self._streaming:
             stream = self._begin_stream()
-            self._calls[stream] = started
+            self._calls[stream] = started, message
             size = len(message)
             if size <= self._max_frame and size <= self._window and size <= self._initial_window:
                 self._window -= size
@@ -121,7 +103,8 @@ class Connection:
                 self._pump()
             return
         if not self._stream:
-            self._stream, self._answer = self._begin_stream(), b""
+            self._stream, self._received_by_stream = self._begin_stream(), 0
+            self._answer.clear()
             self._uploads = {self._stream: wire.Upload(self._initial_window, 0)}
         self._sent.append(started)
         self._uploads[self._stream].rest += message
@@ -149,56 +132,44 @@ class Connection:
         self._out += wire.FRAME.pack(len(payload) >> 8, len(payload) & 255, kind, flags, stream)
         self._out += payload
 
-    def flush(self) -> None:
-        """Sends as much as the socket takes."""
-        try:
-            del self._out[: self.socket.send(self._out)]
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError:
-            self.close("UNAVAILABLE")
-
-    def receive(self) -> None:
-        """Reads what has come, and tells of every request that ended."""
-        try:
-            data = self.socket.recv(wire.READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close("UNAVAILABLE")
-            return
+    def _receive(self, data: bytes) -> None:
         data = self._in + data if self._in else data
         place, end = 0, len(data)
         try:
-            while end - place >= wire.FRAME.size:
+            while end - place >= wire.FRAME.size and self.open:
                 high, low, kind, flags, stream = wire.FRAME.unpack_from(data, place)
-                after = place + wire.FRAME.size + (high << 8 | low)
+                if (size := high << 8 | low) > wire.DEFAULT_FRAME:
+                    raise wire.ProtocolError(f"a frame has {size} bytes")
+                after = place + wire.FRAME.size + size
                 if after > end:
                     break
-                self._frame(kind, flags, stream, data[place + wire.FRAME.size : after])
+                self._frame(kind, flags, stream & wire.LARGEST_STREAM, data[place + wire.FRAME.size : after])
                 place = after
-        except (HeaderError, struct.error):
-            self.close("INTERNAL")
+        except (HeaderError, wire.ProtocolError, struct.error) as error:
+            self.close("INTERNAL", f"the server does not speak HTTP/2 as it should: {error}")
             return
         self._in = data[place:]
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if self._head_stream and (kind != wire.CONTINUATION or stream != self._head_stream):
+            raise wire.ProtocolError("a frame interrupts headers")
         if kind == wire.HEADERS:
             if flags & (wire.PADDED | wire.PRIORITY):
-                payload = wire.unpadded(payload, flags)
-            self._head(payload, flags, stream)
+                payload = wire.header_block(payload, flags)
+            if flags & wire.END_HEADERS:
+                self._headers_came(stream, payload, flags)
+            else:
+                self._head, self._head_flags, self._head_stream = payload, flags, stream
         elif kind == wire.DATA:
             self._count_received(len(payload))
             if flags & wire.PADDED:
                 payload = wire.unpadded(payload, flags)
             if stream == self._stream:
                 self._answers(payload)
-            elif stream == 1:
-                self.sample += payload
+            elif stream == 1 and not self._streaming and len(self._sample) < DEFAULT_MAX_MESSAGE_BYTES:
+                self._sample += payload
             if flags & wire.END_STREAM:
-                self._end(stream, "UNKNOWN")  # the trailers tell the status, and there are none
+                self._finish(stream, None)  # the trailers tell the status of gRPC, and there are none
         else:
             self._control(kind, flags, stream, payload)
 
@@ -207,33 +178,50 @@ class Connection:
             case wire.WINDOW_UPDATE:
                 self._widen(stream, int.from_bytes(payload) & wire.LARGEST_WINDOW)
             case wire.SETTINGS if not flags & wire.ACK:
-                self._set(payload)
+                self._set(wire.settings(payload))
             case wire.PING if not flags & wire.ACK:
                 self._write(wire.PING, wire.ACK, 0, payload)
             case wire.RST_STREAM:
                 self._end(stream, wire.RESET.get(int.from_bytes(payload), "INTERNAL"))
             case wire.CONTINUATION:
-                self._head(payload, flags, stream)
+                self._continue(payload, flags, stream)
             case wire.GOAWAY:
-                self._go_away(int.from_bytes(payload[:4]) & wire.LARGEST_WINDOW)
+                self._go_away(int.from_bytes(payload[:4]) & wire.LARGEST_STREAM)
+            case wire.PUSH_PROMISE:
+                raise wire.ProtocolError("it pushes, which the client forbids")
 
-    def _head(self, part: bytes, flags: int, stream: int) -> None:
+    def _continue(self, part: bytes, flags: int, stream: int) -> None:
+        """Reads the next part of headers that one frame did not hold."""
+        if not self._head_stream:
+            raise wire.ProtocolError("a frame continues no headers")
+        self._head += part
+        if len(self._head) > _LARGEST_BLOCK:
+            raise wire.ProtocolError(f"headers have more than {_LARGEST_BLOCK} bytes")
+        if flags & wire.END_HEADERS:
+            head, self._head, self._head_stream = self._head, b"", 0
+            self._headers_came(stream, head, self._head_flags)
+
+    def _headers_came(self, stream: int, block: bytes, flags: int) -> None:
         """Reads headers, or the trailers that end a call and tell its status."""
-        if not flags & wire.END_HEADERS or self._head_so_far:
-            self._head_so_far += part
-            self._head_flags |= flags
-            if not flags & wire.END_HEADERS:
-                return
-            part, flags = self._head_so_far, self._head_flags
-            self._head_so_far, self._head_flags = b"", 0
-        status = call_status(part)
+        status = call_status(block)
         if flags & wire.END_STREAM:
-            self._end(stream, status or "UNKNOWN")
-        elif status is not None:
-            self._end(stream, status)
+            self._finish(stream, status)
+        elif status is not None and (stream in self._calls or stream == self._stream):
+            # Another server's page follows. To cancel it looks like an attack to some servers.
+            self._refusals[stream] = status
+
+    def _finish(self, stream: int, status: str | None) -> None:
+        """Ends a call whose answer is whole; what is not sent of the request will not be."""
+        end = self._cancel if stream in self._uploads else self._end
+        end(stream, status or self._refusals.get(stream, "UNKNOWN"))
+
+    def _cancel(self, stream: int, status: str) -> None:
+        self._write(wire.RST_STREAM, 0, stream, struct.pack(">I", wire.CANCEL))
+        self._end(stream, status)
 
     def _end(self, stream: int, status: str) -> None:
         self._uploads.pop(stream, None)
+        self._refusals.pop(stream, None)
         if stream == self._stream and stream:
             self._stream = 0
             # What was not answered failed, even where the stream as a whole did not.
@@ -241,7 +229,7 @@ class Connection:
             for started in unanswered:
                 self._done(started, "UNKNOWN" if status == "OK" else status)
         elif stream in self._calls:
-            self._done(self._calls.pop(stream), status)
+            self._done(self._calls.pop(stream)[0], status)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -249,22 +237,25 @@ class Connection:
         while self.ready and self._waiting and len(self._calls) < self._max_streams:
             self._start(*self._waiting.popleft())
         if self._leaving and not self._calls and not self._sent:
-            self.close("UNAVAILABLE")
+            self.close("UNAVAILABLE", "the server is stopping")
 
     def _answers(self, data: bytes) -> None:
-        messages, self._answer = wire.split_messages(self._answer + data)
-        for message in messages:
-            self.sample = self.sample or message
+        self._answer += data
+        for message in wire.split_messages(self._answer, DEFAULT_MAX_MESSAGE_BYTES):
+            self._sample = self._sample or bytearray(message)
             if self._sent:
                 self._done(self._sent.popleft(), self._outcome(message[5:]))
 
     def _count_received(self, size: int) -> None:
-        """Lets the server send more, long before its window is used up."""
+        """Lets the server send more, long before its windows are used up."""
         self._received += size
+        self._received_by_stream += size
         if self._received > wire.LARGEST_WINDOW // 2:
-            for stream in {0, self._stream}:
-                self._write(wire.WINDOW_UPDATE, 0, stream, struct.pack(">I", self._received))
+            self._write(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", self._received))
             self._received = 0
+        if self._stream and self._received_by_stream > wire.LARGEST_WINDOW // 2:
+            self._write(wire.WINDOW_UPDATE, 0, self._stream, struct.pack(">I", self._received_by_stream))
+            self._received_by_stream = 0
 
     def _widen(self, stream: int, size: int) -> None:
         if not stream:
@@ -273,36 +264,47 @@ class Connection:
             self._uploads[stream].window += size
         self._pump()
 
-    def _set(self, payload: bytes) -> None:
-        settings = dict(struct.iter_unpack(">HI", payload))
+    def _set(self, settings: dict[int, int]) -> None:
         self._max_streams = settings.get(wire.MAX_STREAMS, self._max_streams)
         self._max_frame = settings.get(wire.MAX_FRAME, self._max_frame)
         if (window := settings.get(wire.INITIAL_WINDOW)) is not None:
             for upload in self._uploads.values():
                 upload.window += window - self._initial_window
             self._initial_window = window
-        if settings.get(wire.TABLE_SIZE, wire.DEFAULT_TABLE_SIZE) < wire.DEFAULT_TABLE_SIZE and not self.ready:
+        if settings.get(wire.TABLE_SIZE, wire.DEFAULT_TABLE_SIZE) < wire.DEFAULT_TABLE_SIZE:
             self._block, self._next_block = b"\x20" + self._headers[0], self._headers[0]  # a table of size 0
         self._write(wire.SETTINGS, wire.ACK, 0, b"")
-        self.ready = not self._leaving
+        if not self._leaving:
+            self._become_ready()
         self._pump()
         self._go_on()
 
     def _go_away(self, last: int) -> None:
-        """Lets what the server has taken end; the rest is refused."""
+        """Lets what the server has taken end; the rest waits for the next connection."""
         self._leaving, self.ready = True, False
-        for stream in [one for one in (*self._calls, self._stream) if one > last]:
-            self._end(stream, "UNAVAILABLE")
+        refused = [stream for stream in self._calls if stream > last]
+        self._waiting.extendleft(self._calls.pop(stream) for stream in reversed(refused))
+        for stream in refused:
+            self._uploads.pop(stream, None)
+        if self._stream > last:
+            self._end(self._stream, "UNAVAILABLE")
+        elif (upload := self._uploads.get(self._stream)) is not None:
+            self._end_upload(upload)
         self._go_on()
+
+    def _end_upload(self, upload: wire.Upload) -> None:
+        """Tells the server that no more messages come in the stream, behind those that are still to be sent."""
+        upload.last_flags = wire.END_STREAM
+        if not upload.rest:
+            self._write(wire.DATA, wire.END_STREAM, self._stream, b"")
+            del self._uploads[self._stream]
 
     def expire(self, now: float) -> None:
         """Ends what was started longer ago than the timeout."""
         limit = now - self._timeout
         while self._waiting and self._waiting[0][0] <= limit:
             self._done(self._waiting.popleft()[0], "DEADLINE_EXCEEDED")
-        while (stream := next(iter(self._calls), 0)) and self._calls[stream] <= limit:
-            self._write(wire.RST_STREAM, 0, stream, struct.pack(">I", wire.CANCEL))
-            self._end(stream, "DEADLINE_EXCEEDED")
+        while (stream := next(iter(self._calls), 0)) and self._calls[stream][0] <= limit:
+            self._cancel(stream, "DEADLINE_EXCEEDED")
         if self._sent and self._sent[0] <= limit:  # answers have an order: those behind it can't come either
-            self._write(wire.RST_STREAM, 0, self._stream, struct.pack(">I", wire.CANCEL))
-            self._end(self._stream, "DEADLINE_EXCEEDED")
+            self._cancel(self._stream, "DEADLINE_EXCEEDED")

@@ -1,4 +1,4 @@
-"""What a load test is to do, and what came of it. Plain values, for any gRPC method of any server."""
+"""What a load test is to do, and what came of it. Plain values, for any gRPC method or HTTP path of any server."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_client.channel import Tls
 from medserve_client.loadtest.http2 import Outcome
+
+_CONNECTIONS_OF_A_PROCESS = 900
+"""As many files as `select` takes, less those that a process has open anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class LoadPlan:
 
     Attributes:
         target: host:port.
-        method: path of the method, e.g. "/medserve.v1.PatientRisk/Predict".
+        method: path of the method, e.g. "/medserve.v1.PatientRisk/Predict", or where requests are posted to.
         payloads: serialized requests, sent in turn.
         concurrency: closed loop: requests in flight in total, over all connections.
         rate: open loop: requests per second, at random times as of many users who know nothing of each other
@@ -26,10 +30,14 @@ class LoadPlan:
         duration: seconds measured.
         warmup: seconds of the same load before them.
         timeout: seconds after which a request has failed.
-        connections: in total, over all processes.
+        http_headers: None for gRPC over HTTP/2. For HTTP/1.1: the headers of each request, beside Host, Content-Length
+            and that of the token. A request counts by the gRPC status that stands for its HTTP status, and has a
+            connection for itself while it is in flight.
+        connections: in total, over all processes. With HTTP/1.1 and a closed loop as many as `concurrency`.
         processes: that make the load.
         seed: of the random times.
-        token: is sent with each call, unencrypted.
+        tls: how connections are encrypted; None for plain text.
+        token: is sent with each call, unencrypted without `tls`.
     """
 
     target: str
@@ -38,12 +46,14 @@ class LoadPlan:
     concurrency: int = 0
     rate: float = 0.0
     outcome: Outcome | None = None
+    http_headers: Sequence[tuple[str, str]] | None = None
     duration: float = 10.0
     warmup: float = 2.0
     timeout: float = 30.0
     connections: int = 1
     processes: int = 1
     seed: int = 0
+    tls: Tls | None = None
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +65,17 @@ class LoadPlan:
             raise ValueError(f"processes is {self.processes}; expected from 1 to connections ({self.connections})")
         if 0 < self.concurrency < self.connections:
             raise ValueError(f"connections is {self.connections}; expected at most concurrency ({self.concurrency})")
+        if self.connections > _CONNECTIONS_OF_A_PROCESS * self.processes:
+            most = f"{_CONNECTIONS_OF_A_PROCESS} for each process"
+            raise ValueError(f"connections is {self.connections}; expected at most {most}")
+        if self.http_headers is None:
+            return
+        if self.outcome is not None:
+            raise ValueError("outcome is of streams; expected none for HTTP/1.1")
+        if self.concurrency and self.connections != self.concurrency:
+            raise ValueError(
+                f"connections is {self.connections}; expected as many as concurrency ({self.concurrency}) for HTTP/1.1"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

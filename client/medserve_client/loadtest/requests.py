@@ -30,16 +30,22 @@ class Workload:
     """Requests for one model.
 
     Attributes:
+        model: its name.
+        version: of the model.
         method: path of the unary method.
-        stream_method: path of the method with streams both ways.
-        outcome: tells the status of an answer of the stream.
         payloads: serialized requests.
+        stream_method: path of the method with streams both ways, if there is one.
+        outcome: tells the status of an answer of the stream.
+        http_headers: of each request; None for gRPC.
     """
 
+    model: str
+    version: str
     method: str
-    stream_method: str
-    outcome: Outcome
     payloads: list[bytes] = field(repr=False)
+    stream_method: str = ""
+    outcome: Outcome | None = None
+    http_headers: Sequence[tuple[str, str]] | None = None
 
 
 def image_workload(model: ModelDescription, images: Sequence[ImageSource], batch: int) -> Workload:
@@ -52,7 +58,8 @@ def image_workload(model: ModelDescription, images: Sequence[ImageSource], batch
         classify_request(group, model.name, model.version, 0).SerializeToString() for group in _groups(images, batch)
     ]
     service = "/medserve.v1.ImageClassification"
-    return Workload(f"{service}/Classify", f"{service}/ClassifyStream", classify_outcome, payloads)
+    methods = f"{service}/Classify", f"{service}/ClassifyStream"
+    return Workload(model.name, model.version, methods[0], payloads, methods[1], classify_outcome)
 
 
 def patient_workload(model: ModelDescription, patients: Sequence[Patient], batch: int) -> Workload:
@@ -61,7 +68,8 @@ def patient_workload(model: ModelDescription, patients: Sequence[Patient], batch
         predict_request(group, model.name, model.version).SerializeToString() for group in _groups(patients, batch)
     ]
     service = "/medserve.v1.PatientRisk"
-    return Workload(f"{service}/Predict", f"{service}/PredictStream", predict_outcome, payloads)
+    methods = f"{service}/Predict", f"{service}/PredictStream"
+    return Workload(model.name, model.version, methods[0], payloads, methods[1], predict_outcome)
 
 
 def _groups(items: Sequence[_Item], batch: int) -> list[list[_Item]]:

@@ -4,15 +4,15 @@ import struct
 from dataclasses import dataclass, field
 
 FRAME = struct.Struct(">HBBBI")  # length, in two parts; type; flags; stream
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 32
 TABLE_SIZE, ENABLE_PUSH, MAX_STREAMS, INITIAL_WINDOW, MAX_FRAME = 1, 2, 3, 4, 5
-CANCEL = 8
-RESET = {7: "UNAVAILABLE", CANCEL: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 12: "PERMISSION_DENIED"}
-LARGEST_WINDOW = 2**31 - 1
+NO_ERROR, REFUSED_STREAM, CANCEL = 0, 7, 8
+RESET = {REFUSED_STREAM: "UNAVAILABLE", CANCEL: "CANCELLED", 11: "RESOURCE_EXHAUSTED", 12: "PERMISSION_DENIED"}
+LARGEST_WINDOW = LARGEST_STREAM = 2**31 - 1
 DEFAULT_WINDOW = 65_535
 DEFAULT_TABLE_SIZE = 4096
-READ_BYTES = 1 << 18
+DEFAULT_FRAME, LARGEST_FRAME = 16_384, 2**24 - 1
 
 _SETTINGS = struct.pack(">HIHIHI", TABLE_SIZE, 0, ENABLE_PUSH, 0, INITIAL_WINDOW, LARGEST_WINDOW)
 # What a client says first: no dynamic table, no pushes, and send as much as you like.
@@ -25,6 +25,10 @@ HELLO = b"".join(
 )
 
 
+class ProtocolError(Exception):
+    """The server breaks HTTP/2, or a limit of the client."""
+
+
 @dataclass(slots=True)
 class Upload:
     """What flow control has not let out of a stream yet."""
@@ -35,18 +39,58 @@ class Upload:
 
 
 def unpadded(payload: bytes, flags: int) -> bytes:
-    """The content of a frame without its padding and its priority."""
-    begin, end = 0, len(payload)
-    if flags & PADDED:
-        begin, end = 1, end - payload[0]
-    return payload[begin + 5 if flags & PRIORITY else begin : end]
+    """The content of a DATA frame without its padding.
+
+    Raises:
+        ProtocolError: the padding is longer than the frame.
+    """
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError("a frame has more padding than bytes")
+    return payload[1 : len(payload) - payload[0]]
 
 
-def split_messages(data: bytes) -> tuple[list[bytes], bytes]:
-    """The gRPC messages in a stream's bytes, each with its prefix of five (the last four its length), and the rest."""
+def header_block(payload: bytes, flags: int) -> bytes:
+    """The content of a HEADERS frame without its padding and its priority.
+
+    Raises:
+        ProtocolError: the padding is longer than the frame.
+    """
+    return unpadded(payload, flags)[5 if flags & PRIORITY else 0 :]
+
+
+def settings(payload: bytes) -> dict[int, int]:
+    """The settings in a frame.
+
+    Raises:
+        ProtocolError: one has a value that it must not have.
+    """
+    if len(payload) % 6:
+        raise ProtocolError("a frame of settings is cut off")
+    values = dict(struct.iter_unpack(">HI", payload))
+    if values.get(INITIAL_WINDOW, 0) > LARGEST_WINDOW:
+        raise ProtocolError("the initial window is too large")
+    if not DEFAULT_FRAME <= values.get(MAX_FRAME, DEFAULT_FRAME) <= LARGEST_FRAME:
+        raise ProtocolError("the largest frame has no size that one may have")
+    return values
+
+
+def split_messages(data: bytearray, largest: int) -> list[bytes]:
+    """Takes the whole gRPC messages out of a stream's bytes, each with its prefix of five (the last four its length).
+
+    Raises:
+        ProtocolError: a message is longer than `largest`.
+    """
     messages = []
     place = 0
-    while len(data) - place >= 5 and (after := place + 5 + int.from_bytes(data[place + 1 : place + 5])) <= len(data):
-        messages.append(data[place:after])
+    while len(data) - place >= 5:
+        size = int.from_bytes(data[place + 1 : place + 5])
+        if size > largest:
+            raise ProtocolError(f"a message has {size} bytes, expected at most {largest}")
+        if (after := place + 5 + size) > len(data):
+            break
+        messages.append(bytes(data[place:after]))
         place = after
-    return messages, data[place:]
+    del data[:place]
+    return messages

@@ -5,14 +5,16 @@ import math
 import random
 import select
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
 
-from medserve_client.loadtest.http2 import Connection
+from medserve_client.loadtest.connection import Connection, Endpoint, Waiting
+from medserve_client.loadtest.http1 import HttpConnection
+from medserve_client.loadtest.http2 import GrpcConnection
 from medserve_client.loadtest.plan import LoadPlan, LoadResult
 
 _HOUSEKEEPING = 0.05
@@ -40,19 +42,20 @@ class Share:
 class Worker:
     """Makes a share of a load over its connections, in one thread that waits in one place."""
 
-    def __init__(self, share: Share, host: str, port: int, counts: memoryview) -> None:
+    def __init__(self, share: Share, endpoint: Endpoint, counts: memoryview) -> None:
         """Does not connect yet.
 
         Args:
             share: what to do.
-            host: of the server.
-            port: of the server.
+            endpoint: of the server.
             counts: where the numbers of successes and failures are told while it runs, at two places of its own.
         """
         plan = self._plan = share.plan
         self._share = share
         self._counts = counts
-        payloads = [b"\0" + len(payload).to_bytes(4) + payload for payload in plan.payloads]
+        payloads = list(plan.payloads)
+        if plan.http_headers is None:
+            payloads = [b"\0" + len(payload).to_bytes(4) + payload for payload in payloads]
         # Processes begin at different places, so that they don't send the same at the same time.
         start = share.index * len(payloads) // plan.processes
         self._payloads = cycle(payloads[start:] + payloads[:start])
@@ -64,11 +67,16 @@ class Worker:
         self._errors: Counter[str] = Counter()
         self._completed = 0
         self._late = 0.0
-        self._connections = [
-            Connection(host, port, plan.method, plan.timeout, self._done(index), plan.outcome, plan.token)
-            for index in range(share.connections)
-        ]
+        self._waiting: Waiting = deque()
+        self._connections = [self._connection(endpoint, index) for index in range(share.connections)]
         self._turns = cycle(self._connections)
+
+    def _connection(self, endpoint: Endpoint, index: int) -> Connection:
+        plan, done = self._plan, self._done(index)
+        if plan.http_headers is None:
+            return GrpcConnection(endpoint, plan.method, plan.timeout, done, plan.outcome, plan.token)
+        headers = plan.http_headers
+        return HttpConnection(endpoint, plan.method, plan.timeout, done, self._waiting, headers, plan.token)
 
     def connect(self) -> None:
         """Opens all connections.
@@ -80,10 +88,11 @@ class Worker:
             connection.connect()
         limit = time.perf_counter() + self._plan.timeout
         while not all(connection.ready for connection in self._connections):
-            if not all(connection.open for connection in self._connections):
-                raise OSError("the connection was refused or lost")
+            if lost := [connection for connection in self._connections if not connection.open]:
+                raise OSError(lost[0].failure)
             if time.perf_counter() > limit:
-                raise OSError(f"no HTTP/2 server answered within {self._plan.timeout:g} seconds")
+                protocol = "HTTP/2" if self._plan.http_headers is None else "HTTP/1.1"
+                raise OSError(f"no {protocol} server answered within {self._plan.timeout:g} seconds")
             self._exchange(_HOUSEKEEPING)
 
     def run(self, start: float) -> LoadResult:
@@ -107,7 +116,7 @@ class Worker:
         for connection in self._connections:
             connection.close()
         sent = len(self._latencies) + self._errors.total()
-        sample = next((one.sample[5:] for one in self._connections if one.sample), b"")
+        sample = next((one.sample for one in self._connections if one.sample), b"")
         lateness = self._late / sent if sent else 0.0
         latencies = np.array(self._latencies, dtype=np.float64)
         return LoadResult(latencies, self._errors, sent, self._completed, self._plan.duration, lateness, cpu, sample)
@@ -157,7 +166,13 @@ class Worker:
                 return
             if due >= self._begin:
                 self._late += now - due
-            self._request(next(self._turns), due)
+            self._request(self._next_connection(), due)
+
+    def _next_connection(self) -> Connection:
+        """Each in its turn; of HTTP/1.1 the first that is free, if there is one."""
+        if self._plan.http_headers is None:
+            return next(self._turns)
+        return next((one for one in self._connections if one.idle), self._connections[0])
 
     def _look_after(self, now: float) -> None:
         for connection in self._connections:
@@ -174,4 +189,7 @@ class Worker:
         blocked = [one.socket for one in sockets.values() if one.unsent]
         # Of the ways to wait, select alone can do it for less than a millisecond.
         for readable in select.select(sockets, blocked, (), max(0.0, seconds))[0]:
-            sockets[readable].receive()
+            connection = sockets[readable]
+            connection.receive()
+            if connection.was_ready and not connection.open:
+                self._next_look = 0.0  # what a server has closed that was there is opened at once

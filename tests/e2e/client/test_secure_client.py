@@ -1,4 +1,4 @@
-"""Both clients and the command against a server with TLS and tokens; loadtest against one with tokens."""
+"""Both clients and the command against a server with TLS and tokens; loadtest with and without TLS."""
 
 import json
 import subprocess
@@ -97,15 +97,22 @@ def test_command(secure: ServerProcess, folder: Path, ward: Secret, capsys: pyte
     assert ward.token not in "".join(capsys.readouterr())
 
 
-def test_loadtest_sends_the_token(transport: str, folder: Path, ward: Secret, tmp_path: Path) -> None:
-    with running_server("--transport", transport, "--tokens", str(folder / "tokens")) as server:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_loadtest_sends_the_token(transport: str, folder: Path, ward: Secret, tmp_path: Path, encrypted: bool) -> None:
+    if encrypted and transport == "native":
+        pytest.skip("native has no TLS")
+    tls = ["--tls-certificate", str(folder / "server.pem"), "--tls-key", str(folder / "server.key")] * encrypted
+    trust = ["--ca", str(folder / "ca.pem")] * encrypted
+    with running_server("--transport", transport, "--tokens", str(folder / "tokens"), *tls) as server:
         load = ("loadtest", "--duration", "0.3", "--warmup", "0.1", "--model", "chest-xray")
-        arguments = ["--server", server.target, *load, "--json", str(tmp_path / "run.json")]
+        arguments = ["--server", server.target, *load, *trust, "--json", str(tmp_path / "run.json")]
         flags = ["--metrics-url", server.metrics_url]
         assert main([*arguments, *flags]) == 4
         assert main([*arguments, *flags, "--token-file", str(ward.file)]) == 0
         assert main([*arguments, *flags, "--token-file", str(ward.file), "--mode", "stream"]) == 0
-    (run,) = json.loads((tmp_path / "run.json").read_text())["runs"]
+    whole = json.loads((tmp_path / "run.json").read_text())
+    assert whole["tls"] is encrypted
+    (run,) = whole["runs"]
     assert run["errors"] == {}
 
 

@@ -1,20 +1,15 @@
 """The parts of the comparison with peers whose faults would go into its figures unseen."""
 
-import asyncio
 import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks import requests
 from benchmarks.ceiling import Cost
-from benchmarks.http_load import HttpPlan
-from benchmarks.http_load import run as run_http
 from benchmarks.measure import Meter, Outcome, Shape
 from benchmarks.plots import plot
 from benchmarks.processes import cpu_seconds, marked_processes, running
@@ -127,36 +122,3 @@ def test_the_meter_reads_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     for elapsed, succeeded in ((0.9, 90), (1.0, 100), (1.1, 110), (2.05, 400), (2.1, 500)):
         meter(Progress(elapsed, succeeded, 0))
     assert meter.per_request() == pytest.approx(0.01)
-
-
-@asynccontextmanager
-async def http_server(answer: bytes) -> AsyncIterator[int]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
-                writer.write(answer)
-        except asyncio.IncompleteReadError:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("answer", "succeeds"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", True),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", True),
-        (b"HTTP/1.1 503 Busy\r\nContent-Length: 3\r\n\r\nabc", False),
-    ],
-)
-async def test_the_http_load_counts_what_succeeds(answer: bytes, succeeds: bool) -> None:
-    ignore: Callable[[Progress], None] = lambda _: None  # noqa: E731
-    async with http_server(answer) as port:
-        plan = HttpPlan(port, "/", "application/octet-stream", [b"x" * 10], 4, duration=1, warmup=0.1)
-        result = await asyncio.to_thread(run_http, plan, ignore)
-    assert result.sample == b"abc"
-    assert (result.completed > 0) is succeeds
-    assert (result.errors["HTTP 503"] > 0) is not succeeds

@@ -70,5 +70,5 @@ def test_the_environment_may_hold_the_token(
     monkeypatch.setenv("MEDSERVE_TOKEN", WORD)
     assert main(["--server", "far.example:1", "health"]) == 2
     assert "unencrypted" in capsys.readouterr().err
-    assert main(["--tls", "loadtest"]) == 2
-    assert "without TLS" in capsys.readouterr().err
+    assert main(["--server", "far.example:1", "loadtest"]) == 2
+    assert "unencrypted" in capsys.readouterr().err

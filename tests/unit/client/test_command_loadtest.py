@@ -25,6 +25,8 @@ def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: 
         "target": clinic,
         "model": "lungs",
         "version": "1",
+        "protocol": "grpc",
+        "tls": False,
         "mode": "unary",
         "batch": 3,
         "connections": 2,
