@@ -64,7 +64,7 @@ def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport
         assert told("readyz") == (503, "loading models\n")
         file.unlink()
         wait_until(lambda: told("readyz") == (200, "ok\n"), "the models to be loaded")
-        server = ServerProcess(process, target, f"{url}metrics")
+        server = ServerProcess(process, target, f"{url}metrics", "")
         held = HeldServer(server, file)
         with held.hold():
             call = Caller(channel).stub.ModelInfer.future(request("a", 1.0), timeout=PATIENCE)
