@@ -41,7 +41,7 @@ test-gpu:
 fuzz: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m fuzz.run $(ARGS)
 
-# Half an hour of mixed load while models are swapped: make soak ARGS="--minutes 3 --transport native"
+# Half an hour of mixed load while models are swapped: make soak ARGS="--minutes 3 --transport grpcio"
 soak: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m soak.run $(ARGS)
 

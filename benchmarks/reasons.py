@@ -155,7 +155,7 @@ def measure_models(transport: str, models: Path, count: int) -> None:
 def main(models: Path, count: int) -> None:
     """Measures every model of a folder on both transports."""
     print("| call | ms, median | times plain | server's CPU ms |\n| --- | --- | --- | --- |")  # noqa: T201
-    for transport in ("grpcio", "native"):
+    for transport in ("envoy", "grpcio"):
         measure_models(transport, models, count)
 
 

@@ -14,17 +14,14 @@ comes from one process on the same cores, so that throughput is what server and 
 time is its own, and noise disturbs it least."""
 QUICK = "**This was a quick run: it shows that everything works, and little more.**"
 PROFILE = """Where that time goes (`python -m benchmarks.profile`, with the totals of its own run): before, in a plain
-grpc.aio handler around the same model, and after. What is not ONNX Runtime itself is, in the native server, many small
-parts.
+grpc.aio handler around the same model, and after. What is not ONNX Runtime itself is many small parts.
 
 ![Profile](profile.png)"""
-STREAMS = """Streams of the native server pass through the grpcio server behind it: pygrpc-native has none of its own.
-Where streams are many, grpcio is the better transport."""
 OPENVINO = """ResNet-18 on `openvino` over `cpu` (to reach: 3): not measured here, on an AMD processor. The plugin
 onnxruntime-ep-openvino 1.8.1 gives ONNX Runtime devices of the vendor Intel alone (it compares the id with 0x8086)."""
 UNARY = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4))
 STREAM = (Shape(1, 16, stream=True), Shape(1, 64, stream=True))
-FASTEST = ("medserve native", "medserve grpcio", "medserve")
+FASTEST = ("medserve envoy", "medserve grpcio", "medserve")
 
 
 def report(results: Results) -> str:
@@ -46,7 +43,6 @@ def report(results: Results) -> str:
             *_goals(results, ours),
             "",
             *_bound(results),
-            STREAMS,
             "",
             OPENVINO,
             "",

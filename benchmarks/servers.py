@@ -194,6 +194,4 @@ def medserve_servers(models: Path = MODELS) -> list[Server]:
     servers = [Server("medserve grpcio", (*command, "--transport", "grpcio"), streams=True)]
     if "envoy" in usage:
         servers.append(Server("medserve envoy", (*command, "--transport", "envoy"), streams=True))
-    if "native" in usage:
-        servers.append(Server("medserve native", (*command, "--transport", "native"), streams=True))
     return servers

@@ -87,9 +87,10 @@ class Settings(BaseSettings):
         "every one; may be given repeatedly.",
     )
 
-    transport: Literal["auto", "envoy", "grpcio", "native"] = Field(
+    transport: Literal["auto", "envoy", "grpcio"] = Field(
         default="auto",
-        description="What speaks HTTP/2: grpcio, or native (pygrpc-native, of the extra fast); auto takes grpcio.",
+        description="What clients talk to: envoy (gRPC, gRPC-Web and REST on --port; of the extra envoy), or grpcio "
+        "(gRPC on --port, REST on --http-port); auto takes envoy where it can run.",
     )
 
     workers: PositiveInt = Field(

@@ -22,8 +22,6 @@ def check_exposure(settings: Settings) -> None:
     authenticated = settings.tokens is not None or settings.tls_client_ca is not None
     if settings.require_auth and not authenticated:
         raise SettingsError("--require-auth: give --tokens or --tls-client-ca; as it is, anyone may call")
-    if encrypted and settings.transport == "native":
-        raise SettingsError("--transport native has no TLS; use --transport grpcio, or auto, which takes it")
     if _is_loopback(settings.host):
         return
     if not authenticated:

@@ -42,7 +42,7 @@ from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors
 from medserve_server.transport.envoy_server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
-from medserve_server.transport.grpcio_server import GrpcioServer, NativeParts
+from medserve_server.transport.grpcio_server import GrpcioServer
 from medserve_server.transport.http_server import HttpServer
 from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.transport.open_calls import OpenCalls
@@ -82,12 +82,11 @@ class Server:
         self._stop_asked = asyncio.Event()
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = Decoders(settings.cpus)
-        self._control = ModelControl(settings, self.models, self.metrics, self._expect_models)
+        self._control = ModelControl(settings, self.models, self.metrics)
         shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
         self._classification = ImageClassification(*shared)
         self._risk = PatientRisk(*shared)
         self._inference = Inference(*shared, self._control)
-        apis = (self._classification, self._risk, self._inference)
         self._watchdog = Watchdog(settings.max_run_seconds)
         self._closers: list[Callable[[], None]] = []
         observers = self._observers()
@@ -105,8 +104,7 @@ class Server:
             self.application = with_cors(Application(grpc, rest), settings.cors_origin)
             self._transport = EnvoyServer(settings, envoy, interceptor, self._open_calls, self._stopping)
         else:
-            native = NativeParts(self.metrics, self._decoders, apis, limits, tokens, observers)
-            self._transport = GrpcioServer(settings, interceptor, self._stopping, native, self._add_services)
+            self._transport = GrpcioServer(settings, interceptor, self._stopping, self._add_services)
             if settings.serves_http_port:
                 self._http = HttpServer(with_cors(rest, settings.cors_origin), settings, server_context(settings))
 
@@ -159,8 +157,6 @@ class Server:
             ended = exit_soon()
             with reporting("stop"):
                 await asyncio.to_thread(self._control.close)
-            with reporting("stop"):
-                self._transport.join()
             self._decoders.shutdown(cancel_futures=True)
             for close in self._closers:
                 with reporting("stop"):
@@ -233,9 +229,6 @@ class Server:
     async def _tell_health(self) -> None:
         """SERVING as long as work is taken and no model hangs."""
         await self._health.set_serving(not self.why_not_ready())
-
-    def _expect_models(self, count: int) -> None:
-        self._transport.expect_models(count)
 
     def _add_services(self, server: Any) -> None:  # noqa: ANN401 - grpc's server, or what collects handlers alike
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)

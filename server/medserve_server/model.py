@@ -74,7 +74,7 @@ class Model:
         self.session.owner = self
 
     def submit(self, work: Work) -> None:
-        """Queues work, in parts where it has more rows than a batch; `run_soon` or `run_here` has to follow.
+        """Queues work, in parts where it has more rows than a batch; `run_soon` has to follow.
 
         Raises:
             ServingError: as `Batcher.check`.
@@ -99,17 +99,6 @@ class Model:
             ServingError: as `Batcher.check`.
         """
         self._batcher.check(rows, priority, deadline)
-
-    def run_here(self) -> None:
-        """Runs the model in this thread, unless one does already, and in threads of its own as far as that pays.
-
-        So a model holds at most one of the threads that come here, even where it hangs.
-        """
-        count = self._batcher.reserve()
-        here = count > 0 and self._batcher.running == count
-        self._start_runs(count - here)
-        if here:
-            self._batcher.run_reserved()
 
     def run_soon(self) -> None:
         """Has threads of the model run what waits, unless enough of them do."""

@@ -36,19 +36,16 @@ class ModelControl:
         settings: the repository, and when to look into it.
         models: where requests find what is loaded.
         metrics: where models are counted.
-        expect_models: called with the number of models that may run at once, whenever that changes.
 
     Raises:
         ModelLoadError: there is no public key where one was asked for.
     """
 
-    def __init__(
-        self, settings: Settings, models: ModelRepository, metrics: Metrics, expect_models: Callable[[int], None]
-    ) -> None:
+    def __init__(self, settings: Settings, models: ModelRepository, metrics: Metrics) -> None:
         self._settings = settings
         self._models = models
         self._thread = Pool(1, thread_name_prefix="model-control")
-        self._loader = ModelLoader(settings, models, metrics, self._thread, expect_models)
+        self._loader = ModelLoader(settings, models, metrics, self._thread)
         self._contents: dict[Key, Content] = {}  # as last seen
         self._unsettled: frozenset[Key] = frozenset()  # changed between the last two looks
         self._trouble = ""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medserve_server.config import Settings
@@ -45,7 +45,6 @@ class ModelLoader:
         models: where requests find what is loaded.
         metrics: where models are counted.
         thread: runs what has to follow when a model was closed.
-        expect_models: called with the number of models that may run at once, whenever that changes.
     """
 
     def __init__(
@@ -54,13 +53,11 @@ class ModelLoader:
         models: ModelRepository,
         metrics: Metrics,
         thread: Pool,
-        expect_models: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._models = models
         self._metrics = metrics
         self._thread = thread
-        self._expect_models = expect_models
         self._policy = VersionPolicy.parse(settings.version_policy)
         self._public_key = read_public_key(settings.require_signed) if settings.require_signed else None
         self.loaded: dict[Key, Content] = {}
@@ -133,8 +130,6 @@ class ModelLoader:
         self.loading = key
         try:
             model = self._read(key, content)
-            if model is not None:
-                self._expect(model)
         except ModelLoadError as error:
             path = content.found.path
             reason = str(error).removeprefix(f"{path}: ").replace(f"{path.parent}/", "")
@@ -155,14 +150,6 @@ class ModelLoader:
             self.loaded[key] = content
         finally:
             self.loading = None
-
-    def _expect(self, model: Model) -> None:
-        """Prepares for a model that is about to be served; closes it if that fails."""
-        try:
-            self._expect_models(len(self._models) + len(self._retiring) + 1)
-        except BaseException:
-            model.close()
-            raise
 
     def _read(self, key: Key, content: Content) -> Model | None:
         """Reads and loads a version; None where it is what is served already."""
@@ -201,7 +188,6 @@ class ModelLoader:
 
         def retired() -> None:
             self._forget(self._retiring.pop(ended))
-            self._expect_models(len(self._models) + len(self._retiring))
 
         try:
             start_thread("closing a model", retire, name=f"retire-{model.name}")

@@ -1,4 +1,4 @@
-"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport native".
+"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport grpcio".
 
 Writes what it used over time (JSON, PNG) and ends with status 1 where that grew, or an answer was wrong or lost.
 """
@@ -125,7 +125,7 @@ def main() -> None:
     """Soaks, tells and ends with status 1 where something is not as it has to be."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--transport", choices=("grpcio", "native"), default="grpcio")
+    parser.add_argument("--transport", choices=("envoy", "grpcio"), default="envoy")
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples")
     parser.add_argument("--swap-seconds", type=float, default=3.0, help="seconds between swaps of models")
     parser.add_argument("--callers", type=int, default=16)

@@ -18,7 +18,7 @@ def broken(mutation: str) -> Sequence[str]:
     return (str(REPOSITORY / "tests/e2e/broken_server.py"), mutation)
 
 
-@pytest.mark.parametrize("transport", ["grpcio", "native"])
+@pytest.mark.parametrize("transport", ["envoy", "grpcio"])
 def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
     report = short(transport, THE_SERVER)
     # Memory settles only after minutes of swaps.

@@ -22,9 +22,3 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Ends all calls at once."""
-
-    def expect_models(self, count: int) -> None:
-        """Prepares for that many models that run at the same time."""
-
-    def join(self) -> None:
-        """Waits for the threads that run models; to be called when nothing waits for one any more."""

@@ -25,7 +25,11 @@ CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
 
 SPARE_REQUESTS = 64
-"""Requests beyond --max-pending-requests that Envoy lets pass: the application has answered some of them already."""
+"""Requests beyond --max-pending-requests that Envoy lets pass at most: some of them are answered already."""
+LEAST_REQUESTS = 256
+"""Requests under way that Envoy always lets pass."""
+LATENCY = "0.1s"
+"""What nine of ten requests may take while more than `LEAST_REQUESTS` are under way."""
 EXEMPT = ("/grpc.health.", "/grpc.reflection.", "/medserve.v1.ModelCatalog/", "/livez", "/readyz", "/v2/health/")
 """Beginnings of paths that are answered however many requests are under way."""
 
@@ -140,16 +144,18 @@ def _filters(settings: Settings) -> list[Config]:
 
 
 def _concurrency_limit(settings: Settings) -> Config:
-    """Refuses requests that the application would refuse, before they cost it anything.
+    """Refuses requests before they cost the application anything, where it can't keep up with them.
 
-    The filter's controller may move the limit between its minimum and its maximum, which are the same here: it would
-    lower the limit as soon as a slow model is asked more often than before, and so starve the fast ones. How long
-    requests may wait for a model is up to the application, which knows the model.
+    The filter's controller allows fewer requests at once while they take longer than `LATENCY`, and more while they do
+    not, never below `LEAST_REQUESTS`: one slow model has fewer than these wait (`batcher.SLOW_WAITING`), so that it
+    can't shut out the others.
     """
-    limit = settings.max_pending_requests + SPARE_REQUESTS
+    most = settings.max_pending_requests + SPARE_REQUESTS
     controller = {
-        "concurrency_limit_params": {"max_concurrency_limit": limit, "concurrency_update_interval": "60s"},
-        "min_rtt_calc_params": {"fixed_value": "60s", "min_concurrency": limit},
+        "sample_aggregate_percentile": {"value": 90},
+        "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": "0.1s"},
+        # A fixed time: to measure the least that a request takes, the filter would let few through for a while.
+        "min_rtt_calc_params": {"fixed_value": LATENCY, "min_concurrency": min(LEAST_REQUESTS, most)},
     }
     concurrency = {
         "@type": f"{_EXTENSIONS}filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",

@@ -79,9 +79,3 @@ class EnvoyServer:
             if certificates.current() is not handed_out:
                 handed_out = certificates.current()
                 write_secrets(self._files.secrets, handed_out)
-
-    def expect_models(self, count: int) -> None:
-        """Does nothing: the event loop starts what runs models."""
-
-    def join(self) -> None:
-        """Does nothing: there are no threads."""

@@ -1,37 +1,16 @@
-"""The gRPC server of a process: grpcio alone, or native in front of it, by one face."""
+"""gRPC by grpcio's own server, which runs wherever Python does."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 from grpc import aio
 
-from medserve_server.auth import Tokens
 from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
-from medserve_server.limits import CallLimits, connection_limits
-from medserve_server.metrics import Metrics
-from medserve_server.services.api import ModelApi
-from medserve_server.supervise import ThreadStartError
+from medserve_server.limits import connection_limits
 from medserve_server.tls import Certificates, read_certificates
-from medserve_server.trail import Observer
 from medserve_server.transport.interceptor import CallInterceptor
-
-
-@dataclass(frozen=True)
-class NativeParts:
-    """What native needs beside a grpcio server."""
-
-    metrics: Metrics
-    decoders: Decoders
-    apis: Sequence[ModelApi[Any, Any, Any]]
-    limits: CallLimits
-    tokens: Tokens | None
-    observers: Sequence[Observer]
 
 
 class GrpcioServer:
@@ -41,7 +20,6 @@ class GrpcioServer:
         settings: address, limits, and which transport.
         interceptor: of all calls.
         stopping: once set, new calls are refused.
-        native: for `--transport native`.
         add_services: adds all services to a grpcio server.
 
     Raises:
@@ -53,15 +31,12 @@ class GrpcioServer:
         settings: Settings,
         interceptor: CallInterceptor,
         stopping: asyncio.Event,
-        native: NativeParts,
         add_services: Callable[[aio.Server], None],
     ) -> None:
         self._settings = settings
         self._stopping = stopping
         self._credentials = _credentials(settings)
         self._interceptor = interceptor
-        # `auto` asks for a limit on message sizes, which native can't keep: it holds a message before it counts it.
-        self.native = settings.transport == "native"
         limit = settings.max_message_mib * 1024 * 1024
         options = [
             ("grpc.max_receive_message_length", limit),
@@ -75,31 +50,13 @@ class GrpcioServer:
             ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
             # Only workers share a port: two servers on one would split its connections without a word.
             ("grpc.so_reuseport", int(settings.workers > 1)),
+            *connection_limits(settings),
         ]
-        if not self.native:  # behind native there is only native
-            options += connection_limits(settings)
         # The interceptor counts what it answers. This bounds the calls whose message has not come yet.
         self._grpcio = aio.server(
             interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=8 * settings.max_pending_requests
         )
         add_services(self._grpcio)
-        if self.native:
-            from medserve_server.transport.native import NativeFront  # noqa: PLC0415 - of the extra `fast`
-
-            self._folder = tempfile.mkdtemp(prefix="medserve-")
-            fallback = f"{self._folder}/grpcio"
-            parts = native
-            self._front = NativeFront(
-                parts.apis,
-                settings,
-                parts.metrics,
-                stopping,
-                parts.decoders,
-                fallback,
-                parts.limits,
-                parts.tokens,
-                parts.observers,
-            )
 
     async def start(self) -> int:
         """Begins to listen and returns the port.
@@ -107,32 +64,23 @@ class GrpcioServer:
         Raises:
             OSError: the address can't be had.
         """
-        address = f"unix:{self._folder}/grpcio" if self.native else self._settings.address
+        address = self._settings.address
         try:
             if self._credentials is not None:
                 port = self._grpcio.add_secure_port(address, self._credentials)
             else:
                 port = self._grpcio.add_insecure_port(address)
-            if self.native:
-                self._front.bind()
             await self._grpcio.start()
-            return self._front.start() if self.native else port
-        except ThreadStartError:
-            raise
         except (RuntimeError, OSError) as error:
             raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
-
-    def expect_models(self, count: int) -> None:
-        """Prepares for that many models that run at the same time."""
-        if self.native:
-            self._front.set_threads(count + 1)  # one always listens
+        return port
 
     async def drain(self, grace: float) -> bool:
         """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
 
-        New calls are refused as UNAVAILABLE until none comes any more or a second
-        is over: a call that arrives in the moment of grpc's own shutdown is CANCELLED, which few clients retry; and
-        only that shutdown sends clients to another server, so it can't be put off for long.
+        New calls are refused as UNAVAILABLE until none comes any more or a second is over: a call that arrives in the
+        moment of grpc's own shutdown is CANCELLED, which few clients retry; and only that shutdown sends clients to
+        another server, so it can't be put off for long.
         """
         self._stopping.set()
         for _ in range(20):
@@ -141,24 +89,12 @@ class GrpcioServer:
                 break
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answered = True
-        if self.native:
-            answered = await asyncio.to_thread(self._front.wait_until_answered, grace)
-            await asyncio.to_thread(self._front.close)
         await self._grpcio.stop(grace)
-        return answered and loop.time() - started < grace
+        return loop.time() - started < grace
 
     async def close(self) -> None:
         """Ends all calls at once."""
-        if self.native:
-            await asyncio.to_thread(self._front.close)
-            shutil.rmtree(self._folder, ignore_errors=True)
         await self._grpcio.stop(None)
-
-    def join(self) -> None:
-        """Waits for the threads that run models; to be called when nothing waits for one any more."""
-        if self.native:
-            self._front.join()
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

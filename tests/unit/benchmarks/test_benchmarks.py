@@ -37,7 +37,7 @@ def outcome(pictures_per_second: float, server_cpu: float) -> Outcome:
 def results() -> Results:
     found = Results("command", "2026-01-01", {"CPU": "one"}, rounds=3, seconds=1.0)
     found.ceiling = [[Cost(1, 1, 100.0, 100.0), Cost(1, 2, 90.0, 120.0), Cost(32, 1, 50.0, 50.0)]] * 3
-    for name, speed in (("medserve native", 4000.0), ("triton", 1500.0), ("triton, 2 instances", 2500.0)):
+    for name, speed in (("medserve envoy", 4000.0), ("triton", 1500.0), ("triton, 2 instances", 2500.0)):
         for shape in (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4)):
             found.outcomes.setdefault(name, {})[shape.label] = [
                 outcome(speed * factor, 5e5 / speed) for factor in (0.9, 1.0, 1.3)

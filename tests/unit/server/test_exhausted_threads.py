@@ -27,12 +27,12 @@ ROWS = 4
 class Served:
     """A loader of the models in a folder, and what it serves."""
 
-    def __init__(self, folder: Path, expect_models: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.thread = Pool(1)
         self.models = ModelRepository()
         settings = Settings(models=folder, threads=1, max_batch_rows=ROWS)
-        self.loader = ModelLoader(settings, self.models, Metrics(), self.thread, expect_models)
+        self.loader = ModelLoader(settings, self.models, Metrics(), self.thread)
 
     def update(self) -> None:
         contents = {version: Content(found, None) for (_, version), found in find_versions(self.folder).items()}
@@ -94,13 +94,12 @@ def test_decoders_never_start_a_thread_after_they_were_made() -> None:
         assert [decoders.submit(divmod, 7, 2).result(PATIENCE) for _ in range(5)] == [(3, 1)] * 5
 
 
-@pytest.mark.parametrize("way", ["run_here", "run_soon"])
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, way: str, count: int) -> None:
+def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, count: int) -> None:
     served.update()
     (model,) = served.models
     requests = Requests(model)
-    run = getattr(model, way)
+    run = model.run_soon
     with no_new_threads():
         for _ in range(3):
             requests.send(run, count)
@@ -120,23 +119,6 @@ def test_a_model_whose_threads_do_not_start_is_refused_and_loaded_later(served: 
     requests = Requests(*served.models)
     requests.send(requests.model.run_soon, 1)
     wait_until(lambda: len(requests.outcomes) == 1, "an answer")
-    served.close()
-
-
-def test_a_model_that_the_transport_has_no_thread_for_is_refused_and_loaded_later(tmp_path: Path) -> None:
-    onnx_models.save(tmp_path, "m", onnx_models.add(1))
-    exhausted = True
-
-    def expect_models(_: int) -> None:
-        if exhausted:
-            raise ThreadStartError(MESSAGE)
-
-    served = Served(tmp_path, expect_models)
-    served.update()
-    assert MESSAGE in served.loader.refused["m", "1"].reason
-    exhausted = False
-    served.update()
-    assert [model.version for model in served.models] == ["1"]
     served.close()
 
 

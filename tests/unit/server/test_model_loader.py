@@ -27,7 +27,7 @@ from medserve_server.supervise import Pool
 def loader(tmp_path: Path) -> Iterator[ModelLoader]:
     thread = Pool(1)
     settings = Settings(models=tmp_path, threads=1)
-    made = ModelLoader(settings, ModelRepository(), Metrics(), thread, lambda _: None)
+    made = ModelLoader(settings, ModelRepository(), Metrics(), thread)
     yield made
     made.stop()
     made.close()
