@@ -32,10 +32,10 @@ HANGS = "this model hangs; another server may answer"
 CLOSED = "this model is no longer served; another server may answer"
 FAILED = "the server failed; its log says why"
 
+SLOW_SECONDS = 0.05
+"""A model whose runs usually take longer is slow: more than `SLOW_WAITING` requests that wait for it are refused, so
+that they do not fill the places of the requests for fast models (`envoy_config.LEAST_REQUESTS`)."""
 SLOW_WAITING = 64
-"""Requests that may wait for a model however long that takes: more of them could keep those of fast models out."""
-SLOW_SECONDS = 1.0
-"""A request beyond these is refused where it would wait for longer."""
 
 
 class Batcher:
@@ -219,7 +219,7 @@ class Batcher:
         room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
         if waiting >= (room or 1):
             raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
-        if waiting >= SLOW_WAITING and plan.batches * self._usual.seconds > SLOW_SECONDS * self._runs:
+        if waiting >= SLOW_WAITING and self._usual.seconds > SLOW_SECONDS:
             raise Overloaded(f"{waiting} requests are waiting for this slow model already; try again later")
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
         if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
