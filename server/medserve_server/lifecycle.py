@@ -40,6 +40,7 @@ from medserve_server.trail import Observer
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors
+from medserve_server.transport.envoy_metrics import EnvoyRefusals
 from medserve_server.transport.envoy_server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer
@@ -102,6 +103,7 @@ class Server:
         if envoy is not None:
             grpc = GrpcAdapter(interceptor, self._open_calls, max_bytes)
             self.application = with_cors(Application(grpc, rest), settings.cors_origin)
+            self.metrics.registry.register(EnvoyRefusals(envoy.admin))
             self._transport = EnvoyServer(settings, envoy, interceptor, self._open_calls, self._stopping)
         else:
             self._transport = GrpcioServer(settings, interceptor, self._stopping, self._add_services)

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
 TIMEOUT = 2.0
 """Seconds."""
@@ -42,7 +43,7 @@ def counters(admin: Path, names: str) -> dict[str, int]:
     Raises:
         OSError: Envoy does not answer.
     """
-    found = json.loads(_ask(admin, "GET", f"/stats?format=json&filter={names}"))["stats"]
+    found = json.loads(_ask(admin, "GET", f"/stats?format=json&filter={quote(names)}"))["stats"]
     return {stat["name"]: stat["value"] for stat in found if "value" in stat}
 
 

@@ -50,7 +50,10 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
     secrets = files.secrets if settings.tls_certificate is not None else None
     return {
         "node": {"id": "medserve", "cluster": "medserve"},
-        "admin": {"address": {"pipe": {"path": str(files.admin), "mode": 0o600}}},
+        "admin": {
+            "address": {"pipe": {"path": str(files.admin), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
         "application_log_config": {"log_format": _log_format(settings)},
         "overload_manager": {
             "resource_monitors": [
