@@ -87,9 +87,9 @@ def _text(value: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def call_status(block: bytes) -> str | None:
-    """The name of the gRPC status in a block of headers.
+    """The name of the gRPC status in a block of headers, or else of what HTTP's own means; None where that is 200.
 
-    None where there is none: of an interim answer, and where HTTP's own status is 200.
+    Of an interim answer it means nothing: what follows counts.
 
     Raises:
         HeaderError: the block is cut off, or refers to a dynamic table that the server must not have.
@@ -98,7 +98,7 @@ def call_status(block: bytes) -> str | None:
     if (number := headers.get("grpc-status")) is not None:
         return _STATUS_NAMES.get(number, "UNKNOWN")
     status = headers.get(":status", "200")
-    return None if status == "200" or status.startswith("1") else _HTTP_STATUS_NAMES.get(status, "UNKNOWN")
+    return None if status == "200" else _HTTP_STATUS_NAMES.get(status, "UNKNOWN")
 
 
 def _entries(block: bytes) -> Iterator[tuple[str, str]]:

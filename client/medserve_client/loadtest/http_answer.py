@@ -136,6 +136,7 @@ class AnswerReader:
         if not size or len(size) > 8 or size.strip(b"0123456789abcdefABCDEF"):
             raise AnswerError("a chunk of an answer does not tell its size")
         self._left = int(size, 16) + 2
+        self._check_size(self._size + self._left - 2)
         self._read = self._read_chunk if self._left > 2 else self._read_trailer
         return True
 
@@ -167,9 +168,12 @@ class AnswerReader:
     def _skip(self, most: int) -> None:
         size = min(most, len(self._data))
         self._size += size
-        if self._size > DEFAULT_MAX_MESSAGE_BYTES:
-            raise AnswerError(f"an answer is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")
+        self._check_size(self._size)
         if self.kept is not None:
             self.kept += self._data[:size]
         del self._data[:size]
         self._left -= size
+
+    def _check_size(self, size: int) -> None:
+        if size > DEFAULT_MAX_MESSAGE_BYTES:
+            raise AnswerError(f"an answer is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")
