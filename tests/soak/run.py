@@ -1,4 +1,4 @@
-"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport native".
+"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport grpcio".
 
 Writes what it used over time (JSON, PNG) and ends with status 1 where that grew, or an answer was wrong or lost.
 """
@@ -10,13 +10,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_models
 from model_folder import POLL, ModelFolder
-from server_process import REPOSITORY, THE_SERVER, ServerProcess, running_server
+from server_process import REPOSITORY, Patch, ServerProcess, running_server
 from soak.load import Callers, Tally
 from soak.samples import FEWEST, Sample, draw, growth, inflight, take
 from traffic import MODEL
@@ -44,7 +43,7 @@ class Report:
 
 
 def soak(
-    transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, program: Sequence[str]
+    transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, patch: Patch = ()
 ) -> Report:
     """Runs a server of its own under load for `minutes`, with a sample every `interval` seconds."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -54,7 +53,7 @@ def soak(
         for version in (1, 2):
             models.publish(MODEL, version, onnx_models.scaled(version))
         flags = ("--models", str(models.folder), "--transport", transport, "--log-level", "error", *POLL)
-        with running_server(*flags, program=program) as server:
+        with running_server(*flags, patch=patch) as server:
             return asyncio.run(_load(server, models, transport, minutes, interval, swap_seconds, callers))
 
 
@@ -125,7 +124,7 @@ def main() -> None:
     """Soaks, tells and ends with status 1 where something is not as it has to be."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--transport", choices=("grpcio", "native"), default="grpcio")
+    parser.add_argument("--transport", choices=("grpcio", "envoy"), default="envoy")
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples")
     parser.add_argument("--swap-seconds", type=float, default=3.0, help="seconds between swaps of models")
     parser.add_argument("--callers", type=int, default=16)
@@ -137,7 +136,6 @@ def main() -> None:
         interval=options.interval,
         swap_seconds=options.swap_seconds,
         callers=options.callers,
-        program=THE_SERVER,
     )
     told = f"{report.requests:,} requests, {report.wrong} wrong, {report.lost} lost, {report.swaps} swaps"
     draw(report.samples, f"{report.transport}: {told}", options.out / f"{report.transport}.png")
