@@ -100,9 +100,12 @@ def _tell_metrics(pipe: "Connection[object, object]", server: Server) -> None:
 
 def main() -> None:
     """Runs a worker that is a process of Python."""
-    worker = Worker()
-    server = worker.make_server()
-    raise SystemExit(1 if server is None else asyncio.run(worker.run(server, lambda: None)))
+    raise SystemExit(asyncio.run(_run(Worker())))
+
+
+async def _run(worker: Worker) -> int:
+    server = worker.make_server()  # in the event loop to which grpcio's server then belongs
+    return 1 if server is None else await worker.run(server, lambda: None)
 
 
 if __name__ == "__main__":
