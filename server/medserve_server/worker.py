@@ -36,7 +36,10 @@ class Worker:
         pipe, life = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
         self._pipe = Connection(pipe)
         self._life = Connection(life, writable=False)
-        self.order: WorkerOrder = self._pipe.recv()
+        try:
+            self.order: WorkerOrder = self._pipe.recv()
+        except (EOFError, OSError):  # the supervisor was killed already
+            os._exit(1)
         self.ready = False
         set_up_process(self.order.settings)
 
@@ -70,7 +73,14 @@ class Worker:
                 raise
             self._give_up(error)
             return 1
+        finally:
+            self._remove_files()
         return 0
+
+    def _remove_files(self) -> None:
+        """Removes what a supervisor that was killed can't."""
+        if self.order.envoy is not None and os.getppid() != self.order.supervisor:
+            self.order.envoy.remove_orphaned()
 
     def _give_up(self, error: Exception) -> None:
         with suppress(OSError):  # nobody listens any more
@@ -80,6 +90,8 @@ class Worker:
         """Stops the worker when the supervisor says so or is gone; by force where it can't stop by itself."""
         with suppress(OSError):
             self._life.poll(None)
+        if not self.ready:  # it ends while it loads, with nothing to clean up after it
+            self._remove_files()
         with suppress(RuntimeError):  # the loop is over already
             call_in_loop(loop, server.stop)
         time.sleep(server.settings.drain_delay + 2 * server.settings.grace + HANGS_SECONDS)

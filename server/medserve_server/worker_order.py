@@ -1,9 +1,12 @@
 """What the supervisor tells a worker."""
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_server.config import Settings
+from medserve_server.private_folder import LOCK
 
 DESCRIPTORS = "_MEDSERVE_WORKER"
 """Environment variable with the numbers of the worker's ends of its two pipes."""
@@ -32,9 +35,16 @@ class EnvoyFiles:
         return self.folder / f"{self.number}-tls.json"
 
     def remove(self) -> None:
-        """Removes the files, and the folder where it is empty then."""
+        """Removes the files."""
         for path in (self.config, self.admin, self.secrets):
             path.unlink(missing_ok=True)
+
+    def remove_orphaned(self) -> None:
+        """Removes the files, and the folder where no other worker has files in it, once the supervisor is gone."""
+        self.remove()
+        with suppress(OSError):
+            if [path.name for path in self.folder.iterdir()] == [LOCK]:
+                shutil.rmtree(self.folder)
 
 
 @dataclass(frozen=True, slots=True)

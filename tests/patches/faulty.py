@@ -39,8 +39,7 @@ def patch(owner: Any, name: str, times: int, when: Callable[..., bool] = lambda 
 
 def break_delivery(times: int) -> None:
     """What carries outcomes to the event loop of the requests."""
-    loop = asyncio.base_events.BaseEventLoop
-    patch(loop, "call_soon_threadsafe", times, lambda _, function, *__: function is model._resolve)  # noqa: SLF001
+    patch(model, "call_in_loop", times)
 
 
 FAULTS: dict[str, Callable[[int], None]] = {
