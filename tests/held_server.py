@@ -49,7 +49,8 @@ class HeldServer:
 
 
 @contextmanager
-def held_server(file: Path, *flags: str) -> Iterator[HeldServer]:
+def held_server(file: Path, *flags: str, log: Path | None = None, own_group: bool = False) -> Iterator[HeldServer]:
     """Serves until the block ends; `file` is what holds it."""
-    with running_server("--max-run-seconds", "3600", *flags, patch=("held", str(file))) as server:
+    more = ("--max-run-seconds", "3600")
+    with running_server(*more, *flags, patch=("held", str(file)), log=log, own_group=own_group) as server:
         yield HeldServer(server, file)

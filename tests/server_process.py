@@ -88,7 +88,13 @@ def refusal(*flags: str, patch: Patch = ()) -> str:
 
 
 @contextmanager
-def running_server(*flags: str, log: Path | None = None, patch: Patch = (), status: int = 0) -> Iterator[ServerProcess]:
+def running_server(
+    *flags: str,
+    log: Path | None = None,
+    patch: Patch = (),
+    status: int = 0,
+    own_group: bool = False,
+) -> Iterator[ServerProcess]:
     """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
@@ -99,6 +105,7 @@ def running_server(*flags: str, log: Path | None = None, patch: Patch = (), stat
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            process_group=0 if own_group else None,
         ) as process,
     ):
         assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 from medserve_server.config import Settings
 from medserve_server.reread import LOOK_EVERY, Reread
@@ -45,6 +46,7 @@ class EnvoyServer:
 
     async def start(self) -> int:
         """Watches over calls; Envoy listens by itself."""
+        _expect_late_results(asyncio.get_running_loop())
         self._tasks.append(start_task("open calls", self._calls.watch))
         if self._certificates is not None:
             self._tasks.append(start_task("certificates", partial(self._renew, self._certificates)))
@@ -84,3 +86,21 @@ class EnvoyServer:
 
     def join(self) -> None:
         """Does nothing: there are no threads."""
+
+
+def _expect_late_results(loop: asyncio.AbstractEventLoop) -> None:
+    """Keeps quiet about results that pyvoy sets in futures of calls that were cancelled meanwhile.
+
+    It does so in bare callbacks, where the failure has no frame but the event loop's own.
+    """
+    report = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, asyncio.InvalidStateError):
+            frames = error.__traceback__
+            if frames is not None and frames.tb_next is None:
+                return
+        (report or type(loop).default_exception_handler)(loop, context)
+
+    loop.set_exception_handler(handle)
