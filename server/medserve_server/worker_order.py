@@ -34,9 +34,14 @@ class EnvoyFiles:
         """Certificate and key."""
         return self.folder / f"{self.number}-tls.json"
 
+    @property
+    def client_ca(self) -> Path:
+        """Authorities of the clients' certificates."""
+        return self.folder / f"{self.number}-ca.json"
+
     def remove(self) -> None:
         """Removes the files."""
-        for path in (self.config, self.admin, self.secrets):
+        for path in (self.config, self.admin, self.secrets, self.client_ca):
             path.unlink(missing_ok=True)
 
     def remove_orphaned(self) -> None:

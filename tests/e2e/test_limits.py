@@ -67,7 +67,7 @@ def refused(server: ServerProcess, reason: str) -> float:
 
 def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: str) -> None:
     """On grpcio by gRPC itself, which tells no more of it than that the call ended unread."""
-    counter = 'medserve_refused_total{reason="message_size"}' if transport == "native" else "medserve_unread_total"
+    counter = 'medserve_refused_total{reason="message_size"}' if transport == "envoy" else "medserve_unread_total"
     before = zoo.sample(counter)
     large = identity()
     large.raw_input_contents[0] = bytes(5 << 20)

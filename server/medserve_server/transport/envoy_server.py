@@ -79,7 +79,7 @@ class EnvoyServer:
             await asyncio.sleep(LOOK_EVERY)
             if certificates.current() is not handed_out:
                 handed_out = certificates.current()
-                write_secrets(self._files.secrets, handed_out)
+                write_secrets(self._files, handed_out)
 
     def expect_models(self, count: int) -> None:
         """Does nothing: the event loop starts what runs models."""
