@@ -1,22 +1,11 @@
-"""The server on one processor, which runs models and reads pictures when a test lets it.
+"""The server on one processor, which runs models and reads pictures when a test lets it."""
 
-As a program: python held_server.py FILE FLAGS... While FILE exists, no run of a model ends and no encoded picture is
-read.
-"""
-
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-from PIL import Image
-
-from medserve_server.cli import main
 from server_process import ServerProcess, running_server
 from waiting import wait_until
 
@@ -60,25 +49,8 @@ class HeldServer:
 
 
 @contextmanager
-def held_server(file: Path, *flags: str) -> Iterator[HeldServer]:
+def held_server(file: Path, *flags: str, log: Path | None = None, own_group: bool = False) -> Iterator[HeldServer]:
     """Serves until the block ends; `file` is what holds it."""
-    program = (__file__, str(file))
-    with running_server("--max-run-seconds", "3600", *flags, program=program) as server:
+    more = ("--max-run-seconds", "3600")
+    with running_server(*more, *flags, patch=("held", str(file)), log=log, own_group=own_group) as server:
         yield HeldServer(server, file)
-
-
-def _held(function: Callable[..., Any], file: Path) -> Callable[..., Any]:
-    def waiting(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the original
-        while file.exists():
-            time.sleep(0.01)
-        return function(*args, **kwargs)
-
-    return waiting
-
-
-if __name__ == "__main__":
-    holds = Path(sys.argv.pop(1))
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    ort.InferenceSession.run = _held(ort.InferenceSession.run, holds)
-    Image.open = _held(Image.open, holds)
-    main()

@@ -27,6 +27,12 @@ class ServerProcess:
     http_url: str
     """Of REST; empty on a transport that has none."""
 
+    def workers(self) -> set[int]:
+        """Process ids of those that answer calls: the workers of a supervisor, or the process itself."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return set(map(int, children)) or {pid}
+
     def metrics(self) -> str:
         with urlopen(self.metrics_url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
             text: str = response.read().decode()
@@ -57,12 +63,15 @@ def page(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-THE_SERVER = ("-m", "medserve_server")
+TRANSPORTS = ("grpcio", "envoy")
 OTHER_PORTS = ("--http-port", "0", "--metrics-port", "0")
 
+Patch = Sequence[str]
+"""A module of tests/patches that changes the server, and what its `apply` is given; nothing for the server as it is."""
 
-def command(*flags: str, program: Sequence[str] = THE_SERVER) -> list[str]:
-    return [sys.executable, "-W", "error", *program, "--port", "0", *OTHER_PORTS, *flags]
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "medserve_server", "--port", "0", *OTHER_PORTS, *flags]
 
 
 def free_port() -> int:
@@ -72,16 +81,21 @@ def free_port() -> int:
     return port
 
 
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
+def environment(patch: Patch = ()) -> dict[str, str]:
+    """The environment of a server that is patched, and has no settings but its flags."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
+    if patch:
+        paths = [str(REPOSITORY / "tests/patches"), *filter(None, [found.get("PYTHONPATH")])]
+        found |= {"PYTHONPATH": os.pathsep.join(paths), "SERVER_PATCH": json.dumps(patch)}
+    return found
 
 
-def refusal(*flags: str, program: Sequence[str] = THE_SERVER) -> str:
+def refusal(*flags: str, patch: Patch = ()) -> str:
     """What a server says that refuses to start."""
     ended = subprocess.run(
-        command(*flags, program=program),
+        command(*flags),
         cwd=REPOSITORY,
-        env=environment(),
+        env=environment(patch),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -94,18 +108,23 @@ def refusal(*flags: str, program: Sequence[str] = THE_SERVER) -> str:
 
 @contextmanager
 def running_server(
-    *flags: str, log: Path | None = None, program: Sequence[str] = THE_SERVER, status: int = 0
+    *flags: str,
+    log: Path | None = None,
+    patch: Patch = (),
+    status: int = 0,
+    own_group: bool = False,
 ) -> Iterator[ServerProcess]:
     """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
-            command(*flags, program=program),
+            command(*flags),
             cwd=REPOSITORY,
-            env=environment(),
+            env=environment(patch),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            process_group=0 if own_group else None,
         ) as process,
     ):
         try:

@@ -36,7 +36,10 @@ class Worker:
         pipe, life = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
         self._pipe = Connection(pipe)
         self._life = Connection(life, writable=False)
-        self.order: WorkerOrder = self._pipe.recv()
+        try:
+            self.order: WorkerOrder = self._pipe.recv()
+        except (EOFError, OSError):  # the supervisor was killed already
+            os._exit(1)
         self.ready = False
         set_up_process(self.order.settings)
 
@@ -71,7 +74,14 @@ class Worker:
             else:
                 self._give_up(error)
             return 1
+        finally:
+            self._remove_files()
         return 0
+
+    def _remove_files(self) -> None:
+        """Removes what a supervisor that was killed can't."""
+        if self.order.envoy is not None and os.getppid() != self.order.supervisor:
+            self.order.envoy.remove_orphaned()
 
     def _give_up(self, error: Exception) -> None:
         with suppress(OSError):  # nobody listens any more
@@ -81,6 +91,8 @@ class Worker:
         """Stops the worker when the supervisor says so or is gone; by force where it can't stop by itself."""
         with suppress(OSError):
             self._life.poll(None)
+        if not self.ready:  # it ends while it loads, with nothing to clean up after it
+            self._remove_files()
         with suppress(RuntimeError):  # the loop is over already
             call_in_loop(loop, server.stop)
         time.sleep(server.settings.drain_delay + 2 * server.settings.grace + HANGS_SECONDS)
@@ -101,9 +113,12 @@ def _tell_metrics(pipe: "Connection[object, object]", server: Server) -> None:
 
 def main() -> None:
     """Runs a worker that is a process of Python."""
-    worker = Worker()
-    server = worker.make_server()
-    raise SystemExit(1 if server is None else asyncio.run(worker.run(server, lambda: None)))
+    raise SystemExit(asyncio.run(_run(Worker())))
+
+
+async def _run(worker: Worker) -> int:
+    server = worker.make_server()  # in the event loop to which grpcio's server then belongs
+    return 1 if server is None else await worker.run(server, lambda: None)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
 
 from medserve_server.config import Settings, SettingsError
 from medserve_server.metrics_page import serve_metrics
+from medserve_server.private_folder import private_folder
 from medserve_server.startup import ServedModel
 from medserve_server.supervise import report, start_awaited_task, start_task, watch
 from medserve_server.transport.envoy_process import envoy_command, envoy_environment, write_envoy_files
@@ -30,9 +29,11 @@ from medserve_server.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
 
 log = logging.getLogger(__name__)
 
-# How often in a row a worker may fail to start in the place of one that served, and the time between.
-ATTEMPTS = 3
-RETRY_SECONDS = 1.0
+# How often in a row a worker may end soon after its start, and the time before the second start; it doubles each time.
+ATTEMPTS = 5
+RETRY_SECONDS = 0.5
+# A worker that lived that long does not count as one of those.
+SOON_SECONDS = 60.0
 # How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
 LOOK_SECONDS = 1.0
 
@@ -58,8 +59,10 @@ class Supervisor:
         self._processes: dict[int, Process] = {}
         self._served: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._signals = 0
+        self._locks: tuple[int, ...] = ()
         self._stopping = False
+        self._failed = False
+        self._signals = 0
         self._metrics = WorkerMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self._metrics)
@@ -96,7 +99,7 @@ class Supervisor:
         for error in [task.exception() for task in self._tasks if not task.cancelled()]:
             if error is not None:
                 raise error
-        if self._signals > 1:
+        if self._signals > 1 or self._failed:
             raise SystemExit(1)
 
     def why_not_ready(self) -> str:
@@ -135,22 +138,24 @@ class Supervisor:
         Raises:
             ChildProcessError: one can't start.
         """
+        loop = asyncio.get_running_loop()
         failures = 0
         while True:
+            began = loop.time()
             try:
                 failure = await self._run_worker(number)
             except Exception as error:  # noqa: BLE001 - reported; the other workers go on
                 report("worker", error)
                 failure = f"a worker can't be started: {type(error).__name__}: {error}"
-            failures = failures + 1 if failure else 0
-            if failure and (number not in self._served or failures == ATTEMPTS):
+            failures = failures + 1 if loop.time() < began + SOON_SECONDS else 1
+            if number not in self._served or failures == ATTEMPTS:
                 raise ChildProcessError(failure)
-            if failure:
-                log.error("worker %d can't be replaced: %s; trying again", number, failure)
-                await asyncio.sleep(RETRY_SECONDS)
+            log.error("%s; another takes its place", failure)
+            if failures > 1:
+                await asyncio.sleep(RETRY_SECONDS * 2 ** (failures - 2))
 
     async def _run_worker(self, number: int) -> str:
-        """Runs a worker to its end; returns why it could not start, nothing where it could."""
+        """Runs a worker to its end, and returns what that was."""
         order = WorkerOrder(self._settings, os.getpid(), self._envoy_files(number))
         pipe, its_pipe = multiprocessing.Pipe()
         its_life, life = multiprocessing.Pipe(duplex=False)
@@ -158,7 +163,7 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             *_command(order),
             env=_environment(order) | {DESCRIPTORS: ",".join(map(str, descriptors))},
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, *self._locks),
             # Ctrl-C in a terminal goes to the supervisor alone.
             start_new_session=True,
         )
@@ -178,6 +183,11 @@ class Supervisor:
                 await process.wait()
         finally:
             life.close()
+            if self._stopping and link is None:  # it serves nobody yet, and may take long to see that it is to end
+                with suppress(ProcessLookupError):
+                    process.kill()
+            elif self._stopping and await process.wait():
+                self._failed = True
             await process.wait()
             if link is not None:
                 self._metrics.remove(link)
@@ -185,8 +195,7 @@ class Supervisor:
             if order.envoy is not None:
                 order.envoy.remove()
         if isinstance(told, list):
-            log.error("worker %d (process %d) %s; another takes its place", number, process.pid, _end_of(process))
-            return ""
+            return f"worker {number} (process {process.pid}) {_end_of(process)}"
         return told or f"a worker {_end_of(process)} before it was ready"
 
     @contextmanager
@@ -195,8 +204,9 @@ class Supervisor:
         if self._settings.transport != "envoy":
             yield
             return
-        with tempfile.TemporaryDirectory(prefix="medserve-", ignore_cleanup_errors=True) as folder:
-            self._envoy_folder = Path(folder)
+        with private_folder() as (folder, lock):
+            self._envoy_folder = folder
+            self._locks = (lock,)
             yield
 
     def _envoy_files(self, number: int) -> EnvoyFiles | None:

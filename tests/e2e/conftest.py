@@ -11,10 +11,10 @@ import pytest
 import explained_models
 import onnx_models
 from model_folder import Caller, Live, ModelFolder
-from server_process import REPOSITORY, ServerProcess, running_server
+from server_process import REPOSITORY, TRANSPORTS, ServerProcess, running_server
 
 
-@pytest.fixture(scope="session", params=["grpcio", "envoy"])
+@pytest.fixture(scope="session", params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     """Everything is tested on both."""
     name: str = request.param

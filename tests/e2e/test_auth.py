@@ -211,11 +211,12 @@ def test_a_token_that_is_revoked_while_no_file_can_be_read_ends_as_soon_as_one_c
         return guarded.log.count("Too many open files") > told
 
     told = guarded.log.count("Too many open files")
+    (pid,) = guarded.server.workers()
     try:
         with grpc.insecure_channel(guarded.server.target) as channel:
             stub = GRPCInferenceServiceStub(channel)
             assert code("sender") is grpc.StatusCode.OK
-            with no_descriptors(guarded.server.process.pid):
+            with no_descriptors(pid):
                 guarded.write(guarded.lines["ward"])
                 wait_until(is_told, seconds=20)
                 assert code("sender") is grpc.StatusCode.OK, "what was read before stays in force"

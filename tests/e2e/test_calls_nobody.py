@@ -42,9 +42,10 @@ def test_a_server_calls_nobody(transport: str, host: str, tmp_path: Path, monkey
     assert not watch.strangers
 
 
-def test_workers_call_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_call_nobody(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = NetworkWatch(tmp_path, monkeypatch)
-    with running_server("--workers", "2", "--host", "0.0.0.0") as server, watch.looking_at(server.process.pid):
+    flags = ("--transport", transport, "--workers", "2", "--host", "0.0.0.0")
+    with running_server(*flags) as server, watch.looking_at(server.process.pid):
         ask(server.target.replace("0.0.0.0", "127.0.0.1"))
     assert not watch.strangers
 

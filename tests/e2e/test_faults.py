@@ -24,20 +24,6 @@ from waiting import PATIENCE, wait_until
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 FILES = 128
-FEW_FILES = f"""
-import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
-from medserve_server.cli import main
-main()
-"""
-# Every look at the wall clock finds it an hour before or behind. grpc compares two of its own looks, one of them in C.
-JUMPING_CLOCK = """
-import itertools, sys, time
-now, jumps = time.time, itertools.cycle([3600, -3600])
-time.time = lambda: now() + (0 if sys._getframe(1).f_code.co_name == "_deadline" else next(jumps))
-from medserve_server.cli import main
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +48,14 @@ def caller(target: str) -> Iterator[Caller]:
         yield Caller(channel)
 
 
+def of_worker(server: ServerProcess) -> Path:
+    """What the kernel tells of the process that answers."""
+    (pid,) = server.workers()
+    return Path(f"/proc/{pid}")
+
+
 def cpu_seconds(server: ServerProcess) -> float:
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = (of_worker(server) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -74,13 +66,13 @@ def address(url: str) -> tuple[str, int]:
 
 def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
     """Who is connected is served, nothing spins, and who comes later is served when there is room again."""
-    with running_server(*flags, program=("-c", FEW_FILES)) as server, caller(server.target) as first:
+    with running_server(*flags, patch=("few_files", str(FILES))) as server, caller(server.target) as first:
         assert first.number("a") == 1
         with ExitStack() as crowd:
             for _ in range(FILES + 32):
                 crowd.enter_context(socket.create_connection(address(server.target), timeout=PATIENCE))
             crowd.enter_context(socket.create_connection(address(server.metrics_url), timeout=PATIENCE))
-            files = Path(f"/proc/{server.process.pid}/fd")
+            files = of_worker(server) / "fd"
             wait_until(lambda: len(os.listdir(files)) == FILES, "the table to be full")  # noqa: PTH208
             for _ in range(50):
                 assert first.number("a") == 1
@@ -138,7 +130,7 @@ def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
     tokens.write_text(f"{old_line}\n")
     more = ("--tokens", str(tokens), "--max-batch-delay-ms", "20", "--max-connection-age", "600")
     with (
-        running_server(*flags, *more, program=("-c", JUMPING_CLOCK)) as server,
+        running_server(*flags, *more, patch=("jumping_clock",)) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = GRPCInferenceServiceStub(channel)
@@ -172,7 +164,7 @@ def test_memory_stays_level_with_the_largest_messages(flags: tuple[str, ...]) ->
         def ask(times: int) -> int:
             for _ in range(times):
                 assert len(client.stub.ModelInfer(largest, timeout=PATIENCE).raw_output_contents[0]) == rows.nbytes
-            status = Path(f"/proc/{server.process.pid}/status").read_text()
+            status = (of_worker(server) / "status").read_text()
             return int(status.partition("VmRSS:")[2].split()[0])
 
         ask(30)

@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import onnx_models
-from e2e.hanging_server import HANGS
 from medserve_proto.inference import grpc_service_pb2 as pb
 from model_folder import EXPLICIT, OK, POLL, Caller, ModelFolder, request
+from patches.hanging import HANGS
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 
@@ -61,9 +61,8 @@ def flags(models: Path, transport: str) -> tuple[str, ...]:
 @pytest.fixture
 def hanging(flags: tuple[str, ...], tmp_path: Path) -> Iterator[Hanging]:
     file, log = tmp_path / "hang", tmp_path / "log"
-    program = (str(Path(__file__).with_name("hanging_server.py")), str(file))
     with (
-        running_server(*flags, program=program, log=log) as server,
+        running_server(*flags, patch=("hanging", str(file)), log=log) as server,
         grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
     ):
         yield Hanging(server, Caller(channel), channel, file, log)
@@ -139,10 +138,9 @@ def test_a_model_that_always_fails_harms_nobody_else(hanging: Hanging) -> None:
 def test_the_server_ends_although_a_run_does_not(flags: tuple[str, ...], tmp_path: Path, suspended: bool) -> None:
     file, log = tmp_path / "hang", tmp_path / "log"
     file.touch()
-    program = (str(Path(__file__).with_name("hanging_server.py")), str(file))
     patience = () if suspended else ("--max-run-seconds", "3600")
     with (
-        running_server(*flags, *patience, "--grace", "0.5", program=program, log=log, status=1) as server,
+        running_server(*flags, *patience, "--grace", "0.5", patch=("hanging", str(file)), log=log, status=1) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         call = Hanging(server, Caller(channel), channel, file, log).ask("a", HANGS)
@@ -169,11 +167,10 @@ def test_a_model_that_does_not_end_on_zeros_does_not_block_others(tmp_path: Path
 def test_a_model_that_hangs_may_be_unloaded(models: Path, transport: str, tmp_path: Path) -> None:
     """Health is as before when nothing that is served hangs any more."""
     file = tmp_path / "hang"
-    program = (str(Path(__file__).with_name("hanging_server.py")), str(file))
     flags = ("--models", str(models), "--transport", transport, "--max-run-seconds", "2")
     names = ("--load-model", "a", "--load-model", "b")
     with (
-        running_server(*flags, *EXPLICIT, *names, program=program) as server,
+        running_server(*flags, *EXPLICIT, *names, patch=("hanging", str(file))) as server,
         grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
     ):
         hanging = Hanging(server, Caller(channel), channel, file, file)

@@ -52,7 +52,8 @@ def answers(server: ServerProcess) -> None:
 
 
 def resident_mib(server: ServerProcess) -> float:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    (pid,) = server.workers()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -184,7 +185,8 @@ def test_10_000_calls_that_are_cancelled(victim: ServerProcess) -> None:
 
 def test_connections_that_stop_in_the_middle(victim: ServerProcess) -> None:
     host, port = victim.target.rsplit(":", 1)
-    files = Path(f"/proc/{victim.process.pid}/fd")
+    (pid,) = victim.workers()
+    files = Path(f"/proc/{pid}/fd")
     before = len(list(files.iterdir()))
     beginnings = (b"", PREFACE[:10], PREFACE, PREFACE + frame(wire.SETTINGS, 0, 0, b""), wire.HELLO[:-3])
     sockets = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(200)]

@@ -11,15 +11,14 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import onnx_models
-from e2e.faulty_server import PRIVATE
 from model_folder import OK, POLL, Caller, ModelFolder, request
+from patches.faulty import PRIVATE
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 
 INTERNAL = grpc.StatusCode.INTERNAL
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 TIMES = 3
-PROGRAM = str(Path(__file__).with_name("faulty_server.py"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_every_call_is_answered_whatever_fails_around_its_run(
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport, "--access-log", "--threads", "2")
     with (
-        running_server(*flags, program=(PROGRAM, fault, str(times)), log=log) as server,
+        running_server(*flags, patch=("faulty", fault, str(times)), log=log) as server,
         grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
     ):
         caller = Caller(channel)
@@ -88,7 +87,7 @@ def test_runs_that_hang_are_found_although_a_look_failed(models: Path, transport
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport, "--max-run-seconds", "1")
     with (
-        running_server(*flags, program=(PROGRAM, "watchdog", str(TIMES)), log=log) as server,
+        running_server(*flags, patch=("faulty", "watchdog", str(TIMES)), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         call = Caller(channel).stub.ModelInfer.future(request("loop", 1e12), timeout=PATIENCE)
@@ -103,7 +102,7 @@ def test_health_is_told_although_telling_it_failed(models: Path, transport: str,
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport)
     with (
-        running_server(*flags, program=(PROGRAM, "health", "1000000"), log=log) as server,
+        running_server(*flags, patch=("faulty", "health", "1000000"), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         wait_until(lambda: counted(server, "health") > 1, "health to fail")
@@ -121,7 +120,7 @@ def test_a_watcher_of_health_is_told_that_watching_failed(models: Path, transpor
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport)
     with (
-        running_server(*flags, program=(PROGRAM, "watch", "1"), log=log) as server,
+        running_server(*flags, patch=("faulty", "watch", "1"), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         watch = HealthStub(channel).Watch  # type: ignore[attr-defined]
@@ -141,7 +140,7 @@ def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Pat
     folder.publish("a", 1, onnx_models.add(1))
     flags = ("--models", str(folder.folder), "--transport", transport, "--version-policy", "latest:1", *POLL)
     with (
-        running_server(*flags, program=(PROGRAM, fault, "1"), log=log) as server,
+        running_server(*flags, patch=("faulty", fault, "1"), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         caller = Caller(channel)
@@ -152,25 +151,3 @@ def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Pat
         wait_until(lambda: 'version="1"' not in server.metrics(), "the first version to be forgotten")
         wait_until(lambda: 'version="2"' not in server.metrics(), "the second version to be forgotten")
         assert counted(server, "closing a model" if fault == "retire" else "repository") == 1
-
-
-def test_a_call_that_ends_while_it_is_counted_is_counted_no_longer(models: Path) -> None:
-    flags = ("--models", str(models), "--transport", "native", "--max-client-calls", "1")
-    with (
-        running_server(*flags, program=(PROGRAM, "enter", "1")) as server,
-        grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
-    ):
-        caller = Caller(channel)
-        assert caller.stub.ModelInfer.future(request("a", 1.0), timeout=1).code() is DEADLINE_EXCEEDED
-        wait_until(lambda: caller.code("a") is OK, "a place for the client's next call")
-
-
-def test_the_server_stops_although_receiving_calls_fails_after_it_was_closed(models: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    flags = ("--models", str(models), "--transport", "native")
-    with (
-        running_server(*flags, program=(PROGRAM, "receive", "1"), log=log) as server,
-        grpc.insecure_channel(server.target) as channel,
-    ):
-        assert Caller(channel).number("a") == 1
-    check_log(log, "native")

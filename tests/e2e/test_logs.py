@@ -14,27 +14,10 @@ import pytest
 
 import onnx_models
 from certificates import Authority
-from server_process import REPOSITORY, THE_SERVER, command, environment, running_server
+from server_process import REPOSITORY, Patch, command, environment, running_server
 from waiting import PATIENCE
 
 NAME = "a-model-with-a-name-that-takes-more-than-the-eighty-columns-of-an-old-terminal-for-itself"
-FAILING = """
-import warnings
-from medserve_server.cli import main
-from medserve_server.lifecycle import Server
-
-async def run(self, started):
-    warnings.simplefilter("always")
-    warnings.warn("two\\nlines", stacklevel=1)
-    class Finalized:
-        def __del__(self):
-            raise ZeroDivisionError
-    Finalized()
-    raise LookupError("rows of a " + "patient")
-
-Server.run = run
-main()
-"""
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) medserve_server\.")
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GARBAGE = (b"\x16\x03\x01garbage" * 20, HELLO + b"\xff" * 200, b"", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000)
@@ -51,11 +34,11 @@ def records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def ended(*flags: str, program: tuple[str, ...] = THE_SERVER, **variables: str) -> subprocess.CompletedProcess[str]:
+def ended(*flags: str, patch: Patch = (), **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*flags, program=program),
+        command(*flags),
         cwd=REPOSITORY,
-        env=environment() | variables,
+        env=environment(patch) | variables,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -146,11 +129,9 @@ def test_why_a_server_does_not_start_is_a_record(flags: tuple[str, ...], text: s
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_warnings_and_exceptions_are_records(models: Path, workers: str, tmp_path: Path) -> None:
-    program = tmp_path / "failing.py"
-    program.write_text(FAILING.replace("main()\n", 'if __name__ == "__main__":\n    main()\n'))
-    flags = ("--models", str(models), "--log-format", "json", "--workers", workers)
-    server = ended(*flags, program=(str(program),))
+def test_warnings_and_exceptions_are_records(models: Path, transport: str, workers: str) -> None:
+    flags = ("--models", str(models), "--transport", transport, "--log-format", "json", "--workers", workers)
+    server = ended(*flags, patch=("failing",))
     assert (server.returncode, server.stdout) == (1, "")
     told = records(server.stderr)
     assert any("UserWarning: two\nlines" in record["message"] for record in told if record["logger"] == "py.warnings")
@@ -168,7 +149,7 @@ def test_garbage_on_the_port_makes_no_line_but_our_own(
     if secure:
         certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
         Authority("a hospital").issue().write(certificate, key)
-        flags = ("--tls-certificate", str(certificate), "--tls-key", str(key))  # which grpcio alone has
+        flags += ("--tls-certificate", str(certificate), "--tls-key", str(key))
     log = tmp_path / "log"
     with running_server("--models", str(models), *flags, log=log) as server:
         host, port = server.target.split(":")

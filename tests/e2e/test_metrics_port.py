@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 
-import held_server
 import onnx_models
 from held_server import HeldServer
 from medserve_server.http_port import MAX_CONNECTIONS
@@ -49,12 +48,11 @@ def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport
         except URLError:
             return 0, ""
 
-    program = (held_server.__file__, str(file))
     with (
         subprocess.Popen(
-            command(*flags, *numbers, program=program),
+            command(*flags, *numbers),
             cwd=REPOSITORY,
-            env=environment(),
+            env=environment(("held", str(file))),
             stdout=subprocess.DEVNULL,
             text=True,
         ) as process,

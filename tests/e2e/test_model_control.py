@@ -48,6 +48,8 @@ def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> N
 
     live = serve(*POLL, "--version-policy", "latest:1", prepare=lambda m: m.publish("a", 1, model(1)))
 
+    (pid,) = live.server.workers()
+
     def swap(number: int) -> None:
         live.models.publish("a", number, model(number))
         live.caller.wait_for_number("a", number)
@@ -57,11 +59,11 @@ def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> N
         return {line.split(" ")[0].split('version="')[0] for line in live.server.metrics().splitlines()}
 
     def status(key: str) -> int:
-        lines = Path(f"/proc/{live.server.process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
     def files() -> int:
-        return len(os.listdir(f"/proc/{live.server.process.pid}/fd"))  # noqa: PTH208
+        return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
     def versions() -> set[str]:
         found = live.server.metrics().split('model="a",version="')[1:]

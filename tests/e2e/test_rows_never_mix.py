@@ -146,8 +146,7 @@ def test_no_version_that_stays_is_missed_over_20_swaps(swapper: Swapper) -> None
 
 @pytest.mark.parametrize("mutation", ["rotated", "reversed", "kept", "blamed"])
 def test_a_broken_batcher_is_found_out(scaled: Path, transport: str, mutation: str) -> None:
-    program = (str(Path(__file__).with_name("broken_server.py")), mutation)
     flags = ("--models", str(scaled), "--transport", transport, "--log-level", "error")
-    with running_server(*flags, program=program) as server, pytest.raises(ExceptionGroup) as caught:
+    with running_server(*flags, patch=("broken", mutation)) as server, pytest.raises(ExceptionGroup) as caught:
         attempt(server)
     assert caught.group_contains(Mixed)

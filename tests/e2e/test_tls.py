@@ -67,21 +67,21 @@ def secured(folder: Path, models: Path, *flags: str) -> Iterator[Secured]:
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Secured]:
-    yield from secured(tmp_path_factory.mktemp("tls"), models)
+def tls(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) -> Iterator[Secured]:
+    yield from secured(tmp_path_factory.mktemp("tls"), models, "--transport", transport)
 
 
 @pytest.fixture(scope="module")
-def mutual(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Secured]:
+def mutual(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("mutual")
     (folder / "clients.pem").write_bytes(HOSPITAL.pem)
-    yield from secured(folder, models, "--tls-client-ca", str(folder / "clients.pem"), "--require-auth")
+    flags = ("--transport", transport, "--tls-client-ca", str(folder / "clients.pem"), "--require-auth")
+    yield from secured(folder, models, *flags)
 
 
 def test_the_right_certificate_is_trusted(tls: Secured) -> None:
     tls.serve(HOSPITAL.issue())
     assert tls.health() == "SERVING"
-    assert "takes grpcio: native has no TLS" in tls.log
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,6 @@ def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:
     HOSPITAL.issue().write(tmp_path / "a.pem", tmp_path / "a.key")
     HOSPITAL.issue().write(tmp_path / "b.pem", tmp_path / "b.key")
     certificate, key = ("--tls-certificate", str(tmp_path / "a.pem")), ("--tls-key", str(tmp_path / "a.key"))
-    assert "native has no TLS" in refusal(*certificate, *key, "--transport", "native")
     assert "go together" in refusal(*certificate)
     assert "--tls-client-ca needs" in refusal("--tls-client-ca", str(tmp_path / "a.pem"))
     assert "--require-auth: give --tokens or --tls-client-ca" in refusal(*certificate, *key, "--require-auth")

@@ -127,10 +127,8 @@ def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
     assert "otlp_endpoint" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
 
 
-def test_the_missing_extra_is_named(repository: Path, tmp_path: Path) -> None:
-    missing = tmp_path / "without.py"
-    missing.write_text(
-        "import sys\nsys.modules['opentelemetry'] = None\nfrom medserve_server.cli import main\nmain()\n"
+def test_the_missing_extra_is_named(repository: Path) -> None:
+    said = refusal(
+        "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1", patch=("without_opentelemetry",)
     )
-    said = refusal("--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1", program=(str(missing),))
     assert said == 'medserve-server: --otlp-endpoint needs OpenTelemetry: pip install "medserve[otel]"\n'

@@ -17,7 +17,7 @@ import pytest
 from medserve_client import ClassificationResponse, Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from server_process import REPOSITORY, ServerProcess, command, environment, running_server
+from server_process import REPOSITORY, command, environment, running_server
 from waiting import PATIENCE, wait_until
 
 # The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
@@ -28,13 +28,6 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 @pytest.fixture
 def flags(transport: str) -> list[str]:
     return ["--workers", "2", "--transport", transport]
-
-
-def workers(server: ServerProcess) -> set[int]:
-    """Process ids of those that were started."""
-    pid = server.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(child) for child in children if b"spawn_main" in (Path("/proc") / child / "cmdline").read_bytes()}
 
 
 def is_alive(pid: int) -> bool:
@@ -96,7 +89,7 @@ def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
     with running_server(*flags) as server, ExitStack() as stack:
         host, port = server.target.split(":")
         opened = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
-        one, other = workers(server)
+        one, other = server.workers()
         os.kill(one, signal.SIGKILL)
         wait_until(lambda: not is_alive(one))
         assert 0 < sum(map(is_open, opened)) < CONNECTIONS
@@ -118,12 +111,12 @@ def test_what_workers_count_is_added_up_and_outlives_them(flags: list[str]) -> N
         assert server.sample('medserve_model_ready{model="chest-xray"') == 1
         assert server.total("medserve_workers_replaced_total") == 0
 
-        before, cpu = workers(server), server.total("process_cpu_seconds_total")
+        before, cpu = server.workers(), server.total("process_cpu_seconds_total")
         os.kill(min(before), signal.SIGKILL)
         codes_after = [call(stub) for stub in stubs]
         wait_until(lambda: server.total("medserve_workers_replaced_total") == 1)
-        assert len(workers(server)) == 2
-        assert workers(server) != before
+        assert len(server.workers()) == 2
+        assert server.workers() != before
         assert server.total("medserve_inferences_total") == len(codes) + codes_after.count(grpc.StatusCode.OK)
         assert server.total("process_cpu_seconds_total") >= cpu
 
@@ -154,7 +147,7 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
 
         try:
             wait_until(lambda: len(answers) > 100)
-            for number, pid in enumerate(workers(server), 1):
+            for number, pid in enumerate(server.workers(), 1):
                 answered = len(answers)
                 os.kill(pid, signal.SIGKILL)
                 wait_until(lambda number=number: replaced(number))  # type: ignore[misc]  # the lambda is called here
@@ -174,7 +167,7 @@ def test_a_worker_that_hangs_holds_up_nobody_else(flags: list[str]) -> None:
     with running_server(*flags) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
         assert server.total("medserve_inferences_total") == len(stubs)
-        hanging, other = sorted(workers(server))
+        hanging, other = sorted(server.workers())
         os.kill(hanging, signal.SIGSTOP)
         try:
             assert server.total("medserve_inferences_total") == len(stubs), "it is shown as it last was"
@@ -187,7 +180,7 @@ def test_a_worker_that_hangs_holds_up_nobody_else(flags: list[str]) -> None:
 def test_workers_end_with_a_supervisor_that_is_killed(flags: list[str]) -> None:
     with running_server(*flags, status=-signal.SIGKILL) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
-        orphans = workers(server)
+        orphans = server.workers()
         assert len(orphans) == 2
         server.process.kill()
         wait_until(lambda: not any(is_alive(pid) for pid in orphans))
@@ -222,7 +215,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
     shutil.copytree(REPOSITORY / "models/chest-xray", models / "chest-xray")
     path = models / "chest-xray/1/model.onnx"
     with running_server(*flags, "--models", str(models), log=log, status=1) as server:
-        started = workers(server)
+        started = server.workers()
         path.write_bytes(b"no model")
         os.kill(min(started), signal.SIGKILL)
         assert server.process.wait(PATIENCE) == 1

@@ -10,13 +10,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_models
 from model_folder import POLL, ModelFolder
-from server_process import REPOSITORY, THE_SERVER, ServerProcess, running_server
+from server_process import REPOSITORY, Patch, ServerProcess, running_server
 from soak.load import Callers, Tally
 from soak.samples import FEWEST, Sample, draw, growth, inflight, take
 from traffic import MODEL
@@ -44,7 +43,7 @@ class Report:
 
 
 def soak(
-    transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, program: Sequence[str]
+    transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, patch: Patch = ()
 ) -> Report:
     """Runs a server of its own under load for `minutes`, with a sample every `interval` seconds."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -54,7 +53,7 @@ def soak(
         for version in (1, 2):
             models.publish(MODEL, version, onnx_models.scaled(version))
         flags = ("--models", str(models.folder), "--transport", transport, "--log-level", "error", *POLL)
-        with running_server(*flags, program=program) as server:
+        with running_server(*flags, patch=patch) as server:
             return asyncio.run(_load(server, models, transport, minutes, interval, swap_seconds, callers))
 
 
@@ -137,7 +136,6 @@ def main() -> None:
         interval=options.interval,
         swap_seconds=options.swap_seconds,
         callers=options.callers,
-        program=THE_SERVER,
     )
     told = f"{report.requests:,} requests, {report.wrong} wrong, {report.lost} lost, {report.swaps} swaps"
     draw(report.samples, f"{report.transport}: {told}", options.out / f"{report.transport}.png")

@@ -37,8 +37,9 @@ class Sample:
 
 
 def take(server: ServerProcess, seconds: float, latencies: tuple[float, float]) -> Sample:
-    """Looks at a server process now."""
-    folder = Path(f"/proc/{server.process.pid}")
+    """Looks at a server now, which has one process that answers."""
+    (pid,) = server.workers()
+    folder = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     return Sample(
         seconds,

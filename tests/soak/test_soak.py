@@ -1,26 +1,26 @@
 """A short soak finds what it is there to find, and nothing where there is nothing."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from server_process import REPOSITORY, THE_SERVER
+from server_process import TRANSPORTS, Patch
 from soak.run import Report, soak
 from soak.samples import draw
 
 
-def short(transport: str, program: Sequence[str]) -> Report:
-    return soak(transport, 0.05, interval=0.3, swap_seconds=1, callers=4, program=program)
+def short(transport: str, patch: Patch = ()) -> Report:
+    return soak(transport, 0.05, interval=0.3, swap_seconds=1, callers=4, patch=patch)
 
 
-def broken(mutation: str) -> Sequence[str]:
-    return (str(REPOSITORY / "tests/e2e/broken_server.py"), mutation)
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
-@pytest.mark.parametrize("transport", ["envoy", "grpcio"])
 def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
-    report = short(transport, THE_SERVER)
+    report = short(transport)
     # Memory settles only after minutes of swaps.
     assert [problem for problem in report.problems if not problem.startswith("memory")] == []
     assert report.requests > 100
@@ -30,12 +30,12 @@ def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> No
     assert (tmp_path / "short.png").stat().st_size > 10_000
 
 
-def test_what_is_left_behind_is_found() -> None:
-    report = short("grpcio", broken("leaking"))
+def test_what_is_left_behind_is_found(transport: str) -> None:
+    report = short(transport, ("broken", "leaking"))
     assert [problem.split(" grew ")[0] for problem in report.problems] == ["memory", "files", "threads"]
 
 
-def test_wrong_answers_are_found() -> None:
-    report = short("grpcio", broken("rotated"))
+def test_wrong_answers_are_found(transport: str) -> None:
+    report = short(transport, ("broken", "rotated"))
     assert report.wrong > 0
     assert report.problems

@@ -45,9 +45,9 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
         settings: Port, limits, TLS and log format.
         host: Address to listen on, as a number.
         module: Shared library of pyvoy.
-        files: Where the socket of the admin interface is made, and where the secrets lie that `tls_secrets` returns.
+        files: Where the socket of the admin interface is made, and where the secrets lie.
     """
-    secrets = files.secrets if settings.tls_certificate is not None else None
+    secrets = files if settings.tls_certificate is not None else None
     return {
         "node": {"id": "medserve", "cluster": "medserve"},
         "admin": {
@@ -71,19 +71,23 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
     }
 
 
-def tls_secrets(certificate: bytes, key: bytes, client_ca: bytes | None) -> Config:
-    """Returns the secrets as Envoy reads them from a file: a pair that it takes as a whole, or not at all."""
+def pair_secret(certificate: bytes, key: bytes) -> Config:
+    """Returns a pair as Envoy reads it from a file, and takes it as a whole or not at all."""
     pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
-    secret = f"{_EXTENSIONS}transport_sockets.tls.v3.Secret"
-    resources: list[Config] = [{"@type": secret, "name": "pair", "tls_certificate": pair}]
-    if client_ca is not None:
-        resources.append(
-            {"@type": secret, "name": "client_ca", "validation_context": {"trusted_ca": _inline(client_ca)}}
-        )
-    return {"resources": resources}
+    return _secret("pair", {"tls_certificate": pair})
 
 
-def _listener(settings: Settings, host: str, module: Path, secrets: Path | None) -> Config:
+def client_ca_secret(client_ca: bytes) -> Config:
+    """Returns the authorities of clients as Envoy reads them from a file."""
+    return _secret("client_ca", {"validation_context": {"trusted_ca": _inline(client_ca)}})
+
+
+def _secret(name: str, content: Config) -> Config:
+    # Envoy refuses a file with more than one.
+    return {"resources": [{"@type": f"{_EXTENSIONS}transport_sockets.tls.v3.Secret", "name": name, **content}]}
+
+
+def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles | None) -> Config:
     chain: Config = {
         "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _http(settings, module)}]
     }
@@ -221,20 +225,15 @@ def _application(module: Path) -> Config:
     }
 
 
-def _tls(settings: Settings, secrets: Path) -> Config:
-    # Envoy takes a new file only where it was renamed into its place.
-    source = {
-        "path_config_source": {"path": str(secrets), "watched_directory": {"path": str(secrets.parent)}},
-        "resource_api_version": "V3",
-    }
+def _tls(settings: Settings, files: EnvoyFiles) -> Config:
     context: Config = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [{"name": "pair", "sds_config": source}],
+        "tls_certificate_sds_secret_configs": [_source("pair", files.secrets)],
     }
     mutual = settings.tls_client_ca is not None
     if mutual:
-        context["validation_context_sds_secret_config"] = {"name": "client_ca", "sds_config": source}
+        context["validation_context_sds_secret_config"] = _source("client_ca", files.client_ca)
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -243,6 +242,12 @@ def _tls(settings: Settings, secrets: Path) -> Config:
             "require_client_certificate": mutual,
         },
     }
+
+
+def _source(name: str, file: Path) -> Config:
+    # Envoy takes a new file only where it was renamed into its place.
+    source = {"path": str(file), "watched_directory": {"path": str(file.parent)}}
+    return {"name": name, "sds_config": {"path_config_source": source, "resource_api_version": "V3"}}
 
 
 def _log_format(settings: Settings) -> Config:

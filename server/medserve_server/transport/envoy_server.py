@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 from medserve_server.config import Settings
 from medserve_server.reread import LOOK_EVERY, Reread
@@ -47,6 +48,7 @@ class EnvoyServer:
 
     async def start(self) -> int:
         """Watches the certificates; Envoy listens by itself."""
+        _expect_late_results(asyncio.get_running_loop())
         if self._certificates is not None:
             self._tasks.append(start_task("certificates", partial(self._renew, self._certificates)))
         return self._settings.port
@@ -78,4 +80,22 @@ class EnvoyServer:
             await asyncio.sleep(LOOK_EVERY)
             if certificates.current() is not handed_out:
                 handed_out = certificates.current()
-                write_secrets(self._files.secrets, handed_out)
+                write_secrets(self._files, handed_out)
+
+
+def _expect_late_results(loop: asyncio.AbstractEventLoop) -> None:
+    """Keeps quiet about results that pyvoy sets in futures of calls that were cancelled meanwhile.
+
+    It does so in bare callbacks, where the failure has no frame but the event loop's own.
+    """
+    report = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, asyncio.InvalidStateError):
+            frames = error.__traceback__
+            if frames is not None and frames.tb_next is None:
+                return
+        (report or type(loop).default_exception_handler)(loop, context)
+
+    loop.set_exception_handler(handle)

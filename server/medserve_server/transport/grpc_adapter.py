@@ -4,6 +4,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 import asyncio
+import inspect
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import grpc
 from grpc import aio
 
 from medserve_server.errors import ServingError
+from medserve_server.supervise import report
 from medserve_server.transport.grpc_frames import MessageReader
 from medserve_server.transport.grpc_response import Response, Send
 from medserve_server.transport.http_call import HttpCall, Scope
@@ -60,6 +62,9 @@ class GrpcAdapter:
                 raise
         except OSError:  # what a server raises where the client is gone
             return
+        except Exception as error:  # noqa: BLE001 - reported; what is raised here would reach the client as OK
+            report("call", error, f"of {scope['path'][:256]}")
+            await response.fail(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
         finally:
             response.close()
             self._open_calls.end(opened)
@@ -95,11 +100,12 @@ class GrpcAdapter:
 
 
 async def _answer_stream(handler: Any, call: HttpCall, reader: MessageReader, response: Response) -> None:  # noqa: ANN401
-    messages = handler.stream_stream(reader, call)
-    if asyncio.iscoroutine(messages):  # a refusal, which has no messages
-        await messages
-    async for message in messages:
-        await response.write(handler.response_serializer(message))
+    answers = handler.stream_stream(reader, call)
+    if inspect.iscoroutine(answers):  # a refusal: it ends the call without a message
+        await answers
+    else:
+        async for message in answers:
+            await response.write(handler.response_serializer(message))
     await response.finish()
 
 

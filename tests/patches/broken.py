@@ -1,7 +1,6 @@
-"""The server with its batcher broken on purpose: python broken_server.py MUTATION FLAGS..."""
+"""The batcher, broken on purpose."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from pathlib import Path
 
 from medserve_server import batcher
 from medserve_server.batcher import Batcher
-from medserve_server.cli import main
 from medserve_server.errors import InferenceFailed
 from medserve_server.work import Outcome, Work
 
@@ -59,6 +57,6 @@ MUTATIONS: dict[str, Callable[..., list[Outcome]]] = {
     "leaking": leaking,
 }
 
-if __name__ == "__main__":
-    batcher.Batcher._run_joined = MUTATIONS[sys.argv.pop(1)]  # type: ignore[method-assign]  # noqa: SLF001
-    main()
+
+def apply(mutation: str) -> None:
+    batcher.Batcher._run_joined = MUTATIONS[mutation]  # type: ignore[method-assign]  # noqa: SLF001

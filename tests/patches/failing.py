@@ -1,0 +1,21 @@
+"""A server that warns, fails where nobody catches it, and fails to run."""
+
+import warnings
+from typing import Any
+
+from medserve_server.lifecycle import Server
+
+
+class Finalized:
+    def __del__(self) -> None:
+        raise ZeroDivisionError
+
+
+def apply() -> None:
+    async def run(*_: Any) -> None:
+        warnings.simplefilter("always")
+        warnings.warn("two\nlines", stacklevel=1)
+        Finalized()
+        raise LookupError("rows of a " + "patient")
+
+    Server.run = run  # type: ignore[method-assign]

@@ -1,0 +1,73 @@
+"""A part that fails outside of any run of a model: it raises some times that it is used once the server is ready."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from grpc_health.v1.health import aio as health
+
+from medserve_server import lifecycle, logs, model
+from medserve_server.batcher import Batcher
+from medserve_server.health import Health
+from medserve_server.lifecycle import Server
+from medserve_server.metrics import ModelMetrics
+from medserve_server.model import Model
+from medserve_server.model_control import ModelControl
+from medserve_server.watchdog import Watchdog
+from medserve_server.work import Work
+
+READY = asyncio.Event()
+PRIVATE = "rows of a patient"  # no log may show it
+
+
+def failing(right: Callable[..., Any], times: int, when: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
+    """The same function, but that it raises some of the times."""
+    left = itertools.count(times, -1)
+
+    def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the original
+        if READY.is_set() and when(*arguments) and next(left) > 0:
+            raise ZeroDivisionError(PRIVATE)
+        return right(*arguments, **options)
+
+    return call
+
+
+def patch(owner: Any, name: str, times: int, when: Callable[..., bool] = lambda *_: True) -> None:  # noqa: ANN401
+    setattr(owner, name, failing(getattr(owner, name), times, when))
+
+
+def break_delivery(times: int) -> None:
+    """What carries outcomes to the event loop of the requests."""
+    patch(model, "call_in_loop", times)
+
+
+FAULTS: dict[str, Callable[[int], None]] = {
+    "metrics": lambda times: patch(ModelMetrics, "executed", times),
+    "delivery": break_delivery,
+    "key": lambda times: setattr(Work, "key", property(failing(Work.key.fget, times))),  # type: ignore[attr-defined]
+    "batch": lambda times: patch(Batcher, "_answer", times),
+    "withdrawn": lambda times: setattr(Work, "withdrawn", property(failing(Work.withdrawn.fget, times))),  # type: ignore[attr-defined]
+    "observer": lambda times: setattr(lifecycle, "log_call", failing(logs.log_call, times)),
+    "watchdog": lambda times: patch(Watchdog, "look", times),
+    "suspend": lambda times: patch(Model, "suspend", times),
+    "health": lambda times: patch(Health, "set_serving", times),
+    "watch": lambda times: patch(health.HealthServicer, "Watch", times),
+    "repository": lambda times: patch(ModelControl, "_poll", times),
+    "poll": lambda times: patch(ModelControl, "poll", times),
+    "retire": lambda times: patch(Model, "retire", times),
+}
+
+
+def apply(fault: str, times: str) -> None:
+    FAULTS[fault](int(times))
+    run = Server.run
+
+    async def run_and_tell(self: Server, started: Callable[[Server], None]) -> None:
+        def ready(server: Server) -> None:
+            READY.set()
+            started(server)
+
+        await run(self, ready)
+
+    Server.run = run_and_tell  # type: ignore[method-assign]

@@ -1,0 +1,7 @@
+"""Processes that may open few files."""
+
+import resource
+
+
+def apply(files: str) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), int(files)))

@@ -1,0 +1,16 @@
+"""Changes the server in every interpreter that it starts: the supervisor's, a worker's, and Envoy's.
+
+Python imports this module at its start where it finds it on its path; `server_process` puts it there.
+"""
+
+import importlib
+import json
+import os
+import traceback
+
+try:
+    name, *arguments = json.loads(os.environ["SERVER_PATCH"])
+    importlib.import_module(name).apply(*arguments)
+except BaseException:  # noqa: BLE001 - Python itself would go on with a server that is as always
+    traceback.print_exc()
+    os._exit(70)
