@@ -1,7 +1,6 @@
 """A server that warns, fails where nobody catches it, and fails to run."""
 
 import warnings
-from typing import Any
 
 from medserve_server.lifecycle import Server
 
@@ -12,10 +11,10 @@ class Finalized:
 
 
 def apply() -> None:
-    async def run(*_: Any) -> None:
+    async def run(*_: object) -> None:
         warnings.simplefilter("always")
         warnings.warn("two\nlines", stacklevel=1)
         Finalized()
         raise LookupError("rows of a " + "patient")
 
-    Server.run = run  # type: ignore[method-assign]
+    Server.run = run  # type: ignore[method-assign, assignment]
