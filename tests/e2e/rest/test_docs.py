@@ -1,4 +1,4 @@
-"""Every snippet of docs/rest.md runs."""
+"""Every snippet of docs/rest.md runs, and so does what README.md shows of curl."""
 
 import json
 import re
@@ -12,13 +12,17 @@ from programs import program
 from server_process import REPOSITORY, ServerProcess
 from waiting import PATIENCE
 
-SNIPPETS = re.findall(r"^```sh\n(.+?)^```", (REPOSITORY / "docs/rest.md").read_text(), re.MULTILINE | re.DOTALL)
+SNIPPETS = [
+    *re.findall(r"^```sh\n(.+?)^```", (REPOSITORY / "docs/rest.md").read_text(), re.MULTILINE | re.DOTALL),
+    *re.findall(r"^curl .+localhost:8001.+$", (REPOSITORY / "README.md").read_text(), re.MULTILINE),
+]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_a_snippet(rest_server: ServerProcess, snippet: str, tmp_path: Path) -> None:
     program("curl", "curl")
-    Image.new("L", (28, 28), 99).save(tmp_path / "x.png")
+    Image.new("L", (28, 28), 99).save(tmp_path / "picture.png")
+    assert "localhost:8001" in snippet, "it is for the default port"
     script = snippet.replace("localhost:8001", rest_server.http_url.removeprefix("http://"))
     ended = subprocess.run(
         ["bash", "-ec", script.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)],
