@@ -108,8 +108,7 @@ def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles |
 
 
 def _http(settings: Settings, module: Path) -> Config:
-    mutual = settings.tls_client_ca is not None
-    config: Config = {
+    return {
         "@type": f"{_EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         # What X-Forwarded-For says of the client counts for nothing.
@@ -117,7 +116,8 @@ def _http(settings: Settings, module: Path) -> Config:
         "skip_xff_append": True,
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        "forward_client_cert_details": "SANITIZE_SET" if mutual else "SANITIZE",
+        # The application reads the client's certificate from the connection; a header that claims one is removed.
+        "forward_client_cert_details": "SANITIZE",
         "normalize_path": True,
         "merge_slashes": False,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -139,9 +139,6 @@ def _http(settings: Settings, module: Path) -> Config:
         "route_config": {"virtual_hosts": [{"name": "medserve", "domains": ["*"]}]},
         "http_filters": [*_filters(settings), _application(module)],
     }
-    if mutual:
-        config["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
-    return config
 
 
 def _filters(settings: Settings) -> list[Config]:
