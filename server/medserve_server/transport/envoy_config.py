@@ -5,6 +5,7 @@ https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/api
 
 import base64
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ LEAST_REQUESTS = 256
 """Requests under way that Envoy always lets pass."""
 LATENCY = "0.1s"
 """What nine of ten requests may take while more than `LEAST_REQUESTS` are under way."""
+SPARE_DESCRIPTORS = 96
+"""Files of the process that are no connections: models, sockets, pipes, certificates."""
 EXEMPT = ("/grpc.health.", "/grpc.reflection.", "/medserve.v1.ModelCatalog/", "/livez", "/readyz", "/v2/health/")
 """Beginnings of paths that are answered however many requests are under way."""
 
@@ -62,7 +65,7 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
                     "typed_config": {
                         "@type": f"{_EXTENSIONS}resource_monitors.downstream_connections.v3"
                         ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": settings.max_connections,
+                        "max_active_downstream_connections": _most_connections(settings),
                     },
                 }
             ]
@@ -85,6 +88,17 @@ def client_ca_secret(client_ca: bytes) -> Config:
 def _secret(name: str, content: Config) -> Config:
     # Envoy refuses a file with more than one.
     return {"resources": [{"@type": f"{_EXTENSIONS}transport_sockets.tls.v3.Secret", "name": name, **content}]}
+
+
+def _most_connections(settings: Settings) -> int:
+    """Those that the settings allow, as far as the process may have descriptors for them.
+
+    Without any left, Envoy would try again and again to accept the next connection.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return settings.max_connections
+    return max(1, min(settings.max_connections, descriptors - SPARE_DESCRIPTORS))
 
 
 def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles | None) -> Config:
