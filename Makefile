@@ -89,16 +89,20 @@ lock: .venv-audit/installed
 		-o deploy/requirements-cuda.txt
 	$(LOCK) --group build -o deploy/requirements-build.txt
 
-# Software bill of materials of the server's environment, as CycloneDX.
+# Software bill of materials of the server's environment, as CycloneDX, with Envoy beside the package that contains it.
 sbom: .venv/installed .venv-audit/installed
 	mkdir -p build
 	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.cdx.json .venv
+	.venv-audit/bin/python deploy/envoy_sbom.py build/sbom.cdx.json .venv/lib/python3*/site-packages/envoy/_bin/envoy
 
-# Known vulnerabilities of what the image installs; asks the database of PyPI, or with --vulnerability-service osv.
+# Known vulnerabilities of what the image installs; asks the database of PyPI, or with ARGS="--vulnerability-service osv"
+# that of OSV, and OSV about Envoy.
 audit: .venv-audit/installed
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cpu.txt $(ARGS)
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cuda.txt $(ARGS)
+	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cpu.txt
+	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cuda.txt
 
 clean:
 	rm -rf .venv .venv-audit .venv-dev .venv-gpu .venv-proto .venv-triton build
