@@ -12,6 +12,7 @@ from typing import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from medserve_server.config import Settings
+from medserve_server.rest.answer import long_error, short_error
 from medserve_server.worker_order import EnvoyFiles
 
 APPLICATION = "medserve_server.transport.envoy_worker:application"
@@ -145,6 +146,8 @@ def _http(settings: Settings, module: Path) -> Config:
             "max_connection_duration": _seconds(settings.max_connection_age),
             "max_headers_count": MAX_HEADERS,
         },
+        # nginx speaks HTTP/1.0 to what is behind it unless it is told otherwise.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "medserve"},
         "http2_protocol_options": {
             "max_concurrent_streams": settings.max_connection_streams,
             "initial_stream_window_size": STREAM_WINDOW_BYTES,
@@ -205,19 +208,37 @@ def _local_replies() -> Config:
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
     details = base64.b64encode(status.SerializeToString()).decode()
     headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
+    grpc = _header("content-type", {"prefix": "application/grpc"})
+    open_inference = _header(":path", {"prefix": "/v2"})
     return {
         "mappers": [
             {
-                "filter": {
-                    "status_code_filter": {
-                        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
-                    }
-                },
+                "filter": {"and_filter": {"filters": [_REFUSED, grpc]}},
                 "body": {"inline_string": text},
                 "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
-            }
+            },
+            {
+                "filter": {"and_filter": {"filters": [_REFUSED, open_inference]}},
+                "body_format_override": _json(short_error(429, status)),
+            },
+            {"filter": _REFUSED, "body_format_override": _json(long_error(429, status))},
         ]
     }
+
+
+_REFUSED = {
+    "status_code_filter": {
+        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
+    }
+}
+
+
+def _header(name: str, match: Config) -> Config:
+    return {"header_filter": {"header": {"name": name, "string_match": match}}}
+
+
+def _json(body: bytes) -> Config:
+    return {"text_format_source": {"inline_string": body.decode()}, "content_type": "application/json"}
 
 
 def _application(module: Path) -> Config:
