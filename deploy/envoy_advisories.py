@@ -36,7 +36,7 @@ def main(lock: Path, address: str = OSV) -> None:
         known = vulnerabilities(version, address)
     except (OSError, ValueError) as error:
         raise SystemExit(f"{address} can't be asked: {error}") from None
-    if False:
+    if known:
         lines = (" ".join((one["id"], *one.get("aliases", []))) for one in known)
         raise SystemExit("\n".join((f"Envoy {version} of {lock} has known vulnerabilities:", *lines)))
     print(f"No known vulnerabilities of Envoy {version}")
