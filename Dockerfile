@@ -1,7 +1,8 @@
 # The server in an image.   docker build -t medserve .   (podman build does the same)
 # With CUDA:                docker build --target cuda -t medserve:cuda .
 
-# Any base with Python 3.11 or newer and a Debian-like layout.
+# Any base with Python 3.11 or newer, glibc and a Debian-like layout. Envoy runs Python from libpython: the images of
+# Docker's Python have it, one of Debian needs its package libpython3.11.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 
@@ -27,14 +28,16 @@ FROM installer AS environment-cuda
 RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cuda.txt
 COPY deploy/prune-environment.sh ./
 COPY --from=package /wheel /wheel
-RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve
+RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve && \
+    /opt/medserve/bin/python -c "from medserve_server.transport.envoy_process import check_envoy; check_envoy()"
 
 
 FROM installer AS environment-cpu
 RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cpu.txt
 COPY deploy/prune-environment.sh ./
 COPY --from=package /wheel /wheel
-RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve
+RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve && \
+    /opt/medserve/bin/python -c "from medserve_server.transport.envoy_process import check_envoy; check_envoy()"
 
 
 FROM ${BASE_IMAGE} AS models
@@ -46,7 +49,7 @@ RUN chmod -R a+rX /models
 FROM ${BASE_IMAGE} AS runtime
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="medserve" \
-      org.opencontainers.image.description="Serves CNN diagnosis models over gRPC" \
+      org.opencontainers.image.description="Serves CNN diagnosis models over gRPC and REST" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 # What can install packages, wherever the base keeps it.

@@ -80,25 +80,30 @@ proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
 # What the image installs, with the checksums of all files: after each change of pyproject.toml or the constraints.
+# winloop is pyvoy's event loop on Windows.
 LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --custom-compile-command "make lock"
+	--no-annotate --no-emit-package winloop --custom-compile-command "make lock"
 
 lock: .venv-audit/installed
-	$(LOCK) --extra server --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
-	$(LOCK) --extra cuda --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \
+	$(LOCK) --extra server --extra envoy --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
+	$(LOCK) --extra cuda --extra envoy --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \
 		-o deploy/requirements-cuda.txt
 	$(LOCK) --group build -o deploy/requirements-build.txt
 
-# Software bill of materials of the server's environment, as CycloneDX.
+# Software bill of materials of the server's environment, as CycloneDX, with Envoy beside the package that contains it.
 sbom: .venv/installed .venv-audit/installed
 	mkdir -p build
 	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.cdx.json .venv
+	.venv-audit/bin/python deploy/envoy_sbom.py build/sbom.cdx.json .venv/lib/python3*/site-packages/envoy/_bin/envoy
 
-# Known vulnerabilities of what the image installs; asks the database of PyPI, or with --vulnerability-service osv.
+# Known vulnerabilities of what the image installs; asks the database of PyPI, or with ARGS="--vulnerability-service osv"
+# that of OSV, and OSV about Envoy.
 audit: .venv-audit/installed
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cpu.txt $(ARGS)
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cuda.txt $(ARGS)
+	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cpu.txt
+	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cuda.txt
 
 clean:
 	rm -rf .venv .venv-audit .venv-dev .venv-gpu .venv-proto .venv-triton build
@@ -107,7 +112,7 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing the server into .venv (once, about half a minute)"
 	@$(PYTHON) -m venv .venv
-	@.venv/$(PIP_INSTALL) ".[server,dicom]"
+	@.venv/$(PIP_INSTALL) ".[server,envoy,dicom]"
 	@touch $@
 
 .venv-dev/installed: pyproject.toml constraints.txt

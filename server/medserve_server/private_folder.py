@@ -20,7 +20,17 @@ def private_folder() -> Iterator[tuple[Path, int]]:
 
     Yields:
         The folder, and the descriptor of its lock, which workers inherit.
+
+    Raises:
+        OSError: There is no place for it.
     """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise OSError(
+            "nothing can be written to /tmp, /var/tmp or the current folder, and Envoy's files need a place: "
+            "mount one on /tmp (docker run --tmpfs /tmp), or name one in TMPDIR"
+        ) from None
     remove_stale_folders()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:

@@ -131,6 +131,26 @@ def test_pods_may_do_nothing_but_serve(pod: Document) -> None:
     } | {name: 65532 for name in ("runAsGroup",) if name in security}
 
 
+@pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
+def test_envoys_files_have_a_place(pod: Document) -> None:
+    """Everything else is read-only."""
+    (mount,) = container(pod)["volumeMounts"]
+    assert mount["mountPath"] == "/tmp"  # noqa: S108 - of the container
+    (volume,) = pod["volumes"]
+    assert volume["name"] == mount["name"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+
+
+@pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
+def test_readiness_is_asked_of_the_metrics_port(pod: Document) -> None:
+    """Where it needs no certificate and no token."""
+    for probe in ("startupProbe", "readinessProbe"):
+        asked = container(pod)[probe]["httpGet"]
+        named = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
+        assert asked["path"] == "/readyz"
+        assert named.get(asked["port"], asked["port"]) == Settings.model_fields["metrics_port"].default
+
+
 def test_kubernetes_sets_no_variable_that_the_server_would_read() -> None:
     """A service called medserve would make MEDSERVE_PORT an address."""
     assert deployment_pod()["enableServiceLinks"] is False
@@ -141,6 +161,7 @@ def test_composed_services_are_hardened() -> None:
     (compose,) = documents("compose.yaml")
     for service in compose["services"].values():
         assert service["read_only"] is True
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - of the container
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), "a pinned version"

