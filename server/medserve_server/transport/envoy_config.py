@@ -161,7 +161,11 @@ def _http(settings: Settings, module: Path) -> Config:
 def _filters(settings: Settings) -> list[Config]:
     """What a request passes before the application."""
     grpc_web = {"@type": f"{_EXTENSIONS}filters.http.grpc_web.v3.GrpcWeb"}
-    return [{"name": "envoy.filters.http.grpc_web", "typed_config": grpc_web}, _concurrency_limit(settings)]
+    return [
+        {"name": "envoy.filters.http.grpc_web", "typed_config": grpc_web},
+        _ascii_paths(),
+        _concurrency_limit(settings),
+    ]
 
 
 def _concurrency_limit(settings: Settings) -> Config:
@@ -201,36 +205,62 @@ def _concurrency_limit(settings: Settings) -> Config:
     }
 
 
+def _ascii_paths() -> Config:
+    """Refuses a path with an escaped byte that is not ASCII: pyvoy never answers where such bytes are not UTF-8.
+
+    No path of the server needs them: names of models are ASCII.
+    """
+    regex = {"safe_regex": {"regex": "[^?]*%[89A-Fa-f].*"}}
+    policy = {
+        "permissions": [{"header": {"name": ":path", "string_match": regex}}],
+        "principals": [{"any": True}],
+    }
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": {"path": policy}},
+        },
+    }
+
+
 def _local_replies() -> Config:
     """What Envoy answers itself where it refuses a request: the same as the application does."""
-    text = "too many calls are being answered already; try again later"
-    status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=text)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
-    details = base64.b64encode(status.SerializeToString()).decode()
-    headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
+    busy = status_pb2.Status(
+        code=code_pb2.RESOURCE_EXHAUSTED, message="too many calls are being answered already; try again later"
+    )
+    busy.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
+    path = status_pb2.Status(code=code_pb2.NOT_FOUND, message="the path has an escaped byte that is not ASCII")
+    return {"mappers": [*_mappers(429, 429, busy), *_mappers(403, 404, path)]}
+
+
+def _mappers(refused: int, told: int, status: status_pb2.Status) -> list[Config]:
+    """Turns Envoy's refusals of one HTTP status into errors of gRPC and of both kinds of REST.
+
+    Args:
+        refused: HTTP status of Envoy's own.
+        told: HTTP status that the client gets.
+        status: What it is told.
+    """
+    comparison = {"op": "EQ", "value": {"default_value": refused, "runtime_key": f"medserve.{refused}"}}
+    ours: Config = {"status_code_filter": {"comparison": comparison}}
     grpc = _header("content-type", {"prefix": "application/grpc"})
     open_inference = _header(":path", {"prefix": "/v2"})
-    return {
-        "mappers": [
-            {
-                "filter": {"and_filter": {"filters": [_REFUSED, grpc]}},
-                "body": {"inline_string": text},
-                "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
-            },
-            {
-                "filter": {"and_filter": {"filters": [_REFUSED, open_inference]}},
-                "body_format_override": _json(short_error(429, status)),
-            },
-            {"filter": _REFUSED, "body_format_override": _json(long_error(429, status))},
-        ]
-    }
-
-
-_REFUSED = {
-    "status_code_filter": {
-        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
-    }
-}
+    details = base64.b64encode(status.SerializeToString()).decode()
+    headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
+    return [
+        {
+            "filter": {"and_filter": {"filters": [ours, grpc]}},
+            "body": {"inline_string": status.message},
+            "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
+        },
+        {
+            "filter": {"and_filter": {"filters": [ours, open_inference]}},
+            "status_code": told,
+            "body_format_override": _json(short_error(told, status)),
+        },
+        {"filter": ours, "status_code": told, "body_format_override": _json(long_error(told, status))},
+    ]
 
 
 def _header(name: str, match: Config) -> Config:
