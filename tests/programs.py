@@ -2,15 +2,25 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
 def program(name: str, package: str) -> str:
     """The path of a program; without it the test skips, except in CI, where `make test-tools` has installed it."""
-    if (path := shutil.which(name)) is not None:
-        return path
-    reason = f"needs {name}, from Debian's package {package} (make test-tools)"
+    return shutil.which(name) or _missing(f"{name}, from Debian's package {package}")
+
+
+def node_modules(folder: Path) -> Path:
+    """Where the modules of a package.json lie; without them the test skips or fails as without a program."""
+    modules = folder / "node_modules"
+    return modules if modules.is_dir() else _missing(f"the modules of {folder.name}/package.json")
+
+
+def _missing(what: str) -> NoReturn:
+    reason = f"needs {what} (make test-tools)"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -202,11 +202,7 @@ class Batcher:
         return [self._max_rows] * whole + [rest] * (rest > 0)
 
     def _admit(self, rows: int, priority: int, now: float, deadline: float | None, parts: Sequence[Work] = ()) -> None:
-        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are.
-
-        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
-        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
-        """
+        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are."""
         left = math.inf if deadline is None else deadline - now
         if left <= 0:
             raise DeadlineExceeded(EXPIRED)
@@ -214,17 +210,25 @@ class Batcher:
             raise Unavailable(CLOSED)
         if self.suspended:
             raise Unavailable(HANGS)
-        plan = self._plan
-        waiting = plan.works
+        waiting = self._plan.works
         room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
         if waiting >= (room or 1):
             raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
+        self._check_time(left, rows, priority, now, parts)
         if waiting >= SLOW_WAITING and self._usual.seconds > SLOW_SECONDS:
             raise Overloaded(f"{waiting} requests are waiting for this slow model already; try again later")
+
+    def _check_time(self, left: float, rows: int, priority: int, now: float, parts: Sequence[Work]) -> None:
+        """Refuses work that would most likely end later than in `left` seconds.
+
+        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
+        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
+        """
+        plan = self._plan
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
         if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
             return  # even if only one thread ran what waits
-        if not waiting and self._free == self._runs:
+        if not plan.works and self._free == self._runs:
             return  # no other request is ahead; and a usual time that has become wrong is corrected by the next run
         sizes = [part.rows for part in parts] or self._sizes_of(rows)
         start = self._start(plan.place(sizes, priority, parts[0] if parts else None), now)

@@ -114,6 +114,7 @@ def _decode_plain(request: pb.ModelInferRequest, inputs: Sequence[TensorSpec], m
         spec.row_bytes is None
         or tensor.name != spec.name
         or tensor.datatype != spec.datatype
+        or len(shape) != len(spec.shape)
         or shape[1:] != spec.shape[1:]
         or not 0 < shape[0] <= max_rows
         or tensor.parameters

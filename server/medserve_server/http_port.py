@@ -15,9 +15,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from medserve_server.config import host_and_port
 from medserve_server.pages import Application
 from medserve_server.supervise import call_in_loop_after, start_thread, watch
+from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
 MAX_CONNECTIONS = 100
 """At once; one more is closed unread."""
@@ -45,8 +45,17 @@ def serve_pages(where: str, app: Application, host: str, port: int, flag: str) -
         OSError: the address can't be had; the message names it and the flag.
         ThreadStartError: the thread can't be started.
     """
-    listener = _listener(host, port, flag)
-    server = uvicorn.Server(_config(app))
+    # Here, so that whatever prevents it is known before the thread is started.
+    listener = listening_socket(host, port, flag, backlog=MAX_CONNECTIONS)
+    config = quiet_config(
+        app,
+        http=_Connection,
+        headers=[("Connection", "close")],
+        backlog=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    server = uvicorn.Server(config)
     thread = start_thread(where, lambda: asyncio.run(_serve(server, listener)), name=where, restart=True)
 
     def stop() -> None:
@@ -55,45 +64,6 @@ def serve_pages(where: str, app: Application, host: str, port: int, flag: str) -
         listener.close()
 
     return listener.getsockname()[1], stop
-
-
-def _listener(host: str, port: int, flag: str) -> socket.socket:
-    """Listens, so that whatever prevents it is known before the thread is started."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(MAX_CONNECTIONS)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise OSError(f"can't listen on {host_and_port(host, port)}; is it taken? {flag} chooses another") from error
-    return listener
-
-
-def _config(app: Application) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        loop="asyncio",
-        http=_Connection,
-        ws="none",
-        lifespan="off",
-        workers=1,
-        log_config=None,
-        log_level="critical",  # what it logs is up to its clients; the application reports its own failures
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        headers=[("Connection", "close")],
-        backlog=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-    )
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Protocol, TypeVar, get_args
 
 import grpc
-import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from medserve_server.errors import STATUS, Limit, ServingError
@@ -92,11 +91,13 @@ class Metrics:
         self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
         self.unread = Counter(
             "medserve_unread_total",
-            "Calls on grpcio that ended before their message had come: it was too large, or the client gave up.",
+            "Calls that ended before their message had come: it was too large, or the client gave up.",
             registry=self.registry,
         )
         self.registry.register(INTERNAL_ERRORS)
         ProcessCollector(registry=self.registry)
+        import onnxruntime  # noqa: PLC0415 - the supervisor of workers needs none
+
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 

@@ -73,7 +73,11 @@ def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
                 crowd.enter_context(socket.create_connection(address(server.target), timeout=PATIENCE))
             crowd.enter_context(socket.create_connection(address(server.metrics_url), timeout=PATIENCE))
             files = of_worker(server) / "fd"
-            wait_until(lambda: len(os.listdir(files)) == FILES, "the table to be full")  # noqa: PTH208
+            if "envoy" in flags:  # which refuses connections before it has no descriptors
+                refused = 'medserve_envoy_refused_total{kind="connections"}'
+                wait_until(lambda: server.sample(refused) > 0, "connections to be refused")
+            else:
+                wait_until(lambda: len(os.listdir(files)) == FILES, "the table to be full")  # noqa: PTH208
             for _ in range(50):
                 assert first.number("a") == 1
             before = cpu_seconds(server)

@@ -46,9 +46,9 @@ def ended(*flags: str, patch: Patch = (), **variables: str) -> subprocess.Comple
     )
 
 
-def test_plain_lines_are_never_cut(models: Path) -> None:
+def test_plain_lines_are_never_cut(models: Path, transport: str) -> None:
     with subprocess.Popen(
-        command("--models", str(models)),
+        command("--models", str(models), "--transport", transport),
         cwd=REPOSITORY,
         env=environment() | {"COLUMNS": "20"},
         stdout=subprocess.PIPE,
@@ -56,13 +56,15 @@ def test_plain_lines_are_never_cut(models: Path) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(5)]
         process.terminate()
         assert process.stdout.read() == ""
     model = rf"model    {NAME}/1: \(no manifest: Open Inference Protocol only\); runs on cpu, .*; batches: up to 64\n"
     assert re.fullmatch(model, lines[0])
-    assert re.fullmatch(r"gRPC     127\.0\.0\.1:\d+\n", lines[1])
-    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[2])
+    assert lines[1] == f"serves   by {transport}\n"
+    assert re.fullmatch(r"gRPC     127\.0\.0\.1:\d+\n", lines[2])
+    assert re.fullmatch(r"REST     http://127\.0\.0\.1:\d+\n", lines[3])
+    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[4])
 
 
 def test_a_terminal_gets_a_table_with_the_whole_name(models: Path) -> None:

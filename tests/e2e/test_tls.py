@@ -75,7 +75,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) 
 def mutual(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("mutual")
     (folder / "clients.pem").write_bytes(HOSPITAL.pem)
-    flags = ("--transport", transport, "--tls-client-ca", str(folder / "clients.pem"), "--require-auth")
+    flags = ("--transport", transport, "--tls-client-ca", str(folder / "clients.pem"), "--require-auth", "--access-log")
     yield from secured(folder, models, *flags)
 
 
@@ -135,6 +135,13 @@ def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -
 
 def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Secured) -> None:
     assert mutual.health(own=HOSPITAL.issue("client")) == "SERVING"
+
+
+def test_the_log_names_the_certificate_of_the_client(mutual: Secured) -> None:
+    for name in ("ward-3", "ward-4"):
+        mutual.health(own=HOSPITAL.issue(name))
+        line = f'client="{name}"'
+        wait_until(lambda: line in mutual.log, f"a line about {name}")  # noqa: B023 - called before the next name
 
 
 @pytest.mark.parametrize(

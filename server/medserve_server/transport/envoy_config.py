@@ -5,12 +5,14 @@ https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/api
 
 import base64
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from medserve_server.config import Settings
+from medserve_server.rest.answer import long_error, short_error
 from medserve_server.worker_order import EnvoyFiles
 
 APPLICATION = "medserve_server.transport.envoy_worker:application"
@@ -30,6 +32,8 @@ LEAST_REQUESTS = 256
 """Requests under way that Envoy always lets pass."""
 LATENCY = "0.1s"
 """What nine of ten requests may take while more than `LEAST_REQUESTS` are under way."""
+SPARE_DESCRIPTORS = 96
+"""Files of the process that are no connections: models, sockets, pipes, certificates."""
 EXEMPT = ("/grpc.health.", "/grpc.reflection.", "/medserve.v1.ModelCatalog/", "/livez", "/readyz", "/v2/health/")
 """Beginnings of paths that are answered however many requests are under way."""
 
@@ -62,7 +66,7 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
                     "typed_config": {
                         "@type": f"{_EXTENSIONS}resource_monitors.downstream_connections.v3"
                         ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": settings.max_connections,
+                        "max_active_downstream_connections": _most_connections(settings),
                     },
                 }
             ]
@@ -87,6 +91,17 @@ def _secret(name: str, content: Config) -> Config:
     return {"resources": [{"@type": f"{_EXTENSIONS}transport_sockets.tls.v3.Secret", "name": name, **content}]}
 
 
+def _most_connections(settings: Settings) -> int:
+    """Those that the settings allow, as far as the process may have descriptors for them.
+
+    Without any left, Envoy would try again and again to accept the next connection.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return settings.max_connections
+    return max(1, min(settings.max_connections, descriptors - SPARE_DESCRIPTORS))
+
+
 def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles | None) -> Config:
     chain: Config = {
         "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _http(settings, module)}]
@@ -108,8 +123,7 @@ def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles |
 
 
 def _http(settings: Settings, module: Path) -> Config:
-    mutual = settings.tls_client_ca is not None
-    config: Config = {
+    return {
         "@type": f"{_EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         # What X-Forwarded-For says of the client counts for nothing.
@@ -117,7 +131,8 @@ def _http(settings: Settings, module: Path) -> Config:
         "skip_xff_append": True,
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        "forward_client_cert_details": "SANITIZE_SET" if mutual else "SANITIZE",
+        # The application reads the client's certificate from the connection; a header that claims one is removed.
+        "forward_client_cert_details": "SANITIZE",
         "normalize_path": True,
         "merge_slashes": False,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -131,6 +146,8 @@ def _http(settings: Settings, module: Path) -> Config:
             "max_connection_duration": _seconds(settings.max_connection_age),
             "max_headers_count": MAX_HEADERS,
         },
+        # nginx speaks HTTP/1.0 to what is behind it unless it is told otherwise.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "medserve"},
         "http2_protocol_options": {
             "max_concurrent_streams": settings.max_connection_streams,
             "initial_stream_window_size": STREAM_WINDOW_BYTES,
@@ -139,9 +156,6 @@ def _http(settings: Settings, module: Path) -> Config:
         "route_config": {"virtual_hosts": [{"name": "medserve", "domains": ["*"]}]},
         "http_filters": [*_filters(settings), _application(module)],
     }
-    if mutual:
-        config["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
-    return config
 
 
 def _filters(settings: Settings) -> list[Config]:
@@ -194,19 +208,37 @@ def _local_replies() -> Config:
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
     details = base64.b64encode(status.SerializeToString()).decode()
     headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
+    grpc = _header("content-type", {"prefix": "application/grpc"})
+    open_inference = _header(":path", {"prefix": "/v2"})
     return {
         "mappers": [
             {
-                "filter": {
-                    "status_code_filter": {
-                        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
-                    }
-                },
+                "filter": {"and_filter": {"filters": [_REFUSED, grpc]}},
                 "body": {"inline_string": text},
                 "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
-            }
+            },
+            {
+                "filter": {"and_filter": {"filters": [_REFUSED, open_inference]}},
+                "body_format_override": _json(short_error(429, status)),
+            },
+            {"filter": _REFUSED, "body_format_override": _json(long_error(429, status))},
         ]
     }
+
+
+_REFUSED = {
+    "status_code_filter": {
+        "comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "medserve.refused"}}
+    }
+}
+
+
+def _header(name: str, match: Config) -> Config:
+    return {"header_filter": {"header": {"name": name, "string_match": match}}}
+
+
+def _json(body: bytes) -> Config:
+    return {"text_format_source": {"inline_string": body.decode()}, "content_type": "application/json"}
 
 
 def _application(module: Path) -> Config:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 
-from medserve_server.supervise import start_awaited_task
+from medserve_server.supervise import report, start_awaited_task
 from medserve_server.transport.grpc_response import Send
 from medserve_server.transport.http_call import Scope
 from medserve_server.transport.open_calls import Receive
@@ -44,6 +44,8 @@ async def _run(started: asyncio.Event) -> None:
     try:
         if _server is not None:
             status = await _worker.run(_server, started.set)
+    except Exception as error:  # noqa: BLE001 - reported; the supervisor goes on
+        report("worker", error)
     finally:
         if status == 0:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -11,6 +12,10 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from medserve_server.auth import Metadata
+
+# In a distinguished name as a string (RFC 4514), where a backslash escapes what is special.
+_COMMON_NAME = re.compile(r"(?:^|,|\+)\s*CN=((?:\\.|[^,+\\])*)")
+_NO_NAMES: Mapping[str, Sequence[bytes]] = {}
 
 Scope = dict[str, Any]
 Write = Callable[[Message], Awaitable[None]]
@@ -45,6 +50,17 @@ class HttpCall:
         """Returns the address of the caller as gRPC writes it, `ipv4:HOST:PORT` or `ipv6:[HOST]:PORT`."""
         host, port = self._scope["client"]
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """Returns the common name of the client's verified certificate, under the key that grpcio has it under.
+
+        It comes from the connection (ASGI's extension `tls`), not from a header that the client could send.
+        """
+        tls = self._scope.get("extensions", {}).get("tls")
+        if not tls or not tls.get("client_cert_name"):
+            return _NO_NAMES
+        found = _COMMON_NAME.search(tls["client_cert_name"])
+        return {"x509_common_name": [re.sub(r"\\(.)", r"\1", found[1]).encode()]} if found else _NO_NAMES
 
     def time_remaining(self) -> float | None:
         """Returns the seconds until the deadline, None without one."""

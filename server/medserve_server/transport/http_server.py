@@ -4,11 +4,7 @@ uvicorn bounds neither the number of connections nor the time that a request may
 """
 
 import asyncio
-import logging
-import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,73 +12,13 @@ from uvicorn.server import ServerState
 
 from medserve_server.config import Settings
 from medserve_server.supervise import call_in_loop_after
+from medserve_server.uvicorn_setup import App, listening_socket, quiet_config
 
 REQUEST_SECONDS = 60.0
 """From the end of a request's header to its last byte, and for a response to be read: slower clients are cut off."""
 HEADER_SECONDS = 10.0
 """From the start of a connection, or its first byte after a response, to the end of a request's header."""
 MAX_HEADER_BYTES = 32 * 1024
-BACKLOG = 1024
-
-App = Callable[..., Awaitable[None]]
-
-
-def listening_socket(host: str, port: int, flag: str, *, shared: bool = False) -> socket.socket:
-    """Returns a socket that listens.
-
-    Args:
-        host: Address or name.
-        port: 0 takes a free one.
-        flag: That chooses another port.
-        shared: Whether other processes may listen there too.
-
-    Raises:
-        OSError: The address can't be had; the message names it and the flag.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise OSError(f"can't listen on {name}; is it taken? {flag} chooses another") from error
-    return listener
-
-
-def quiet_config(app: App, **options: Any) -> uvicorn.Config:  # noqa: ANN401 - of uvicorn.Config
-    """Returns a configuration of uvicorn that leaves logging, signals and processes to the server.
-
-    Args:
-        app: ASGI application, which reports its own failures.
-        options: Further ones of `uvicorn.Config`.
-    """
-    logging.getLogger("uvicorn.access").propagate = False  # uvicorn formats each request where anyone listens
-    config = uvicorn.Config(
-        app,
-        interface="asgi3",
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        workers=1,
-        log_config=None,
-        log_level="critical",  # what it logs is up to its clients
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        **options,
-    )
-    config.load()
-    return config
 
 
 class HttpServer:
@@ -95,7 +31,9 @@ class HttpServer:
     """
 
     def __init__(self, app: App, settings: Settings, tls: ssl.SSLContext | None) -> None:
-        self._config = quiet_config(app, timeout_keep_alive=settings.max_connection_idle)
+        self._config = quiet_config(
+            app, timeout_keep_alive=settings.max_connection_idle, h11_max_incomplete_event_size=MAX_HEADER_BYTES
+        )
         self._settings = settings
         self._state = ServerState()
         self._tls = tls

@@ -203,8 +203,8 @@ class _Call:
 
     @property
     def _caller(self) -> str:
-        """The name of the client's token; without tokens its address."""
-        return GRANT.get().client or client_of(self._context.peer())
+        """The name of the client's token, else of its certificate, else its address."""
+        return GRANT.get().client or _certificate_name(self._context) or client_of(self._context.peer())
 
     def admit(self) -> None:
         """Refuses a call that is one too many for its client, and one that comes too late.
@@ -262,6 +262,12 @@ class _Call:
         if isinstance(error, aio.AbortError):  # the handler ended the call itself
             return CODES[self._context.code()]
         return status_of(error)
+
+
+def _certificate_name(context: Context) -> str:
+    """The common name in the certificate that the client's connection was accepted for; empty without one."""
+    names = context.auth_context().get("x509_common_name", ())
+    return next((name.decode(errors="replace") for name in names), "")
 
 
 Parser = Callable[[bytes], Any]

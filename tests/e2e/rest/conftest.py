@@ -11,15 +11,9 @@ from server_process import ServerProcess, running_server
 
 
 @pytest.fixture(scope="session")
-def transport() -> str:
-    """The one that has REST on a port of its own."""
-    return "grpcio"
-
-
-@pytest.fixture(scope="session")
-def rest_server(repository: Path) -> Iterator[ServerProcess]:
+def rest_server(repository: Path, transport: str) -> Iterator[ServerProcess]:
     """Serves the models made for the tests."""
-    with running_server("--transport", "grpcio", "--models", str(repository)) as started:
+    with running_server("--transport", transport, "--models", str(repository)) as started:
         yield started
 
 

@@ -13,9 +13,9 @@ PREFLIGHT = {"Access_Control_Request_Method": "POST", "Access_Control_Request_He
 
 
 @contextmanager
-def serving(*origins: str) -> Iterator[RestClient]:
+def serving(transport: str, *origins: str) -> Iterator[RestClient]:
     flags = [part for origin in origins for part in ("--cors-origin", origin)]
-    with running_server("--transport", "grpcio", *flags) as server:
+    with running_server("--transport", transport, *flags) as server:
         yield RestClient(server.http_url, {})
 
 
@@ -23,14 +23,14 @@ def allowed(client: RestClient, origin: str) -> str | None:
     return client.get("/v1/models", Origin=origin).headers.get("access-control-allow-origin")
 
 
-def test_no_origin_by_default() -> None:
-    with serving() as client:
+def test_no_origin_by_default(transport: str) -> None:
+    with serving(transport) as client:
         assert allowed(client, VIEWER) is None
         assert client.ask("OPTIONS", "/v1/models", Origin=VIEWER, **PREFLIGHT).status == 405
 
 
-def test_the_origins_that_are_named() -> None:
-    with serving(VIEWER, "http://localhost:3000") as client:
+def test_the_origins_that_are_named(transport: str) -> None:
+    with serving(transport, VIEWER, "http://localhost:3000") as client:
         for origin in (VIEWER, "http://localhost:3000"):
             assert allowed(client, origin) == origin
         for origin in (OTHER, "null", f"{VIEWER}.evil.example", VIEWER.upper(), ""):
@@ -51,6 +51,6 @@ def test_the_origins_that_are_named() -> None:
 
 
 @pytest.mark.parametrize("origin", [VIEWER, "null"])
-def test_every_origin(origin: str) -> None:
-    with serving("*") as client:
+def test_every_origin(transport: str, origin: str) -> None:
+    with serving(transport, "*") as client:
         assert allowed(client, origin) == "*"

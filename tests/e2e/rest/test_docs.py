@@ -19,7 +19,7 @@ SNIPPETS = re.findall(r"^```sh\n(.+?)^```", (REPOSITORY / "docs/rest.md").read_t
 def test_a_snippet(rest_server: ServerProcess, snippet: str, tmp_path: Path) -> None:
     program("curl", "curl")
     Image.new("L", (28, 28), 99).save(tmp_path / "x.png")
-    script = snippet.replace("localhost:8000", rest_server.http_url.removeprefix("http://"))
+    script = snippet.replace("localhost:8001", rest_server.http_url.removeprefix("http://"))
     ended = subprocess.run(
         ["bash", "-ec", script.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)],
         cwd=tmp_path,

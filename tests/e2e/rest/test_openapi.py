@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from medserve_server.rest import inference, typed
 from rest_client import RestClient
 from server_process import ServerProcess, environment
@@ -27,6 +29,7 @@ def test_every_path_is_described(rest: RestClient) -> None:
         assert any(kind == method and re.fullmatch(pattern, path) for method, path in described), pattern
 
 
+@pytest.mark.parametrize("transport", ["envoy"], indirect=True)
 def test_the_server_keeps_to_the_document(rest_server: ServerProcess, tmp_path: Path) -> None:
     """By schemathesis, with data that fits the document and data that does not."""
     program = Path(sys.executable).with_name("python")

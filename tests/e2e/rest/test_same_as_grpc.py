@@ -69,14 +69,14 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     onnx_models.save(folder / "models", "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     kinds = (INFER, METADATA, ADMIN, f"{INFER},{PRIORITY}")
     made = {scopes: new_token(scopes.replace(",", "-"), scopes) for scopes in kinds}
     (folder / "tokens").write_text("".join(f"{line}\n" for _, line in made.values()))
     flags = (
-        *("--transport", "grpcio", "--models", str(folder / "models"), "--tokens", str(folder / "tokens")),
+        *("--transport", transport, "--models", str(folder / "models"), "--tokens", str(folder / "tokens")),
         *("--access-log", "--max-request-rows", "4", "--max-message-mib", "1", "--max-name-length", "40"),
     )
     with ExitStack() as stack:

@@ -6,12 +6,12 @@ from benchmarks.profile import PARTS, REST, shares, step_of
 REPORT = """# Overhead  Shared Object
     50.00%  onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so
     20.00%  libpython3.11.so.1.0
-    10.00%  _native.abi3.so
+    10.00%  cygrpc.cpython-311-x86_64-linux-gnu.so
      8.00%  [kernel.kallsyms]
     10.00%  _message.abi3.so
      2.00%  libc.so.6
 """
-LOOP = "thread (7): native;Thread.run (threading.py:982);NativeFront._serve (medserve_server/native.py:117)"
+LOOP = "thread (7): envoy;GrpcAdapter.__call__ (medserve_server/transport/grpc_adapter.py:50)"
 READ = f"{LOOP};decode (medserve_server/codec.py:81)"
 COUNT = (
     f"{LOOP};ModelMetrics.executed (medserve_server/metrics.py:180);Histogram.observe (prometheus_client/metrics.py:6)"

@@ -1,0 +1,63 @@
+"""What Envoy answers itself while too many calls are under way, in the form of the API that was asked."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from socket import create_connection
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+import onnx_models
+from medserve_proto.v1 import image_classification_pb2 as pb
+from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_server.transport.envoy_config import SPARE_REQUESTS
+from rest_client import RestClient
+from server_process import ServerProcess, running_server
+from waiting import PATIENCE, wait_until
+
+TEXT = "too many calls are being answered already; try again later"
+HEAD = b"POST /v2/models/identity-fp32/infer HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """As many requests wait for their bodies as Envoy lets pass."""
+    folder = tmp_path_factory.mktemp("models")
+    onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
+    flags = ("--transport", "envoy", "--models", str(folder), "--max-pending-requests", "1")
+    with running_server(*flags) as server, ExitStack() as stack:
+        address = urlsplit(server.http_url)
+        for _ in range(SPARE_REQUESTS + 1):
+            connection = stack.enter_context(closing(create_connection((address.hostname, address.port), PATIENCE)))
+            connection.sendall(HEAD)
+        client = RestClient(server.http_url, {})
+        wait_until(lambda: client.post("/v1/models/x:classify").status == 429, "the limit to be reached")
+        yield server
+
+
+def test_open_inference_protocol(crowded: ServerProcess) -> None:
+    reply = RestClient(crowded.http_url, {}).post("/v2/models/identity-fp32/infer", {"inputs": []})
+    assert (reply.status, reply.error) == (429, TEXT)
+
+
+def test_typed(crowded: ServerProcess) -> None:
+    reply = RestClient(crowded.http_url, {}).post("/v1/models/x:classify", {"images": []})
+    assert (reply.status, reply.headers["content-type"]) == (429, "application/json")
+    error = reply.json["error"]
+    assert (error["code"], error["status"], error["message"]) == (429, "RESOURCE_EXHAUSTED", TEXT)
+    (detail,) = error["details"]
+    assert (detail["reason"], detail["domain"]) == ("CALLS", "medserve")
+
+
+def test_grpc(crowded: ServerProcess) -> None:
+    with grpc.insecure_channel(crowded.target, [("grpc.enable_retries", 0)]) as channel:
+        call = ImageClassificationStub(channel).Classify.future(pb.ClassifyRequest(), timeout=PATIENCE)
+        assert (call.code(), call.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, TEXT)
+        (detail,) = rpc_status.from_call(call).details
+    assert detail.type_url.endswith("google.rpc.ErrorInfo")
+
+
+def test_probes_are_answered_all_the_same(crowded: ServerProcess) -> None:
+    assert RestClient(crowded.http_url, {}).get("/readyz").status == 200
