@@ -32,11 +32,6 @@ HANGS = "this model hangs; another server may answer"
 CLOSED = "this model is no longer served; another server may answer"
 FAILED = "the server failed; its log says why"
 
-SLOW_SECONDS = 0.05
-"""A model whose runs usually take longer is slow: more than `SLOW_WAITING` requests that wait for it are refused, so
-that they do not fill the places of the requests for fast models (`envoy_config.LEAST_REQUESTS`)."""
-SLOW_WAITING = 64
-
 
 class Batcher:
     """A queue of batches that are run whenever the model is free.
@@ -202,7 +197,11 @@ class Batcher:
         return [self._max_rows] * whole + [rest] * (rest > 0)
 
     def _admit(self, rows: int, priority: int, now: float, deadline: float | None, parts: Sequence[Work] = ()) -> None:
-        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are."""
+        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are.
+
+        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
+        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
+        """
         left = math.inf if deadline is None else deadline - now
         if left <= 0:
             raise DeadlineExceeded(EXPIRED)
@@ -214,16 +213,6 @@ class Batcher:
         room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
         if waiting >= (room or 1):
             raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
-        self._check_time(left, rows, priority, now, parts)
-        if waiting >= SLOW_WAITING and self._usual.seconds > SLOW_SECONDS:
-            raise Overloaded(f"{waiting} requests are waiting for this slow model already; try again later")
-
-    def _check_time(self, left: float, rows: int, priority: int, now: float, parts: Sequence[Work]) -> None:
-        """Refuses work that would most likely end later than in `left` seconds.
-
-        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
-        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
-        """
         plan = self._plan
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
         if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:

@@ -240,7 +240,7 @@ async def _readable(descriptor: int) -> None:
 
 def _command(order: WorkerOrder) -> list[str]:
     if order.envoy is not None:
-        return envoy_command(order.settings, order.envoy.config)
+        return envoy_command(order.envoy.config)
     return [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "medserve_server.worker"]
 
 

