@@ -20,7 +20,8 @@ test: lint proto-check .venv-triton/installed
 # Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
 test-tools:
 	apt-get -qq update
-	apt-get -qq install --yes --no-install-recommends dcmtk nodejs npm
+	apt-get -qq install --yes --no-install-recommends dcmtk
+	command -v npm > /dev/null || apt-get -qq install --yes --no-install-recommends nodejs npm
 	npm ci --prefix tests/e2e/node --ignore-scripts --no-audit --no-fund
 
 # Builds the image and runs it; needs podman or docker.
