@@ -251,3 +251,11 @@ def test_a_large_message_arrives_while_the_event_loop_is_blocked(flags: tuple[st
             answer = stub.ModelInfer(sent, timeout=PATIENCE)
             assert answer.raw_output_contents[0] == sent.raw_input_contents[0]
             assert not (tmp_path / "block").exists(), "the loop was blocked"
+
+
+def test_a_long_stream_of_small_messages_is_answered_whole(flags: tuple[str, ...]) -> None:
+    """gRPC's client updates its window for each answer, of which many come in one frame."""
+    messages = 20_000
+    with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
+        answers = GRPCInferenceServiceStub(channel).ModelStreamInfer(request("a", 1.0) for _ in range(messages))
+        assert sum(1 for _ in answers) == messages

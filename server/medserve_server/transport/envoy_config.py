@@ -25,6 +25,11 @@ STREAM_WINDOW_BYTES = 1024 * 1024
 """What a client may send of one request before the application takes it."""
 CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
+WINDOW_UPDATES = 16_384
+"""WINDOW_UPDATE frames accepted for each DATA frame that is sent.
+
+gRPC clients may send one for each message that they take, and one frame may hold as many as `SMALL_BYTES` of answers.
+Envoy's default of 10 takes that for a flood and cuts the connection."""
 
 SPARE_REQUESTS = 64
 """Requests beyond --max-pending-requests that Envoy lets pass at most: some of them are answered already."""
@@ -152,6 +157,7 @@ def _http(settings: Settings, module: Path) -> Config:
             "max_concurrent_streams": settings.max_connection_streams,
             "initial_stream_window_size": STREAM_WINDOW_BYTES,
             "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            "max_inbound_window_update_frames_per_data_frame_sent": WINDOW_UPDATES,
         },
         "route_config": {"virtual_hosts": [{"name": "medserve", "domains": ["*"]}]},
         "http_filters": [*_filters(settings), _application(module)],
