@@ -186,7 +186,7 @@ class Supervisor:
             if self._stopping and link is None:  # it serves nobody yet, and may take long to see that it is to end
                 with suppress(ProcessLookupError):
                     process.kill()
-            elif self._stopping and await process.wait():
+            elif self._stopping and await process.wait() > 0:  # below 0: someone else ended it
                 self._failed = True
             await process.wait()
             if link is not None:

@@ -30,6 +30,13 @@ def flags(transport: str) -> list[str]:
     return ["--workers", "2", "--transport", transport]
 
 
+def listeners(port: int) -> int:
+    """Sockets that listen on a port of this machine (proc(5), /proc/net/tcp)."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return sum(local.endswith(f":{port:04X}") and state == "0A" for _, local, _, state, *_ in fields)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a thread of it still holds on to its connections."""
     process = Path(f"/proc/{pid}")
@@ -88,6 +95,7 @@ def refusal(*flags: str) -> str:
 def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
     with running_server(*flags) as server, ExitStack() as stack:
         host, port = server.target.split(":")
+        wait_until(lambda: listeners(int(port)) == 2)
         opened = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
         one, other = server.workers()
         os.kill(one, signal.SIGKILL)
@@ -197,7 +205,7 @@ def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path) ->
         wait_until(lambda: server.total("medserve_inflight_requests") == 1)
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            server.process.wait(0.5)
+            server.process.wait(0.1)
         server.process.send_signal(signal.SIGTERM)
         assert pending.code() is grpc.StatusCode.UNAVAILABLE
         server.process.wait(PATIENCE)

@@ -19,7 +19,7 @@ APPLICATION = "medserve_server.transport.envoy_worker:application"
 
 MAX_HEADERS_KIB = 32
 MAX_HEADERS = 100
-HEADERS_SECONDS = 10
+HEADERS_SECONDS = 30
 """Time in which the headers of a request have to arrive, and a TLS handshake has to end."""
 STREAM_WINDOW_BYTES = 1024 * 1024
 """What a client may send of one request before the application takes it."""
