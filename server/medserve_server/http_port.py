@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from medserve_server.pages import Application
+from medserve_server.asgi import App
 from medserve_server.supervise import call_in_loop_after, start_thread, watch
 from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
@@ -28,7 +28,7 @@ STOP_SECONDS = 1
 """That responses under way get when the server stops."""
 
 
-def serve_pages(where: str, app: Application, host: str, port: int, flag: str) -> tuple[int, Callable[[], None]]:
+def serve_pages(where: str, app: App, host: str, port: int, flag: str) -> tuple[int, Callable[[], None]]:
     """Serves an application from a thread of its own.
 
     Args:

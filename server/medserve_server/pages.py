@@ -1,16 +1,10 @@
 """Plain pages over HTTP as an ASGI application, and the two that tell an orchestrator how the server is."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from medserve_server.asgi import App, Receive, Scope, Send
 from medserve_server.supervise import report, reporting
-
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class Response:
 Page = Callable[[Scope], Awaitable[Response]]
 
 
-def application(where: str, pages: Mapping[str, Page]) -> Application:
+def application(where: str, pages: Mapping[str, Page]) -> App:
     """Returns an ASGI application that answers GET and HEAD for exactly these paths and never reads a body.
 
     Args:

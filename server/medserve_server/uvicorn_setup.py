@@ -2,16 +2,14 @@
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
 
+from medserve_server.asgi import App
 from medserve_server.config import host_and_port
 
 BACKLOG = 1024
-
-App = Callable[..., Awaitable[None]]
 
 
 def listening_socket(host: str, port: int, flag: str, *, backlog: int = BACKLOG, shared: bool = False) -> socket.socket:

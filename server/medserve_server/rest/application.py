@@ -8,6 +8,7 @@ from importlib.resources import files
 from google.rpc import status_pb2
 from grpc import StatusCode
 
+from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.errors import ServingError
 from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
@@ -15,10 +16,8 @@ from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
 from medserve_server.status import to_status
 from medserve_server.supervise import report
-from medserve_server.transport.grpc_response import Send
-from medserve_server.transport.http_call import Scope
 from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls, Receive
+from medserve_server.transport.open_calls import OpenCalls
 
 _CODES = {code.value[0]: code for code in StatusCode}
 

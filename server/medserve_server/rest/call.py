@@ -10,13 +10,14 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc import aio
 
+from medserve_server.asgi import Receive, Scope
 from medserve_server.auth import Metadata
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unsupported
 from medserve_server.rest.answer import HTTP_STATUS, ErrorBody, HttpError
 from medserve_server.status import DETAILS_KEY
-from medserve_server.transport.http_call import HttpCall, Scope
+from medserve_server.transport.http_call import HttpCall
 from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCall, Receive
+from medserve_server.transport.open_calls import OpenCall
 
 _WINDOWS = {"gzip": 31, "deflate": 15}
 """`wbits` of zlib for each Content-Encoding (RFC 9110: deflate is the format of zlib)."""

@@ -1,10 +1,8 @@
 """The ASGI application: gRPC where the server that runs it has HTTP trailers, REST everywhere."""
 
+from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.rest.application import Rest
 from medserve_server.transport.grpc_adapter import GrpcAdapter
-from medserve_server.transport.grpc_response import Send
-from medserve_server.transport.http_call import Scope
-from medserve_server.transport.open_calls import Receive
 
 _TRAILERS = "http.response.trailers"
 

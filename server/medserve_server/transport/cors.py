@@ -3,13 +3,10 @@
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Collection
 
-from medserve_server.transport.grpc_response import Event, Send
-from medserve_server.transport.http_call import Scope
-from medserve_server.transport.open_calls import Receive
+from medserve_server.asgi import App, Event, Receive, Scope, Send
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_AGE_SECONDS = 7200

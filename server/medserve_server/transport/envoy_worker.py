@@ -4,10 +4,8 @@ import asyncio
 import os
 import signal
 
+from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.supervise import report, start_awaited_task
-from medserve_server.transport.grpc_response import Send
-from medserve_server.transport.http_call import Scope
-from medserve_server.transport.open_calls import Receive
 from medserve_server.worker import Worker
 
 _worker = Worker()

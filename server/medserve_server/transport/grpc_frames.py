@@ -7,8 +7,9 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping
 
+from medserve_server.asgi import Event, Receive
 from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
-from medserve_server.transport.open_calls import Event, OpenCall, Receive
+from medserve_server.transport.open_calls import OpenCall
 
 PREFIX_BYTES = 5
 _GZIP = 31

@@ -2,18 +2,15 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import quote
 
 import grpc
 
+from medserve_server.asgi import Event, Send
 from medserve_server.auth import Metadata
 from medserve_server.supervise import start_awaited_task
 from medserve_server.transport.grpc_frames import frame
-
-Event = dict[str, Any]
-Send = Callable[[Event], Awaitable[None]]
 
 SMALL_BYTES = 64 * 1024
 """Answers up to this size are handed over without waiting until they are on their way.

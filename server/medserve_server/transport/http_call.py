@@ -5,19 +5,19 @@ import binascii
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
+from medserve_server.asgi import Scope
 from medserve_server.auth import Metadata
 
 # In a distinguished name as a string (RFC 4514), where a backslash escapes what is special.
 _COMMON_NAME = re.compile(r"(?:^|,|\+)\s*CN=((?:\\.|[^,+\\])*)")
 _NO_NAMES: Mapping[str, Sequence[bytes]] = {}
 
-Scope = dict[str, Any]
 Write = Callable[[Message], Awaitable[None]]
 
 
@@ -74,18 +74,6 @@ class HttpCall:
         """
         self._code, self._details, self._trailing = code, details, trailing_metadata
         raise aio.AbortError
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """Sets the status that the call ends with."""
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        """Sets the message of the status."""
-        self._details = details
-
-    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Sets the metadata that is sent with the status."""
-        self._trailing = trailing_metadata
 
     def code(self) -> grpc.StatusCode:
         """Returns the status that was set, UNKNOWN before."""

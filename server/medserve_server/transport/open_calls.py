@@ -2,17 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+from medserve_server.asgi import Event, Receive
 from medserve_server.supervise import start_awaited_task
 
 LOOK_SECONDS = 0.05
 PROBES = 32
 """Calls that are asked at each look whether their client left. A question costs as much as a small message."""
-
-Event = dict[str, Any]
-Receive = Callable[[], Awaitable[Event]]
 
 
 class OpenCall:
