@@ -58,7 +58,7 @@ class Rest:
         """Answers a request, by ASGI."""
         opened = self._open_calls.begin(receive, None)
         error_body = short_error if scope["path"].startswith("/v2") else long_error
-        call = RestCall(scope, receive, opened, self._interceptor, self._max_bytes, error_body)
+        call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body)
         try:
             await _send(await self._answer(call, error_body), scope["method"], send)
         except asyncio.CancelledError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -10,17 +10,18 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc import aio
 
-from medserve_server.asgi import Receive, Scope
+from medserve_server.asgi import Scope
 from medserve_server.auth import Metadata
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unsupported
+from medserve_server.inflate import GZIP, ZLIB, inflated
 from medserve_server.rest.answer import HTTP_STATUS, ErrorBody, HttpError
 from medserve_server.status import DETAILS_KEY
 from medserve_server.transport.http_call import HttpCall
 from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.transport.open_calls import OpenCall
 
-_WINDOWS = {"gzip": 31, "deflate": 15}
-"""`wbits` of zlib for each Content-Encoding (RFC 9110: deflate is the format of zlib)."""
+_FORMATS = {"gzip": GZIP, "deflate": ZLIB}
+"""Of each Content-Encoding (RFC 9110)."""
 
 
 class RestCall:
@@ -28,19 +29,17 @@ class RestCall:
 
     Args:
         scope: Of the ASGI application.
-        receive: Of the ASGI application.
-        opened: Is told when the body was received, or the client left.
+        opened: Gives the body.
         interceptor: Has the handlers of all methods.
         max_bytes: Length of a body, also when it is decompressed.
         error_body: Writes an error for the client.
     """
 
-    __slots__ = ("_error_body", "_interceptor", "_max_bytes", "_opened", "_receive", "headers", "scope")
+    __slots__ = ("_error_body", "_interceptor", "_max_bytes", "_opened", "headers", "scope")
 
     def __init__(
         self,
         scope: Scope,
-        receive: Receive,
         opened: OpenCall,
         interceptor: CallInterceptor,
         max_bytes: int,
@@ -48,7 +47,6 @@ class RestCall:
     ) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._receive = receive
         self._opened = opened
         self._interceptor = interceptor
         self._max_bytes = max_bytes
@@ -118,41 +116,31 @@ class RestCall:
         chunks: list[bytes] = []
         left = self._max_bytes
         while not self._opened.read:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                self._opened.leave()
-                await asyncio.get_running_loop().create_future()
-            chunk = event.get("body", b"")
+            chunk = await self._opened.chunk()
             left -= len(chunk)
             if left < 0:
                 raise MessageTooLarge(f"the body has more than the {self._max_bytes} bytes accepted")
             chunks.append(chunk)
-            self._opened.read = not event.get("more_body", False)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    if encoding not in _WINDOWS:
+    if encoding not in _FORMATS:
         raise Unsupported(f"Content-Encoding is {encoding[:32]!r}; gzip, deflate and identity are accepted")
-    decompressor = zlib.decompressobj(_WINDOWS[encoding])
     try:
-        data = decompressor.decompress(body, max_bytes + 1)
+        data, whole = inflated(body, _FORMATS[encoding], max_bytes)
     except zlib.error:
         raise InvalidInput.of("", f"the body is {len(body)} bytes that are not {encoding}") from None
     if len(data) > max_bytes:
         raise MessageTooLarge(f"the decompressed body has more than the {max_bytes} bytes accepted")
-    if not decompressor.eof or decompressor.unused_data:
+    if not whole:
         raise InvalidInput.of("", f"the body is {len(body)} bytes that are not one whole {encoding} stream")
     return data
 
 
 def _status(call: HttpCall, metadata: Metadata) -> status_pb2.Status:
     """The status as it would travel over gRPC, with its details where it has any."""
-    for key, value in _pairs(metadata):
+    for key, value in metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             return status_pb2.Status.FromString(value)
     return status_pb2.Status(code=call.code().value[0], message=call.details())
-
-
-def _pairs(metadata: Metadata) -> Iterable[tuple[str, str | bytes]]:
-    return metadata

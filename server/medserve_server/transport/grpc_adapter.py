@@ -53,7 +53,7 @@ class GrpcAdapter:
         response = Response(send, opened.leave)
         call = HttpCall(scope, deadline)
         try:
-            await self._answer(scope["path"], call, MessageReader(receive, headers, self._max_bytes, opened), response)
+            await self._answer(scope["path"], call, MessageReader(opened, headers, self._max_bytes), response)
         except aio.AbortError:
             await response.fail(call.code(), call.details(), call.trailing_metadata())
         except asyncio.CancelledError:

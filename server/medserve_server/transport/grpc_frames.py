@@ -3,17 +3,14 @@
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping
 
-from medserve_server.asgi import Event, Receive
 from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
+from medserve_server.inflate import GZIP, inflated
 from medserve_server.transport.open_calls import OpenCall
 
 PREFIX_BYTES = 5
-_GZIP = 31
-"""`wbits` of zlib for a gzip header and trailer."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -27,16 +24,14 @@ class MessageReader:
     A message is refused by its prefix, before the rest of it is read, where it is longer than `max_bytes`.
 
     Args:
-        receive: Of the ASGI application.
+        call: Gives the body.
         headers: Of the request.
         max_bytes: Length of a message, also when it is decompressed.
-        call: Is told when the body was received, or the client left.
     """
 
-    __slots__ = ("_at", "_call", "_data", "_headers", "_max_bytes", "_receive")
+    __slots__ = ("_at", "_call", "_data", "_headers", "_max_bytes")
 
-    def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int, call: OpenCall) -> None:
-        self._receive = receive
+    def __init__(self, call: OpenCall, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
         self._headers = headers
         self._max_bytes = max_bytes
         self._call = call
@@ -51,17 +46,13 @@ class MessageReader:
             MessageTooLarge: It is too long.
             Unsupported: Its compression is not known here.
         """
-        event = await self._receive()
-        if event["type"] == "http.disconnect":
-            await self._wait_for_cancel()
-        if not event.get("more_body", False):
-            body: bytes = event["body"]
-            self._call.read = True
-            if body[:1] == b"\0" and int.from_bytes(body[1:PREFIX_BYTES], "big") == len(body) - PREFIX_BYTES:
-                if len(body) - PREFIX_BYTES > self._max_bytes:
-                    raise self._too_long(len(body) - PREFIX_BYTES)
-                return body[PREFIX_BYTES:]  # as nearly always: all of it in one event
-        self._take(event)
+        chunk = await self._call.chunk()
+        length = len(chunk) - PREFIX_BYTES
+        if self._call.read and chunk[:1] == b"\0" and int.from_bytes(chunk[1:PREFIX_BYTES], "big") == length:
+            if length > self._max_bytes:
+                raise self._too_long(length)
+            return chunk[PREFIX_BYTES:]  # as nearly always: all of it in one event
+        self._append(chunk)
         message = await self._next()
         if message is None:
             raise InvalidInput.of("", "the call ended without a message; this method takes one")
@@ -107,24 +98,10 @@ class MessageReader:
     async def _more(self) -> bool:
         """Reads a chunk that is not empty; False at the end of the body."""
         while not self._call.read:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                await self._wait_for_cancel()
-            if self._take(event):
+            if chunk := await self._call.chunk():
+                self._append(chunk)
                 return True
         return False
-
-    async def _wait_for_cancel(self) -> None:
-        self._call.leave()
-        await asyncio.get_running_loop().create_future()
-
-    def _take(self, event: Event) -> bool:
-        """Keeps what an event brings; False where that is nothing."""
-        self._call.read = not event.get("more_body", False)
-        chunk = event.get("body", b"")
-        if chunk:
-            self._append(chunk)
-        return bool(chunk)
 
     def _too_long(self, length: int) -> MessageTooLarge:
         return MessageTooLarge(f"the message has {length} bytes, at most {self._max_bytes} are accepted")
@@ -146,13 +123,12 @@ class MessageReader:
         if encoding != "gzip":
             text = f"a message is compressed, and grpc-encoding is {encoding[:32]!r}; gzip and identity are accepted"
             raise Unsupported(text)
-        decompressor = zlib.decompressobj(_GZIP)
         try:
-            data = decompressor.decompress(message, self._max_bytes + 1)
+            data, whole = inflated(message, GZIP, self._max_bytes)
         except zlib.error:
             raise InvalidInput.of("", f"{len(message)} bytes that are no gzip stream") from None
         if len(data) > self._max_bytes:
             raise MessageTooLarge(f"the decompressed message has more than the {self._max_bytes} bytes accepted")
-        if not decompressor.eof or decompressor.unused_data:
+        if not whole:
             raise InvalidInput.of("", f"{len(message)} bytes that are not one whole gzip stream")
         return data

@@ -30,6 +30,19 @@ class OpenCall:
         self.overdue = False
         """The task was cancelled since the deadline passed."""
 
+    async def chunk(self) -> bytes:
+        """Returns the next part of the body, which may be empty, and sets `read` with the last one.
+
+        Where the client left, cancels the task, and never returns.
+        """
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            self.leave()
+            await asyncio.get_running_loop().create_future()
+        self.read = not event.get("more_body", False)
+        chunk: bytes = event.get("body", b"")
+        return chunk
+
     def leave(self) -> None:
         """Cancels the task: nobody waits for its answer."""
         if not (self.left or self.overdue):
