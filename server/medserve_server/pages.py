@@ -15,6 +15,11 @@ class Response:
     body: bytes
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "text/plain; charset=utf-8"),)
 
+    @property
+    def encoded_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers as ASGI takes them."""
+        return tuple((name.lower().encode(), value.encode()) for name, value in self.headers)
+
     @classmethod
     def line(cls, status: int, text: str, *headers: tuple[str, str]) -> "Response":
         """Makes a response of one line of plain text."""
@@ -35,9 +40,8 @@ def application(where: str, pages: Mapping[str, Page]) -> App:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's
         with reporting(where):
             response = await _response(where, pages, scope)
-            headers = (*response.headers, ("Content-Length", str(len(response.body))))
-            encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
-            await send({"type": "http.response.start", "status": response.status, "headers": encoded})
+            headers = [*response.encoded_headers, (b"content-length", str(len(response.body)).encode())]
+            await send({"type": "http.response.start", "status": response.status, "headers": headers})
             body = b"" if scope["method"] == "HEAD" else response.body
             await send({"type": "http.response.body", "body": body})
 

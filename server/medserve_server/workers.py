@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 
 from prometheus_client import CollectorRegistry, Counter
 
-from medserve_server.config import Settings, SettingsError
+from medserve_server.config import Settings, SettingsError, host_and_port
 from medserve_server.metrics_page import serve_metrics
 from medserve_server.private_folder import private_folder
 from medserve_server.startup import ServedModel
@@ -290,7 +290,7 @@ def _held_port(host: str, port: int, flag: str) -> Iterator[int]:
         try:
             held.bind(address)
         except OSError as error:
-            name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            name = host_and_port(host, port)
             raise OSError(f"can't listen on {name}: {error.strerror}; is it taken? {flag} chooses another") from error
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

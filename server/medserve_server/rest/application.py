@@ -2,24 +2,23 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.resources import files
 
 from google.rpc import status_pb2
-from grpc import StatusCode
 
 from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.errors import ServingError
+from medserve_server.pages import Page, probes
 from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
 from medserve_server.status import to_status
 from medserve_server.supervise import report
-from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.transport.interceptor import CODES, CallInterceptor
 from medserve_server.transport.open_calls import OpenCalls
-
-_CODES = {code.value[0]: code for code in StatusCode}
 
 
 class Rest:
@@ -42,14 +41,12 @@ class Rest:
         self._interceptor = interceptor
         self._open_calls = open_calls
         self._max_bytes = max_message_bytes
-        self._why_not_ready = why_not_ready
         self._openapi = files("medserve_server.rest").joinpath("openapi.json").read_bytes()
         self._routes = _routes(
             [
                 *inference.ENDPOINTS,
                 *typed.endpoints(),
-                ("GET", "/livez", self._livez),
-                ("GET", "/readyz", self._readyz),
+                *(("GET", path, partial(_page, page)) for path, page in probes(why_not_ready).items()),
                 ("GET", "/openapi.json", self._document),
             ]
         )
@@ -77,7 +74,7 @@ class Rest:
             return error.answer
         except ServingError as error:  # of an answer that can't be written as JSON
             status = to_status(error)
-            http_status = HTTP_STATUS[_CODES[status.code]]
+            http_status = HTTP_STATUS[CODES[status.code]]
             return HttpError(http_status, error_body(http_status, status)).answer
         except Exception as error:  # noqa: BLE001 - reported, and answered
             report("REST", error)
@@ -99,13 +96,6 @@ class Rest:
         )
         raise HttpError(404, error_body(404, unknown))
 
-    async def _livez(self, _: RestCall, __: Mapping[str, str]) -> Answer:
-        return _line(200, "ok")
-
-    async def _readyz(self, _: RestCall, __: Mapping[str, str]) -> Answer:
-        reason = self._why_not_ready()
-        return _line(503, reason) if reason else _line(200, "ok")
-
     async def _document(self, _: RestCall, __: Mapping[str, str]) -> Answer:
         return Answer(self._openapi)
 
@@ -120,11 +110,13 @@ def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern
     return [(re.compile(pattern), methods) for pattern, methods in found.items()]
 
 
-def _line(status: int, text: str) -> Answer:
-    return Answer(f"{text}\n".encode(), ((b"content-type", b"text/plain; charset=utf-8"),), status)
+async def _page(page: Page, call: RestCall, _: Mapping[str, str]) -> Answer:
+    """Answers as the metrics port does."""
+    response = await page(call.scope)
+    return Answer(response.body, response.encoded_headers, response.status)
 
 
-async def _send(answer: Answer, method: str, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+async def _send(answer: Answer, method: str, send: Send) -> None:
     length = (b"content-length", str(len(answer.body)).encode())
     await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
     body = b"" if method == "HEAD" else answer.body

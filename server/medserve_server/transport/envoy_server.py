@@ -16,7 +16,6 @@ from medserve_server.worker_order import EnvoyFiles
 
 LEAVE_SECONDS = 1.0
 """Longest time in which clients are told to go elsewhere and are answered all the same."""
-QUIET_SECONDS = 0.2
 
 
 class EnvoyServer:
@@ -58,9 +57,7 @@ class EnvoyServer:
         with reporting("drain"):
             await asyncio.to_thread(drain_listeners, self._files.admin)
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(LEAVE_SECONDS, grace)
-        while self._interceptor.quiet_seconds < QUIET_SECONDS and loop.time() < end:  # noqa: ASYNC110 - of the clock alone
-            await asyncio.sleep(0.05)
+        await self._interceptor.wait_until_quiet(min(LEAVE_SECONDS, grace))
         self._stopping.set()
         end = loop.time() + grace
         while self._calls and loop.time() < end:  # noqa: ASYNC110 - so that no call has to tell of its end

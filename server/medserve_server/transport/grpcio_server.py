@@ -12,6 +12,9 @@ from medserve_server.limits import connection_limits
 from medserve_server.tls import Certificates, read_certificates
 from medserve_server.transport.interceptor import CallInterceptor
 
+LEAVE_SECONDS = 1.0
+"""Longest time in which new calls are refused before grpc's own shutdown begins."""
+
 
 class GrpcioServer:
     """Listens on the settings' address.
@@ -83,10 +86,7 @@ class GrpcioServer:
         another server, so it can't be put off for long.
         """
         self._stopping.set()
-        for _ in range(20):
-            await asyncio.sleep(0.05)
-            if self._interceptor.quiet_seconds > 0.2:
-                break
+        await self._interceptor.wait_until_quiet(LEAVE_SECONDS)
         loop = asyncio.get_running_loop()
         started = loop.time()
         await self._grpcio.stop(grace)

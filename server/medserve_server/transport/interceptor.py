@@ -23,6 +23,8 @@ from medserve_server.transport.http_call import HttpCall
 log = logging.getLogger(__name__)
 
 HEALTH = "/grpc.health."
+QUIET_SECONDS = 0.2
+QUIET_LOOK_SECONDS = 0.05
 KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -69,10 +71,12 @@ class CallInterceptor(aio.ServerInterceptor):
         self._counted: dict[str, MethodMetrics] = {}
         self._last_start = time.monotonic()
 
-    @property
-    def quiet_seconds(self) -> float:
-        """Time since a call last came in."""
-        return time.monotonic() - self._last_start
+    async def wait_until_quiet(self, longest: float) -> None:
+        """Waits until no call has come in for `QUIET_SECONDS`, or `longest` seconds are over; at least for a look."""
+        end = time.monotonic() + longest
+        await asyncio.sleep(QUIET_LOOK_SECONDS)
+        while time.monotonic() < min(end, self._last_start + QUIET_SECONDS):  # noqa: ASYNC110 - of the clock alone
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
 
     async def intercept_service(
         self,
