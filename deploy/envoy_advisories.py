@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 OSV = "https://api.osv.dev/v1/query"
 SECONDS = 30
 VULNERABLE = "1.26.2"
-"""Has CVE-2023-35945. An answer without it means that the question is no longer understood."""
+"""Has the vulnerability CVE-2023-35945. A response that lacks it means that the query is not understood."""
 
 
 def main(lock: Path, address: str = OSV) -> None:

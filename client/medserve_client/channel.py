@@ -92,7 +92,7 @@ def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc
 
     Raises:
         OSError: a file can't be read.
-        ValueError: the token is no token, or it would travel unencrypted to another machine.
+        ValueError: the token is malformed, or would be sent unencrypted to another machine.
     """
     if tls is not None:
         channel = _tls_credentials(tls)

@@ -1,6 +1,6 @@
 """Requests over one HTTP/1.1 connection (RFC 9112) that is kept, with as little work for each as Python can do.
 
-One request is in flight at a time. Nobody reads the answers, so they are skipped as they come.
+One request is in flight at a time. Response bodies are discarded as they arrive.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class HttpConnection(Connection):
             timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
             done: called at the end of each request.
             waiting: requests that no connection has taken yet.
-            headers: of every request, beside Host and Content-Length.
+            headers: of every request, in addition to Host and Content-Length.
             token: is sent with each request.
         """
         super().__init__(endpoint, timeout, done, waiting)
@@ -101,7 +101,7 @@ class HttpConnection(Connection):
         while self._waiting and self._waiting[0][0] <= limit:
             self._done(self._waiting.popleft()[0], "DEADLINE_EXCEEDED")
         if self._due is not None and self._due <= limit:
-            self.close("DEADLINE_EXCEEDED")  # there is no other way to leave an answer behind
+            self.close("DEADLINE_EXCEEDED")  # HTTP/1.1 has no other way to abandon a response
 
     def _receive(self, data: bytes) -> None:
         if self._due is None:
