@@ -77,10 +77,8 @@ def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport
 def test_several_workers_are_ready_while_one_is(models: Path) -> None:
     with running_server("--models", str(models), "--workers", "2", "--drain-delay", "2") as server:
         assert server.page("/readyz") == (200, "ok\n")
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        for pid in workers:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
         wait_until(lambda: server.page("/readyz") == (503, "loading models\n"), "both to be gone")
         wait_until(lambda: server.page("/readyz") == (200, "ok\n"), "others to take their place")
         server.process.send_signal(signal.SIGTERM)

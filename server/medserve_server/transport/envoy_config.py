@@ -120,11 +120,25 @@ def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles |
     return {
         "name": "medserve",
         "address": {"socket_address": socket},
+        "listener_filters": _listener_filters(secrets),
+        "listener_filters_timeout": _seconds(min(HEADERS_SECONDS, settings.max_connection_idle)),
         "filter_chains": [chain],
         # The supervisor holds the port, bound alone: only its own workers can share it.
         "enable_reuse_port": True,
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
     }
+
+
+def _listener_filters(secrets: EnvoyFiles | None) -> list[Config]:
+    """What tells HTTP/2 from HTTP/1.1 on a connection without TLS, which has no ALPN to do so.
+
+    Without it, Envoy decides by the first bytes that come: where these are fewer than the preface of HTTP/2, it takes
+    them for HTTP/1.1.
+    """
+    if secrets is not None:
+        return []
+    inspector = {"@type": f"{_EXTENSIONS}filters.listener.http_inspector.v3.HttpInspector"}
+    return [{"name": "envoy.filters.listener.http_inspector", "typed_config": inspector}]
 
 
 def _http(settings: Settings, module: Path) -> Config:

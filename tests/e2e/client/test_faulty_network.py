@@ -57,7 +57,7 @@ def test_a_slow_network_only_takes_longer(net: Network, right: list[float]) -> N
 
 
 def test_a_trickle_only_takes_longer(net: Network, right: list[float]) -> None:
-    net.piece = 8
+    net.piece = 3
     with Client(net.address) as client:
         assert attempt(client, right) == len(right)
 
