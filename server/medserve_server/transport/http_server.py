@@ -4,6 +4,7 @@ uvicorn bounds neither the number of connections nor the time that a request may
 """
 
 import asyncio
+import socket
 import ssl
 
 import uvicorn
@@ -38,6 +39,7 @@ class HttpServer:
         self._settings = settings
         self._state = ServerState()
         self._tls = tls
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
@@ -47,7 +49,9 @@ class HttpServer:
             OSError: The address can't be had.
         """
         settings = self._settings
-        listener = listening_socket(settings.host, settings.http_port, "--http-port", shared=settings.workers > 1)
+        listener = self._listener = listening_socket(
+            settings.host, settings.http_port, "--http-port", shared=settings.workers > 1
+        )
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(self._config, self._state, settings.max_connections),
             sock=listener,
@@ -66,6 +70,11 @@ class HttpServer:
         Returns:
             False when the time passed with requests unanswered.
         """
+        if self._listener is not None:
+            # Connections that were accepted just now get their transports in this turn of the loop. Those without one
+            # when the server is closed, asyncio leaves open and unanswered.
+            asyncio.get_running_loop().remove_reader(self._listener)
+            await asyncio.sleep(0)
         self._stop_listening()
         for connection in list(self._state.connections):
             connection.shutdown()
