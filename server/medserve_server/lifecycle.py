@@ -95,8 +95,8 @@ class Server:
         limits = CallLimits(settings.max_pending_requests, settings.max_client_calls, settings.max_client_rate)
         interceptor = CallInterceptor(self.metrics, self._stopping, limits, tokens, observers)
         self._add_services(interceptor)
-        self._open_calls = OpenCalls()
         max_bytes = settings.max_message_mib * 1024 * 1024
+        self._open_calls = OpenCalls(max_bytes)
         rest = Rest(interceptor, self._open_calls, max_bytes, self.why_not_ready)
         self._transport: Transport
         self._http: HttpServer | None = None

@@ -101,6 +101,7 @@ class RestCall:
         Raises:
             InvalidInput: It is not what its headers say.
             MessageTooLarge: It is too long.
+            Overloaded: Bodies that are not whole hold too much already.
             Unsupported: Its Content-Encoding is not known here.
         """
         length = self.header(b"content-length")
@@ -121,6 +122,7 @@ class RestCall:
             if left < 0:
                 raise MessageTooLarge(f"the body has more than the {self._max_bytes} bytes accepted")
             chunks.append(chunk)
+            self._opened.hold(0 if self._opened.read else self._max_bytes - left)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -44,6 +44,7 @@ class MessageReader:
         Raises:
             InvalidInput: The body is not exactly one message.
             MessageTooLarge: It is too long.
+            Overloaded: Messages that are not whole hold too much already.
             Unsupported: Its compression is not known here.
         """
         chunk = await self._call.chunk()
@@ -56,8 +57,11 @@ class MessageReader:
         message = await self._next()
         if message is None:
             raise InvalidInput.of("", "the call ended without a message; this method takes one")
+        if not self._call.read:
+            self._call.hold(len(message))
         if self._at != len(self._data) or (not self._call.read and await self._more()):
             raise InvalidInput.of("", "more than one message was sent; this method takes one")
+        self._call.hold(0)
         return message
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -66,6 +70,7 @@ class MessageReader:
         Raises:
             InvalidInput: The body ends within a message.
             MessageTooLarge: A message is too long.
+            Overloaded: Messages that are not whole hold too much already.
             Unsupported: Its compression is not known here.
         """
         while (message := await self._next()) is not None:
@@ -84,15 +89,20 @@ class MessageReader:
         start = self._at + PREFIX_BYTES
         message = bytes(memoryview(self._data)[start : start + length])
         self._at = start + length
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0  # a stream may wait long for the next one
         return self._decompressed(message) if prefix[0] else message
 
     async def _has(self, count: int) -> bool:
         """Reads until that many bytes are there; False where the body ends before."""
         while len(self._data) - self._at < count:
+            self._call.hold(len(self._data) - self._at)
             if self._call.read or not await self._more():
                 if len(self._data) == self._at:
                     return False
                 raise InvalidInput.of("", "the body ends within a message")
+        if self._call.held:
+            self._call.hold(0)
         return True
 
     async def _more(self) -> bool:

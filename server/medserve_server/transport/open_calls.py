@@ -1,34 +1,58 @@
-"""Calls under way over HTTP: ended when their deadline passes or their client leaves."""
+"""Calls under way over HTTP: ended when their deadline passes or their client leaves, bounded while they arrive."""
 
 import asyncio
 import time
 from typing import Any
 
 from medserve_server.asgi import Event, Receive
+from medserve_server.errors import Overloaded
 from medserve_server.supervise import start_awaited_task
 
 LOOK_SECONDS = 0.05
 PROBES = 32
 """Calls that are asked at each look whether their client left. A question costs as much as a small message."""
+FREE_BYTES = 1024 * 1024
+"""What every call may hold of a message that has not arrived whole, however much the other calls hold."""
+UNFINISHED_MESSAGES = 16
+"""Messages of the greatest length that may be held together, beyond `FREE_BYTES` of each, before they are whole.
+
+The limits on calls count a call when its message is there: without this one, clients that never send the last byte
+would fill the memory."""
 
 
 class OpenCall:
     """A call and the task that answers it."""
 
-    __slots__ = ("_receive", "_task", "deadline", "left", "looked_at", "overdue", "probe", "read")
+    __slots__ = ("_calls", "_receive", "_task", "deadline", "held", "left", "looked_at", "overdue", "probe", "read")
 
-    def __init__(self, task: "asyncio.Task[Any]", receive: Receive, deadline: float | None) -> None:
+    def __init__(self, calls: "OpenCalls", task: "asyncio.Task[Any]", receive: Receive, deadline: float | None) -> None:
+        self._calls = calls
         self._task = task
         self._receive = receive
         self.deadline = deadline
         self.read = False
         """The body was received whole: until then, whoever reads it learns when the client leaves."""
+        self.held = 0
+        """Bytes that count against the bound on messages that are not whole."""
         self.looked_at = 0.0
         self.probe: asyncio.Task[Event] | None = None
         self.left = False
         """The task was cancelled since the client left."""
         self.overdue = False
         """The task was cancelled since the deadline passed."""
+
+    def hold(self, count: int) -> None:
+        """Notes how many bytes are there of a message that is not whole; 0 once it is.
+
+        Raises:
+            Overloaded: All calls together hold too many.
+        """
+        beyond = max(0, count - FREE_BYTES)
+        if beyond > self.held and self._calls.held + beyond - self.held > self._calls.max_held:
+            text = f"requests that have not arrived whole hold {self._calls.held} bytes already; try again later"
+            raise Overloaded(text, limit="calls")
+        self._calls.held += beyond - self.held
+        self.held = beyond
 
     async def chunk(self) -> bytes:
         """Returns the next part of the body, which may be empty, and sets `read` with the last one.
@@ -72,16 +96,24 @@ class OpenCall:
         return await self._receive()
 
     def end(self) -> None:
-        """Drops the question that is still open."""
+        """Drops the question that is still open, and what is held."""
+        if self.held:
+            self.hold(0)
         if self.probe is not None:
             self.probe.cancel()
 
 
 class OpenCalls:
-    """All calls under way over HTTP."""
+    """All calls under way over HTTP.
 
-    def __init__(self) -> None:
+    Args:
+        max_message_bytes: Length of a request.
+    """
+
+    def __init__(self, max_message_bytes: int) -> None:
         self._open: dict[OpenCall, None] = {}
+        self.held = 0
+        self.max_held = UNFINISHED_MESSAGES * max_message_bytes
 
     def __len__(self) -> int:
         return len(self._open)
@@ -90,7 +122,7 @@ class OpenCalls:
         """Adds the call that the current task answers, until `end`."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - called by a coroutine
-        call = OpenCall(task, receive, deadline)
+        call = OpenCall(self, task, receive, deadline)
         self._open[call] = None
         return call
 
