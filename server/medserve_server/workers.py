@@ -118,7 +118,7 @@ class Supervisor:
             return
         log.warning("asked to stop a second time: calls that are being answered are dropped")
         for process in self._processes.values():
-            process.kill()
+            _kill(process)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -184,8 +184,7 @@ class Supervisor:
         finally:
             life.close()
             if self._stopping and link is None:  # it serves nobody yet, and may take long to see that it is to end
-                with suppress(ProcessLookupError):
-                    process.kill()
+                _kill(process)
             elif self._stopping and await process.wait() > 0:  # below 0: someone else ended it
                 self._failed = True
             await process.wait()
@@ -225,6 +224,11 @@ class Supervisor:
         self._served.add(number)
         if len(self._served) == self._settings.workers:
             self._show(self._settings, rows, self._settings.port, self._metrics_port)
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        process.kill()
 
 
 async def _readable(descriptor: int) -> None:
