@@ -196,18 +196,20 @@ def test_workers_end_with_a_supervisor_that_is_killed(flags: list[str]) -> None:
 
 def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path, tmp_path: Path) -> None:
     held = tmp_path / "held"
+    flags += ["--grace", "3600", "--models", str(repository)]
     with (
-        running_server(*flags, "--models", str(repository), patch=("held", str(held)), status=1) as server,
+        running_server(*flags, patch=("held", str(held)), status=1) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         held.touch()
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[4000, 1])
         slow = pb.ModelInferRequest(model_name="slow", inputs=[tensor], raw_input_contents=[bytes(16000)])
-        pending = GRPCInferenceServiceStub(channel).ModelInfer.future(slow)
-        wait_until(lambda: server.total("medserve_inflight_requests") == 1)
+        pending = GRPCInferenceServiceStub(channel).ModelInfer.future(slow, wait_for_ready=True)
+        wait_until(lambda: pending.done() or server.total("medserve_inflight_requests") == 1)
+        assert not pending.done(), pending.details()
         server.process.send_signal(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
-            server.process.wait(0.1)
+        wait_until(lambda: len(server.workers()) == 1, "the worker without calls ends")
+        assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
         assert pending.code() is grpc.StatusCode.UNAVAILABLE
         server.process.wait(PATIENCE)
