@@ -56,7 +56,7 @@ def _failed(folder: Path, reason: str) -> str:
 
 def main() -> None:
     """Builds all that are named, or all."""
-    names = [peer.name for peer in PEER_SERVERS]
+    names = list(dict.fromkeys(server.peer for server in PEER_SERVERS))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     for name in parser.parse_args().names or names:
