@@ -353,9 +353,12 @@ def deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
     """
     sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
     for work, outcome in outcomes:
-        if not (work.answered or work.withdrawn):
-            work.answered = True
-            sides.setdefault(work.deliver, []).append((work, outcome))
+        if work.answered or work.withdrawn:
+            continue
+        work.answered = True
+        if (mine := sides.get(work.deliver)) is None:
+            mine = sides[work.deliver] = []
+        mine.append((work, outcome))
     for side, mine in sides.items():
         try:
             side(mine)

@@ -15,6 +15,7 @@ from medserve_server.session import Tensors, TensorSpec
 from medserve_server.work import DEFAULT_PRIORITY
 
 Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
+MAX_TENSORS = 256
 MAX_AXES = 64  # of a NumPy array
 MAX_EMPTY = 2**24
 """Elements that the axes of an empty tensor span, apart from those of size 0. No bytes bound them, and a model that
@@ -22,7 +23,7 @@ sums over an empty axis has an output of that size."""
 CONTENTS_FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferRequest:
     """A checked request."""
 
@@ -62,6 +63,9 @@ def decode(
     plain = _decode_plain(request, inputs, max_rows) if batched else None
     if plain is not None:
         return plain
+    if (count := max(len(request.inputs), len(request.outputs))) > MAX_TENSORS:
+        text = f"the request names {count} tensors, at most {MAX_TENSORS} are accepted"
+        raise InvalidInput.of("", text, "tensors")
     # Lists, since protobuf makes a new object of a field's element each time it is asked for it.
     tensors, payloads = list(request.inputs), list(request.raw_input_contents)
     wanted = [output.name for output in request.outputs]

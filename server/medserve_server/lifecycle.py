@@ -22,6 +22,7 @@ from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
+from medserve_server.heap import freeze_heap
 from medserve_server.limits import CallLimits
 from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
@@ -137,6 +138,7 @@ class Server:
         if settings.workers == 1:
             await self._listen()
         watching_calls = start_task("open calls", self._open_calls.watch)
+        freeze_heap()
         try:
             await self._load()
             self._takes_work = True

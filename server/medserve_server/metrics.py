@@ -198,7 +198,10 @@ class Queue(Protocol):
 
 
 class ModelMetrics:
-    """The series of one loaded model, looked up once."""
+    """The series of one loaded model, looked up once.
+
+    Requests begin and end in the event loop alone; runs end in any thread.
+    """
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
         self._labels = (name, version)
@@ -260,8 +263,7 @@ class ModelMetrics:
 
     def request(self, api: str) -> "RequestTimer":
         """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""
-        with self._lock:
-            self._inflight += 1
+        self._inflight += 1
         return RequestTimer(self, api)
 
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
@@ -270,10 +272,9 @@ class ModelMetrics:
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
-        with self._lock:
-            self._request_seconds[api].observe(seconds)
-            (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
-            self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
+        self._request_seconds[api].observe(seconds)
+        (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
+        self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
 
 
 class RequestTimer:

@@ -67,6 +67,7 @@ class Model:
             sizes=self._warm_sizes(),
             observe=self.metrics.executed,
         )
+        self._same_rows = all(spec.row_bytes is not None for spec in self.session.inputs)
         self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
         precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
         seconds = time.monotonic() - started
@@ -134,7 +135,8 @@ class Model:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
-        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail)
+        key = outputs if self._same_rows else None
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail, key=key)
         try:
             self.submit(work)
             self.run_soon()
@@ -165,9 +167,10 @@ class Model:
 
     def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
         """The one function that hands outcomes to this loop, so that a batch wakes it once."""
-        if loop not in self._deliver:
-            self._deliver[loop] = lambda outcomes: call_in_loop(loop, _resolve, outcomes)
-        return self._deliver[loop]
+        deliver = self._deliver.get(loop)
+        if deliver is None:
+            deliver = self._deliver[loop] = lambda outcomes: call_in_loop(loop, _resolve, outcomes)
+        return deliver
 
     def retire(self, hurry: threading.Event) -> None:
         """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""

@@ -65,7 +65,8 @@ class Plan:
         """Batches that no work to come can join, or that something waits behind: to delay their run gains nothing."""
         if not self.batches:
             return 0
-        last = self._levels[max(self._levels)][-1]
+        levels = self._levels
+        last = levels[max(levels) if len(levels) > 1 else next(iter(levels))][-1]
         return self.batches - (last.rows < self._max_rows)
 
     @property

@@ -20,7 +20,7 @@ class ModelRepository:
     """
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[str, Model]] = {}
+        self._models: dict[str, dict[str, Model]] = {}  # by name, then by version, the highest last
         self._lock = threading.Lock()  # between a request's beginning and a change
         self.ready = False
         """Every model that is to be served from the start is loaded."""
@@ -64,7 +64,7 @@ class ModelRepository:
             raise _not_found(name_field, name, _models_text(name, models) if lists_models else NOT_LISTED)
         versions = models[name]
         if not version:
-            return versions[max(versions, key=int)]
+            return next(reversed(versions.values()))
         if version not in versions:
             known = f"; {name} has {listing(sorted(versions, key=int))}"
             raise _not_found(version_field, version, known if lists_models else NOT_LISTED)
@@ -74,7 +74,8 @@ class ModelRepository:
         """Serves a model from the next request on; gives the one whose place it took."""
         with self._lock:
             versions = self._models.get(model.name, {})
-            self._models = {**self._models, model.name: {**versions, model.version: model}}
+            changed = sorted({**versions, model.version: model}.items(), key=lambda item: int(item[0]))
+            self._models = {**self._models, model.name: dict(changed)}
             return versions.get(model.version)
 
     def remove(self, name: str, version: str) -> Model:

@@ -49,19 +49,18 @@ class Work:
     since: float = field(default_factory=time.monotonic)
     batch: "Batch | None" = None
     """Where it waits; None where it does not."""
-    _key: Hashable = None
+    key: Hashable = None
+    """Work with equal keys may share a batch; by default that of equal outputs and equal rows."""
+
+    def __post_init__(self) -> None:
+        """Makes the key where none was given."""
+        if self.key is None:
+            self.key = self.outputs, *[(name, array.dtype, array.shape[1:]) for name, array in self.inputs.items()]
 
     @property
     def withdrawn(self) -> bool:
         """Whether nobody waits for the outcome any more."""
         return self.cancelled or (self.part_of is not None and self.part_of.cancelled)
-
-    @property
-    def key(self) -> Hashable:
-        """Work with equal keys may share a batch."""
-        if self._key is None:
-            self._key = self.outputs, *[(name, array.dtype, array.shape[1:]) for name, array in self.inputs.items()]
-        return self._key
 
 
 Deliver = Callable[[list[tuple[Work, Outcome]]], None]

@@ -50,7 +50,7 @@ def check_log(log: Path, where: str) -> None:
         ("delivery", 1, "delivery"),
         ("batch", 3, "batch"),
         ("withdrawn", 1, "batch"),
-        ("key", 3, "call"),
+        ("plan", 3, "call"),
         ("observer", 3, "observer"),
     ],
 )

@@ -14,6 +14,7 @@ from medserve_server.lifecycle import Server
 from medserve_server.metrics import ModelMetrics
 from medserve_server.model import Model
 from medserve_server.model_control import ModelControl
+from medserve_server.plan import Plan
 from medserve_server.watchdog import Watchdog
 from medserve_server.work import Work
 
@@ -45,7 +46,7 @@ def break_delivery(times: int) -> None:
 FAULTS: dict[str, Callable[[int], None]] = {
     "metrics": lambda times: patch(ModelMetrics, "executed", times),
     "delivery": break_delivery,
-    "key": lambda times: setattr(Work, "key", property(failing(Work.key.fget, times))),  # type: ignore[attr-defined]
+    "plan": lambda times: patch(Plan, "add", times),
     "batch": lambda times: patch(Batcher, "_answer", times),
     "withdrawn": lambda times: setattr(Work, "withdrawn", property(failing(Work.withdrawn.fget, times))),  # type: ignore[attr-defined]
     "observer": lambda times: setattr(lifecycle, "log_call", failing(logs.log_call, times)),

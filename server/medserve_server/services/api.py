@@ -31,7 +31,7 @@ Response = TypeVar("Response", bound=Message)
 StreamResponse = TypeVar("StreamResponse", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job(Generic[Response]):
     """A request that was read: what the model needs, and how to answer with what it gives."""
 
@@ -114,23 +114,17 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     @abstractmethod
     def demand(self, request: Request) -> tuple[int, int]:
-        """Rows, as far as they show, and priority of a request that is not read yet."""
+        """Rows, as far as they show, and priority of a request that is slow to read, before it is read."""
 
-    def admit(self, model: Model, request: Request, deadline: float | None, grant: Grant) -> bool:
-        """Refuses a request while it is still unread; of one that may go on, says whether reading it is slow.
+    def admit(self, model: Model, request: Request, deadline: float | None) -> None:
+        """Refuses a request that is slow to read while it is still unread.
 
         Raises:
-            PermissionDenied: it would go before others, and its client may not do that.
             ServingError: the model, or the threads that would read it, have no time for it.
         """
         rows, priority = self.demand(request)
-        if priority < DEFAULT_PRIORITY:
-            check_priority(priority, grant)
         model.check(rows, priority, deadline)
-        slow = self.is_slow(request)
-        if slow:
-            self._decoders.check(deadline)
-        return slow
+        self._decoders.check(deadline)
 
     def begin(self, request: Request, trail: Trail | None, grant: Grant) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
@@ -194,10 +188,13 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         model, timer = self.begin(request, trail, grant)
         with timer:
             loop = asyncio.get_running_loop()
-            if self.admit(model, request, deadline, grant):
+            if self.is_slow(request):
+                self.admit(model, request, deadline)
                 job = await loop.run_in_executor(self._decoders, self.read, model, request)
             else:
                 job = self.read(model, request)
+            if job.priority < DEFAULT_PRIORITY:
+                check_priority(job.priority, grant)
             outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, trail)
             if job.slow:
                 return await loop.run_in_executor(self._decoders, job.answer, outputs)

@@ -27,7 +27,6 @@ from medserve_server.work import Arrays
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
-MAX_TENSORS = 256
 NO_EFFECT = frozenset({"unload_dependents"})  # of RepositoryModelUnload: no model here depends on another
 
 
@@ -80,9 +79,6 @@ class Inference(
     def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
         """Reads the tensors and holds them against the graph, and patients against the manifest."""
         session = model.session
-        if (count := max(len(request.inputs), len(request.outputs))) > MAX_TENSORS:
-            text = f"the request names {count} tensors, at most {MAX_TENSORS} are accepted"
-            raise InvalidInput.of("", text, "tensors")
         decoded = codec.decode(
             request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
         )
