@@ -22,6 +22,7 @@ from medserve_client.errors import (
     OverloadedError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    TlsMismatchError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "SurvivalCurve",
     "Task",
     "Tls",
+    "TlsMismatchError",
     "UnauthenticatedError",
     "UnavailableError",
     "WhatIf",

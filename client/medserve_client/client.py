@@ -1,6 +1,7 @@
 """The client for ordinary programs."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,10 +18,11 @@ from medserve_client.channel import (
     channel_credentials,
     channel_options,
 )
-from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_translated
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_client.throttle import Throttles
+from medserve_client.tls_mismatch import check_connection_error
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
@@ -62,7 +64,7 @@ class Client:
             OSError: a file of `tls` can't be read.
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
-        self._timeout = timeout
+        self._target, self._encrypted, self._timeout = target, tls is not None, timeout
         self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
@@ -88,9 +90,19 @@ class Client:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns the error of a call inside it into an InferenceError."""
+        try:
+            with rpc_errors_translated():
+                yield
+        except UnavailableError as error:
+            check_connection_error(self._target, error, encrypted=self._encrypted)
+            raise
+
     def models(self) -> list[ModelSummary]:
         """Lists every version of every model, by name and version."""
-        with rpc_errors_translated():
+        with self._errors():
             return messages.model_summaries(
                 self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout, metadata=self._metadata)
             )
@@ -107,7 +119,7 @@ class Client:
             FailedPreconditionError: the model has no manifest.
         """
         request = GetManifestRequest(model_name=model, model_version=version)
-        with rpc_errors_translated():
+        with self._errors():
             return messages.model_description(
                 model, self._catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata)
             )
@@ -140,7 +152,7 @@ class Client:
             TypeError: a picture is of a kind or an array of a dtype that can't be sent.
             ValueError: an array has a wrong number of dimensions, or the frame is negative.
         """
-        with self._throttles.call(model), rpc_errors_translated():
+        with self._throttles.call(model), self._errors():
             request = messages.classify_request(images, model, version, top_k, reasons, frame)
             return messages.classification_response(
                 self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
@@ -163,7 +175,7 @@ class Client:
             FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        with self._throttles.call(model), rpc_errors_translated():
+        with self._throttles.call(model), self._errors():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout, metadata=self._metadata))
 
@@ -189,7 +201,9 @@ class Client:
             reasons: what to tell about the reasons of each result.
         """
         requests = (messages.classify_request(images, model, version, top_k, reasons) for images in batches)
-        return _stream(self._images.ClassifyStream, requests, self._metadata, messages.classification_outcome)
+        return _stream(
+            self._images.ClassifyStream, requests, self._metadata, self._errors(), messages.classification_outcome
+        )
 
     def predict_risk_stream(
         self,
@@ -207,7 +221,7 @@ class Client:
             reasons: what to tell about the reasons of each risk.
         """
         requests = (messages.predict_request(patients, model, version, reasons) for patients in batches)
-        return _stream(self._risk.PredictStream, requests, self._metadata, messages.risk_outcome)
+        return _stream(self._risk.PredictStream, requests, self._metadata, self._errors(), messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests.
@@ -219,7 +233,7 @@ class Client:
             NotFoundError: there is no such service.
         """
         request = health.HealthCheckRequest(value=service)
-        with rpc_errors_translated():
+        with self._errors():
             return health.HealthStatus(self._health(request, timeout=self._timeout, metadata=self._metadata).value)
 
 
@@ -227,6 +241,7 @@ def _stream(
     method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: Iterator[_Request],
     metadata: Metadata,
+    errors: AbstractContextManager[None],
     read: Callable[[_Reply], _Outcome],
 ) -> Generator[_Outcome, None, None]:
     failures: list[Exception] = []
@@ -240,7 +255,7 @@ def _stream(
 
     replies = method(sent(), metadata=metadata)
     try:
-        with rpc_errors_translated():
+        with errors:
             for reply in replies:
                 yield read(reply)
     finally:
