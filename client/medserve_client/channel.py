@@ -19,7 +19,7 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # Overrides what the environment says: http_proxy and its like, and GRPC_ADDRESS_HTTP_PROXY.
-_NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy", ""))
+_NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy_enabled_addresses", ""))
 
 _SERVICE_CONFIG = {
     # Over all the addresses of a `dns:///` name; with one address it changes nothing.
