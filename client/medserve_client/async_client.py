@@ -22,6 +22,7 @@ from medserve_client.channel import (
     channel_options,
 )
 from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_translated
+from medserve_client.images import Images, check_batches
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_client.throttle import Throttles
@@ -58,6 +59,7 @@ class AsyncClient:
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
         self._target, self._encrypted, self._timeout = target, tls is not None, timeout
+        self._max_bytes = max_message_bytes
         self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
@@ -120,7 +122,7 @@ class AsyncClient:
 
     async def classify(
         self,
-        images: messages.Images,
+        images: Images,
         model: str,
         version: str = "",
         top_k: int = 0,
@@ -133,7 +135,7 @@ class AsyncClient:
             async with self._errors():
                 # In a thread, since it may read files.
                 request = await asyncio.to_thread(
-                    messages.classify_request, images, model, version, top_k, reasons, frame
+                    messages.classify_request, images, model, version, top_k, reasons, frame, self._max_bytes
                 )
                 return messages.classification_response(
                     await self._connection.images.Classify(request, timeout=self._timeout, metadata=self._metadata)
@@ -152,17 +154,20 @@ class AsyncClient:
 
     def classify_stream(
         self,
-        batches: Iterable[messages.Images] | AsyncIterable[messages.Images],
+        batches: Iterable[Images] | AsyncIterable[Images],
         model: str,
         version: str = "",
         top_k: int = 0,
         reasons: ImageReasons | None = None,
     ) -> AsyncGenerator[ClassificationResponse | InferenceError, None]:
         """Classifies many batches on one connection; see `Client.classify_stream`."""
+        check_batches(batches)
 
         async def requests() -> AsyncIterator[ClassifyRequest]:
             async for images in _each(batches):
-                yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons)
+                yield await asyncio.to_thread(
+                    messages.classify_request, images, model, version, top_k, reasons, max_bytes=self._max_bytes
+                )
 
         return _stream(
             lambda: self._connection.images.ClassifyStream,
