@@ -22,11 +22,13 @@ from medserve_client.errors import (
     OverloadedError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    TlsMismatchError,
     UnauthenticatedError,
     UnavailableError,
 )
 from medserve_client.health import HealthStatus
-from medserve_client.messages import FeatureValue, Images, ImageSource, Patient, Patients
+from medserve_client.images import BinaryFile, Images, ImageSource, PilImage
+from medserve_client.messages import FeatureValue, Patient, Patients
 from medserve_client.reasons import ImageReasons, RiskReasons, WhatIf
 from medserve_client.results import (
     ClassificationResponse,
@@ -57,6 +59,7 @@ __all__ = [
     "DEFAULT_TARGET",
     "DEFAULT_TIMEOUT",
     "AsyncClient",
+    "BinaryFile",
     "ClassificationResponse",
     "Client",
     "Contribution",
@@ -87,6 +90,7 @@ __all__ = [
     "PatientWarningKind",
     "Patients",
     "PermissionDeniedError",
+    "PilImage",
     "ReasonMap",
     "ResourceExhaustedError",
     "RiskReasons",
@@ -95,6 +99,7 @@ __all__ = [
     "SurvivalCurve",
     "Task",
     "Tls",
+    "TlsMismatchError",
     "UnauthenticatedError",
     "UnavailableError",
     "WhatIf",

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,10 +21,12 @@ from medserve_client.channel import (
     channel_credentials,
     channel_options,
 )
-from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_translated
+from medserve_client.images import Images, check_batches
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_client.throttle import Throttles
+from medserve_client.tls_mismatch import check_connection_error
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
@@ -39,7 +43,8 @@ _Outcome = TypeVar("_Outcome")
 class AsyncClient:
     """Calls a medserve server from asyncio: `Client`, with every method awaited.
 
-    Make it inside a running event loop. The methods take, return and raise what those of
+    It may be made before there is an event loop, for a module to keep: it connects in the event loop that calls it
+    first, and anew in another one once that has been closed. The methods take, return and raise what those of
     `Client` do; leave a stream early through `contextlib.aclosing`.
     """
 
@@ -53,25 +58,41 @@ class AsyncClient:
         token: str | None = None,
     ) -> None:
         """Connects when the first call is made; the arguments are those of `Client`."""
-        self._timeout = timeout
+        self._target, self._encrypted, self._timeout = target, tls is not None, timeout
+        self._max_bytes = max_message_bytes
         self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
-        self._channel = (
-            grpc.aio.secure_channel(target, credentials, options)
+        self._open = (
+            partial(grpc.aio.secure_channel, target, credentials, options)
             if credentials
-            else grpc.aio.insecure_channel(target, options)
+            else partial(grpc.aio.insecure_channel, target, options)
         )
-        self._catalog = ModelCatalogStub(self._channel)
-        self._images = ImageClassificationStub(self._channel)
-        self._risk = PatientRiskStub(self._channel)
-        self._health = self._channel.unary_unary(
-            health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString
-        )
+        self._connected: _Connection | None = None
+
+    @property
+    def _connection(self) -> "_Connection":
+        """The connection of the running event loop: a channel of grpc.aio belongs to the one that it is made in."""
+        loop = asyncio.get_running_loop()
+        if self._connected is None or self._connected.loop.is_closed():
+            self._connected = _Connection(loop, self._open())
+        if self._connected.loop is not loop:
+            raise RuntimeError("another event loop, which is still open, uses this AsyncClient; make one for each")
+        return self._connected
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        """Turns the error of a call inside it into an InferenceError."""
+        try:
+            with rpc_errors_translated():
+                yield
+        except UnavailableError as error:
+            await asyncio.to_thread(check_connection_error, self._target, error, encrypted=self._encrypted)
+            raise
 
     async def close(self) -> None:
         """Ends the connection and every call on it."""
-        await self._channel.close()
+        await self._connection.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,22 +104,25 @@ class AsyncClient:
 
     async def models(self) -> list[ModelSummary]:
         """Lists every version of every model, by name and version."""
-        with rpc_errors_translated():
+        async with self._errors():
             return messages.model_summaries(
-                await self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout, metadata=self._metadata)
+                await self._connection.catalog.ListModels(
+                    ListModelsRequest(), timeout=self._timeout, metadata=self._metadata
+                )
             )
 
     async def describe(self, model: str, version: str = "") -> ModelDescription:
         """Fetches the manifest of a model; see `Client.describe`."""
         request = GetManifestRequest(model_name=model, model_version=version)
-        with rpc_errors_translated():
+        async with self._errors():
             return messages.model_description(
-                model, await self._catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata)
+                model,
+                await self._connection.catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata),
             )
 
     async def classify(
         self,
-        images: messages.Images,
+        images: Images,
         model: str,
         version: str = "",
         top_k: int = 0,
@@ -107,38 +131,51 @@ class AsyncClient:
         frame: int = 0,
     ) -> ClassificationResponse:
         """Classifies one or many pictures; see `Client.classify`."""
-        with self._throttles.call(model), rpc_errors_translated():
-            # In a thread, since it may read files.
-            request = await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons, frame)
-            return messages.classification_response(
-                await self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
-            )
+        with self._throttles.call(model):
+            async with self._errors():
+                # In a thread, since it may read files.
+                request = await asyncio.to_thread(
+                    messages.classify_request, images, model, version, top_k, reasons, frame, self._max_bytes
+                )
+                return messages.classification_response(
+                    await self._connection.images.Classify(request, timeout=self._timeout, metadata=self._metadata)
+                )
 
     async def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
         """Predicts the risk of one or many patients; see `Client.predict_risk`."""
-        with self._throttles.call(model), rpc_errors_translated():
-            request = messages.predict_request(patients, model, version, reasons)
-            return messages.risk_response(
-                await self._risk.Predict(request, timeout=self._timeout, metadata=self._metadata)
-            )
+        with self._throttles.call(model):
+            async with self._errors():
+                request = messages.predict_request(patients, model, version, reasons)
+                return messages.risk_response(
+                    await self._connection.risk.Predict(request, timeout=self._timeout, metadata=self._metadata)
+                )
 
     def classify_stream(
         self,
-        batches: Iterable[messages.Images] | AsyncIterable[messages.Images],
+        batches: Iterable[Images] | AsyncIterable[Images],
         model: str,
         version: str = "",
         top_k: int = 0,
         reasons: ImageReasons | None = None,
     ) -> AsyncGenerator[ClassificationResponse | InferenceError, None]:
         """Classifies many batches on one connection; see `Client.classify_stream`."""
+        check_batches(batches)
 
         async def requests() -> AsyncIterator[ClassifyRequest]:
             async for images in _each(batches):
-                yield await asyncio.to_thread(messages.classify_request, images, model, version, top_k, reasons)
+                yield await asyncio.to_thread(
+                    messages.classify_request, images, model, version, top_k, reasons, max_bytes=self._max_bytes
+                )
 
-        return _stream(self._images.ClassifyStream, requests(), self._metadata, messages.classification_outcome)
+        return _stream(
+            lambda: self._connection.images.ClassifyStream,
+            requests(),
+            self._metadata,
+            self._errors(),
+            messages.classification_outcome,
+        )
 
     def predict_risk_stream(
         self,
@@ -153,15 +190,34 @@ class AsyncClient:
             async for patients in _each(batches):
                 yield messages.predict_request(patients, model, version, reasons)
 
-        return _stream(self._risk.PredictStream, requests(), self._metadata, messages.risk_outcome)
+        return _stream(
+            lambda: self._connection.risk.PredictStream,
+            requests(),
+            self._metadata,
+            self._errors(),
+            messages.risk_outcome,
+        )
 
     async def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests; see `Client.health`."""
         request = health.HealthCheckRequest(value=service)
-        with rpc_errors_translated():
+        async with self._errors():
             return health.HealthStatus(
-                (await self._health(request, timeout=self._timeout, metadata=self._metadata)).value
+                (await self._connection.health(request, timeout=self._timeout, metadata=self._metadata)).value
             )
+
+
+class _Connection:
+    """A channel, which belongs to an event loop, and what is called over it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: grpc.aio.Channel) -> None:
+        self.loop, self.channel = loop, channel
+        self.catalog = ModelCatalogStub(channel)
+        self.images = ImageClassificationStub(channel)
+        self.risk = PatientRiskStub(channel)
+        self.health = channel.unary_unary(
+            health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString
+        )
 
 
 async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[_Item]:
@@ -174,9 +230,10 @@ async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[
 
 
 async def _stream(
-    method: "grpc.aio.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
+    method: "Callable[[], grpc.aio.StreamStreamMultiCallable[_Request, _Reply]]",  # generic in its stubs alone
     requests: AsyncIterator[_Request],
     metadata: Metadata,
+    errors: AbstractAsyncContextManager[None],
     read: Callable[[_Reply], _Outcome],
 ) -> AsyncGenerator[_Outcome, None]:
     failures: list[Exception] = []
@@ -189,9 +246,9 @@ async def _stream(
         except Exception as error:  # noqa: BLE001 - raised below, whatever it is
             failures.append(error)
 
-    replies = method(sent(), metadata=metadata)
+    replies = method()(sent(), metadata=metadata)
     try:
-        with rpc_errors_translated():
+        async with errors:
             async for reply in replies:
                 yield read(reply)
     finally:

@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
+
+from medserve_client.target import is_loopback, never_proxied
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -16,6 +17,9 @@ DEFAULT_TARGET = "127.0.0.1:8001"
 DEFAULT_TIMEOUT = 30.0
 # As the server's own limit.
 DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+# Overrides what the environment says: http_proxy and its like, and GRPC_ADDRESS_HTTP_PROXY.
+_NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy_enabled_addresses", ""))
 
 _SERVICE_CONFIG = {
     # Over all the addresses of a `dns:///` name; with one address it changes nothing.
@@ -41,6 +45,8 @@ _SERVICE_CONFIG = {
 def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
     """The options of a channel, for grpc and grpc.aio alike.
 
+    A target on this machine or its link is called without a proxy; of others the environment decides.
+
     Args:
         target: what the channel connects to.
         max_message_bytes: largest message sent or received.
@@ -50,6 +56,7 @@ def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, 
     authority = [("grpc.default_authority", first.partition(":")[2])] if comma else []
     return [
         *authority,
+        *(_NO_PROXY if never_proxied(target) else ()),
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -98,7 +105,7 @@ def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc
         channel = _tls_credentials(tls)
     elif token is None:
         return None
-    elif _stays_here(target):
+    elif is_loopback(target):
         channel = grpc.local_channel_credentials()  # refuses an address that turns out not to be of this machine
     else:
         raise ValueError(f"the token would travel to {target} unencrypted; use TLS")
@@ -122,14 +129,3 @@ def _tls_credentials(tls: Tls) -> grpc.ChannelCredentials:
         None if file is None else Path(file).read_bytes() for file in (tls.ca, tls.key, tls.certificate)
     )
     return grpc.ssl_channel_credentials(ca, key, certificate)
-
-
-def _stays_here(target: str) -> bool:
-    """Whether calls to a target don't leave this machine."""
-    if target.startswith("unix:"):
-        return True
-    host = re.sub(r"^(dns:(//[^/]*/)?|ipv4:|ipv6:)", "", target).rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

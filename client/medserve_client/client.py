@@ -1,6 +1,7 @@
 """The client for ordinary programs."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,10 +18,12 @@ from medserve_client.channel import (
     channel_credentials,
     channel_options,
 )
-from medserve_client.errors import InferenceError, rpc_errors_translated
+from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_translated
+from medserve_client.images import Images, check_batches
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
 from medserve_client.throttle import Throttles
+from medserve_client.tls_mismatch import check_connection_error
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
@@ -34,10 +37,13 @@ _Outcome = TypeVar("_Outcome")
 class Client:
     """Calls a medserve server. Threads may share one.
 
-    Every method raises an InferenceError, or the subclass that fits the status. A call
-    that finds the server unavailable is tried again up to three times. While a model is
-    too busy, `classify` and `predict_risk` send it no more than it answers, and raise an
+    Every method raises an InferenceError, or the subclass that fits the status. A call that ends as UNAVAILABLE, or as
+    CANCELLED, which a server says that is stopping, is tried again up to three times within its timeout, and nothing
+    else is. While a model is too busy, `classify` and `predict_risk` send it no more than it answers, and raise an
     OverloadedError for the rest at once.
+
+    A server on this machine or its link is never called through a proxy; for others gRPC reads `grpc_proxy`,
+    `https_proxy` and `http_proxy` from the environment, and `no_grpc_proxy` and `no_proxy`.
     """
 
     def __init__(
@@ -62,7 +68,8 @@ class Client:
             OSError: a file of `tls` can't be read.
             ValueError: one half of certificate and key is missing, or the token can't be sent.
         """
-        self._timeout = timeout
+        self._target, self._encrypted, self._timeout = target, tls is not None, timeout
+        self._max_bytes = max_message_bytes
         self._metadata = call_metadata(token)
         self._throttles = Throttles()
         credentials, options = channel_credentials(target, tls, token), channel_options(target, max_message_bytes)
@@ -88,9 +95,19 @@ class Client:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns the error of a call inside it into an InferenceError."""
+        try:
+            with rpc_errors_translated():
+                yield
+        except UnavailableError as error:
+            check_connection_error(self._target, error, encrypted=self._encrypted)
+            raise
+
     def models(self) -> list[ModelSummary]:
         """Lists every version of every model, by name and version."""
-        with rpc_errors_translated():
+        with self._errors():
             return messages.model_summaries(
                 self._catalog.ListModels(ListModelsRequest(), timeout=self._timeout, metadata=self._metadata)
             )
@@ -107,14 +124,14 @@ class Client:
             FailedPreconditionError: the model has no manifest.
         """
         request = GetManifestRequest(model_name=model, model_version=version)
-        with rpc_errors_translated():
+        with self._errors():
             return messages.model_description(
                 model, self._catalog.GetManifest(request, timeout=self._timeout, metadata=self._metadata)
             )
 
     def classify(
         self,
-        images: messages.Images,
+        images: Images,
         model: str,
         version: str = "",
         top_k: int = 0,
@@ -125,8 +142,10 @@ class Client:
         """Classifies one or many pictures.
 
         Args:
-            images: one or a list of: a path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels
-                as uint8 [height, width] or [height, width, channels].
+            images: one or a list of: a path (str or os.PathLike); the bytes of a PNG, JPEG, TIFF or DICOM file (bytes,
+                bytearray, memoryview); a file opened in binary mode, which is read from its current position on; an
+                image of Pillow; or pixels, as a NumPy array of uint8, [height, width] or [height, width, channels].
+                Any other sequence is a list of pictures; several pictures in one array are not taken.
             model: its name.
             version: by default the highest that is ready.
             top_k: how many labels each result lists, most probable first; 0 for all.
@@ -137,11 +156,13 @@ class Client:
             InvalidArgumentError: a picture is bad; `violations` names it, and no picture was classified.
             FailedPreconditionError: the model can't tell these reasons.
             OSError: a file can't be read.
-            TypeError: a picture is of a kind or an array of a dtype that can't be sent.
-            ValueError: an array has a wrong number of dimensions, or the frame is negative.
+            ResourceExhaustedError: the pictures are larger than a message may be; no file is read further than that.
+            TypeError: a picture is of a kind or an array of a dtype that can't be sent, or a file is open in text mode.
+            ValueError: an array has a wrong number of dimensions, an image of Pillow has a mode or an orientation that
+                can't be sent, a file object is at its end, or the frame is negative.
         """
-        with self._throttles.call(model), rpc_errors_translated():
-            request = messages.classify_request(images, model, version, top_k, reasons, frame)
+        with self._throttles.call(model), self._errors():
+            request = messages.classify_request(images, model, version, top_k, reasons, frame, self._max_bytes)
             return messages.classification_response(
                 self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
             )
@@ -163,13 +184,13 @@ class Client:
             FailedPreconditionError: the model can't tell these reasons.
             TypeError: a value is neither a number nor a text nor None.
         """
-        with self._throttles.call(model), rpc_errors_translated():
+        with self._throttles.call(model), self._errors():
             request = messages.predict_request(patients, model, version, reasons)
             return messages.risk_response(self._risk.Predict(request, timeout=self._timeout, metadata=self._metadata))
 
     def classify_stream(
         self,
-        batches: Iterable[messages.Images],
+        batches: Iterable[Images],
         model: str,
         version: str = "",
         top_k: int = 0,
@@ -187,9 +208,18 @@ class Client:
             version: by default the highest that is ready.
             top_k: how many labels each result lists; 0 for all.
             reasons: what to tell about the reasons of each result.
+
+        Raises:
+            TypeError: `batches` is one picture.
         """
-        requests = (messages.classify_request(images, model, version, top_k, reasons) for images in batches)
-        return _stream(self._images.ClassifyStream, requests, self._metadata, messages.classification_outcome)
+        check_batches(batches)
+        requests = (
+            messages.classify_request(images, model, version, top_k, reasons, max_bytes=self._max_bytes)
+            for images in batches
+        )
+        return _stream(
+            self._images.ClassifyStream, requests, self._metadata, self._errors(), messages.classification_outcome
+        )
 
     def predict_risk_stream(
         self,
@@ -207,7 +237,7 @@ class Client:
             reasons: what to tell about the reasons of each risk.
         """
         requests = (messages.predict_request(patients, model, version, reasons) for patients in batches)
-        return _stream(self._risk.PredictStream, requests, self._metadata, messages.risk_outcome)
+        return _stream(self._risk.PredictStream, requests, self._metadata, self._errors(), messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:
         """Asks whether the server, or one of its services, answers requests.
@@ -219,7 +249,7 @@ class Client:
             NotFoundError: there is no such service.
         """
         request = health.HealthCheckRequest(value=service)
-        with rpc_errors_translated():
+        with self._errors():
             return health.HealthStatus(self._health(request, timeout=self._timeout, metadata=self._metadata).value)
 
 
@@ -227,6 +257,7 @@ def _stream(
     method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
     requests: Iterator[_Request],
     metadata: Metadata,
+    errors: AbstractContextManager[None],
     read: Callable[[_Reply], _Outcome],
 ) -> Generator[_Outcome, None, None]:
     failures: list[Exception] = []
@@ -240,7 +271,7 @@ def _stream(
 
     replies = method(sent(), metadata=metadata)
     try:
-        with rpc_errors_translated():
+        with errors:
             for reply in replies:
                 yield read(reply)
     finally:

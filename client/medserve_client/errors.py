@@ -100,6 +100,10 @@ class UnavailableError(InferenceError):
     """No server was reached, or it is starting or stopping; the retries are used up."""
 
 
+class TlsMismatchError(UnavailableError):
+    """The server expects TLS and the client does not use it, or the other way round."""
+
+
 _CLASSES: dict[grpc.StatusCode, type[InferenceError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,

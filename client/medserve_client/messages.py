@@ -1,23 +1,18 @@
 """Between a user's values and the messages of the contract: the part that both clients share."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medserve_client import results
+from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES
 from medserve_client.errors import InferenceError, from_status
+from medserve_client.images import Images, to_images
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
-
-# A file's path, the bytes of a PNG, JPEG, TIFF or DICOM file, or pixels: uint8 [H, W] or [H, W, C].
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.uint8]
-Images: TypeAlias = ImageSource | Sequence[ImageSource]
 
 # A number in the manifest's unit, the name of a category, or None where it is not known.
 FeatureValue: TypeAlias = float | int | str | np.integer | np.floating | np.bool_ | None
@@ -26,45 +21,29 @@ Patients: TypeAlias = Patient | Sequence[Patient]
 
 
 def classify_request(
-    images: Images, model: str, version: str, top_k: int, reasons: ImageReasons | None = None, frame: int = 0
+    images: Images,
+    model: str,
+    version: str,
+    top_k: int,
+    reasons: ImageReasons | None = None,
+    frame: int = 0,
+    max_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
 ) -> image_pb.ClassifyRequest:
     """Builds the request for one or many pictures.
 
     Raises:
         OSError: a file can't be read.
         TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
-        ValueError: an array has not two or three dimensions, or the frame is not from 0 to 2 ** 32 - 1.
+        ValueError: a picture can't be sent as it is, or the frame is not from 0 to 2 ** 32 - 1.
+        ResourceExhaustedError: the pictures have more than `max_bytes` together.
     """
-    sources = [images] if isinstance(images, str | os.PathLike | bytes | np.ndarray) else images
     return image_pb.ClassifyRequest(
         model_name=model,
         model_version=version,
-        images=[_image(source, frame, f"images[{index}]") for index, source in enumerate(sources)],
+        images=to_images(images, frame, max_bytes),
         top_k=top_k,
         reasons=None if reasons is None else reasons.to_proto(),
     )
-
-
-def _image(source: ImageSource, frame: int, field: str) -> image_pb.Image:
-    match source:
-        case bytes():
-            return image_pb.Image(encoded=source, frame=frame)
-        case str() | os.PathLike():
-            return image_pb.Image(encoded=Path(source).read_bytes(), frame=frame)
-        case np.ndarray():
-            return image_pb.Image(raw=_raw_image(source, field), frame=frame)
-    raise TypeError(f"{field} is a {type(source).__name__}; expected a path, bytes or a numpy array")
-
-
-def _raw_image(pixels: NDArray[np.uint8], field: str) -> image_pb.RawImage:
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"{field} is an array of {pixels.dtype}; expected uint8, from 0 to 255")
-    if pixels.ndim not in (2, 3):
-        raise ValueError(
-            f"{field} is an array of shape {pixels.shape}; expected [height, width] or [height, width, channels]. "
-            "Pass several pictures as a list"
-        )
-    return image_pb.RawImage(pixels=pixels.tobytes(), shape=pixels.shape)
 
 
 def predict_request(

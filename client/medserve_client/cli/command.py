@@ -17,7 +17,7 @@ from medserve_client.cli.loadtest import loadtest
 from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
-from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
+from medserve_client.errors import DeadlineExceededError, InferenceError, TlsMismatchError, UnavailableError
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import Task
 
@@ -106,6 +106,8 @@ def _risk_reasons(options: argparse.Namespace) -> RiskReasons | None:
 
 def _explain(error: InferenceError, options: argparse.Namespace) -> str:
     match error:
+        case TlsMismatchError():
+            return error.message
         case UnavailableError():
             return f"no server answers at {options.server} (--server names another): {error.message}"
         case DeadlineExceededError():

@@ -19,6 +19,7 @@ from medserve_client.cli.loadtest_report import Run
 from medserve_client.cli.models import choose_model
 from medserve_client.cli.patient_file import read_patient_file
 from medserve_client.client import Client
+from medserve_client.images import ImageSource
 from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, run
 from medserve_client.loadtest import Progress as LoadProgress
 from medserve_client.loadtest.requests import (
@@ -29,7 +30,7 @@ from medserve_client.loadtest.requests import (
     synthetic_patients,
 )
 from medserve_client.loadtest.server_metrics import compare, scrape
-from medserve_client.messages import ImageSource, Patient
+from medserve_client.messages import Patient
 from medserve_client.results import ModelDescription, Task
 
 _CONCURRENCY = 16

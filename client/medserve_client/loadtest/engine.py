@@ -18,6 +18,7 @@ from medserve_client.loadtest.connection import Endpoint
 from medserve_client.loadtest.encryption import client_context
 from medserve_client.loadtest.plan import LoadPlan, LoadResult
 from medserve_client.loadtest.worker import Share, Worker
+from medserve_client.tls_mismatch import explanation
 
 _TARGET = re.compile(r"(?:dns:///)?(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<host>[^:/]+)):(?P<port>\d+)")
 _PROGRESS = 0.1
@@ -73,7 +74,11 @@ def run(plan: LoadPlan, on_progress: Callable[[Progress], None] = lambda _: None
         for pipe in pipes:
             pipe.send(start)
         told = [_told(pipe, plan, lambda: on_progress(_progress(counts, start))) for pipe in pipes]
-        return _merged([result for result in told if result])
+        result = _merged([result for result in told if result])
+    # HTTP/1.1 without TLS is connected before a server of TLS has a chance to object.
+    if not result.completed and (mismatch := explanation(plan.target, encrypted=plan.tls is not None)):
+        raise LoadError(mismatch)
+    return result
 
 
 def address(target: str) -> tuple[str, int]:
@@ -115,7 +120,8 @@ def _work(
         worker = Worker(share, Endpoint(host, port, protocol, context), mine)
         worker.connect()
     except OSError as error:
-        pipe.send(LoadError(f"can't connect to {plan.target}: {error}"))
+        told = explanation(plan.target, encrypted=plan.tls is not None)
+        pipe.send(LoadError(told or f"can't connect to {plan.target}: {error}"))
         return
     pipe.send(None)
     pipe.send(worker.run(pipe.recv()))

@@ -12,10 +12,11 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, Tls
-from medserve_client.errors import InferenceError, from_status
+from medserve_client.errors import InferenceError, TlsMismatchError, from_status
 from medserve_client.loadtest.encryption import client_context
 from medserve_client.loadtest.engine import address
 from medserve_client.loadtest.http1 import STATUS_NAMES
+from medserve_client.tls_mismatch import explanation
 
 BINARY_HEADER = "Inference-Header-Content-Length"
 """The length of the JSON in front of binary tensors, in requests and answers."""
@@ -127,6 +128,8 @@ def _call(
     except ssl.SSLCertVerificationError as error:
         raise _error("UNAVAILABLE", f"TLS: {error.verify_message}") from error
     except (OSError, HTTPException) as error:
+        if told := explanation(service.target, encrypted=service.tls is not None):
+            raise TlsMismatchError(grpc.StatusCode.UNAVAILABLE, told) from error
         raise _error("UNAVAILABLE", str(error) or type(error).__name__) from error
     if len(answer) > DEFAULT_MAX_MESSAGE_BYTES:
         raise _error("RESOURCE_EXHAUSTED", f"the answer has more than {DEFAULT_MAX_MESSAGE_BYTES} bytes")

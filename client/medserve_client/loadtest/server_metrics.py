@@ -5,7 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from medserve_client.target import never_proxied
 
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)(?: \d+)?")
 _MODEL = re.compile(r'(?:^|,)model="([^"]*)"')
@@ -44,8 +47,10 @@ def scrape(url: str, model: str) -> dict[str, float]:
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError("it is not an http address")
+    # Without a handler of its own, an opener reads the proxies of the environment.
+    opener = build_opener(*([ProxyHandler({})] if never_proxied(urlsplit(url).hostname or "") else []))
     try:
-        with urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310 - checked above
+        with opener.open(url, timeout=_TIMEOUT) as response:
             text = response.read().decode()
     except HTTPException as error:
         raise ValueError(f"it does not speak HTTP: {error}") from error

@@ -12,6 +12,7 @@ from medserve_client import (
     ClassificationResponse,
     Client,
     HealthStatus,
+    InferenceError,
     InvalidArgumentError,
     NotFoundError,
     RiskResponse,
@@ -85,3 +86,44 @@ async def test_a_stream_can_be_left_early(clinic: str) -> None:
         async with aclosing(client.predict_risk_stream(forever(), "relapse")) as outcomes:
             assert isinstance(await anext(outcomes), RiskResponse)
         assert await client.models()
+
+
+def test_a_client_that_is_older_than_its_event_loop(clinic: str) -> None:
+    client = AsyncClient(clinic)
+    assert asyncio.run(client.health()) is HealthStatus.SERVING
+
+    async def use() -> list[ClassificationResponse | InferenceError]:
+        stream = client.classify_stream([b"one", b"two"], "lungs")
+        return [outcome async for outcome in stream]
+
+    assert len(asyncio.run(use())) == 2, "in a second event loop"
+
+    async def leave() -> None:
+        async with client:
+            await client.classify(b"one", "lungs")
+
+    asyncio.run(leave())
+    asyncio.run(client.close())
+
+
+def test_a_stream_may_be_older_than_the_event_loop(clinic: str) -> None:
+    client = AsyncClient(clinic)
+    stream = client.predict_risk_stream([{"age": 40.0}], "relapse")
+
+    async def use() -> None:
+        assert [type(outcome) async for outcome in stream] == [RiskResponse]
+        await client.close()
+
+    asyncio.run(use())
+
+
+async def test_a_client_that_was_never_used_can_be_closed() -> None:
+    await AsyncClient("127.0.0.1:1").close()
+
+
+async def test_two_event_loops_at_once_are_told_apart(clinic: str) -> None:
+    async with AsyncClient(clinic) as client:
+        await client.health()
+        with pytest.raises(RuntimeError, match="another event loop, which is still open, uses this AsyncClient"):
+            await asyncio.to_thread(lambda: asyncio.run(client.health()))
+        assert await client.health() is HealthStatus.SERVING

@@ -1,0 +1,69 @@
+"""What a gRPC target names: its hosts, and which of them are reached without leaving this machine or its link."""
+
+import re
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote
+
+_LOCAL_SCHEMES = ("unix:", "unix-abstract:", "vsock:")
+# Of the schemes that name hosts: https://github.com/grpc/grpc/blob/master/doc/naming.md
+_SCHEME = re.compile(r"(?:dns|ipv4|ipv6):(?://[^/]*)?/?")
+_HOST_AND_PORT = re.compile(r"\[(?P<ip6>[^\]]*)\](?::(?P<ip6_port>\d+))?|(?P<host>[^:]*):(?P<port>\d+)")
+_DEFAULT_PORT = 443
+
+
+def addresses(target: str) -> list[tuple[str, int]]:
+    """Returns the hosts and ports that a target lists, without resolving a name; none for a socket of this machine."""
+    if target.startswith(_LOCAL_SCHEMES):
+        return []
+    return [_address(text) for text in unquote(_SCHEME.sub("", target, count=1)).split(",")]
+
+
+def _address(text: str) -> tuple[str, int]:
+    if not (match := _HOST_AND_PORT.fullmatch(text)):
+        return text, _DEFAULT_PORT
+    return match["ip6"] or match["host"] or "", int(match["ip6_port"] or match["port"] or _DEFAULT_PORT)
+
+
+def is_loopback(target: str) -> bool:
+    """Tells whether calls to a target don't leave this machine."""
+    return all(_is_loopback(host) for host, _ in addresses(target))
+
+
+def never_proxied(target: str) -> bool:
+    """Tells whether one of a target's hosts is on this machine or its link, where a proxy would reach another host."""
+    found = addresses(target)
+    return not found or any(_is_loopback(host) or _is_link_local(host) for host, _ in found)
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _numeric(host)
+    return address is not None and address.is_loopback
+
+
+def _is_link_local(host: str) -> bool:
+    # To connect to the unspecified address, 0.0.0.0 or ::, reaches this machine.
+    address = _numeric(host)
+    return address is not None and (address.is_link_local or address.is_unspecified)
+
+
+def _numeric(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is written as; None for a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return _short_ipv4(host)
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+
+
+def _short_ipv4(host: str) -> IPv4Address | None:
+    """The address of a form that resolvers know beside the usual one, e.g. 127.1."""
+    if not re.fullmatch(r"[0-9a-fA-FxX.]+", host):
+        return None
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None

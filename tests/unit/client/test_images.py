@@ -1,0 +1,203 @@
+"""What `classify` takes as a picture, what it refuses, and how far it reads."""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medserve_client import AsyncClient, Client, ResourceExhaustedError
+from waiting import PATIENCE
+
+ACCEPTED = (
+    r"a path \(str or os\.PathLike\), bytes, a bytearray or memoryview, a file opened in binary mode, a PIL image, "
+    r"or a NumPy array of uint8"
+)
+
+
+@pytest.fixture
+def client(clinic: str) -> Iterator[Client]:
+    with Client(clinic) as client:
+        yield client
+
+
+# Wrong on purpose, and so without their types.
+STRANGERS: list[Any] = [
+    7,
+    None,
+    1.5,
+    {"image": b"one"},
+    {b"one"},
+    object(),
+    (source for source in [b"one"]),
+    [7],
+    [None],
+    [[b"one"]],
+    [(1, 2, 3)],
+    [[[1, 2], [3, 4]]],
+    [object()],
+    range(3),
+]
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: type(stranger).__name__)
+async def test_anything_else_is_refused_with_what_is_accepted(client: Client, clinic: str, stranger: Any) -> None:  # noqa: ANN401
+    match = rf"images(\[0\])? is a \w+; expected {ACCEPTED}"
+    with pytest.raises(TypeError, match=match):
+        client.classify(stranger, "lungs")
+    with pytest.raises(TypeError, match=match):
+        list(client.classify_stream([stranger], "lungs"))
+    async with AsyncClient(clinic) as client_:
+        with pytest.raises(TypeError, match=match):
+            await client_.classify(stranger, "lungs")
+        with pytest.raises(TypeError, match=match):
+            [one async for one in client_.classify_stream([stranger], "lungs")]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n\xff"], ids=["empty", "text", "picture"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["open", "temporary file"])
+def test_a_file_in_text_mode_is_to_be_opened_in_binary_mode(
+    client: Client, tmp_path: Path, content: bytes, wrapped: bool
+) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    file: Any
+    with tempfile.NamedTemporaryFile("r+", encoding="utf-8") if wrapped else path.open(encoding="utf-8") as file:
+        if wrapped:
+            Path(file.name).write_bytes(content)
+        for images in (file, [file]):
+            with pytest.raises(TypeError, match=r"images\[0\] is a file opened in text mode; open it in binary mode"):
+                client.classify(images, "lungs")
+            file.seek(0)
+    text: Any = io.StringIO("text")
+    with pytest.raises(TypeError, match="text mode"):
+        client.classify(text, "lungs")
+
+
+def test_a_file_that_was_read_already_is_named(client: Client) -> None:
+    file = io.BytesIO(b"picture")
+    assert client.classify(file, "lungs").results[0].warnings[0].message == "encoded 7"
+    with pytest.raises(ValueError, match=r"images\[1\] is a file object at its end; seek\(0\)"):
+        client.classify([b"one", file], "lungs")
+
+
+class Endless(io.RawIOBase):
+    """A file without end, which counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - a buffer has no type before Python 3.12
+        self.taken += len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+async def test_no_more_is_read_than_a_message_may_have(clinic: str, place: int) -> None:
+    before = [bytes(400)] * place
+    with Client(clinic, max_message_bytes=1000) as client:
+        for call in (client.classify, lambda *args: list(client.classify_stream([args[0]], args[1]))):
+            file = Endless()
+            with pytest.raises(
+                ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"
+            ):
+                call([*before, file], "lungs")
+            assert file.taken <= 1001 - 400 * place
+    async with AsyncClient(clinic, max_message_bytes=1000) as client_:
+        file = Endless()
+        with pytest.raises(ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"):
+            await client_.classify([*before, file], "lungs")
+        assert file.taken <= 1001 - 400 * place
+
+
+def test_a_path_to_something_endless_is_not_read_whole(clinic: str) -> None:
+    with Client(clinic, max_message_bytes=1000) as client, pytest.raises(ResourceExhaustedError, match="not sent"):
+        client.classify("/dev/zero", "lungs")
+
+
+def test_a_pipe_is_read_to_its_end(client: Client) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as end:  # noqa: PTH123 - no paths
+
+        def write() -> None:
+            end.writelines((b"a", b"picture", b"in", b"parts"))
+            end.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert client.classify(file, "lungs").results[0].warnings[0].message == "encoded 15"
+        thread.join()
+
+
+def test_a_file_that_has_nothing_to_read_yet_is_not_taken_for_a_short_one(client: Client) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as end:  # noqa: PTH123 - no paths
+        end.write(b"half a picture")
+        with pytest.raises(TypeError, match=r"images\[0\]\.read\(\) returned a NoneType; expected bytes"):
+            client.classify(file, "lungs")
+
+
+@pytest.mark.parametrize(
+    "single",
+    ["x.png", Path("x.png"), b"one", bytearray(b"one"), io.BytesIO(b"a\nb"), np.zeros((2, 2, 3), np.uint8)],
+    ids=lambda single: type(single).__name__,
+)
+async def test_one_picture_is_no_batches(client: Client, clinic: str, single: Any) -> None:  # noqa: ANN401
+    with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+        client.classify_stream(single, "lungs")
+    async with AsyncClient(clinic) as client_:
+        with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+            client_.classify_stream(single, "lungs")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "I", "F", "PA", "RGBX"])
+def test_a_pil_image_whose_mode_a_png_lacks_is_refused(client: Client, mode: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"images\[0\] is a PIL image of mode {mode}; expected one of 1, L, LA, P, RGB"
+    ):
+        client.classify(Image.new(mode, (2, 2)), "lungs")
+
+
+@pytest.mark.parametrize(("orientation", "refused"), [(1, False), (0, False), (2, True), (6, True), (8, True)])
+def test_a_pil_image_that_may_have_to_be_turned_is_refused(
+    client: Client, tmp_path: Path, orientation: int, refused: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (3, 2)).save(tmp_path / "phone.jpg", exif=exif)
+    with Image.open(tmp_path / "phone.jpg") as image:
+        if refused:
+            with pytest.raises(ValueError, match=rf"Exif orientation {orientation}, .*exif_transpose"):
+                client.classify(image, "lungs")
+        else:
+            assert client.classify(image, "lungs").results
+
+
+WITHOUT_PILLOW = """
+import sys
+from medserve_client import Client
+with Client(sys.argv[1]) as client:
+    client.classify(b"picture", "lungs")
+    try:
+        client.classify(7, "lungs")
+    except TypeError:
+        print(any(name.partition(".")[0] == "PIL" for name in sys.modules))
+"""
+
+
+def test_pillow_is_not_imported(clinic: str) -> None:
+    program = [sys.executable, "-c", WITHOUT_PILLOW, clinic]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (ran.stdout, ran.stderr) == ("False\n", "")
