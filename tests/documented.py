@@ -113,7 +113,8 @@ class Reader:
             with suppress(OSError):  # EIO, when nobody has the other side any more
                 while chunk := os.read(ours, 65536):
                     written += chunk
-                    if until and re.search(rf"^{until}.*$", written.decode(), re.MULTILINE):
+                    if until and (found := re.search(rf"^{until}.*\n".encode(), written, re.MULTILINE)):
+                        written = written[: found.end()]
                         process.terminate()
                         break
             process.wait(PATIENCE)

@@ -34,7 +34,8 @@ def from_wheel(folder: Path) -> Path:
     run(python, "-m", "pip", "wheel", *options, "--wheel-dir", folder, REPOSITORY, folder=folder).check_returncode()
     (wheel,) = folder.glob("*.whl")
     shutil.unpack_archive(wheel, folder / "unpacked", "zip")
-    return folder / "unpacked/medserve_proto"
+    (code,) = re.findall(r'`python -c "(.+)"`', (REPOSITORY / "docs/clients.md").read_text())
+    return Path(run(python, "-c", code, folder=folder / "unpacked").stdout.strip())
 
 
 @pytest.fixture(params=["repository", "wheel"])
