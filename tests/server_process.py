@@ -113,13 +113,14 @@ def running_server(
     patch: Patch = (),
     status: int = 0,
     own_group: bool = False,
+    folder: Path = REPOSITORY,
 ) -> Iterator[ServerProcess]:
     """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
             command(*flags),
-            cwd=REPOSITORY,
+            cwd=folder,
             env=environment(patch),
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -1,0 +1,187 @@
+"""Every command and program in README.md and docs/ runs, and prints what the page shows.
+
+A fenced block is run here, or belongs to a page that another test runs, or is listed with the reason why it can't run.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from documented import PAGES, Block, Reader, blocks, shape
+from programs import environment_python, program
+from server_process import REPOSITORY
+from waiting import PATIENCE
+
+RUN_BY = {
+    "docs/clients.md": "tests/e2e/test_clients_page.py",
+    "docs/training.md": "tests/e2e/test_training_page.py",
+}
+
+# By the page and how their first line begins.
+EXCEPTIONS = {
+    ("README.md", "import numpy as np, tritonclient"): "in an environment of its own: the test below",
+    ("README.md", "make train"): "trains for minutes",
+    ("README.md", ".venv-dev/bin/medserve-train init cohort.csv"): "of the reader's own data",
+    ("README.md", ".venv-dev/bin/medserve loadtest"): "loads the machine for minutes",
+    ("README.md", "docker build"): "needs Docker: make test-container",
+    ("README.md", "proto/ "): "a table of folders",
+    ("docs/images.md", "scans: 37 of 200 images"): "of the reader's own data",
+    ("docs/rest.md", '{"error"'): "the answer to a request that the page does not show",
+    ("docs/operations.md", "$ make test-gpu"): "needs a GPU",
+}
+
+# The same: exit statuses that the page means to be other than 0, and what it says that they come with.
+FAILING = {
+    ("README.md", "cat > patients.csv"): (
+        [1, 1],
+        "patients.csv:4: column age: is 999, expected a number from 18 to 110 years",
+    ),
+    ("README.md", ".venv/bin/medserve classify picture.png --occlusion"): ([1], "patients.csv:4: column age"),
+}
+
+# Pages that start no server before they ask one.
+NEEDS_SERVER = {"docs/operations.md", "docs/rest.md"}
+OUTPUTS = {"", "text"}
+
+OTHERS_FLAGS = {
+    "--callers": "make soak",
+    "--min-max-window": "dcmtk",
+    "--tmpfs": "docker",
+    "--target": "docker",
+}
+
+PROGRAMS = ("medserve", "medserve-server", "medserve-train")
+
+
+def of(block: Block, page: str, start: str) -> bool:
+    return block.page == page and block.text.startswith(start)
+
+
+def entry(table: Iterable[tuple[str, str]], block: Block) -> tuple[str, str] | None:
+    return next((found for found in table if of(block, *found)), None)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    program("curl", "curl")
+    program("openssl", "openssl")
+    # The sockets of Envoy lie there, and their names have to be short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as sockets, ExitStack() as stack:
+        monkeypatch.setenv("TMPDIR", sockets)
+        # What pages take for given: a file of the reader's own, and what README.md makes.
+        shutil.copy(REPOSITORY / "models/chest-xray/1/model.onnx", tmp_path)
+        Image.radial_gradient("L").save(tmp_path / "picture.png")
+        yield Reader(tmp_path, stack)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_BY and blocks(page)])
+def test_a_page_runs_from_top_to_bottom(page: str, reader: Reader) -> None:
+    if page in NEEDS_SERVER:
+        reader.serve()
+    for block in blocks(page):
+        if entry(EXCEPTIONS, block):
+            continue
+        if block.language in OUTPUTS:
+            assert shape(reader.output) == shape(block.text)
+            continue
+        assert block.language in {"sh", "python"}, f"{page}: run or list it: {block.text}"
+        failing = entry(FAILING, block)
+        statuses, words = FAILING[failing] if failing else ([], "")
+        assert reader.run(block) == statuses, f"{block.text}\n{reader.output}{reader.errors}"
+        assert words in reader.errors
+
+
+def test_tritonclient_as_in_the_readme(reader: Reader) -> None:
+    python = environment_python("triton")
+    (block,) = [block for block in blocks("README.md") if of(block, "README.md", "import numpy as np, triton")]
+    reader.serve()
+    assert reader.execute(str(python), "-c", reader.addressed(block.text)) == [], reader.errors
+    assert re.fullmatch(r"\[\[0\.\d+ 0\.\d+ *]]\n", reader.output)
+
+
+def test_every_exception_is_one_block() -> None:
+    written = [block for page in PAGES for block in blocks(page)]
+    for one in (*EXCEPTIONS, *FAILING):
+        assert sum(of(block, *one) for block in written) == 1, one
+
+
+@cache
+def help_of(*command: str) -> str:
+    """What a command of this environment says of itself; it has to exist."""
+    path = sys.executable if command[0] == "python" else f"{sys.prefix}/bin/{command[0]}"
+    ended = subprocess.run(
+        [path, *command[1:], "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{shlex.join(command)}: {ended.stderr}"
+    return ended.stdout
+
+
+def flags(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+def subcommands(command: str) -> list[str]:
+    if command == "medserve-server":
+        return ["token"]  # its help speaks of it in a sentence
+    return re.findall(r"^    ([a-z-]+)(?:  |$)", help_of(command), re.MULTILINE)
+
+
+def spans(page: str) -> list[str]:
+    """What stands in `backticks`, within sentences."""
+    text = re.sub(r"```.*?```", "", (REPOSITORY / page).read_text("utf-8"), flags=re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
+def written_lines() -> Iterator[str]:
+    """Every line that may be a command, without what follows a pipe, a redirection or a comment."""
+    for page in PAGES:
+        scripts = [block.text for block in blocks(page) if block.language in {"sh", "console"}]
+        for line in "\n".join([*scripts, *spans(page)]).replace("\\\n", " ").splitlines():
+            yield re.split(r" +#| [|;&]| \d?>", line.strip().removeprefix("$ "))[0]
+
+
+_COMMAND = r"(?:\S*/)?(medserve(?:-server|-train)?|python -m benchmarks\.\w+) +(.+)"
+COMMANDS = sorted({line for line in written_lines() if re.match(_COMMAND, line)})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_has_its_subcommand_and_flags(line: str) -> None:
+    found = re.match(_COMMAND, line)
+    assert found is not None
+    command, words = found[1].split(), shlex.split(found[2])
+    known = flags(help_of(*command))
+    if command[0] in PROGRAMS:
+        chosen = [word for word in words if word in subcommands(command[0])][:1]
+        assert chosen or command[0] == "medserve-server" or words == ["--help"], "no such command"
+        known |= flags(help_of(*command, *chosen))
+    assert flags(" ".join(words)) <= known
+
+
+def test_every_flag_in_a_sentence_exists() -> None:
+    known = set(OTHERS_FLAGS)
+    for command in PROGRAMS:
+        known |= flags(help_of(command))
+        for subcommand in subcommands(command):
+            known |= flags(help_of(command, subcommand))
+    assert {flag for page in PAGES for span in spans(page) if span.startswith("--") for flag in flags(span)} <= known
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = set(re.findall(r"^([\w./-]+):(?!=)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    lines = [line.split()[1:] for line in written_lines() if line.startswith("make ")]
+    assert {word for words in lines for word in words if re.fullmatch(r"[\w./-]+", word)} <= targets
