@@ -94,13 +94,6 @@ def test_missing_data_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "pneumoniamnist.npz is missing" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_without_the_extra_the_message_names_it() -> None:
-    code = "import sys; sys.modules['torch'] = None; import medserve_training"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert '(torch). Install them with: pip install "medserve[training]"' in done.stderr
-
-
 def test_article_risk_reports_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["article-risk", "--splits", "2", "--output", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "article_risk.json").read_text(encoding="utf-8"))
