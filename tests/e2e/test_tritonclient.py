@@ -99,7 +99,9 @@ def test_the_server_runs_in_an_environment_with_tritonclient(repository: Path) -
     with running_server(*flags, python=str(PYTHON)) as started, grpc.insecure_channel(started.target) as channel:
         found = run(str(Path(__file__).with_name("triton_calls.py")), started.target)
         assert found["infer"] == [[0, 1, 2], [3, 4, 5]]
-        health = HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="medserve.v1.PatientRisk"))
+        health = HealthStub(channel).Check(  # type: ignore[attr-defined]  # generated
+            health_pb2.HealthCheckRequest(service="medserve.v1.PatientRisk")
+        )
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         described = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         assert described.FindServiceByName("medserve.v1.PatientRisk").methods_by_name
