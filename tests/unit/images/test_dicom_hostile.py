@@ -253,7 +253,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ImageRefused is a DICOM file, and pydicom is not installed;")
+    assert done.stdout.startswith("ImageRefused is a DICOM file, which needs the extra dicom")
     assert "needs the extra dicom" in done.stdout
 
 
