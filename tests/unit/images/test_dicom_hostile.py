@@ -254,7 +254,6 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ImageRefused is a DICOM file, which needs the extra dicom")
-    assert "needs the extra dicom" in done.stdout
 
 
 def test_a_small_file_that_claims_much_takes_little_memory() -> None:
