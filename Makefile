@@ -140,8 +140,8 @@ clean:
 	.venv-audit/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-# Another client of the protocol, which needs an older protobuf too; ours has to live beside it.
+# Another client of the protocol, which needs an older protobuf; our client and server have to live beside it.
 .venv-triton/installed: tests/e2e/tritonclient.txt pyproject.toml
 	$(PYTHON) -m venv .venv-triton
-	.venv-triton/bin/python -m pip install --quiet --requirement $< --editable .
+	.venv-triton/bin/python -m pip install --quiet --requirement $< --editable ".[server]"
 	touch $@

@@ -26,7 +26,12 @@ STUBS = PROTO / "medserve_proto"
 DOCUMENT = PROTO.parent / "server/medserve_server/rest/openapi.json"
 
 # Which folder below medserve_proto holds the stubs of which package of contracts.
-FOLDERS = {"medserve/v1": "v1", "inference": "inference"}
+FOLDERS = {
+    "medserve/v1": "v1",
+    "inference": "inference",
+    "grpc_health/v1": "health",
+    "grpc_reflection/v1alpha": "reflection",
+}
 
 
 def generate(output: Path) -> None:

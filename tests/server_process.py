@@ -70,8 +70,8 @@ Patch = Sequence[str]
 """A module of tests/patches that changes the server, and what its `apply` is given; nothing for the server as it is."""
 
 
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "medserve_server", "--port", "0", *OTHER_PORTS, *flags]
+def command(*flags: str, python: str = sys.executable) -> list[str]:
+    return [python, "-W", "error", "-m", "medserve_server", "--port", "0", *OTHER_PORTS, *flags]
 
 
 def free_port() -> int:
@@ -114,12 +114,13 @@ def running_server(
     status: int = 0,
     own_group: bool = False,
     folder: Path = REPOSITORY,
+    python: str = sys.executable,
 ) -> Iterator[ServerProcess]:
     """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
-            command(*flags),
+            command(*flags, python=python),
             cwd=folder,
             env=environment(patch),
             stdout=subprocess.PIPE,

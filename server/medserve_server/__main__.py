@@ -1,6 +1,25 @@
-"""Runs the server: `python -m medserve_server`."""
+"""Runs the server, as `medserve-server` or `python -m medserve_server`."""
 
-from medserve_server.cli import main
+import sys
+from importlib.util import find_spec
+
+NEEDED = ("onnxruntime", "orjson", "PIL", "prometheus_client", "pydantic", "uvicorn")
+"""Of the extras `server` and `cuda`."""
+
+
+def main() -> None:
+    """Runs the command, or says which extra is missing."""
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        sys.stderr.write(
+            f"medserve-server: needs the extra server (not installed: {', '.join(missing)}): "
+            "pip install '.[server]' in a checkout of medserve, or 'FILE.whl[server]' with its wheel; "
+            "cuda in its place for an NVIDIA GPU\n"
+        )
+        raise SystemExit(2)
+    from medserve_server.cli import main as serve  # noqa: PLC0415 - it needs them
+
+    serve()
+
 
 if __name__ == "__main__":
     main()

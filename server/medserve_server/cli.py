@@ -15,6 +15,7 @@ from medserve_server.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
+from medserve_server.flags import read_settings, warnings_about_environment
 from medserve_server.logs import set_up_logs
 from medserve_server.process_setup import set_up_process
 from medserve_server.startup import announce
@@ -33,6 +34,8 @@ def main() -> None:
     _hold_standard_streams()
     settings = _read_settings(sys.argv[1:])
     set_up_process(settings)
+    for line in warnings_about_environment():
+        log.warning("%s", line)
     try:
         settings = choose_transport(settings)
         check_exposure(settings)
@@ -62,12 +65,12 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
     except argparse.ArgumentError:  # without a value
         log_format = ""
     if log_format != "json":
-        return Settings.read(arguments)
+        return read_settings(arguments)
     set_up_logs("json", "info")
     told = io.StringIO()
     try:
         with redirect_stderr(told):
-            return Settings.read(arguments)
+            return read_settings(arguments)
     except SystemExit as end:
         if not end.code:
             raise

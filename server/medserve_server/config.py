@@ -1,27 +1,14 @@
-"""The settings: values only, from flags, environment and file, in that order."""
+"""The settings: values only. `medserve_server.flags` reads them."""
 
-import argparse
-import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from medserve_images import ImageLimits
 from medserve_server.cpus import available_cpus
 from medserve_server.version_policy import VersionPolicy
-
-DESCRIPTION = """Serves ONNX models over gRPC. Every flag is also an environment variable (--max-batch-rows:
-MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows). A flag wins over the environment, and
-that over the file. `medserve-server token --help` is about making tokens."""
 
 
 def host_and_port(host: str, port: int) -> str:
@@ -33,17 +20,10 @@ class SettingsError(Exception):
     """Settings that can't go together; the message names them."""
 
 
-class Settings(BaseSettings):
-    """Everything a server can be told. Each field is a flag and an environment variable MEDSERVE_*."""
+class Settings(BaseModel):
+    """Everything a server can be told. Each field is a flag, an environment variable MEDSERVE_* and a key of a file."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="MEDSERVE_",
-        frozen=True,
-        extra="forbid",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        cli_implicit_flags=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: Path | None = Field(default=None, description="TOML file with settings.")
 
@@ -189,9 +169,8 @@ class Settings(BaseSettings):
     access_log: bool = Field(default=False, description="Log every call that ended (docs/observability.md).")
     otlp_endpoint: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/]+$",
         description="OpenTelemetry collector to send traces to by OTLP over gRPC, as http://HOST:4317, or https://; "
-        "of the extra otel.",
+        "of the extra otel. OTEL_EXPORTER_OTLP_ENDPOINT is used where nothing else names one.",
     )
 
     @property
@@ -220,44 +199,25 @@ class Settings(BaseSettings):
         VersionPolicy.parse(text)
         return text
 
+    @field_validator("otlp_endpoint")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order after the flags, which pydantic puts first."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-    @classmethod
-    def read(cls, arguments: Sequence[str]) -> Self:
-        """Reads the settings of a process from its flags, MEDSERVE_* and the file that `--config` names.
-
-        Raises:
-            SystemExit: after `--help`, or with a line about each setting that is wrong.
-        """
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config", default=os.environ.get("MEDSERVE_CONFIG"))
-        file = first.parse_known_args(arguments)[0].config
-        if file is not None and not Path(file).is_file():
-            raise SystemExit(f"medserve-server: --config {file}: no such file")
-
-        class FromFile(cls):  # type: ignore[valid-type, misc]  # pydantic takes the file's path from the class alone
-            model_config = SettingsConfigDict(toml_file=file)
-
-        parser = argparse.ArgumentParser(prog="medserve-server", description=DESCRIPTION, allow_abbrev=False)
-        flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
-            FromFile, cli_parse_args=list(arguments), root_parser=parser
-        )
+    def _check_otlp_endpoint(cls, text: str | None) -> str | None:
+        # The exporter takes host and port alone; a password in the rest would become part of the host.
+        problem = ValueError("is no address of a collector, expected http://HOST:PORT or https://HOST:PORT")
+        if text is None:
+            return None
         try:
-            return cls.model_validate(FromFile(_cli_settings_source=flags).model_dump())
-        except ValidationError as error:
-            lines = [
-                f"medserve-server: {'.'.join(str(part) for part in problem['loc'])}: "
-                f"{problem['msg']}, but it is {problem['input']!r}"
-                for problem in error.errors()
-            ]
-            raise SystemExit("\n".join(lines)) from None
+            address = urlsplit(text)
+            named = address.hostname and address.port
+        except ValueError:
+            raise problem from None
+        rest = (address.path.removeprefix("/"), address.query, address.fragment, address.username)
+        if address.scheme not in {"http", "https"} or not named or any(rest):
+            raise problem
+        return text
+
+    @field_validator("load_model", "cors_origin", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Splits a variable's list at its commas."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

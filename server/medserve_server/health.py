@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
-from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
 
+from medserve_proto.health import health_pb2 as pb
+from medserve_proto.health import health_pb2_grpc
 from medserve_server.supervise import start_awaited_task
 from medserve_server.transport.interceptor import Context
 
 
-class Health(health_aio.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):
     """What health checks are told. Nothing is SERVING until `set_serving`.
 
     Args:
@@ -22,39 +21,38 @@ class Health(health_aio.HealthServicer):
     """
 
     def __init__(self, services: Iterable[str], stopping: asyncio.Event, max_watchers: int) -> None:
-        super().__init__()
-        self._free = max_watchers
         self._services = ("", *services)
         self._stopping = stopping
-        self._told: bool | None = None
+        self._free = max_watchers
+        self._serving = False
+        self._changed = asyncio.Event()  # another one after each change
 
     async def set_serving(self, serving: bool) -> None:
         """Tells the state of the server and of each of its services, where it is another than before."""
-        if serving == self._told:
-            return
-        self._told = serving
-        states = health_pb2.HealthCheckResponse
-        for service in self._services:
-            await self.set(service, states.SERVING if serving else states.NOT_SERVING)
+        if serving != self._serving:
+            self._serving = serving
+            self._changed.set()
+            self._changed = asyncio.Event()
 
-    async def List(self, request: Message, context: Context) -> Message:  # noqa: ARG002, N802 - all of gRPC's
+    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802 - gRPC's
+        """Tells the state of the server, or of one of its services."""
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service here")
+        return self._state()
+
+    async def List(self, request: pb.HealthListRequest, context: Context) -> pb.HealthListResponse:  # noqa: ARG002, N802 - all of gRPC's
         """Tells the state of the server and of each of its services.
 
         These are gRPC services, whose names anyone may know; models are not among them.
         """
-        states = health_pb2.HealthCheckResponse
-        state = states(status=states.SERVING if self._told else states.NOT_SERVING)
-        response: Message = health_pb2.HealthListResponse(  # type: ignore[attr-defined]  # newer than its types
-            statuses=dict.fromkeys(self._services, state)
-        )
-        return response
+        return pb.HealthListResponse(statuses=dict.fromkeys(self._services, self._state()))
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""
         if self._free == 0:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching already; Check instead")
         self._free -= 1
-        watching = start_awaited_task("health", super().Watch, request, context)
+        watching = start_awaited_task("health", self._follow, request.service, context)
         stopping = start_awaited_task("health", self._stopping.wait)
         try:
             await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -64,3 +62,16 @@ class Health(health_aio.HealthServicer):
             watching.cancel()
             stopping.cancel()
             self._free += 1
+
+    async def _follow(self, service: str, context: Context) -> None:
+        """Tells the state now and after each change, without end."""
+        states = pb.HealthCheckResponse
+        while True:
+            changed = self._changed
+            known = service in self._services
+            await context.write(self._state() if known else states(status=states.SERVICE_UNKNOWN))
+            await changed.wait()
+
+    def _state(self) -> pb.HealthCheckResponse:
+        states = pb.HealthCheckResponse
+        return states(status=states.SERVING if self._serving else states.NOT_SERVING)

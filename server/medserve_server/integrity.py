@@ -97,7 +97,10 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('--require-signed needs cryptography: pip install "medserve[signing]"') from error
+        raise ModuleNotFoundError(
+            "--require-signed needs the extra signing: "
+            "pip install '.[signing]' in a checkout of medserve, or 'FILE.whl[signing]' with its wheel"
+        ) from error
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:

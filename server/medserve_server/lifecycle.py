@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from medserve_proto.health import health_pb2, health_pb2_grpc
 from medserve_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from medserve_proto.v1 import (
     image_classification_pb2,

@@ -231,7 +231,8 @@ def _open_session(
         ModelLoadError: there is none; the message says what was wrong with the last one.
     """
     refused: dict[str, ModelLoadError] = {}
-    for provider in candidates(settings):
+    tried = candidates(settings)
+    for provider in tried:
         try:
             session = Session(file, provider, settings)
             manifest = read_manifest(file.path, session.metadata, session.inputs, session.outputs)
@@ -243,13 +244,15 @@ def _open_session(
                 )
         except ModelLoadError as error:
             refused[provider] = error
+            if provider == tried[-1]:
+                raise
             log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
             metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
             for other in refused:
                 metrics.provider_refused.labels(name, version, other).set(1)
             return session, manifest
-    raise list(refused.values())[-1]  # there is always a candidate
+    raise AssertionError("there is always a candidate")
 
 
 def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:

@@ -17,6 +17,11 @@ from medserve_server.supervise import Pool, report
 
 log = logging.getLogger(__name__)
 
+EXPECTED = (
+    f"expected a folder of <name>/<version>/{MODEL_FILE}, such as models/ of a checkout of medserve, or the one that "
+    "medserve-train fit writes to"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
@@ -125,12 +130,13 @@ class ModelControl:
                 raise ModelLoadError(f"--load-model {missing[0]}: --models {settings.models} has no such model")
             names = sorted({*settings.load_model})
         elif not names and settings.model_control == "none":
-            raise ModelLoadError(f"--models {settings.models}: it holds no <name>/<version>/{MODEL_FILE}")
+            raise ModelLoadError(f"--models {settings.models}: {settings.models.absolute()} holds no model; {EXPECTED}")
+        fatal = settings.model_control != "poll"
         for name in names:
-            self._bring_up_to_date(name)
-            if settings.model_control != "poll":
-                for refusal in self._loader.refused.values():
-                    raise ModelLoadError(f"{refusal.content.found.path}: {refusal.reason}")
+            self._bring_up_to_date(name, fatal=fatal)
+            if fatal and self._loader.refused:
+                refusals = self._loader.refused.values()
+                raise ModelLoadError("; ".join(f"{each.content.found.path}: {each.reason}" for each in refusals))
 
     def _poll(self) -> None:
         try:
@@ -169,9 +175,9 @@ class ModelControl:
         for version in versions:
             self._loader.unload((name, version))
 
-    def _bring_up_to_date(self, name: str) -> None:
+    def _bring_up_to_date(self, name: str, *, fatal: bool = False) -> None:
         contents = {key[1]: content for key, content in self._contents.items() if key[0] == name}
-        self._loader.bring_up_to_date(name, contents, self._unsettled)
+        self._loader.bring_up_to_date(name, contents, self._unsettled, fatal=fatal)
 
     def _read_repository(self) -> dict[Key, Content]:
         """What lies in the repository.
@@ -183,7 +189,9 @@ class ModelControl:
         try:
             found = find_versions(folder)
         except (FileNotFoundError, NotADirectoryError):
-            raise ModelLoadError(f"--models {folder}: there is no such folder") from None
+            raise ModelLoadError(
+                f"--models {folder}: there is no such folder as {folder.absolute()}; {EXPECTED}"
+            ) from None
         except OSError as error:
             raise ModelLoadError(f"--models {folder}: {error.strerror}") from error
         listed = read_checksums(folder)

@@ -65,18 +65,23 @@ class ModelLoader:
         """What can't be served as it lies there."""
         self._tried_again: dict[Key, str] = {}
         """Why what is tried again now was refused before."""
+        self._fatal = False
         self.loading: Key | None = None
         self._retiring: dict[threading.Event, Key] = {}  # set once its model is closed
         self._stopping = threading.Event()
 
-    def bring_up_to_date(self, name: str, contents: Mapping[str, Content], unsettled: frozenset[Key]) -> None:
+    def bring_up_to_date(
+        self, name: str, contents: Mapping[str, Content], unsettled: frozenset[Key], *, fatal: bool = False
+    ) -> None:
         """Makes the versions of a model that are served those that the policy chooses from what can be served.
 
         Args:
             name: of the model.
             contents: what lies in its folder, by version; an empty version says that the folder can't be listed.
             unsettled: versions that are not to be loaded yet.
+            fatal: whether the server ends where one is refused, and says why; then the log does not.
         """
+        self._fatal = fatal
         self._reconsider(name, contents)
         for version, content in contents.items():
             if content.found.problem is not None and (name, version) not in self.refused:
@@ -167,7 +172,7 @@ class ModelLoader:
 
     def _refuse(self, key: Key, content: Content, reason: str, *, transient: bool = False) -> None:
         refusal = self.refused[key] = Refusal(content, printable(reason), transient)
-        if self._tried_again.get(key) != refusal.reason:
+        if not self._fatal and self._tried_again.get(key) != refusal.reason:
             log.error("%s is refused: %s", printable("/".join(key)), refusal.reason)
         self._metrics.load_failures.inc()
         if is_well_named(key):  # no series for whatever somebody calls a folder

@@ -62,7 +62,10 @@ def _missing(provider: Provider) -> str | None:
             return "onnxruntime-ep-openvino is not installed (pip install onnxruntime-ep-openvino)"
         return None if _openvino_devices() else "its plugin takes processors of Intel alone, and finds none here"
     if ONNX_NAMES[provider] not in ort.get_available_providers():
-        return f'the installed onnxruntime has no {ONNX_NAMES[provider]} (pip install "medserve[cuda]" brings it)'
+        return (
+            f"the installed onnxruntime has no {ONNX_NAMES[provider]}, which the extra cuda brings: "
+            "pip install '.[cuda]' in a checkout of medserve, or 'FILE.whl[cuda]' with its wheel"
+        )
     return None
 
 

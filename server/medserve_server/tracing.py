@@ -11,13 +11,16 @@ from medserve_server.trail import Trail
 
 try:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('--otlp-endpoint needs OpenTelemetry: pip install "medserve[otel]"') from error
+    raise ModuleNotFoundError(
+        "--otlp-endpoint needs the extra otel: "
+        "pip install '.[otel]' in a checkout of medserve, or 'FILE.whl[otel]' with its wheel"
+    ) from error
 
 # At the end, a collector that does not answer is waited for no longer.
 LAST_SECONDS = 3.0
@@ -43,9 +46,10 @@ class Tracer:
     """
 
     def __init__(self, endpoint: str) -> None:
-        resource = Resource.create({"service.name": "medserve", "service.version": version("medserve")})
+        named = OTELResourceDetector().detect().attributes  # OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
+        resource = Resource.create({"service.name": "medserve", "service.version": version("medserve"), **named})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._exporter = OTLPSpanExporter(endpoint=endpoint)
+        self._exporter = OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"))
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("medserve_server")
         self._propagator = TraceContextTextMapPropagator()

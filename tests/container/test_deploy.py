@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from medserve_server.config import Settings
+from medserve_server.flags import read_settings
 from medserve_server.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ def runtime_pod() -> Document:
 
 def settings_of(server: Document) -> Settings:
     """What a server started so would read."""
-    return Settings.read(server["args"])
+    return read_settings(server["args"])
 
 
 def series_names() -> Iterator[str]:
@@ -115,7 +116,7 @@ def test_nobody_kills_a_server_that_still_drains() -> None:
     predictor = document("kserve.yaml", "InferenceService")["spec"]["predictor"]
     assert predictor["terminationGracePeriodSeconds"] > needs(settings_of(container(runtime_pod())))
     (compose,) = documents("compose.yaml")
-    assert int(compose["services"]["medserve"]["stop_grace_period"].removesuffix("s")) > needs(Settings.read([]))
+    assert int(compose["services"]["medserve"]["stop_grace_period"].removesuffix("s")) > needs(read_settings([]))
 
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])

@@ -117,7 +117,7 @@ def test_a_log_of_json_has_a_record_for_each_model_and_for_the_addresses(models:
     [
         (("--models", "nowhere"), "--models nowhere: there is no such folder", 1),
         (("--models", "nowhere", "--workers", "2"), "--models nowhere: there is no such folder", 1),
-        (("--port", "many"), "port: Input should be a valid integer", 1),
+        (("--port", "many"), "--port: is 'many', expected a whole number", 1),
         (("--prot", "1"), "error: unrecognized arguments: --prot 1", 2),
         (("--config", "nowhere.toml"), "--config nowhere.toml: no such file", 1),
     ],

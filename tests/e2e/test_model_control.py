@@ -263,7 +263,7 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (("--version-policy", "newest"), "version_policy: Value error, 'newest' is none of all, latest:N"),
+        (("--version-policy", "newest"), "--version-policy: 'newest' is none of all, latest:N"),
         (
             ("--model-control", "explicit", "--load-model", "nothing"),
             "--load-model nothing: --models models has no",
@@ -271,7 +271,7 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
         (("--require-signed", "nowhere.pem"), "--require-signed nowhere.pem: "),
         (("--require-signed", "README.md"), "--require-signed README.md: "),
         (("--model-control", "poll", "--models", "nowhere"), "--models nowhere: there is no such folder"),
-        (("--poll-interval", "0"), "poll_interval: "),
+        (("--poll-interval", "0"), "--poll-interval: is '0', expected"),
     ],
 )
 def test_a_server_that_could_not_do_as_it_is_told_does_not_start(flags: tuple[str, ...], text: str) -> None:

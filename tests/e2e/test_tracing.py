@@ -7,13 +7,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from inference_requests import raw_request
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from otlp_collector import Collector, running_collector
-from server_process import refusal, running_server
+from server_process import Patch, refusal, running_server
 from waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -51,7 +52,7 @@ def calls(collector: Collector) -> Iterator[tuple[Span, list[Span]]]:
             yield span, sorted(inside, key=lambda one: STAGES.index(one.name))
 
 
-def attributes(span: Span) -> dict[str, object]:
+def attributes(span: Span | Resource) -> dict[str, object]:
     return {
         one.key: getattr(one.value, kind)
         for one in span.attributes
@@ -124,11 +125,75 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
 
 
 def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
-    assert "otlp_endpoint" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
+    assert "--otlp-endpoint: is no address" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
 
 
 def test_the_missing_extra_is_named(repository: Path) -> None:
     said = refusal(
         "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1", patch=("without_opentelemetry",)
     )
-    assert said == 'medserve-server: --otlp-endpoint needs OpenTelemetry: pip install "medserve[otel]"\n'
+    assert said.startswith("medserve-server: --otlp-endpoint needs the extra otel: pip install '.[otel]'")
+    assert said.count("\n") == 1
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector that only OpenTelemetry's own variables name."""
+    with running_collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "false")  # the scheme says it, not this
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "triage")
+        yield collector
+
+
+def call_once(*flags: str, log: Path | None = None, patch: Patch = ()) -> None:
+    with running_server(*flags, log=log, patch=patch) as server, grpc.insecure_channel(server.target) as channel:
+        GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE)
+
+
+def test_opentelemetrys_variables_are_heard(variables: Collector, transport: str, repository: Path) -> None:
+    call_once("--transport", transport, "--models", str(repository))
+    assert variables.spans
+    resources = [attributes(spans.resource) for request in variables.requests for spans in request.resource_spans]
+    assert {resource["service.name"] for resource in resources} == {"triage"}
+
+
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_a_setting_wins_over_opentelemetrys_variable(
+    variables: Collector, repository: Path, tmp_path: Path, source: str
+) -> None:
+    with running_collector() as ours:
+        flags = ["--transport", "grpcio", "--models", str(repository)]
+        file = tmp_path / "settings.toml"
+        file.write_text(f'otlp_endpoint = "{ours.endpoint}"\n')
+        flags += {"flag": ["--otlp-endpoint", ours.endpoint], "file": ["--config", str(file)]}.get(source, [])
+        call_once(*flags)
+    assert ours.spans
+    assert not variables.spans
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_TRACES_EXPORTER", "none")]
+)
+def test_a_collector_for_something_else_is_left_alone(
+    variables: Collector, repository: Path, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    call_once("--transport", "grpcio", "--models", str(repository))
+    assert not variables.spans
+
+
+@pytest.mark.usefixtures("variables")
+def test_a_variable_that_is_inherited_does_not_need_the_extra(repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    call_once("--transport", "grpcio", "--models", str(repository), log=log, patch=("without_opentelemetry",))
+    assert "no traces are sent to the address in OTEL_EXPORTER_OTLP_ENDPOINT" in log.read_text()
+
+
+def test_a_wrong_address_in_opentelemetrys_variable_is_told_without_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4317")
+    said = refusal("--models", str(repository))
+    assert said.startswith("medserve-server: OTEL_EXPORTER_OTLP_ENDPOINT: is no address of a collector")
+    assert "s3cret" not in said

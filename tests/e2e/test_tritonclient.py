@@ -5,13 +5,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import ParseDict
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from medserve_proto.inference import grpc_service_pb2, model_config_pb2
-from server_process import REPOSITORY, ServerProcess
+from server_process import REPOSITORY, ServerProcess, running_server
 from waiting import PATIENCE
 
 PYTHON = REPOSITORY / ".venv-triton/bin/python"
@@ -84,6 +89,22 @@ def test_errors(answers: dict[str, Any]) -> None:
 
 def test_our_client_lives_in_the_same_process(answers: dict[str, Any]) -> None:
     assert "chest-xray" in answers["ours"]
+
+
+def test_the_server_runs_in_an_environment_with_tritonclient(repository: Path) -> None:
+    """Which brings protobuf 6, where grpcio-health-checking and grpcio-reflection have gone on to 7."""
+    version = "import google.protobuf, json; print(json.dumps({'is': google.protobuf.__version__}))"
+    assert run("-c", version)["is"].startswith("6.")
+    flags = ("--transport", "grpcio", "--models", str(repository))
+    with running_server(*flags, python=str(PYTHON)) as started, grpc.insecure_channel(started.target) as channel:
+        found = run(str(Path(__file__).with_name("triton_calls.py")), started.target)
+        assert found["infer"] == [[0, 1, 2], [3, 4, 5]]
+        health = HealthStub(channel).Check(  # type: ignore[attr-defined]  # generated
+            health_pb2.HealthCheckRequest(service="medserve.v1.PatientRisk")
+        )
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        described = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        assert described.FindServiceByName("medserve.v1.PatientRisk").methods_by_name
 
 
 def fields(message: DescriptorProto, prefix: str = "") -> dict[str, Field]:

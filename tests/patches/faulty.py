@@ -5,8 +5,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from grpc_health.v1.health import aio as health
-
 from medserve_server import lifecycle, logs, model
 from medserve_server.batcher import Batcher
 from medserve_server.health import Health
@@ -53,7 +51,7 @@ FAULTS: dict[str, Callable[[int], None]] = {
     "watchdog": lambda times: patch(Watchdog, "look", times),
     "suspend": lambda times: patch(Model, "suspend", times),
     "health": lambda times: patch(Health, "set_serving", times),
-    "watch": lambda times: patch(health.HealthServicer, "Watch", times),
+    "watch": lambda times: patch(Health, "_follow", times),
     "repository": lambda times: patch(ModelControl, "_poll", times),
     "poll": lambda times: patch(ModelControl, "poll", times),
     "retire": lambda times: patch(Model, "retire", times),

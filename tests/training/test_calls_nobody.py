@@ -29,7 +29,7 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "--accelerator",
         "cpu",
     ]
-    places = ["--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]
+    places = ["--output", str(tmp_path / "model" / "1"), "--runs", str(tmp_path / "runs")]
     command = [sys.executable, "-c", code, *arguments, *places]
     with (
         (tmp_path / "log").open("w") as log,
@@ -40,7 +40,7 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
-    assert (tmp_path / "model/model.onnx").is_file()
+    assert (tmp_path / "model/1/model.onnx").is_file()
     assert watch.looks
     assert not watch.strangers
     assert "telemetry" not in (tmp_path / "log").read_text().lower()

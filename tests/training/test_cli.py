@@ -15,14 +15,33 @@ FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
 def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     title = "Digits [/all] :heart: [bold]"  # neither markup nor an emoji code
     arguments = ["fit", "digits", *FAST, "--accelerator", "cpu", "--set", f"manifest.title={title}"]
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "card.md").write_text("of the model that was here before", encoding="utf-8")
-    assert main([*arguments, "--output", str(tmp_path / "model"), "--runs", str(tmp_path / "runs")]) == 0
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.onnx"]
+    folder = tmp_path / "my models" / "x" / "2"
+    folder.mkdir(parents=True)
+    (folder / "card.md").write_text("of the model that was here before", encoding="utf-8")
+    assert main([*arguments, "--output", str(folder), "--runs", str(tmp_path / "runs")]) == 0
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
     assert (tmp_path / "runs" / "digits" / "metrics.json").is_file()
     printed = capsys.readouterr().out
     assert "validation: accuracy" in printed
     assert title in printed
+    assert printed.splitlines()[-1] == f"Serve it with: medserve-server --models '{folder.parent.parent}'"
+
+
+@pytest.mark.parametrize("folder", ["k/x", "k/0", "k/01", "k/1.5", "k/1/model.onnx", "k k/1", "-k/1", ".", "/1"])
+@pytest.mark.parametrize("command", [["fit", "digits"], ["quantize", "model.onnx", "--data", "digits"]])
+def test_an_output_that_no_server_would_find_is_refused_at_once(
+    command: list[str],
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, f"--output={folder}"])
+    assert stopped.value.code == 2
+    assert f"argument --output: {folder!r}: no server would find" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
@@ -56,7 +75,7 @@ def test_an_error_names_a_path_as_it_is(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "digits", "--accelerator", "abacus", "--output", str(tmp_path)]) == 1
+    assert main(["fit", "digits", "--accelerator", "abacus", "--output", str(tmp_path / "1")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("medserve-train: --accelerator abacus, --devices 1: ")
     assert error.count("\n") == 1
@@ -73,13 +92,6 @@ def test_a_number_below_one_is_refused(arguments: list[str], capsys: pytest.Capt
 def test_missing_data_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "chest-xray", "--data-dir", str(tmp_path)]) == 1
     assert "pneumoniamnist.npz is missing" in capsys.readouterr().err.replace("\n", " ")
-
-
-def test_without_the_extra_the_message_names_it() -> None:
-    code = "import sys; sys.modules['torch'] = None; import medserve_training"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert '(torch). Install them with: pip install "medserve[training]"' in done.stderr
 
 
 def test_article_risk_reports_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

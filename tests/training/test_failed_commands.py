@@ -98,7 +98,7 @@ def test_a_destination_that_is_no_folder_is_noticed_before_training(
     place = str(tmp_path / "models" / "SHA256SUMS" / "below")
     survival = str(survival_recipe(tmp_path, write_cohort(tmp_path, [1.0], [True])))
     arguments = {
-        "fit": ["digits", "--output", place],
+        "fit": ["digits", "--output", f"{place}/1"],
         "evaluate": [str(model), "--data", "digits", "--runs", place],
         "tune": ["digits", "--vary", "training.epochs=1,2", "--runs", place],
         "repeat": ["digits", "--runs", place],

@@ -110,7 +110,7 @@ def test_a_loss_above_the_limit_writes_no_file(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["quantize", str(digits_model), "--data", "digits", "--rows", "32", "--max-loss=-1"]
-    assert main([*arguments, "--output", str(tmp_path / "model")]) == 1
+    assert main([*arguments, "--output", str(tmp_path / "1")]) == 1
     message = capsys.readouterr().err
     assert "auroc_macro on validation falls from" in message
     assert "was not written" in message
@@ -121,7 +121,7 @@ def test_what_gains_nothing_or_is_another_is_refused(
     digits_model: Path, risk_model: Path, int8_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(path: Path, data: str, message: str) -> bool:
-        code = main(["quantize", str(path), "--data", data, "--output", str(tmp_path / "model")])
+        code = main(["quantize", str(path), "--data", data, "--output", str(tmp_path / "1")])
         return code == 1 and message in capsys.readouterr().err
 
     assert refused(risk_model, "gbsg", "is a patient-risk model: its layers are so small")
@@ -187,8 +187,8 @@ def test_the_committed_chest_xray_model_can_be_quantised(
     pneumonia_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", "medmnist:pneumoniamnist", "--data-dir", str(pneumonia_folder)]
-    assert main(["quantize", str(CHEST_XRAY), *data, "--output", str(tmp_path)]) == 0
-    path = tmp_path / "model.onnx"
+    assert main(["quantize", str(CHEST_XRAY), *data, "--output", str(tmp_path / "1")]) == 0
+    path = tmp_path / "1" / "model.onnx"
     manifest = read_manifest(path)
     assert manifest.quantization.metric == "auroc"
     assert manifest.quantization.max_deviation < 0.15

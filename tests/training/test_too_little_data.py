@@ -176,7 +176,7 @@ def test_few_pictures_that_are_enough_are_trained_evaluated_and_quantized(run: R
     assert run("evaluate", model, "--data", spec, "--recipe", str(recipe)) == ""
     # 20 training pictures and 64 made-up ones: no multiple of a batch.
     quantize = ["quantize", model, "--data", spec, "--recipe", str(recipe), "--max-loss", "1"]
-    assert run(*quantize, "--output", str(tmp_path / "int8")) == ""
+    assert run(*quantize, "--output", str(tmp_path / "int8" / "1")) == ""
 
 
 cells = st.sampled_from(

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     fit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
     fit.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {spec}")
-    fit.add_argument("--output", type=Path, help="folder of the ONNX file (default: models/NAME/1)")
+    fit.add_argument("--output", type=_version_folder, help="folder of the ONNX file (default: models/NAME/1)")
     fit.add_argument("--runs", type=Path, default=Path("runs"), help="folder for metrics and plots (default: runs)")
     fit.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     fit.add_argument("--devices", type=_count, default=1, help="processes on each node (default: 1)")
@@ -171,7 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     quantize = commands.add_parser("quantize", parents=[file], help="write a variant that computes in 8-bit integers")
-    quantize.add_argument("--output", type=Path, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)")
+    quantize.add_argument(
+        "--output", type=_version_folder, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)"
+    )
     quantize.add_argument("--rows", type=_count, default=512, help="training pictures to calibrate on (default: 512)")
     quantize.add_argument(
         "--max-loss",
@@ -227,6 +230,18 @@ def _count(text: str) -> int:
     return number
 
 
+def _version_folder(text: str) -> Path:
+    """Takes a folder in which a server would find a model."""
+    path = Path(text)
+    name, version = path.absolute().parts[-2:] if len(path.absolute().parts) > 2 else ("", "")
+    if not (re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name) and re.fullmatch(r"[1-9][0-9]{0,17}", version)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: no server would find the model there; expected .../NAME/VERSION: a name of letters, digits, "
+            "'.', '_' and '-', and a whole number from 1, as in models/chest-xray/2"
+        )
+    return path
+
+
 def _folds(text: str) -> int:
     if (number := int(text)) < 2:
         raise argparse.ArgumentTypeError(f"{text} is below 2")
@@ -270,6 +285,8 @@ def _fit(options: argparse.Namespace) -> int:
     if figures:
         _print_figures(console, figures, recipe.manifest.title)
         console.print(f"Metrics and plots are in {places.report}/.")
+        folder = shlex.quote(str(output.parent.parent))
+        console.print(f"Serve it with: medserve-server --models {folder}", highlight=False, soft_wrap=True)
     return 0
 
 

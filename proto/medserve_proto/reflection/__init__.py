@@ -1,0 +1,1 @@
+"""grpc.reflection.v1alpha: gRPC's server reflection."""
