@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from medserve_images import ImageLimits
+from medserve_proto.standard_options import add_standard_options
 from medserve_server.cpus import available_cpus
 from medserve_server.version_policy import VersionPolicy
 
@@ -249,6 +250,7 @@ class Settings(BaseSettings):
             model_config = SettingsConfigDict(toml_file=file)
 
         parser = argparse.ArgumentParser(prog="medserve-server", description=DESCRIPTION, allow_abbrev=False)
+        add_standard_options(parser)
         flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
             FromFile, cli_parse_args=list(arguments), root_parser=parser
         )

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medserve_proto.standard_options import add_standard_options
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
 from medserve_training.source import Source
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: After `--help`, or with 2 where the arguments are wrong.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    add_standard_options(parser)
+    options = parser.parse_args(arguments)
     received: list[int] = []
     try:
         with _raising_on_signals(received):

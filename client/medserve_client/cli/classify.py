@@ -1,7 +1,6 @@
 """`medserve classify`: picture files in, a table or JSON lines out."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,11 +98,9 @@ def classify(
 
 def _read(file: str) -> _Picture:
     try:
-        if file == "-":
-            return _Picture(file, sys.stdin.buffer.read())
-        if (size := Path(file).stat().st_size) > _MAX_BYTES:
+        if file != "-" and (size := Path(file).stat().st_size) > _MAX_BYTES:
             return _Picture(file, error=f"has {size} bytes; a message holds at most {_MAX_BYTES}")
-        return _Picture(file, Path(file).read_bytes())
+        return _Picture(file, terminal.read_file(file))
     except OSError as error:
         return _Picture(file, error=f"can't be read: {error.strerror}")
 

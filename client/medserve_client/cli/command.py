@@ -20,6 +20,8 @@ from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import Task
+from medserve_client.target import check_target
+from medserve_proto.standard_options import add_standard_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after `--help`, or with 2 where the arguments are wrong.
     """
+    terminal.escape_what_cannot_be_written()
     options = _parser().parse_args(arguments)
     try:
         with _connect(options) as client:
@@ -71,12 +74,19 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
         case "models":
             return list_models(client)
         case "describe":
-            return describe(client, options.model, options.version, as_json=options.json)
+            return describe(client, options.model, options.version, as_json=options.json, subgroups=options.all)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
             reasons, overlays = _image_reasons(options), options.overlay
             return classify(
-                client, model, options.files, options.top_k, options.frame, reasons, overlays, as_json=options.json
+                client,
+                model,
+                [*map(str, options.files)],
+                options.top_k,
+                options.frame,
+                reasons,
+                overlays,
+                as_json=options.json,
             )
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
@@ -120,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exit_codes.SUMMARY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_standard_options(parser)
     _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
     parser.set_defaults(tls=False, ca=None, cert=None, key=None, token_file=None)
     # The same flags behind the subcommand; there they have no default that would undo one given before it.
@@ -135,10 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     command = add("describe", "Show all about a model: what it takes, what it tells, how good it is.")
     command.add_argument("model", metavar="MODEL")
     _add_version(command)
+    command.add_argument("--all", action="store_true", help="also the figures of subgroups")
     command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
 
     command = add("classify", "Classify pictures.")
-    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input")
+    command.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input"
+    )
     _add_model(command)
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
     command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
@@ -158,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         "Its columns are named as the model's features (medserve describe MODEL); an empty cell is a missing value; "
         "other columns are carried through. Comma, semicolon or tab may separate them; numbers have a decimal point.",
     )
-    command.add_argument("file", type=Path, metavar="FILE.csv")
+    command.add_argument("file", type=Path, metavar="FILE.csv", help="- is standard input")
     command.add_argument(
         "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
     )
@@ -217,8 +231,12 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _server(text: str) -> str:
-    if ":" not in text:  # gRPC would take port 443
+    if ":" not in text.rpartition("]")[2]:  # gRPC would take port 443
         raise argparse.ArgumentTypeError(f"{text!r} has no port; write HOST:PORT, e.g. {DEFAULT_TARGET}")
+    try:
+        check_target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

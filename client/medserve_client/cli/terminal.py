@@ -1,7 +1,11 @@
-"""What the command writes, and that nothing in it can act on the terminal."""
+"""What the command reads and writes, and that nothing in it can act on the terminal."""
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +15,25 @@ from rich.text import Text
 _WIDTH_WITHOUT_TERMINAL = 500
 
 
+def escape_what_cannot_be_written() -> None:
+    """Makes standard output write a character that its encoding lacks as a backslash escape, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def read_file(name: str) -> bytes:
+    """The content of a file; "-" is standard input.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if name != "-":
+        return Path(name).read_bytes()
+    if sys.stdin is None:  # closed by whoever started us
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdin.buffer.read()
+
+
 def output() -> Console:
     """The console for results: standard output, with neither markup nor guesses at colours."""
     width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
@@ -18,8 +41,17 @@ def output() -> Console:
 
 
 def printable(text: str) -> str:
-    r"""The text with every control character spelt out, e.g. an escape as `\x1b`."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    r"""The text with what is no character to print spelled out, e.g. an escape as `\x1b`.
+
+    The bytes of a file's name that are not UTF-8, which Python has as surrogates, are told as `\xff`.
+    """
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def cell(text: str, style: str = "") -> Text:
