@@ -15,6 +15,7 @@ from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.health import show_health
 from medserve_client.cli.loadtest import loadtest
 from medserve_client.cli.models import choose_model, list_models
+from medserve_client.cli.results_file import FORMATS
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, UnavailableError
@@ -77,16 +78,10 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return describe(client, options.model, options.version, as_json=options.json, subgroups=options.all)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            reasons, overlays = _image_reasons(options), options.overlay
+            reasons, overlays, output = _image_reasons(options), options.overlay, options.output
+            names = [str(file) for file in options.files]
             return classify(
-                client,
-                model,
-                [*map(str, options.files)],
-                options.top_k,
-                options.frame,
-                reasons,
-                overlays,
-                as_json=options.json,
+                client, model, names, options.top_k, options.frame, reasons, overlays, output, as_json=options.json
             )
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
@@ -103,6 +98,8 @@ def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
         if options.overlay is not None or options.label:
             raise UsageError("--overlay and --label are about maps; ask for --class-activation or --occlusion too")
         return None
+    if options.overlay is None and options.output is not None and options.output.suffix.lower() == ".csv":
+        raise UsageError("a map has no place in a CSV; write a .jsonl file, or the maps with --overlay")
     return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
 
 
@@ -149,14 +146,31 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--all", action="store_true", help="also the figures of subgroups")
     command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
 
-    command = add("classify", "Classify pictures.")
+    command = add(
+        "classify",
+        "Classify pictures.",
+        "Of a FOLDER and the folders in it, files are taken that have the suffix or the first bytes of a picture.",
+    )
     command.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="PNG, JPEG, TIFF or DICOM; - is standard input; links to folders in a folder are not followed",
     )
     _add_model(command)
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
     command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
-    command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    outputs = command.add_mutually_exclusive_group()
+    outputs.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    outputs.add_argument(
+        "-o",
+        "--output",
+        type=_results_file,
+        metavar="OUT.csv|OUT.jsonl",
+        help="write each result there when it comes. Run again, the command leaves out files that OUT holds under the "
+        "same path, size and time of change; it tries again what failed, and replaces what has changed",
+    )
     command.add_argument("--class-activation", action="store_true", help="show which places the network itself weighed")
     command.add_argument(
         "--occlusion", action="store_true", help="show how far the probability falls where each place is covered"
@@ -174,7 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("file", type=Path, metavar="FILE.csv", help="- is standard input")
     command.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
+        "-o",
+        "--output",
+        type=_results_file,
+        metavar="OUT.csv|OUT.jsonl",
+        help="written when all rows are done, over what was there; by default a table on a terminal, CSV in a pipe",
     )
     command.add_argument("--json", action="store_true", help="one JSON document for each row, each on a line")
     command.add_argument("--shapley", action="store_true", help="show how far each feature moves the risk")
@@ -238,6 +256,15 @@ def _server(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _results_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in FORMATS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no format; expected a name that ends in {' or '.join(FORMATS)}"
+        )
+    return path
 
 
 def _seconds(text: str) -> float:

@@ -4,10 +4,12 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -70,3 +72,14 @@ def table(title: str, *columns: str, whole: Collection[str] = ()) -> Table:
 def complain(message: str) -> None:
     """Writes a line to standard error."""
     print(printable(message), file=sys.stderr)  # noqa: T201 - this is where the command speaks
+
+
+@contextmanager
+def progress(name: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on standard error, where that is a terminal; the function that it gives says what is done."""
+    look = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (shown and sys.stderr.isatty())
+    # What goes to standard output, a file perhaps, would else go to the terminal, above the bar.
+    with Progress(*look, console=Console(stderr=True), disable=hidden, transient=True, redirect_stdout=False) as bars:
+        bar = bars.add_task("", total=total)
+        yield lambda count: bars.advance(bar, count)
