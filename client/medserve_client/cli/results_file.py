@@ -82,9 +82,10 @@ class ResultsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        is_empty = not self._stream.seek(0, os.SEEK_END)
         self._stream.close()
-        if not self._path.stat().st_size:
-            self._path.unlink()
+        if is_empty:
+            self._path.unlink(missing_ok=True)
 
     def add(self, cells: Cells) -> None:
         """Writes one line; those of a CSV by its columns.
