@@ -244,6 +244,8 @@ def _init(options: argparse.Namespace) -> int:
     flags = Flags(options.time, options.event, options.event_value, options.time_unit)
     written = init(options.data, flags)
     console = _console()
+    here = Path.cwd()
+    written = [path.relative_to(here) if path.is_relative_to(here) else path for path in written]
     for path in written:
         guesses = path.read_text(encoding="utf-8").count(MARK)
         text = f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it."

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from rich.table import Table
+
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
@@ -237,29 +239,47 @@ def _warnings(result: PatientResult) -> str:
 
 
 def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored], model: ModelDescription) -> None:
-    """A table of the risks, with the columns that are not features, by which a reader knows the patients."""
-    task = model.manifest.patient_risk
+    """A table of the risks, with the columns that are not features, by which a reader knows the patients.
+
+    As many of these as the terminal is wide enough for. Notes are below: a column of them would be too narrow.
+    """
     carried = [index for index in range(len(file.columns)) if index not in columns]
-    horizons = [horizon.label for horizon in task.horizons]
-    names = ["Line", *(file.columns[index] for index in carried), *horizons, "Group", "Notes"]
-    title = f"Risk of {task.event} ({model.name}, version {model.version})"
-    table = terminal.table(title, *names, whole=[*horizons, "Group"])
-    for one in scored:
-        row = [str(one.row.line), *(one.row.cells[index] if index < len(one.row.cells) else "" for index in carried)]
-        if one.result is None:
-            row += [*([""] * len(horizons)), "", "not scored: see above"]
-        else:
-            row += [*map(_risk, one.result.risks), one.result.risk_group, _warnings(one.result)]
-        table.add_row(*map(terminal.cell, row))
     console = terminal.output()
-    console.print(table)
+    tables = (_table(file, carried[:count], scored, model) for count in range(len(carried), -1, -1))
+    last = _table(file, [], scored, model)
+    console.print(next((table for table in tables if terminal.fits(table, console)), last))
     for one in scored:
-        patient = ", ".join([f"Line {one.row.line}", *(one.row.cells[index] for index in carried[:1])])
+        if notes := "not scored: see above" if one.result is None else _warnings(one.result):
+            console.print(terminal.cell(f"{_patient(one, carried)}: {notes}"))
+    for one in scored:
+        patient = _patient(one, carried)
         if one.result is not None and one.result.shapley is not None:
             values = {feature.name: one.row.cells[index] for index, feature in columns.items()}
             console.print(contributions(patient, values, one.result, one.result.shapley))
         if one.result is not None and one.result.what_if is not None:
             console.print(curve(patient, one.result.what_if))
+
+
+def _table(file: PatientFile, carried: Sequence[int], scored: list[_Scored], model: ModelDescription) -> Table:
+    """The table with some of the columns that are not features."""
+    task = model.manifest.patient_risk
+    horizons = [horizon.label for horizon in task.horizons]
+    title = f"Risk of {task.event} ({model.name}, version {model.version})"
+    table = terminal.table(title, "Line", *(file.columns[index] for index in carried), *horizons, "Group")
+    for one in scored:
+        row = [str(one.row.line), *(_carried(one, index) for index in carried)]
+        if one.result is not None:
+            row += [*map(_risk, one.result.risks), one.result.risk_group]
+        table.add_row(*map(terminal.cell, row))
+    return table
+
+
+def _patient(one: _Scored, carried: Sequence[int]) -> str:
+    return ", ".join([f"Line {one.row.line}", *(_carried(one, index) for index in carried[:1])])
+
+
+def _carried(one: _Scored, index: int) -> str:
+    return one.row.cells[index] if index < len(one.row.cells) else ""
 
 
 def _risk(one: HorizonRisk) -> str:

@@ -69,6 +69,12 @@ def table(title: str, *columns: str, whole: Collection[str] = ()) -> Table:
     return made
 
 
+def fits(table: Table, console: Console) -> bool:
+    """Whether a table needs no more than the console's width to break no line."""
+    roomy = console.options.update(max_width=_WIDTH_WITHOUT_TERMINAL)
+    return console.measure(table, options=roomy).maximum <= console.width
+
+
 def complain(message: str) -> None:
     """Writes a line to standard error."""
     print(printable(message), file=sys.stderr)  # noqa: T201 - this is where the command speaks

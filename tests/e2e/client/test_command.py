@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medserve_command import MODULES, run
+from medserve_command import MODULES, on_terminal, run
 from patient import PATIENT
 from programs import program
 from server_process import ServerProcess
@@ -53,6 +53,20 @@ def test_patients_from_standard_input(target: str, tmp_path: Path) -> None:
     wrong = run("medserve", "--server", target, "risk", "-", stdin=PATIENTS.encode() + b"1\n")
     assert wrong.returncode == 1
     assert f"-:3: 1 cells, but the header has {len(PATIENT)}\n" in wrong.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 250])
+def test_a_terminal_of_any_width_shows_risks_and_notes_whole(target: str, tmp_path: Path, columns: int) -> None:
+    path, output = tmp_path / "patients.csv", tmp_path / "risks.jsonl"
+    patient = PATIENT | {"age": 95, "grade": "", "tumor_size": ""}
+    path.write_text(f"id,{','.join(patient)}\nA-123456,{','.join(map(str, patient.values()))}\n")
+    assert run("medserve", "--server", target, "risk", path, "-o", output).returncode == 0
+    told = json.loads(output.read_text())
+    shown = on_terminal(columns, "medserve", "--server", target, "risk", path)
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split()
+    notes = "; ".join(warning["message"] for warning in told["warnings"])
+    assert f"Line 2, A-123456: {notes}" in " ".join(words)
+    assert {f"{risk['risk']:.1%}" for risk in told["risks"]} <= set(words)
 
 
 @pytest.mark.parametrize("command", ["classify", "risk"])
