@@ -57,3 +57,25 @@ def test_an_interrupt_while_loading_ends_a_command_quietly(command: tuple[str, .
     said = [line for line in errors.splitlines() if not line.startswith("import time:")]
     assert (process.returncode, output) == (130, "")
     assert said in ([], ["medserve-train: interrupted"])
+
+
+SWALLOWING = """
+import signal, sys
+
+class Swallowing:
+    def find_spec(self, name, *_):
+        if name == "grpc":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Swallowing())
+from medserve_commands import medserve
+sys.exit(medserve())
+"""
+
+
+def test_an_interrupt_counts_also_while_a_library_would_swallow_it() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWING, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -140,6 +140,9 @@ def test_only_what_is_new_changed_or_failed_is_classified_again(
     output = tmp_path / f"results{format_}"
     command = ["--server", target, "classify", str(folder), "-o", str(output)]
     main(command)
+    capsys.readouterr()
+    assert main(command) == 1
+    assert f"{output}: holds the results of {COUNT} of {COUNT + 1} files" in capsys.readouterr().err
     before = {row["file"]: row["request_id"] for row in read(output) if row.get("request_id")}
     os.utime(folder / "2.png", ns=(0, 1))
     (folder / "new.png").write_bytes(picture)
@@ -209,9 +212,13 @@ def test_a_full_disk_leaves_whole_lines(target: str, folder: Path, tmp_path: Pat
     assert 0 < len(read(output)) < len(EVERYTHING)
 
 
-def test_a_command_that_fails_leaves_no_file(folder: Path, tmp_path: Path) -> None:
-    ended = run("medserve", "--server", "127.0.0.1:1", "classify", folder, "-o", tmp_path / "results.csv")
-    assert ended.returncode == 3
+@pytest.mark.parametrize("reachable", [False, True])
+def test_a_command_that_fails_leaves_no_file(target: str, folder: Path, tmp_path: Path, *, reachable: bool) -> None:
+    server = target if reachable else "127.0.0.1:1"
+    refused = ("--occlusion", "--label", "no such label")
+    output = tmp_path / "results.jsonl"
+    ended = run("medserve", "--server", server, "classify", folder / "0.png", *refused, "-o", output)
+    assert ended.returncode == (4 if reachable else 3)
     assert [path.name for path in tmp_path.iterdir()] == ["scans"]
 
 
