@@ -20,7 +20,7 @@ test: lint proto-check .venv-triton/installed
 # Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
 test-tools:
 	apt-get -qq update
-	apt-get -qq install --yes --no-install-recommends dcmtk
+	apt-get -qq install --yes --no-install-recommends dcmtk fish zsh
 	command -v npm > /dev/null || apt-get -qq install --yes --no-install-recommends nodejs npm
 	npm ci --prefix tests/e2e/node --ignore-scripts --no-audit --no-fund
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from medserve_client.target import is_loopback, never_proxied
+from medserve_client.target import check_target, is_loopback, never_proxied
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -50,7 +50,11 @@ def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, 
     Args:
         target: what the channel connects to.
         max_message_bytes: largest message sent or received.
+
+    Raises:
+        ValueError: the target has an IPv6 address without brackets.
     """
+    check_target(target)
     first, comma, _ = target.partition(",")
     # gRPC would send the whole list as the name of the server, which is no name to HTTP/2 servers that look.
     authority = [("grpc.default_authority", first.partition(":")[2])] if comma else []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
+from uuid import uuid4
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def classify_request(
         model_version=version,
         images=to_images(images, frame, max_bytes),
         top_k=top_k,
+        request_id=uuid4().hex,
         reasons=None if reasons is None else reasons.to_proto(),
     )
 
@@ -61,6 +63,7 @@ def predict_request(
         model_name=model,
         model_version=version,
         patients=[_patient(record, f"patients[{index}]") for index, record in enumerate(records)],
+        request_id=uuid4().hex,
         reasons=None if reasons is None else reasons.to_proto(),
     )
 
@@ -88,7 +91,7 @@ def _feature_value(value: FeatureValue, field: str) -> risk_pb.FeatureValue | No
 def classification_response(reply: image_pb.ClassifyResponse) -> results.ClassificationResponse:
     """Reads the answer to a ClassifyRequest."""
     return results.ClassificationResponse(
-        reply.model_name, reply.model_version, tuple(_image_result(one) for one in reply.results)
+        reply.model_name, reply.model_version, tuple(_image_result(one) for one in reply.results), reply.request_id
     )
 
 
@@ -110,6 +113,7 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
         class_activation=_reason_map(one.class_activation) if one.HasField("class_activation") else None,
         occlusion=_reason_map(one.occlusion) if one.HasField("occlusion") else None,
         feature_maps=tuple(map(_feature_maps, one.feature_maps)),
+        sop_instance_uid=one.sop_instance_uid,
     )
 
 
@@ -126,7 +130,7 @@ def _feature_maps(one: image_pb.FeatureMaps) -> results.FeatureMaps:
 def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
     """Reads the answer to a PredictRequest."""
     return results.RiskResponse(
-        reply.model_name, reply.model_version, tuple(_patient_result(one) for one in reply.results)
+        reply.model_name, reply.model_version, tuple(_patient_result(one) for one in reply.results), reply.request_id
     )
 
 

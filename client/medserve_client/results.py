@@ -164,6 +164,7 @@ class ImageResult:
         class_activation: as asked for.
         occlusion: as asked for.
         feature_maps: as asked for.
+        sop_instance_uid: of a DICOM file; empty for another file, or where it has none.
     """
 
     labels: tuple[LabelProbability, ...]
@@ -174,15 +175,20 @@ class ImageResult:
     class_activation: ReasonMap | None = None
     occlusion: ReasonMap | None = None
     feature_maps: tuple[FeatureMaps, ...] = ()
+    sop_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationResponse:
-    """The answer to one request: a result for each picture, in the same order."""
+    """The answer to one request: a result for each picture, in the same order.
+
+    The server's log names the request by `request_id`.
+    """
 
     model_name: str
     model_version: str
     results: tuple[ImageResult, ...]
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +295,12 @@ class PatientResult:
 
 @dataclass(frozen=True, slots=True)
 class RiskResponse:
-    """The answer to one request: a result for each patient, in the same order."""
+    """The answer to one request: a result for each patient, in the same order.
+
+    The server's log names the request by `request_id`.
+    """
 
     model_name: str
     model_version: str
     results: tuple[PatientResult, ...]
+    request_id: str = ""

@@ -1,4 +1,4 @@
-"""What a gRPC target names: its hosts, and which of them are reached without leaving this machine or its link."""
+"""What a gRPC target names: its hosts, how they are written, and which of them are on this machine or its link."""
 
 import re
 import socket
@@ -23,6 +23,24 @@ def _address(text: str) -> tuple[str, int]:
     if not (match := _HOST_AND_PORT.fullmatch(text)):
         return text, _DEFAULT_PORT
     return match["ip6"] or match["host"] or "", int(match["ip6_port"] or match["port"] or _DEFAULT_PORT)
+
+
+def check_target(target: str) -> None:
+    """Checks that an IPv6 address in a target stands in brackets.
+
+    gRPC takes `::1:9101` for an IPv6 address without a port, and calls its port 443.
+
+    Raises:
+        ValueError: with the right spelling.
+    """
+    addresses = re.sub(r"^(dns:(//[^/]*/)?|ipv6:(//)?)", "", target)
+    scheme = target.removesuffix(addresses)
+    for address in addresses.split(","):
+        host, _, port = address.rpartition(":")
+        if _is_ipv6(host) and port.isdecimal():
+            raise ValueError(f"{target} has an IPv6 address without brackets; write {scheme}[{host}]:{port}")
+        if _is_ipv6(address):
+            raise ValueError(f"{target} has an IPv6 address without brackets; write {scheme}[{address}]:PORT")
 
 
 def is_loopback(target: str) -> bool:
@@ -67,3 +85,11 @@ def _short_ipv4(host: str) -> IPv4Address | None:
         return IPv4Address(socket.inet_aton(host))
     except OSError:
         return None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -53,6 +53,18 @@ class ImageReader:
             _LOGGER.warning("an image of %d bytes could not be decoded: %s", len(data), kind)
             raise ImageRefused(f"can't be decoded ({len(data)} bytes, {kind}); it may be broken") from error
 
+    def sop_instance_uid(self, data: bytes) -> str:
+        """Returns the SOP Instance UID of a file that was read; "" where it is no DICOM file, or has none.
+
+        Raises:
+            ImageRefused: The file is broken.
+        """
+        if not _is_dicom(data):
+            return ""
+        from medserve_images.dicom.reader import sop_instance_uid  # noqa: PLC0415 - pydicom is optional
+
+        return sop_instance_uid(data)
+
     def fit(self, image: Image.Image, warnings: list[ImageWarning]) -> Pixels:
         """Crops and resizes an image of the target's mode to uint8 [height, width, channels]."""
         target = self.target
@@ -80,7 +92,7 @@ class ImageReader:
         return left, top, left + width, top + height
 
     def _decode(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
-        if data[128:132] == b"DICM":
+        if _is_dicom(data):
             return self._decode_dicom(data, frame, warnings)
         if frame:
             raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
@@ -95,6 +107,10 @@ class ImageReader:
                 "(pip install '.[dicom]' in a checkout of medserve, or 'FILE.whl[dicom]' with its wheel); or send a PNG"
             ) from error
         return read_dicom(data, frame, self.limits, warnings)
+
+
+def _is_dicom(data: bytes) -> bool:
+    return data[128:132] == b"DICM"
 
 
 def _to_mode(image: Image.Image, mode: str, warnings: list[ImageWarning]) -> Image.Image:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from medserve_proto.standard_options import add_standard_options
 from medserve_server.config import Settings
 
 DESCRIPTION = """Serves ONNX models over gRPC and REST. Every flag is also an environment variable (--max-batch-rows:
@@ -149,6 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
+    add_standard_options(parser)
     for title, metavars in GROUPS.items():
         group = parser.add_argument_group(title)
         for name, metavar in metavars.items():

@@ -60,3 +60,14 @@ class RequestImages:
             return self._reader.read(data, frame or None)
         except ImageRefused as error:
             raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error
+
+    def sop_instance_uid(self, data: bytes, field: str) -> str:
+        """Returns the SOP Instance UID of a file that was read; "" where it is no DICOM file, or has none.
+
+        Raises:
+            InvalidInput: the file is broken.
+        """
+        try:
+            return self._reader.sop_instance_uid(data)
+        except ImageRefused as error:
+            raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error

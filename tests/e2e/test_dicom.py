@@ -74,6 +74,33 @@ def test_what_was_done_to_the_values_is_said(client: Client) -> None:
     assert said.message == "brought from 12 to 8 bits by its first window (center 2048, width 4096)"
 
 
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_an_answer_names_the_instance(client: Client, syntax: uid.UID) -> None:
+    files = [dicom(FRAMES[0], syntax=syntax, SOPInstanceUID=name) for name in ("1.2.840.1", "2.25." + "9" * 59)]
+    results = client.classify([*files, FRAMES[0]], MODEL).results
+    assert [result.sop_instance_uid for result in results] == ["1.2.840.1", "2.25." + "9" * 59, ""]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        b"\x08\x00\x19\x00UI\x08\x001.2.3.4\0",  # another one
+        b"\x08\x00\x18\x00UI\x08\x00Secret^A",
+        b"\x08\x00\x18\x00UI\x08\x001.2\\3.4\0",
+        b"\x08\x00\x18\x00UI\x42\x00" + b"1" * 66,
+        b"\x08\x00\x18\x00UI\x00\x00",
+        b"\x08\x00\x18\x00SQ\x00\x00\xff\xff\xff\xff\xfe\xff\xdd\xe0\x00\x00\x00\x00",
+    ],
+)
+def test_what_is_no_uid_is_not_passed_on(client: Client, element: bytes) -> None:
+    whole = dicom(FRAMES[0])
+    usual = b"\x08\x00\x18\x00UI\x08\x001.2.3.4\0"
+    assert usual in whole
+    (result,) = client.classify(whole.replace(usual, element), MODEL).results
+    assert result.sop_instance_uid == ""
+    assert result.labels == client.classify(FRAMES[0], MODEL).results[0].labels
+
+
 def test_a_request_without_a_frame_is_told_that_there_are_several(client: Client) -> None:
     (result,) = client.classify(dicom(FRAMES, frames=5), MODEL).results
     (said,) = [warning for warning in result.warnings if warning.kind == ImageWarningKind.FIRST_OF_SEVERAL]

@@ -156,4 +156,4 @@ def test_every_message_names_an_extra_in_the_same_words() -> None:
             for extra in re.findall(r"pip install '\.\[(\w+)\]'", code):
                 assert INSTALL.format(extra) in code, path
                 found.add(extra)
-    assert found == {"cuda", "dicom", "envoy", "loadtest", "otel", "server", "signing", "training"}
+    assert found == {"completion", "cuda", "dicom", "envoy", "loadtest", "otel", "server", "signing", "training"}

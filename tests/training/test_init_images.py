@@ -37,6 +37,19 @@ def start(folder: Path) -> tuple[Recipe, ImageTask]:
     return recipe, recipe.task
 
 
+@pytest.mark.parametrize("place", ["scans", "./scans/", "absolute"])
+def test_what_was_written_is_named_from_here(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("one", "two"):
+        write_images(tmp_path / "scans" / label, "L", (28, 28))
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", str(tmp_path / "scans") if place == "absolute" else place]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("scans.recipe.toml: check its ")
+    assert last == "Then train with: medserve-train fit scans.recipe.toml"
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix", "size", "color", "side"),
     [

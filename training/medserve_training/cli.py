@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medserve_proto.standard_options import add_standard_options
 from medserve_training.errors import UserError
 from medserve_training.recipe import load_recipe, recipe_names
 from medserve_training.source import Source
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: After `--help`, or with 2 where the arguments are wrong.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    add_standard_options(parser)
+    options = parser.parse_args(arguments)
     received: list[int] = []
     try:
         with _raising_on_signals(received):
@@ -256,6 +259,8 @@ def _init(options: argparse.Namespace) -> int:
     flags = Flags(options.time, options.event, options.event_value, options.time_unit)
     written = init(options.data, flags)
     console = _console()
+    here = Path.cwd()
+    written = [path.relative_to(here) if path.is_relative_to(here) else path for path in written]
     for path in written:
         guesses = path.read_text(encoding="utf-8").count(MARK)
         text = f"{path}: check its {guesses} guesses, each marked by `{MARK.strip()}` in the line above it."

@@ -1,15 +1,20 @@
-"""`medserve classify`: picture files in, a table or JSON lines out."""
+"""`medserve classify`: picture files in, a table, lines of JSON or a file of results out."""
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medserve_client.cli import terminal
-from medserve_client.cli.exit_codes import ExitCode
+from medserve_client.cli.classify_record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
+from medserve_client.cli.exit_codes import ExitCode, UsageError
+from medserve_client.cli.pictures import Listing, find_pictures
 from medserve_client.cli.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.resend import ItemSender
+from medserve_client.cli.results_file import ResultsFile
 from medserve_client.client import Client
 from medserve_client.errors import InferenceError
 from medserve_client.reasons import ImageReasons
@@ -20,92 +25,141 @@ _CHUNK_BYTES = 3 * 1024 * 1024
 _CHUNK_FILES = 64
 # Of any serialized protobuf message, less some room for the rest of the request.
 _MAX_BYTES = 2**31 - 2**20
+# Of files that don't look like pictures, in one line.
+_NAMED = 10
+
+_Answer = tuple[ImageResult, str]
+"""A result, and the id of the request that it came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
     """A file's content, or why it can't be read."""
 
-    file: str
+    file: FileState
     content: bytes = b""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of a file: its result, or an error."""
-
-    file: str
-    result: ImageResult | None = None
     error: str = ""
 
 
 def classify(
     client: Client,
     model: ModelDescription,
-    files: Sequence[str],
+    names: Sequence[str],
     top_k: int,
     frame: int,
     reasons: ImageReasons | None,
     overlays: Path | None,
+    output: Path | None,
     *,
     as_json: bool,
 ) -> ExitCode:
-    """Classifies files, "-" being standard input, and shows a table.
+    """Classifies files, "-" being standard input, and the pictures in folders; shows a table, or writes the results.
 
     Of DICOM files, `frame` is taken.
 
     A file that can't be read, is refused or makes the server fail is named on standard error; the others are done.
 
     With `as_json` one line for each file, in the order of the files, is either
-    `{"file", "model", "version", "decision": {"label", "operating_point", "positive_label", "threshold"},
+    `{"file", "frame", "size", "mtime_ns", "model", "version", "model_sha256", "request_id", "sop_instance_uid" of a
+    DICOM file, "decision": {"label", "operating_point", "positive_label", "threshold"},
     "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}], "uncertainty", "novelty"}`, with
-    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, where asked for, or `{"file", "error"}`.
+    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, where asked for, or the same up to `"model_sha256"`
+    with `"error"`.
 
     Args:
         client: of the server.
         model: that classifies.
-        files: paths of pictures.
+        names: paths of pictures and folders.
         top_k: how many labels each result lists; 0 for all.
         frame: of DICOM files, from 0.
         reasons: what to tell about the reasons of each result.
         overlays: the folder for the maps drawn over their pictures.
+        output: a file for the results, .csv or .jsonl, each written when it comes. Files whose results it holds
+            already are left out.
         as_json: whether to write lines of JSON.
 
     Raises:
-        UsageError: two files' overlays would have one name, or can't be written.
+        UsageError: there are no pictures; two files' overlays would have one name, or can't be written; the results
+            can't be written, or don't belong into `output`.
     """
+    found = find_pictures(names)
+    _tell_others(found)
+    if not found.pictures:
+        raise UsageError(f"there are no pictures in {', '.join(names)}")
     if overlays is not None:
-        check_overlay_names(files)
+        check_overlay_names(found.pictures)
 
-    def send(contents: list[bytes]) -> Sequence[ImageResult]:
-        return client.classify(contents, model.name, model.version, top_k, reasons, frame=frame).results
+    def send(contents: list[bytes]) -> Sequence[_Answer]:
+        response = client.classify(contents, model.name, model.version, top_k, reasons, frame=frame)
+        return [(result, response.request_id) for result in response.results]
 
     sender = ItemSender(send)
-    outcomes = []
-    for chunk in _chunks((_read(file) for file in files), 1 if reasons else _CHUNK_FILES):
-        for outcome in _outcomes(sender, chunk):
-            outcomes.append(outcome)
-            if outcome.error:
-                terminal.complain(f"{outcome.file}: {outcome.error}")
-            if outcome.result is not None and overlays is not None:
-                save_overlays(overlays, outcome.file, outcome.result)
-            if as_json:
-                print(_json(outcome, model), flush=True)  # noqa: T201 - as it is, whatever the width
-    if not as_json:
-        _show(outcomes, model)
-    return ExitCode.SOME_FAILED if any(outcome.error for outcome in outcomes) else ExitCode.OK
+    for_table: list[Outcome] = []
+    failed = False
+    with ExitStack() as stack:
+        files, write = found.pictures, for_table.append
+        if as_json:
+            write = partial(_print_json, model, frame)
+        elif output is not None:
+            files, write = stack.enter_context(_written_to(output, files, frame, model))
+        bar_is_alone = not (as_json and sys.stdout.isatty())
+        advance = stack.enter_context(terminal.progress("Pictures", len(files), shown=bar_is_alone))
+        pictures = (_read(file, found.unreadable) for file in files)
+        for chunk in _chunks(pictures, 1 if reasons else _CHUNK_FILES):
+            for outcome in _outcomes(sender, chunk):
+                failed |= bool(outcome.error)
+                _tell(outcome, overlays)
+                write(outcome)
+            advance(len(chunk))
+    _show(for_table, model)
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
-def _read(file: str) -> _Picture:
+def _tell_others(found: Listing) -> None:
+    if count := len(found.others):
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        terminal.complain(f"left out, not pictures by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
+
+
+def _tell(outcome: Outcome, overlays: Path | None) -> None:
+    if outcome.error:
+        terminal.complain(f"{outcome.file.name}: {outcome.error}")
+    if outcome.result is not None and overlays is not None:
+        save_overlays(overlays, outcome.file.name, outcome.result)
+
+
+def _print_json(model: ModelDescription, frame: int, outcome: Outcome) -> None:
+    print(json.dumps(record(outcome, model, frame)), flush=True)  # noqa: T201 - as it is, whatever the width
+
+
+@contextmanager
+def _written_to(
+    output: Path, files: list[str], frame: int, model: ModelDescription
+) -> Iterator[tuple[list[str], Callable[[Outcome], None]]]:
+    """Gives the files whose results are not in `output` yet, and what writes a result there."""
+    held: set[str] = set()
+    columns = csv_columns(model.manifest.image_classification.labels)
+    make = csv_row if output.suffix.lower() == ".csv" else record
+    with ResultsFile(output, columns, stale_lines(files, frame, model, held)) as results:
+        if held:
+            terminal.complain(f"{output}: holds the results of {len(held)} of {len(files)} files, which are left out")
+        yield [file for file in files if file not in held], lambda one: results.add(make(one, model, frame))
+
+
+def _read(name: str, unreadable: Mapping[str, str]) -> _Picture:
+    if name in unreadable:
+        return _Picture(FileState(name), error=f"can't be read: {unreadable[name]}")
     try:
-        if file == "-":
-            return _Picture(file, sys.stdin.buffer.read())
-        if (size := Path(file).stat().st_size) > _MAX_BYTES:
-            return _Picture(file, error=f"has {size} bytes; a message holds at most {_MAX_BYTES}")
-        return _Picture(file, Path(file).read_bytes())
+        if name == "-":
+            content = terminal.read_file(name)
+            return _Picture(FileState(name, len(content)), content)
+        found = Path(name).stat()
+        state = FileState(name, found.st_size, found.st_mtime_ns)
+        if found.st_size > _MAX_BYTES:
+            return _Picture(state, error=f"has {found.st_size} bytes; a message holds at most {_MAX_BYTES}")
+        return _Picture(state, terminal.read_file(name))
     except OSError as error:
-        return _Picture(file, error=f"can't be read: {error.strerror}")
+        return _Picture(FileState(name), error=f"can't be read: {error.strerror}")
 
 
 def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]]:
@@ -121,38 +175,22 @@ def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]
         yield chunk
 
 
-def _outcomes(sender: ItemSender[bytes, ImageResult], chunk: list[_Picture]) -> Iterator[_Outcome]:
+def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_Picture]) -> Iterator[Outcome]:
     answers = iter(sender.outcomes([picture.content for picture in chunk if not picture.error]))
     for picture in chunk:
         answer = None if picture.error else next(answers)
         if isinstance(answer, list):
-            yield _Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+            yield Outcome(picture.file, error="; ".join(violation.description for violation in answer))
         elif isinstance(answer, InferenceError):
-            yield _Outcome(picture.file, error=answer.message or answer.code.name)
+            yield Outcome(picture.file, error=answer.message or answer.code.name)
+        elif answer is None:
+            yield Outcome(picture.file, error=picture.error)
         else:
-            yield _Outcome(picture.file, answer, picture.error)
+            yield Outcome(picture.file, *answer)
 
 
-def _json(outcome: _Outcome, model: ModelDescription) -> str:
-    if outcome.result is None:
-        return json.dumps({"file": outcome.file, "error": outcome.error})
-    return json.dumps(
-        {
-            "file": outcome.file,
-            "model": model.name,
-            "version": model.version,
-            "decision": asdict(outcome.result.decision),
-            "labels": [asdict(label) for label in outcome.result.labels],
-            "warnings": [{"kind": one.kind.name.lower(), "message": one.message} for one in outcome.result.warnings],
-            "uncertainty": outcome.result.uncertainty,
-            "novelty": outcome.result.novelty,
-        }
-        | {kind: {"label": one.label, "values": one.values.tolist()} for kind, one in maps(outcome.result)}
-    )
-
-
-def _show(outcomes: list[_Outcome], model: ModelDescription) -> None:
-    results = [(outcome.file, outcome.result) for outcome in outcomes if outcome.result is not None]
+def _show(outcomes: list[Outcome], model: ModelDescription) -> None:
+    results = [(outcome.file.name, outcome.result) for outcome in outcomes if outcome.result is not None]
     if not results:
         return
     title = f"{model.name}, version {model.version}"

@@ -15,11 +15,14 @@ from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.health import show_health
 from medserve_client.cli.loadtest import loadtest
 from medserve_client.cli.models import choose_model, list_models
+from medserve_client.cli.results_file import FORMATS
 from medserve_client.cli.risk import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, TlsMismatchError, UnavailableError
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import Task
+from medserve_client.target import check_target
+from medserve_proto.standard_options import add_standard_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after `--help`, or with 2 where the arguments are wrong.
     """
+    terminal.escape_what_cannot_be_written()
     options = _parser().parse_args(arguments)
     try:
         with _connect(options) as client:
@@ -71,12 +75,13 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
         case "models":
             return list_models(client)
         case "describe":
-            return describe(client, options.model, options.version, as_json=options.json)
+            return describe(client, options.model, options.version, as_json=options.json, subgroups=options.all)
         case "classify":
             model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            reasons, overlays = _image_reasons(options), options.overlay
+            reasons, overlays, output = _image_reasons(options), options.overlay, options.output
+            names = [str(file) for file in options.files]
             return classify(
-                client, model, options.files, options.top_k, options.frame, reasons, overlays, as_json=options.json
+                client, model, names, options.top_k, options.frame, reasons, overlays, output, as_json=options.json
             )
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
@@ -93,6 +98,8 @@ def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
         if options.overlay is not None or options.label:
             raise UsageError("--overlay and --label are about maps; ask for --class-activation or --occlusion too")
         return None
+    if options.overlay is None and options.output is not None and options.output.suffix.lower() == ".csv":
+        raise UsageError("a map has no place in a CSV; write a .jsonl file, or the maps with --overlay")
     return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
 
 
@@ -122,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=exit_codes.SUMMARY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_standard_options(parser)
     _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
     parser.set_defaults(tls=False, ca=None, cert=None, key=None, token_file=None)
     # The same flags behind the subcommand; there they have no default that would undo one given before it.
@@ -137,14 +145,34 @@ def _parser() -> argparse.ArgumentParser:
     command = add("describe", "Show all about a model: what it takes, what it tells, how good it is.")
     command.add_argument("model", metavar="MODEL")
     _add_version(command)
+    command.add_argument("--all", action="store_true", help="also the figures of subgroups")
     command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
 
-    command = add("classify", "Classify pictures.")
-    command.add_argument("files", nargs="+", metavar="FILE", help="PNG, JPEG, TIFF or DICOM; - is standard input")
+    command = add(
+        "classify",
+        "Classify pictures.",
+        "Of a FOLDER and the folders in it, files are taken that have the suffix or the first bytes of a picture.",
+    )
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="PNG, JPEG, TIFF or DICOM; - is standard input; links to folders in a folder are not followed",
+    )
     _add_model(command)
     command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
     command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
-    command.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    outputs = command.add_mutually_exclusive_group()
+    outputs.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    outputs.add_argument(
+        "-o",
+        "--output",
+        type=_results_file,
+        metavar="OUT.csv|OUT.jsonl",
+        help="write each result there when it comes. Run again, the command leaves out files that OUT holds under the "
+        "same path, size and time of change; it tries again what failed, and replaces what has changed",
+    )
     command.add_argument("--class-activation", action="store_true", help="show which places the network itself weighed")
     command.add_argument(
         "--occlusion", action="store_true", help="show how far the probability falls where each place is covered"
@@ -160,9 +188,13 @@ def _parser() -> argparse.ArgumentParser:
         "Its columns are named as the model's features (medserve describe MODEL); an empty cell is a missing value; "
         "other columns are carried through. Comma, semicolon or tab may separate them; numbers have a decimal point.",
     )
-    command.add_argument("file", type=Path, metavar="FILE.csv")
+    command.add_argument("file", type=Path, metavar="FILE.csv", help="- is standard input")
     command.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.csv", help="by default a table on a terminal, CSV in a pipe"
+        "-o",
+        "--output",
+        type=_results_file,
+        metavar="OUT.csv|OUT.jsonl",
+        help="written when all rows are done, over what was there; by default a table on a terminal, CSV in a pipe",
     )
     command.add_argument("--json", action="store_true", help="one JSON document for each row, each on a line")
     command.add_argument("--shapley", action="store_true", help="show how far each feature moves the risk")
@@ -219,9 +251,22 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _server(text: str) -> str:
-    if ":" not in text:  # gRPC would take port 443
+    if ":" not in text.rpartition("]")[2]:  # gRPC would take port 443
         raise argparse.ArgumentTypeError(f"{text!r} has no port; write HOST:PORT, e.g. {DEFAULT_TARGET}")
+    try:
+        check_target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _results_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in FORMATS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no format; expected a name that ends in {' or '.join(FORMATS)}"
+        )
+    return path
 
 
 def _seconds(text: str) -> float:

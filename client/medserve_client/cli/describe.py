@@ -14,11 +14,11 @@ from medserve_client.results import ModelDescription
 from medserve_proto.v1 import manifest_pb2
 
 
-def describe(client: Client, model: str, version: str, *, as_json: bool) -> ExitCode:
-    """Shows all about a model.
+def describe(client: Client, model: str, version: str, *, as_json: bool, subgroups: bool) -> ExitCode:
+    """Shows all about a model; the figures of subgroups only with `subgroups`.
 
-    With `as_json` one document: `{"name", "version", "sha256", "manifest"}`, the manifest with the
-    field names of proto/medserve/v1/manifest.proto.
+    With `as_json` one document: `{"name", "version", "sha256", "manifest"}`, the whole manifest with
+    the field names of proto/medserve/v1/manifest.proto.
     """
     description = client.describe(model, version)
     console = terminal.output()
@@ -28,10 +28,13 @@ def describe(client: Client, model: str, version: str, *, as_json: bool) -> Exit
     for name, text in _paragraphs(description):
         if text:
             console.print(Text.assemble((f"{name}: ", "bold"), terminal.printable(text)))
-    for table in _tables(description.manifest):
+    for table in _tables(description.manifest, subgroups=subgroups):
         if table.row_count:
             console.print()
             console.print(table)
+    evaluations = description.manifest.evaluations
+    if not subgroups and (count := sum(bool(one.subgroup and one.metrics) for one in evaluations)):
+        console.print(f"\nQuality in {count} subgroups: medserve describe --all")
     return ExitCode.OK
 
 
@@ -86,14 +89,14 @@ def _image_paragraphs(task: manifest_pb2.ImageClassificationTask) -> Iterator[tu
     yield "Decided by", task.default_operating_point or "the most probable label"
 
 
-def _tables(manifest: manifest_pb2.Manifest) -> Iterator[Table]:
+def _tables(manifest: manifest_pb2.Manifest, *, subgroups: bool) -> Iterator[Table]:
     if manifest.HasField("image_classification"):
         yield _operating_points(manifest.image_classification)
     if manifest.HasField("patient_risk"):
         yield _features(manifest.patient_risk)
         yield _horizons(manifest.patient_risk)
         yield _risk_groups(manifest.patient_risk)
-    yield from map(_quality, manifest.evaluations)
+    yield from (_quality(one) for one in manifest.evaluations if subgroups or not one.subgroup)
 
 
 def _operating_points(task: manifest_pb2.ImageClassificationTask) -> Table:
@@ -154,7 +157,8 @@ def _risk_groups(task: manifest_pb2.PatientRiskTask) -> Table:
 
 
 def _quality(evaluation: manifest_pb2.Evaluation) -> Table:
-    table = terminal.table(f"Quality, {evaluation.split} ({evaluation.size})", "Figure", "Value", "95 % interval")
+    part = ", ".join(filter(None, (evaluation.split, evaluation.subgroup)))
+    table = terminal.table(f"Quality, {part} ({evaluation.size})", "Figure", "Value", "95 % interval")
     for metric in evaluation.metrics:
         interval = f"{metric.interval.low:.4f} to {metric.interval.high:.4f}" if metric.HasField("interval") else ""
         table.add_row(*map(terminal.cell, (metric.name, f"{metric.value:.4f}", interval)))

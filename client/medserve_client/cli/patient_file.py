@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_client.cli.exit_codes import UsageError
+from medserve_client.cli.terminal import read_file
 
 _DELIMITERS = ",;\t"
 # The line that tells Excel the delimiter, in quotes or not; Excel itself may have filled it up with delimiters.
@@ -35,7 +36,7 @@ class PatientFile:
 
 
 def read_patient_file(path: Path) -> PatientFile:
-    """Reads a CSV file with a header line.
+    """Reads a CSV file with a header line; "-" is standard input.
 
     The delimiter is that of a first line `sep=;`, or else the one of comma, semicolon and tab that
     splits the header into the most columns. A byte order mark is skipped, and so are empty lines.
@@ -64,7 +65,7 @@ def read_patient_file(path: Path) -> PatientFile:
 
 def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(str(path)).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

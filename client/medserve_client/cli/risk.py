@@ -1,21 +1,23 @@
 """`medserve risk`: a CSV file of patients in, the same with their risks out."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
 from medserve_client.cli.patient_file import PatientFile, Row, read_patient_file
 from medserve_client.cli.resend import ItemSender
+from medserve_client.cli.results_file import written_whole
 from medserve_client.cli.risk_reasons import contributions, curve
 from medserve_client.client import Client
 from medserve_client.errors import InferenceError
@@ -26,6 +28,9 @@ from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
 
 _CHUNK_ROWS = 256
 
+_Answer = tuple[PatientResult, str]
+"""A result, and the id of the request that it came from."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
@@ -34,6 +39,7 @@ class _Scored:
     row: Row
     result: PatientResult | None
     errors: list[str]
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,12 @@ def score(
     warnings, and the error for a row that is wrong; the rest is done all the same. Without an
     output file a terminal gets a table and a pipe the CSV.
 
-    With `as_json` one line for each row is either `{"line", "risks": [{"horizon", "time", "risk",
+    With `as_json`, or in an output file that ends in .jsonl, one line for each row is either
+    `{"line", "model", "version", "model_sha256", "request_id", "risks": [{"horizon", "time", "risk",
     "uncertainty"}], "survival": {"times", "probabilities"}, "risk_group", "warnings": [{"kind",
     "feature", "message"}], "novelty", "shapley": {"horizon", "base_risk", "contributions":
     [{"feature", "value"}]}, "what_if": {"horizon", "feature", "points": [{"value", "risk"}]}}`, or
-    `{"line", "errors"}`.
+    `{"line", "model", "version", "model_sha256", "errors"}`.
 
     Raises:
         UsageError: the file is not a table of patients for this model, the output can't be
@@ -73,10 +80,11 @@ def score(
     """
     task = model.manifest.patient_risk
     if as_json and output is not None:
-        raise UsageError("-o writes a CSV; with --json the rows go to standard output")
+        raise UsageError("-o writes a file; with --json the rows go to standard output")
+    as_json = as_json or (output is not None and output.suffix.lower() == ".jsonl")
     as_csv = not as_json and (output is not None or not sys.stdout.isatty())
     if as_csv and reasons is not None and reasons.what_if is not None:
-        raise UsageError("--what-if gives a curve, which no row of a CSV holds; use --json")
+        raise UsageError("--what-if gives a curve, which no row of a CSV holds; use --json, or -o with a .jsonl file")
     file = read_patient_file(path)
     try:
         columns = feature_columns(file.columns, task.features, model.name)
@@ -88,19 +96,17 @@ def score(
     _remark(file, columns, [feature.name for feature in task.features], model.name)
 
     scored = list(_scored(client, model, file, columns, reasons))
-    if as_json:
-        for one in scored:
-            print(_json(one))  # noqa: T201 - as it is, whatever the width
-    elif output is not None:
-        try:
-            with output.open("w", encoding="utf-8", newline="") as stream:
-                _write_csv(stream, file, new, scored)
-        except OSError as error:
-            raise UsageError(f"{output}: can't be written: {error.strerror}") from error
-    elif as_csv:
-        _write_csv(sys.stdout, file, new, scored)
-    else:
+    if not (as_json or as_csv):
         _show(file, columns, scored, model)
+    else:
+        write = partial(_write_json, model) if as_json else partial(_write_csv, file, new)
+        if output is None:
+            write(scored, sys.stdout)
+        else:
+            with written_whole(output) as binary:
+                stream = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+                write(scored, stream)
+                stream.detach()
     return ExitCode.SOME_FAILED if any(one.errors for one in scored) else ExitCode.OK
 
 
@@ -133,13 +139,12 @@ def _scored(
 ) -> Iterator[_Scored]:
     """Every row's outcome, in order, with a progress bar and a line for each error on standard error."""
 
-    def send(rows: list[_Parsed]) -> Sequence[PatientResult]:
-        return client.predict_risk([row.values for row in rows], model.name, model.version, reasons).results
+    def send(rows: list[_Parsed]) -> Sequence[_Answer]:
+        response = client.predict_risk([row.values for row in rows], model.name, model.version, reasons)
+        return [(result, response.request_id) for result in response.results]
 
     sender = ItemSender(send)
-    look = (TextColumn("Patients"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*look, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task("", total=len(file.rows))
+    with terminal.progress("Patients", len(file.rows)) as advance:
         size = 1 if reasons else _CHUNK_ROWS
         for start in range(0, len(file.rows), size):
             chunk = [_parse(row, file, columns) for row in file.rows[start : start + size]]
@@ -147,7 +152,7 @@ def _scored(
                 for error in scored.errors:
                     terminal.complain(f"{file.path}:{scored.row.line}: {error}")
                 yield scored
-            progress.advance(bar, len(chunk))
+            advance(len(chunk))
 
 
 def _parse(row: Row, file: PatientFile, columns: dict[int, Feature]) -> _Parsed:
@@ -163,7 +168,7 @@ def _parse(row: Row, file: PatientFile, columns: dict[int, Feature]) -> _Parsed:
     return _Parsed(row, values, errors)
 
 
-def _outcomes(sender: ItemSender[_Parsed, PatientResult], chunk: list[_Parsed]) -> Iterator[_Scored]:
+def _outcomes(sender: ItemSender[_Parsed, _Answer], chunk: list[_Parsed]) -> Iterator[_Scored]:
     answers = iter(sender.outcomes([parsed for parsed in chunk if not parsed.errors]))
     for parsed in chunk:
         answer = None if parsed.errors else next(answers)
@@ -175,11 +180,14 @@ def _outcomes(sender: ItemSender[_Parsed, PatientResult], chunk: list[_Parsed]) 
             yield _Scored(parsed.row, None, errors)
         elif isinstance(answer, InferenceError):
             yield _Scored(parsed.row, None, [answer.message or answer.code.name])
+        elif answer is None:
+            yield _Scored(parsed.row, None, parsed.errors)
         else:
-            yield _Scored(parsed.row, answer, parsed.errors)
+            result, request_id = answer
+            yield _Scored(parsed.row, result, [], request_id)
 
 
-def _write_csv(stream: TextIO, file: PatientFile, new: list[str], scored: list[_Scored]) -> None:
+def _write_csv(file: PatientFile, new: list[str], scored: list[_Scored], stream: TextIO) -> None:
     writer = csv.writer(stream, delimiter=file.delimiter, lineterminator="\n")
     writer.writerow(file.columns + new)
     width = len(file.columns)
@@ -204,15 +212,25 @@ def _new_cells(one: _Scored, count: int) -> list[str]:
     ]
 
 
-def _json(one: _Scored) -> str:
+def _write_json(model: ModelDescription, scored: list[_Scored], stream: TextIO) -> None:
+    stream.writelines(f"{_json(one, model)}\n" for one in scored)
+
+
+def _json(one: _Scored, model: ModelDescription) -> str:
+    row: dict[str, object] = {
+        "line": one.row.line,
+        "model": model.name,
+        "version": model.version,
+        "model_sha256": model.sha256,
+    }
     if one.result is None:
-        return json.dumps({"line": one.row.line, "errors": one.errors})
+        return json.dumps(row | {"errors": one.errors})
     result = one.result
     survival = {"times": result.survival.times.tolist(), "probabilities": result.survival.probabilities.tolist()}
     warnings = [asdict(warning) | {"kind": warning.kind.name.lower()} for warning in result.warnings]
     reasons = {name: asdict(reason) for name in ("shapley", "what_if") if (reason := getattr(result, name)) is not None}
     risks = [asdict(risk) for risk in result.risks]
-    row = {"line": one.row.line, "risks": risks, "survival": survival, "risk_group": result.risk_group}
+    row |= {"request_id": one.request_id, "risks": risks, "survival": survival, "risk_group": result.risk_group}
     return json.dumps(row | {"warnings": warnings, "novelty": result.novelty} | reasons)
 
 
@@ -221,29 +239,47 @@ def _warnings(result: PatientResult) -> str:
 
 
 def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored], model: ModelDescription) -> None:
-    """A table of the risks, with the columns that are not features, by which a reader knows the patients."""
-    task = model.manifest.patient_risk
+    """A table of the risks, with the columns that are not features, by which a reader knows the patients.
+
+    As many of these as the terminal is wide enough for. Notes are below: a column of them would be too narrow.
+    """
     carried = [index for index in range(len(file.columns)) if index not in columns]
-    horizons = [horizon.label for horizon in task.horizons]
-    names = ["Line", *(file.columns[index] for index in carried), *horizons, "Group", "Notes"]
-    title = f"Risk of {task.event} ({model.name}, version {model.version})"
-    table = terminal.table(title, *names, whole=[*horizons, "Group"])
-    for one in scored:
-        row = [str(one.row.line), *(one.row.cells[index] if index < len(one.row.cells) else "" for index in carried)]
-        if one.result is None:
-            row += [*([""] * len(horizons)), "", "not scored: see above"]
-        else:
-            row += [*map(_risk, one.result.risks), one.result.risk_group, _warnings(one.result)]
-        table.add_row(*map(terminal.cell, row))
     console = terminal.output()
-    console.print(table)
+    tables = (_table(file, carried[:count], scored, model) for count in range(len(carried), -1, -1))
+    last = _table(file, [], scored, model)
+    console.print(next((table for table in tables if terminal.fits(table, console)), last))
     for one in scored:
-        patient = ", ".join([f"Line {one.row.line}", *(one.row.cells[index] for index in carried[:1])])
+        if notes := "not scored: see above" if one.result is None else _warnings(one.result):
+            console.print(terminal.cell(f"{_patient(one, carried)}: {notes}"))
+    for one in scored:
+        patient = _patient(one, carried)
         if one.result is not None and one.result.shapley is not None:
             values = {feature.name: one.row.cells[index] for index, feature in columns.items()}
             console.print(contributions(patient, values, one.result, one.result.shapley))
         if one.result is not None and one.result.what_if is not None:
             console.print(curve(patient, one.result.what_if))
+
+
+def _table(file: PatientFile, carried: Sequence[int], scored: list[_Scored], model: ModelDescription) -> Table:
+    """The table with some of the columns that are not features."""
+    task = model.manifest.patient_risk
+    horizons = [horizon.label for horizon in task.horizons]
+    title = f"Risk of {task.event} ({model.name}, version {model.version})"
+    table = terminal.table(title, "Line", *(file.columns[index] for index in carried), *horizons, "Group")
+    for one in scored:
+        row = [str(one.row.line), *(_carried(one, index) for index in carried)]
+        if one.result is not None:
+            row += [*map(_risk, one.result.risks), one.result.risk_group]
+        table.add_row(*map(terminal.cell, row))
+    return table
+
+
+def _patient(one: _Scored, carried: Sequence[int]) -> str:
+    return ", ".join([f"Line {one.row.line}", *(_carried(one, index) for index in carried[:1])])
+
+
+def _carried(one: _Scored, index: int) -> str:
+    return one.row.cells[index] if index < len(one.row.cells) else ""
 
 
 def _risk(one: HorizonRisk) -> str:

@@ -207,12 +207,17 @@ class ImageResult(_message.Message):
     CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
     OCCLUSION_FIELD_NUMBER: _builtins.int
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
+    SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
     uncertainty: _builtins.float
     """Standard deviation of the members' probabilities of the most probable
     label; only from an ensemble.
     """
     novelty: _builtins.float
     """Only from a model that measures it; see the manifest's novelty."""
+    sop_instance_uid: _builtins.str
+    """SOP Instance UID of a DICOM file; absent where it is missing, or more than
+    64 digits and dots.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
         """Most probable first."""
@@ -244,17 +249,22 @@ class ImageResult(_message.Message):
         class_activation: Global___ReasonMap | None = ...,
         occlusion: Global___ReasonMap | None = ...,
         feature_maps: _abc.Iterable[Global___FeatureMaps] | None = ...,
+        sop_instance_uid: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "novelty", b"novelty", "occlusion", b"occlusion", "uncertainty", b"uncertainty"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
     _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    _WhichOneofReturnType__sop_instance_uid: _TypeAlias = _typing.Literal["sop_instance_uid"]  # noqa: Y015
+    _WhichOneofArgType__sop_instance_uid: _TypeAlias = _typing.Literal["_sop_instance_uid", b"_sop_instance_uid"]  # noqa: Y015
     _WhichOneofReturnType__uncertainty: _TypeAlias = _typing.Literal["uncertainty"]  # noqa: Y015
     _WhichOneofArgType__uncertainty: _TypeAlias = _typing.Literal["_uncertainty", b"_uncertainty"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sop_instance_uid) -> _WhichOneofReturnType__sop_instance_uid | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertainty) -> _WhichOneofReturnType__uncertainty | None: ...
 

@@ -1,10 +1,12 @@
 """The elements of a DICOM file that are needed, and how it stores its pixels; read from hostile bytes within bounds."""
 
 import logging
+import re
 from dataclasses import dataclass
 
 from pydicom import config, uid
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
@@ -85,6 +87,8 @@ KEYWORDS = (
 )
 TAGS = [tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
 PIXEL_DATA = 0x7FE00010
+SOP_INSTANCE_UID = 0x00080018
+INSTANCE_UID = re.compile(rb"([0-9.]{1,64})[\0 ]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,8 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
         TooComplex: Reading takes too long.
     """
     file = BoundedFile(data)
-    file.seek(HEADER_START)
     try:
-        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-        syntax = uid.UID(meta.TransferSyntaxUID)
+        syntax = _syntax(file)
         if syntax not in SYNTAXES:
             name = syntax.name if syntax.is_transfer_syntax else "a transfer syntax that is not in the standard"
             names = ", ".join(known.name for known in SYNTAXES)
@@ -138,6 +140,37 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
                 raise refusal(f"whose pixels are in {keyword}, expected whole numbers in PixelData")
         raise refusal("without Pixel Data; expected one with a picture")
     return dataset, syntax
+
+
+def read_sop_instance_uid(data: bytes) -> str:
+    """Reads the SOP Instance UID of a file; "" where it is missing, or more than 64 digits and dots.
+
+    Raises:
+        TooComplex: Reading takes too long.
+    """
+    file = BoundedFile(data)
+    try:
+        syntax = _syntax(file)
+        dataset = read_dataset(
+            file,
+            is_implicit_VR=syntax.is_implicit_VR,
+            is_little_endian=syntax.is_little_endian,
+            specific_tags=[SOP_INSTANCE_UID],
+            stop_when=lambda tag, *_: tag > SOP_INSTANCE_UID,
+        )
+    finally:
+        file.check()
+    element: object = dataset.get_item(SOP_INSTANCE_UID) if SOP_INSTANCE_UID in dataset else None
+    value = element.value if isinstance(element, RawDataElement) else None
+    match = INSTANCE_UID.fullmatch(value or b"")
+    return match[1].decode("ascii") if match else ""
+
+
+def _syntax(file: BoundedFile) -> uid.UID:
+    """Reads up to the end of the file meta information, which names the transfer syntax."""
+    file.seek(HEADER_START)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    return uid.UID(meta.TransferSyntaxUID)
 
 
 def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:

@@ -4,7 +4,7 @@ Nothing of a file gets into an error but numbers that describe its pixels, and w
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,13 @@ from pydicom.dataset import Dataset
 
 from medserve_images.dicom.display import color_from_palette, gray
 from medserve_images.dicom.elements import TooComplex, refusal
-from medserve_images.dicom.header import Layout, apply_functional_groups, read_elements, read_layout
+from medserve_images.dicom.header import (
+    Layout,
+    apply_functional_groups,
+    read_elements,
+    read_layout,
+    read_sop_instance_uid,
+)
 from medserve_images.dicom.pixels import Words, decode
 from medserve_images.errors import ImageRefused
 from medserve_images.target import ImageLimits
@@ -31,7 +37,7 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
     Raises:
         ImageRefused: The file is broken, too large, or of a kind without one clear reading.
     """
-    with _refusing(f"is a broken DICOM file ({len(data)} bytes): its elements can't be read"):
+    with _refusing_elements(data):
         dataset, syntax = read_elements(data)
         layout = read_layout(dataset, syntax)
     if layout.rows * layout.columns > limits.max_pixels:
@@ -51,6 +57,23 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
     with _refusing("is a DICOM file with a broken sequence of lookup tables or functional groups"):
         apply_functional_groups(dataset, frame)
         return Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
+
+
+def sop_instance_uid(data: bytes) -> str:
+    """Reads the SOP Instance UID; "" where it is missing, or more than 64 digits and dots.
+
+    Args:
+        data: A whole file, with preamble.
+
+    Raises:
+        ImageRefused: The file is broken.
+    """
+    with _refusing_elements(data):
+        return read_sop_instance_uid(data)
+
+
+def _refusing_elements(data: bytes) -> AbstractContextManager[None]:
+    return _refusing(f"is a broken DICOM file ({len(data)} bytes): its elements can't be read")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """medserve.v1.ImageClassification."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
@@ -21,7 +22,13 @@ from medserve_server.status import to_status
 from medserve_server.transport.interceptor import Context
 from medserve_server.work import Arrays
 
-Warnings = list[list[ImageWarning]]
+
+@dataclass(slots=True)
+class _Finding:
+    """What reading a picture found."""
+
+    warnings: list[ImageWarning] = field(default_factory=list)
+    sop_instance_uid: str = ""
 
 
 class ImageClassification(
@@ -66,10 +73,10 @@ class ImageClassification(
         if model.manifest is None or not isinstance(model.reader, RequestImages):
             raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
         self.check_rows("images", len(request.images))
-        pictures, warnings = _read_images(request, model.reader)
+        pictures, findings = _read_images(request, model.reader)
         task = model.manifest.image_classification
         names = ("probabilities", *confidence_outputs(task, "member_probabilities"))
-        answer = partial(_response, request, model, task, warnings)
+        answer = partial(_response, request, model, task, findings)
         if not request.HasField("reasons"):
             return Job({"image": pictures}, len(pictures), names, answer)
         explained = ExplainedImages(request.reasons, model.name, task, pictures, self._max_rows, self._max_bytes)
@@ -83,33 +90,34 @@ class ImageClassification(
         )
 
 
-def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, Warnings]:
+def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[_Finding]]:
     pictures = np.empty((len(request.images), *reader.shape), np.uint8)
-    warnings: Warnings = []
+    findings: list[_Finding] = []
     violations: list[FieldViolation] = []
     limit: Limit | None = None
     for index, image in enumerate(request.images):
-        field = f"images[{index}]"
-        found: list[ImageWarning] = []
+        name = f"images[{index}]"
+        found = _Finding()
         try:
             match image.WhichOneof("source"):
                 case "encoded":
-                    pictures[index], found = reader.from_encoded(image.encoded, field, image.frame)
+                    pictures[index], found.warnings = reader.from_encoded(image.encoded, name, image.frame)
+                    found.sop_instance_uid = reader.sop_instance_uid(image.encoded, name)
                 case "raw" if image.frame:
                     raise InvalidInput.of(
-                        f"{field}.frame", f"asks for frame {image.frame}, but only DICOM files have several"
+                        f"{name}.frame", f"asks for frame {image.frame}, but only DICOM files have several"
                     )
                 case "raw":
-                    pictures[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{field}.raw")
+                    pictures[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{name}.raw")
                 case _:
-                    raise InvalidInput.of(field, "is empty; set encoded or raw")
+                    raise InvalidInput.of(name, "is empty; set encoded or raw")
         except InvalidInput as error:
             violations += error.violations
             limit = limit or error.limit
-        warnings.append(found)
+        findings.append(found)
     if violations:
         raise InvalidInput(violations, limit)
-    return pictures, warnings
+    return pictures, findings
 
 
 def _explained_response(
@@ -128,19 +136,21 @@ def _explained_response(
 
 
 def _response(
-    request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, warnings: Warnings, outputs: Arrays
+    request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, findings: list[_Finding], outputs: Arrays
 ) -> pb.ClassifyResponse:
     """Answers from the first rows of the outputs; those behind them are for reasons."""
-    probabilities = checked(model, outputs["probabilities"])[: len(warnings)]
+    probabilities = checked(model, outputs["probabilities"])[: len(findings)]
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)
     point = next((point for point in task.operating_points if point.name == task.default_operating_point), None)
-    for row, found in zip(probabilities.tolist(), warnings, strict=True):
+    for row, found in zip(probabilities.tolist(), findings, strict=True):
         result = response.results.add(decision=_decision(point, labels, row))
         for index in sorted(range(len(labels)), key=row.__getitem__, reverse=True)[:top]:
             result.labels.add(label=labels[index], probability=row[index])
-        for warning in found:
+        if found.sop_instance_uid:
+            result.sop_instance_uid = found.sop_instance_uid
+        for warning in found.warnings:
             result.warnings.add(kind=f"KIND_{warning.kind}", message=warning.message)
     _add_confidence(response, task, probabilities, outputs)
     return response

@@ -55,7 +55,6 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "too large": (bytes(2 << 20), ""),
     "fatal to the model": (png(FATAL), ""),
     "missing": (None, "can't be read: No such file or directory"),
-    "a folder": (None, "can't be read: Is a directory"),
     "a dangling link": (None, "can't be read: No such file or directory"),
     "in a file": (None, "can't be read: Not a directory"),
 }
@@ -75,8 +74,6 @@ def write_files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
         content, said = BAD[kind]
         if content is not None:
             path.write_bytes(content)
-        elif kind == "a folder":
-            path.mkdir()
         elif kind == "a dangling link":
             path.symlink_to(folder / "nowhere")
         elif kind == "in a file":

@@ -155,5 +155,8 @@ def test_files_that_cannot_be_read_or_written(clinic: str, tmp_path: Path, capsy
     assert main(["--server", clinic, "risk", str(path)]) == 2
     assert capsys.readouterr().err == f"medserve: {path}: can't be read: No such file or directory\n"
     path.write_text("age,tumor_size,grade\n40,20,I\n")
-    assert main(["--server", clinic, "risk", str(path), "-o", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"medserve: {tmp_path}: can't be written: Is a directory\n"
+    output = tmp_path / "out.csv"
+    output.mkdir()
+    assert main(["--server", clinic, "risk", str(path), "-o", str(output)]) == 2
+    assert capsys.readouterr().err == f"medserve: {output}: can't be written: Is a directory\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"patients.csv", "out.csv"}

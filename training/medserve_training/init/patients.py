@@ -93,7 +93,7 @@ def _recipe(path: Path, outcome: Outcome) -> str:
     }
     texts = {
         "title": f"Risk of {event}",
-        "description": f"Five small convolutional networks that give the risk of {event}, trained on {path.name}.",
+        "description": f"Gives the risk of {event} by small convolutional networks, trained on {path.name}.",
         "intended_use": "Research. Not a medical device, not for treatment decisions.",
         "license": "NOASSERTION",
     }
