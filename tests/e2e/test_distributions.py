@@ -15,7 +15,14 @@ import pytest
 from server_process import REPOSITORY
 from waiting import PATIENCE
 
-PACKAGES = {"medserve_client", "medserve_images", "medserve_proto", "medserve_server", "medserve_training"}
+PACKAGES = {
+    "medserve_client",
+    "medserve_commands",
+    "medserve_images",
+    "medserve_proto",
+    "medserve_server",
+    "medserve_training",
+}
 BASE = ("google", "grpc", "numpy", "numpy.libs", "rich", "markdown_it", "mdurl", "pygments", "typing_extensions.py")
 STRAY = ("patients.csv", ".env", "key.pem", "notes/patients.csv", "data/patients.csv", "models/patients/1/model.onnx")
 INSTALL = "pip install '.[{0}]' in a checkout of medserve, or 'FILE.whl[{0}]' with its wheel"
