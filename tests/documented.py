@@ -84,7 +84,7 @@ class Reader:
             self._session += block.text
             return self.execute(sys.executable, "-W", "error", "-c", self.addressed(self._session))
         if block.text.startswith("make serve"):  # the other command of its block is `make test`
-            self.execute(*command(), until="metrics")
+            self.execute(*command(), until="Ctrl-C")
             self.serve()
             return []
         if block.text.startswith("medserve-server --"):

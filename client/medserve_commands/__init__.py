@@ -15,6 +15,7 @@ def medserve() -> int:
     """Runs the command `medserve`, and returns its exit status."""
     try:
         _end_when_interrupted()
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines about TLS would stand before the command's own
         from medserve_client.cli import main  # noqa: PLC0415
 
         _raise_when_interrupted()

@@ -32,7 +32,8 @@ class ServedModel:
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
         """Returns name, version, what it does, what it runs on, and batches, as people read them."""
-        cores = f", {self.runs} x {self.threads} thread{'s' * (self.threads > 1)}"
+        threads = self.runs * self.threads
+        cores = f", {threads} thread{'s' * (threads > 1)}"
         return (
             self.model,
             self.version,

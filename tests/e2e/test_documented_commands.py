@@ -32,7 +32,7 @@ EXCEPTIONS = {
     ("README.md", "import numpy as np, tritonclient"): "in an environment of its own: the test below",
     ("README.md", "make train"): "trains for minutes",
     ("README.md", ".venv-dev/bin/medserve-train init cohort.csv"): "of the reader's own data",
-    ("README.md", ".venv-dev/bin/medserve loadtest"): "loads the machine for minutes",
+    ("README.md", ".venv/bin/medserve loadtest"): "loads the machine for minutes",
     ("README.md", "docker build"): "needs Docker: make test-container",
     ("README.md", "proto/ "): "a table of folders",
     ("docs/images.md", "scans: 37 of 200 images"): "of the reader's own data",

@@ -17,7 +17,8 @@ from waiting import PATIENCE
 
 PROTO = REPOSITORY / "proto"
 NODE = REPOSITORY / "tests/e2e/node"
-CONTRACTS = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
+PACKAGES = ("inference", "medserve")
+CONTRACTS = sorted(str(path.relative_to(PROTO)) for package in PACKAGES for path in (PROTO / package).rglob("*.proto"))
 
 
 def run(*command: str | Path, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,7 +73,7 @@ def test_node_loads_every_contract_with_the_documented_include_paths(reader: Pat
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """The contracts in a workspace of buf's in which their dependency is a folder, not the registry's module."""
-    for package in ("medserve", "inference"):
+    for package in PACKAGES:
         shutil.copytree(PROTO / package, tmp_path / package)
     google = Path(str(environment_python("proto"))).parents[1].glob("lib/python3*/site-packages/google")
     shutil.copytree(next(google), tmp_path / "googleapis/google", ignore=shutil.ignore_patterns("*.py*", "protobuf"))
