@@ -8,7 +8,8 @@ import onnxruntime as ort
 
 from benchmarks import requests
 from benchmarks.processes import Started, cpu_seconds, resident_mib
-from benchmarks.servers import MODEL, Server
+from benchmarks.servers import CERTIFICATE, MODEL, Server
+from medserve_client.channel import Tls
 from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
 
 TOLERANCE = 1e-4
@@ -107,6 +108,7 @@ def _load(
         outcome=requests.stream_status if shape.stream else None,
         duration=seconds,
         warmup=warmup,
+        tls=Tls(ca=CERTIFICATE) if server.tls else None,
     )
     return lambda meter: run(plan, meter)
 

@@ -11,7 +11,11 @@ from medserve_proto.inference import grpc_service_pb2 as oip
 
 UNARY = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-CONTENT_TYPES: dict[Protocol, str] = {"octets": "application/octet-stream", "base64": "application/json"}
+CONTENT_TYPES: dict[Protocol, str] = {
+    "json": "application/json",
+    "octets": "application/octet-stream",
+    "base64": "application/json",
+}
 VARIANTS = 8
 """Different requests of one load, taken in turn."""
 
@@ -26,6 +30,9 @@ def encode(images: NDArray[np.uint8], protocol: Protocol) -> bytes:
     """A request for these pictures."""
     if protocol == "octets":
         return images.tobytes()
+    if protocol == "json":
+        tensor = {"name": "image", "datatype": "UINT8", "shape": images.shape, "data": images.ravel().tolist()}
+        return json.dumps({"inputs": [tensor]}).encode()
     if protocol == "base64":
         return json.dumps({"images": [base64.b64encode(image.tobytes()).decode() for image in images]}).encode()
     request = oip.ModelInferRequest(model_name="chest-xray", raw_input_contents=[images.tobytes()])
@@ -42,6 +49,8 @@ def decode(answer: bytes, protocol: Protocol, stream: bool = False) -> NDArray[n
     """The probabilities in an answer."""
     if protocol == "octets":
         values = np.frombuffer(answer, np.float32)
+    elif protocol == "json":
+        values = np.array(json.loads(answer)["outputs"][0]["data"], np.float32)
     elif protocol == "base64":
         values = np.array(json.loads(answer), np.float32)
     else:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +12,11 @@ PEERS = ROOT / "benchmarks" / "peers"
 MODELS = ROOT / "build" / "benchmark" / "models"
 MODEL = MODELS / "chest-xray" / "1" / "model.onnx"
 
-Protocol = Literal["grpc", "octets", "base64"]
-"""The Open Inference Protocol, or the pixels as the body of an HTTP request, or base64 in JSON."""
+CERTIFICATE = ROOT / "build" / "benchmark" / "certificate.pem"
+KEY = ROOT / "build" / "benchmark" / "key.pem"
+
+Protocol = Literal["grpc", "json", "octets", "base64"]
+"""The Open Inference Protocol over gRPC or as JSON over HTTP/1.1, or the pixels as a body, or base64 in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Server:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment variables."""
     streams: bool = False
+    tls: bool = False
+    """Whether connections are encrypted, with `CERTIFICATE`."""
     tried: str = ""
     """What the search over settings went through; the best of it is in `settings`."""
     peer: str = ""
@@ -58,6 +63,9 @@ class Server:
             [part.format(**places) for part in self.command],
             {name: value.format(**places) for name, value in values.items()},
         )
+
+
+INFER = "/v2/models/chest-xray/infer"
 
 
 def peer_environment(name: str) -> Path:
@@ -94,6 +102,23 @@ PEER_SERVERS = (
         },
         tried="The same with a second instance, which in the search was now the better, now the worse: both are shown. "
         "No stream: with 64 in flight on one, tritonserver crashed (signal 11) in each of three tries.",
+        peer="triton",
+        package="nvidia-pytriton",
+    ),
+    Server(
+        "triton, REST",
+        ("{python}", "{peers}/triton/start.py"),
+        protocol="json",
+        path=INFER,
+        settings={
+            "BENCH_THREADS": "1",
+            "BENCH_MAX_BATCH": "64",
+            "BENCH_INSTANCES": "1",
+            "BENCH_PREFERRED": "",
+            "BENCH_DELAY_US": "0",
+            "BENCH_HTTP": "1",
+        },
+        tried="As over gRPC.",
         peer="triton",
         package="nvidia-pytriton",
     ),
@@ -195,3 +220,23 @@ def medserve_servers(models: Path = MODELS) -> list[Server]:
     if "envoy" in usage:
         servers.append(Server("medserve envoy", (*command, "--transport", "envoy"), streams=True))
     return servers
+
+
+def variants_of(server: Server) -> list[Server]:
+    """One of ours asked over TLS, and as JSON over HTTP/1.1."""
+    encrypted = (*server.command, "--tls-certificate", str(CERTIFICATE), "--tls-key", str(KEY))
+    return [
+        replace(server, name=f"{server.name}, TLS", command=encrypted, streams=False, tls=True),
+        replace(server, name=f"{server.name}, REST", streams=False, protocol="json", path=INFER),
+    ]
+
+
+def make_certificate() -> None:
+    """Writes a certificate of 127.0.0.1 and its key where they are missing; needs openssl."""
+    if CERTIFICATE.is_file() and KEY.is_file():
+        return
+    CERTIFICATE.parent.mkdir(parents=True, exist_ok=True)
+    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", str(KEY), "-out", str(CERTIFICATE))
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "365", *names, *files)
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603

@@ -16,7 +16,7 @@ from benchmarks.model import make_model
 from benchmarks.plots import plot
 from benchmarks.report import report
 from benchmarks.results import Results, machine
-from benchmarks.servers import PEER_SERVERS, ROOT, Server, medserve_servers
+from benchmarks.servers import PEER_SERVERS, ROOT, Server, make_certificate, medserve_servers, variants_of
 from benchmarks.trials import trial
 
 SHAPES = (
@@ -46,9 +46,11 @@ def main() -> None:
         results = Results.load(DATA)
     else:
         make_model()
+        make_certificate()
         if arguments.quick:
             arguments.rounds, arguments.seconds, arguments.warmup = 1, 1.0, 0.5
-        servers = [*medserve_servers(), *PEER_SERVERS]
+        ours = medserve_servers()
+        servers = [*ours, *variants_of(ours[-1]), *PEER_SERVERS]
         if arguments.only:
             servers = [each for each in servers if each.name.startswith(tuple(arguments.only))]
         results = measured(servers, arguments.rounds, arguments.seconds, arguments.warmup)

@@ -9,7 +9,7 @@ import grpc
 from benchmarks import requests
 from benchmarks.measure import Outcome, Shape, measure
 from benchmarks.processes import running
-from benchmarks.servers import ROOT, Server
+from benchmarks.servers import CERTIFICATE, ROOT, Server
 from medserve_client.loadtest import LoadError
 
 LOGS = ROOT / "build" / "benchmarks"
@@ -46,7 +46,7 @@ def answers(server: Server, port: int) -> bool:
     payload = requests.encode(requests.pictures(1)[0], server.protocol)
     try:
         if server.protocol == "grpc":
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with _channel(server, port) as channel:
                 call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(requests.UNARY)
                 call(payload, timeout=2)
             return True
@@ -56,6 +56,12 @@ def answers(server: Server, port: int) -> bool:
             return bool(response.status == 200)
     except (grpc.RpcError, OSError):
         return False
+
+
+def _channel(server: Server, port: int) -> grpc.Channel:
+    if not server.tls:
+        return grpc.insecure_channel(f"127.0.0.1:{port}")
+    return grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(CERTIFICATE.read_bytes()))
 
 
 def free_port() -> int:

@@ -52,5 +52,12 @@ settings = {
     "allow-http": "false",
     "allow-metrics": "false",
 }
+if os.environ.get("BENCH_HTTP"):
+    settings |= {
+        "allow-grpc": "false",
+        "allow-http": "true",
+        "http-address": "127.0.0.1",
+        "http-port": os.environ["BENCH_PORT"],
+    }
 binary = triton / "bin" / "tritonserver"
 os.execv(binary, [str(binary), *(f"--{name}={value}" for name, value in settings.items())])  # noqa: S606
