@@ -10,11 +10,11 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import ParseDict
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import onnx_models
-from grpc_health.v1 import health_pb2
 from medserve_proto.inference import grpc_service_pb2, model_config_pb2
 from server_process import REPOSITORY, ServerProcess, running_server
 from waiting import PATIENCE

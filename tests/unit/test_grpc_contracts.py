@@ -3,9 +3,9 @@
 from types import ModuleType
 
 import pytest
-
 from grpc_health.v1 import health_pb2 as theirs_health
 from grpc_reflection.v1alpha import reflection_pb2 as theirs_reflection
+
 from medserve_proto.health import health_pb2
 from medserve_proto.reflection import reflection_pb2
 
