@@ -56,9 +56,14 @@ def predict_request(
     NaN goes out as it is, and the server refuses it: a missing value is None.
 
     Raises:
-        TypeError: a value is neither a number nor a text nor None.
+        TypeError: a patient is no mapping, or a value neither a number nor a text nor None.
     """
-    records = [patients] if isinstance(patients, Mapping) else patients
+    records: Sequence[object] = [patients] if isinstance(patients, Mapping) else patients
+    if not isinstance(records, Sequence) or isinstance(records, (str, bytes, bytearray)):
+        raise TypeError(
+            f"patients is a {type(patients).__name__}; expected a mapping of features to values, or a list of them "
+            '(of a DataFrame: frame.to_dict("records"))'
+        )
     return risk_pb.PredictRequest(
         model_name=model,
         model_version=version,
@@ -68,7 +73,9 @@ def predict_request(
     )
 
 
-def _patient(record: Patient, field: str) -> risk_pb.Patient:
+def _patient(record: object, field: str) -> risk_pb.Patient:
+    if not isinstance(record, Mapping):
+        raise TypeError(f"{field} is a {type(record).__name__}; expected a mapping of features to values")
     return risk_pb.Patient(
         features=[
             risk_pb.FeatureEntry(key=name, value=_feature_value(value, f"{field}.features[{name}]"))

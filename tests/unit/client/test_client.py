@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -148,6 +149,23 @@ def test_a_patient_result_is_typed(client: Client) -> None:
 def test_nan_reaches_the_server_which_refuses_it(client: Client) -> None:
     with pytest.raises(InvalidArgumentError, match="nan is not from 0 to 120"):
         client.predict_risk({"age": float("nan")}, "relapse")
+
+
+@pytest.mark.parametrize(
+    ("patients", "text"),
+    [
+        ("age", r"patients is a str; expected a mapping of features to values, or a list of them"),
+        (b"age", r"patients is a bytes; expected a mapping"),
+        (7, r"patients is a int; expected a mapping"),
+        ({"age"}, r"patients is a set; expected a mapping"),
+        (np.zeros((1, 2)), r"patients is a ndarray; expected a mapping"),
+        ([{"age": 60}, "age"], r"patients\[1\] is a str; expected a mapping of features to values"),
+        ([[("age", 60)]], r"patients\[0\] is a list; expected a mapping of features to values"),
+    ],
+)
+def test_what_is_no_patient_is_refused_here(client: Client, patients: Any, text: str) -> None:  # noqa: ANN401
+    with pytest.raises(TypeError, match=text):
+        client.predict_risk(patients, "clinic")
 
 
 def test_a_value_that_cannot_be_sent_is_refused_here(client: Client) -> None:
