@@ -18,7 +18,7 @@ from medserve_server.rest.inference import Endpoint
 from medserve_server.status import to_status
 from medserve_server.supervise import report
 from medserve_server.transport.interceptor import CODES, CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
+from medserve_server.transport.open_calls import OpenCall, OpenCalls
 
 
 class Rest:
@@ -57,7 +57,7 @@ class Rest:
         error_body = short_error if scope["path"].startswith("/v2") else long_error
         call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body)
         try:
-            await _send(await self._answer(call, error_body), scope["method"], send)
+            await _send(await self._answer(call, opened, error_body), scope["method"], send)
         except asyncio.CancelledError:
             if not opened.left:
                 raise
@@ -66,12 +66,17 @@ class Rest:
         finally:
             self._open_calls.end(opened)
 
-    async def _answer(self, call: RestCall, error_body: ErrorBody) -> Answer:
+    async def _answer(self, call: RestCall, opened: OpenCall, error_body: ErrorBody) -> Answer:
         try:
             endpoint, names = self._find(call.scope["method"], call.scope["path"], error_body)
             return await endpoint(call, names)
         except HttpError as error:
             return error.answer
+        except asyncio.CancelledError:
+            if not opened.overdue:
+                raise
+            late = status_pb2.Status(code=4, message=opened.overdue)
+            return HttpError(408, error_body(408, late), [(b"connection", b"close")]).answer
         except ServingError as error:  # of an answer that can't be written as JSON
             status = to_status(error)
             http_status = HTTP_STATUS[CODES[status.code]]

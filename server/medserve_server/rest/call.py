@@ -116,6 +116,7 @@ class RestCall:
     async def _received(self) -> bytes:
         chunks: list[bytes] = []
         left = self._max_bytes
+        self._opened.limit_body()
         while not self._opened.read:
             chunk = await self._opened.chunk()
             left -= len(chunk)

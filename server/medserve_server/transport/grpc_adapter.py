@@ -69,7 +69,7 @@ class GrpcAdapter:
             await response.fail(call.code(), call.details(), call.trailing_metadata())
         except asyncio.CancelledError:
             if opened.overdue:
-                await response.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer")
+                await response.fail(grpc.StatusCode.DEADLINE_EXCEEDED, opened.overdue)
             elif not opened.left:
                 raise
         except OSError:  # what a server raises where the client is gone
