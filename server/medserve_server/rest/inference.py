@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_server.errors import InvalidInput, Unsupported
+from medserve_server.errors import InvalidInput
 from medserve_server.rest.answer import JSON, Answer
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.tensors import parse, read_parameters, read_request, write_response
@@ -151,7 +151,8 @@ def _json_bytes(header: str, body_bytes: int) -> int | None:
         text = f"is {header[:32]!r}, expected at most the {body_bytes} bytes of the body"
         raise InvalidInput.of("Inference-Header-Content-Length", text)
     if length == 0:
-        raise Unsupported("requests of binary data alone (Inference-Header-Content-Length: 0) are not supported")
+        text = "is 0, but a body of binary data alone is not accepted; begin it with JSON that describes the inputs"
+        raise InvalidInput.of("Inference-Header-Content-Length", text)
     return length
 
 
