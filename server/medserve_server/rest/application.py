@@ -68,6 +68,8 @@ class Rest:
 
     async def _answer(self, call: RestCall, opened: OpenCall, error_body: ErrorBody) -> Answer:
         try:
+            if b"content-length" in call.headers and b"transfer-encoding" in call.headers:
+                raise _two_lengths(error_body)
             endpoint, names = self._find(call.scope["method"], call.scope["path"], error_body)
             return await endpoint(call, names)
         except HttpError as error:
@@ -103,6 +105,13 @@ class Rest:
 
     async def _document(self, _: RestCall, __: Mapping[str, str]) -> Answer:
         return Answer(self._openapi)
+
+
+def _two_lengths(error_body: ErrorBody) -> HttpError:
+    """The error about a body whose end a proxy may see elsewhere (RFC 9112, section 6.3). Envoy refuses it itself."""
+    text = "the request has Content-Length and Transfer-Encoding; send one of them"
+    wrong = status_pb2.Status(code=3, message=text)
+    return HttpError(400, error_body(400, wrong), [(b"connection", b"close")])
 
 
 def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern[str], dict[str, Endpoint]]]:
