@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from importlib.resources import files
 
@@ -29,6 +30,7 @@ class Rest:
         open_calls: Where the calls are watched for clients that leave.
         max_message_bytes: Length of a body.
         why_not_ready: Says in a line why the server takes no work; nothing where it does.
+        decoders: Threads for bodies that take long to read.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Rest:
         open_calls: OpenCalls,
         max_message_bytes: int,
         why_not_ready: Callable[[], str],
+        decoders: Executor,
     ) -> None:
         self._interceptor = interceptor
         self._open_calls = open_calls
         self._max_bytes = max_message_bytes
+        self._decoders = decoders
         self._openapi = files("medserve_server.rest").joinpath("openapi.json").read_bytes()
         self._routes = _routes(
             [
@@ -55,7 +59,7 @@ class Rest:
         """Answers a request, by ASGI."""
         opened = self._open_calls.begin(receive, None)
         error_body = short_error if scope["path"].startswith("/v2") else long_error
-        call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body)
+        call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body, self._decoders)
         try:
             await _send(await self._answer(call, opened, error_body), scope["method"], send)
         except asyncio.CancelledError:

@@ -27,17 +27,19 @@ Endpoint = Callable[[RestCall, Names], Awaitable[Answer]]
 async def infer(call: RestCall, names: Names) -> Answer:
     """Runs a model."""
     document: dict[str, Any] = {}
+    header = call.header(JSON_BYTES)
+    json_bytes = int(header) if header.isdecimal() and len(header) < 20 else None
 
     def read(body: bytes) -> pb.ModelInferRequest:
-        request, parsed = read_request(body, _json_bytes(call.header(JSON_BYTES), len(body)))
+        request, parsed = read_request(body, _json_bytes(header, len(body)))
         document.update(parsed)
         request.model_name, request.model_version = names["name"], names.get("version", "")
         return request
 
-    parts, json_bytes = write_response(await call.run(_METHODS + "ModelInfer", read), document)
-    if json_bytes is None:
+    parts, head_bytes = write_response(await call.run(_METHODS + "ModelInfer", read, json_bytes), document)
+    if head_bytes is None:
         return Answer(parts[0])
-    headers = ((b"content-type", b"application/octet-stream"), (JSON_BYTES, str(json_bytes).encode()))
+    headers = ((b"content-type", b"application/octet-stream"), (JSON_BYTES, str(head_bytes).encode()))
     return Answer(b"".join(parts), headers)
 
 

@@ -71,7 +71,7 @@ class OpenCall:
         """
         beyond = max(0, count - FREE_BYTES)
         if beyond > self.held and self._calls.held + beyond - self.held > self._calls.max_held:
-            text = f"requests that have not arrived whole hold {self._calls.held} bytes already; try again later"
+            text = f"requests that have not been read hold {self._calls.held} bytes already; try again later"
             raise Overloaded(text, limit="calls")
         self._calls.held += beyond - self.held
         self.held = beyond
