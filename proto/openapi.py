@@ -39,6 +39,7 @@ _ERROR_DESCRIPTIONS = {
     "401": "A token is needed, or the one that was sent is not known.",
     "403": "The token's scopes do not cover the method.",
     "404": "No such model or version.",
+    "408": "The body did not arrive whole in time.",
     "413": "The body is too large.",
     "415": "The Content-Type is none that the method takes.",
     "429": "A limit is reached; the same request may be answered later.",
@@ -134,7 +135,7 @@ def _errors(*, body: bool) -> Schema:
     return {
         status: {"$ref": f"#/components/responses/{status}"}
         for status in _ERROR_DESCRIPTIONS
-        if body or status not in {"413", "415"}
+        if body or status not in {"408", "413", "415"}
     }
 
 

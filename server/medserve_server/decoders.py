@@ -1,4 +1,4 @@
-"""Threads for what takes long to read or to answer: encoded pictures, and reasons."""
+"""Threads for what takes long to read or to answer: encoded pictures, large JSON, and reasons."""
 
 import threading
 import time

@@ -97,7 +97,7 @@ class Server:
         self._add_services(interceptor)
         max_bytes = settings.max_message_mib * 1024 * 1024
         self._open_calls = OpenCalls(max_bytes)
-        rest = Rest(interceptor, self._open_calls, max_bytes, self.why_not_ready)
+        rest = Rest(interceptor, self._open_calls, max_bytes, self.why_not_ready, self._decoders)
         self._transport: Transport
         self._http: HttpServer | None = None
         if envoy is not None:

@@ -91,7 +91,7 @@ class Metrics:
         self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
         self.unread = Counter(
             "medserve_unread_total",
-            "Calls that ended before their message had come: it was too large, or the client gave up.",
+            "Calls that ended before their message had come: it was too large or too slow, or the client gave up.",
             registry=self.registry,
         )
         self.registry.register(INTERNAL_ERRORS)

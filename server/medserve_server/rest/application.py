@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from importlib.resources import files
 
@@ -18,7 +19,7 @@ from medserve_server.rest.inference import Endpoint
 from medserve_server.status import to_status
 from medserve_server.supervise import report
 from medserve_server.transport.interceptor import CODES, CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
+from medserve_server.transport.open_calls import OpenCall, OpenCalls
 
 
 class Rest:
@@ -29,6 +30,7 @@ class Rest:
         open_calls: Where the calls are watched for clients that leave.
         max_message_bytes: Length of a body.
         why_not_ready: Says in a line why the server takes no work; nothing where it does.
+        decoders: Threads for bodies that take long to read.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Rest:
         open_calls: OpenCalls,
         max_message_bytes: int,
         why_not_ready: Callable[[], str],
+        decoders: Executor,
     ) -> None:
         self._interceptor = interceptor
         self._open_calls = open_calls
         self._max_bytes = max_message_bytes
+        self._decoders = decoders
         self._openapi = files("medserve_server.rest").joinpath("openapi.json").read_bytes()
         self._routes = _routes(
             [
@@ -55,9 +59,9 @@ class Rest:
         """Answers a request, by ASGI."""
         opened = self._open_calls.begin(receive, None)
         error_body = short_error if scope["path"].startswith("/v2") else long_error
-        call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body)
+        call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body, self._decoders)
         try:
-            await _send(await self._answer(call, error_body), scope["method"], send)
+            await _send(await self._answer(call, opened, error_body), scope["method"], send)
         except asyncio.CancelledError:
             if not opened.left:
                 raise
@@ -66,12 +70,19 @@ class Rest:
         finally:
             self._open_calls.end(opened)
 
-    async def _answer(self, call: RestCall, error_body: ErrorBody) -> Answer:
+    async def _answer(self, call: RestCall, opened: OpenCall, error_body: ErrorBody) -> Answer:
         try:
+            if b"content-length" in call.headers and b"transfer-encoding" in call.headers:
+                raise _two_lengths(error_body)
             endpoint, names = self._find(call.scope["method"], call.scope["path"], error_body)
             return await endpoint(call, names)
         except HttpError as error:
             return error.answer
+        except asyncio.CancelledError:
+            if not opened.overdue:
+                raise
+            late = status_pb2.Status(code=4, message=opened.overdue)
+            return HttpError(408, error_body(408, late), [(b"connection", b"close")]).answer
         except ServingError as error:  # of an answer that can't be written as JSON
             status = to_status(error)
             http_status = HTTP_STATUS[CODES[status.code]]
@@ -98,6 +109,13 @@ class Rest:
 
     async def _document(self, _: RestCall, __: Mapping[str, str]) -> Answer:
         return Answer(self._openapi)
+
+
+def _two_lengths(error_body: ErrorBody) -> HttpError:
+    """The error about a body whose end a proxy may see elsewhere (RFC 9112, section 6.3). Envoy refuses it itself."""
+    text = "the request has Content-Length and Transfer-Encoding; send one of them"
+    wrong = status_pb2.Status(code=3, message=text)
+    return HttpError(400, error_body(400, wrong), [(b"connection", b"close")])
 
 
 def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern[str], dict[str, Endpoint]]]:

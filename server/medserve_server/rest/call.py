@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any
 
 import grpc
@@ -20,6 +21,8 @@ from medserve_server.transport.http_call import HttpCall
 from medserve_server.transport.interceptor import CallInterceptor
 from medserve_server.transport.open_calls import OpenCall
 
+LARGE_BYTES = 256 * 1024
+"""Length from which JSON is read in a thread, so that other calls do not have to wait for it."""
 _FORMATS = {"gzip": GZIP, "deflate": ZLIB}
 """Of each Content-Encoding (RFC 9110)."""
 
@@ -33,9 +36,10 @@ class RestCall:
         interceptor: Has the handlers of all methods.
         max_bytes: Length of a body, also when it is decompressed.
         error_body: Writes an error for the client.
+        decoders: Threads for bodies that take long to read.
     """
 
-    __slots__ = ("_error_body", "_interceptor", "_max_bytes", "_opened", "headers", "scope")
+    __slots__ = ("_decoders", "_error_body", "_interceptor", "_max_bytes", "_opened", "headers", "scope")
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class RestCall:
         interceptor: CallInterceptor,
         max_bytes: int,
         error_body: ErrorBody,
+        decoders: Executor,
     ) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -51,17 +56,19 @@ class RestCall:
         self._interceptor = interceptor
         self._max_bytes = max_bytes
         self._error_body = error_body
+        self._decoders = decoders
 
     def header(self, name: bytes) -> str:
         """Returns the value of a header, empty where the request has none of that name."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def run(self, path: str, read: Callable[[bytes], Message]) -> Any:  # noqa: ANN401 - of the method's type
+    async def run(self, path: str, read: Callable[[bytes], Message], json_bytes: int | None = None) -> Any:  # noqa: ANN401 - of the method's type
         """Calls a method as a gRPC client would, and returns its response.
 
         Args:
             path: Of the method.
-            read: Makes the method's request of the body; raises a ServingError where it can't.
+            read: Makes the method's request of the body; raises a ServingError where it can't. A thread may call it.
+            json_bytes: The part of the body that is JSON; None: all of it.
 
         Raises:
             HttpError: The call ended with another status than OK.
@@ -72,7 +79,7 @@ class RestCall:
             if handler is not None and handler.unary_unary is None:
                 await handler.stream_stream(None, call)
             try:
-                payload = read(await self._body()).SerializeToString()
+                payload = await self._payload(read, json_bytes)
             except asyncio.CancelledError:
                 self._interceptor.count_unread()
                 raise
@@ -95,13 +102,13 @@ class RestCall:
         headers = [(b"www-authenticate", b"Bearer")] if call.code() is grpc.StatusCode.UNAUTHENTICATED else []
         return HttpError(http_status, self._error_body(http_status, _status(call, call.trailing_metadata())), headers)
 
-    async def _body(self) -> bytes:
-        """The body of the request, decompressed.
+    async def _payload(self, read: Callable[[bytes], Message], json_bytes: int | None) -> bytes:
+        """The method's request. Until it is made, the body counts as if it had not arrived whole.
 
         Raises:
-            InvalidInput: It is not what its headers say.
+            InvalidInput: The body is not what its headers say, or not what the method takes.
             MessageTooLarge: It is too long.
-            Overloaded: Bodies that are not whole hold too much already.
+            Overloaded: Bodies that are not read hold too much already.
             Unsupported: Its Content-Encoding is not known here.
         """
         length = self.header(b"content-length")
@@ -109,20 +116,30 @@ class RestCall:
             raise MessageTooLarge(f"the body has {length} bytes, at most {self._max_bytes} are accepted")
         body = await self._received()
         encoding = self.header(b"content-encoding").lower()
-        if encoding in {"", "identity"}:
-            return body
-        return _decompressed(body, encoding, self._max_bytes)
+
+        def make() -> bytes:
+            plain = body if encoding in {"", "identity"} else _decompressed(body, encoding, self._max_bytes)
+            return read(plain).SerializeToString()
+
+        large = len(body) >= LARGE_BYTES and (json_bytes is None or json_bytes >= LARGE_BYTES)
+        if large or encoding in _FORMATS:
+            payload = await asyncio.get_running_loop().run_in_executor(self._decoders, make)
+        else:
+            payload = make()
+        self._opened.hold(0)
+        return payload
 
     async def _received(self) -> bytes:
         chunks: list[bytes] = []
         left = self._max_bytes
+        self._opened.limit_body()
         while not self._opened.read:
             chunk = await self._opened.chunk()
             left -= len(chunk)
             if left < 0:
                 raise MessageTooLarge(f"the body has more than the {self._max_bytes} bytes accepted")
             chunks.append(chunk)
-            self._opened.hold(0 if self._opened.read else self._max_bytes - left)
+            self._opened.hold(self._max_bytes - left)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_server.errors import InvalidInput, Unsupported
+from medserve_server.errors import InvalidInput
 from medserve_server.rest.answer import JSON, Answer
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.tensors import parse, read_parameters, read_request, write_response
@@ -27,17 +27,19 @@ Endpoint = Callable[[RestCall, Names], Awaitable[Answer]]
 async def infer(call: RestCall, names: Names) -> Answer:
     """Runs a model."""
     document: dict[str, Any] = {}
+    header = call.header(JSON_BYTES)
+    json_bytes = int(header) if header.isdecimal() and len(header) < 20 else None
 
     def read(body: bytes) -> pb.ModelInferRequest:
-        request, parsed = read_request(body, _json_bytes(call.header(JSON_BYTES), len(body)))
+        request, parsed = read_request(body, _json_bytes(header, len(body)))
         document.update(parsed)
         request.model_name, request.model_version = names["name"], names.get("version", "")
         return request
 
-    parts, json_bytes = write_response(await call.run(_METHODS + "ModelInfer", read), document)
-    if json_bytes is None:
+    parts, head_bytes = write_response(await call.run(_METHODS + "ModelInfer", read, json_bytes), document)
+    if head_bytes is None:
         return Answer(parts[0])
-    headers = ((b"content-type", b"application/octet-stream"), (JSON_BYTES, str(json_bytes).encode()))
+    headers = ((b"content-type", b"application/octet-stream"), (JSON_BYTES, str(head_bytes).encode()))
     return Answer(b"".join(parts), headers)
 
 
@@ -151,7 +153,8 @@ def _json_bytes(header: str, body_bytes: int) -> int | None:
         text = f"is {header[:32]!r}, expected at most the {body_bytes} bytes of the body"
         raise InvalidInput.of("Inference-Header-Content-Length", text)
     if length == 0:
-        raise Unsupported("requests of binary data alone (Inference-Header-Content-Length: 0) are not supported")
+        text = "is 0, but a body of binary data alone is not accepted; begin it with JSON that describes the inputs"
+        raise InvalidInput.of("Inference-Header-Content-Length", text)
     return length
 
 

@@ -94,7 +94,7 @@ def _endpoint(rule: Rule) -> Callable[[RestCall, Names], Awaitable[Answer]]:
                     raise InvalidInput.of("", "the URL has a query, but this method takes all fields in its body")
             return _with_names(request, names)
 
-        response = await call.run(path, read)
+        response = await call.run(path, read, 0 if image else None)
         return Answer(orjson.dumps(MessageToDict(response, always_print_fields_with_no_presence=True)))
 
     return answer

@@ -22,8 +22,8 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, by ASGI."""
         headers = dict(scope["headers"])
-        trailers = "http.response.trailers" in scope.get("extensions", ())
-        if trailers and headers.get(b"content-type", b"").startswith(b"application/grpc"):
+        is_grpc = headers.get(b"content-type", b"").startswith(b"application/grpc") or self._grpc.has(scope["path"])
+        if is_grpc and _TRAILERS in scope.get("extensions", ()):
             await self._grpc(scope, headers, receive, send)
         else:
             await self._rest(scope, receive, send)

@@ -13,6 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from medserve_server.config import Settings
 from medserve_server.rest.answer import long_error, short_error
+from medserve_server.transport.grpc_adapter import SENT_CONTENT_TYPE
 from medserve_server.worker_order import EnvoyFiles
 
 APPLICATION = "medserve_server.transport.envoy_worker:application"
@@ -182,10 +183,24 @@ def _filters(settings: Settings) -> list[Config]:
     """What a request passes before the application."""
     grpc_web = {"@type": f"{_EXTENSIONS}filters.http.grpc_web.v3.GrpcWeb"}
     return [
+        _sent_content_type(),
         {"name": "envoy.filters.http.grpc_web", "typed_config": grpc_web},
         _ascii_paths(),
         _concurrency_limit(settings),
     ]
+
+
+def _sent_content_type() -> Config:
+    """Copies the Content-Type to a header of our own: the filter for gRPC-Web replaces it."""
+    header = {"key": SENT_CONTENT_TYPE.decode(), "value": "%REQ(content-type)%"}
+    mutation = {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [mutation]},
+        },
+    }
 
 
 def _concurrency_limit(settings: Settings) -> Config:

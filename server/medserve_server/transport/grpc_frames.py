@@ -39,7 +39,7 @@ class MessageReader:
         self._at = 0
 
     async def only(self) -> bytes:
-        """Returns the one message of a unary call.
+        """Returns the one message of a unary call, which has to arrive in time (`OpenCall.limit_body`).
 
         Raises:
             InvalidInput: The body is not exactly one message.
@@ -47,6 +47,7 @@ class MessageReader:
             Overloaded: Messages that are not whole hold too much already.
             Unsupported: Its compression is not known here.
         """
+        self._call.limit_body()
         chunk = await self._call.chunk()
         length = len(chunk) - PREFIX_BYTES
         if self._call.read and chunk[:1] == b"\0" and int.from_bytes(chunk[1:PREFIX_BYTES], "big") == length:

@@ -14,10 +14,13 @@ from uvicorn.server import ServerState
 from medserve_server.asgi import App
 from medserve_server.config import Settings
 from medserve_server.supervise import call_in_loop_after
+from medserve_server.transport.open_calls import BODY_RATE, BODY_SECONDS
 from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
-REQUEST_SECONDS = 60.0
-"""From the end of a request's header to its last byte, and for a response to be read: slower clients are cut off."""
+RESPONSE_SECONDS = 60.0
+"""For a response to be read: slower clients are cut off."""
+REFUSAL_SECONDS = 10.0
+"""In which the application refuses a body that is late. One that it does not read is cut off then."""
 HEADER_SECONDS = 10.0
 """From the start of a connection, or its first byte after a response, to the end of a request's header."""
 MAX_HEADER_BYTES = 32 * 1024
@@ -123,6 +126,8 @@ class _Connection(H11Protocol):
             return
         if self._limit is None and (self.cycle is None or self.cycle.response_complete):
             self._limit_to(HEADER_SECONDS)
+        elif self._limit is not None and self.cycle is not None and self.cycle.more_body:
+            self._limit_to(self._limit.when() - self.loop.time() + len(data) / BODY_RATE)
         super().data_received(data)
 
     def handle_events(self) -> None:
@@ -131,11 +136,11 @@ class _Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.more_body:
             self._limit_to(None)
         elif self.cycle is not before:
-            self._limit_to(REQUEST_SECONDS)
+            self._limit_to(BODY_SECONDS + REFUSAL_SECONDS + len(self.cycle.body) / BODY_RATE)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limit_to(REQUEST_SECONDS)
+        self._limit_to(RESPONSE_SECONDS)
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -105,6 +105,10 @@ class CallInterceptor(aio.ServerInterceptor):
             path = f"/{service}/{name}"
             self._wrapped[path] = self._wrap(path, handler)
 
+    def has(self, path: str) -> bool:
+        """Says whether there is a method at this path, on a transport other than grpc's own server."""
+        return path in self._wrapped
+
     def admit(self, path: str, metadata: Callable[[], Metadata]) -> Handler | None:
         """Lets a call in before its message is read.
 

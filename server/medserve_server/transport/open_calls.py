@@ -1,6 +1,7 @@
-"""Calls under way over HTTP: ended when their deadline passes or their client leaves, bounded while they arrive."""
+"""Calls under way over HTTP: ended when they take too long or their client leaves, bounded while they arrive."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -18,12 +19,28 @@ UNFINISHED_MESSAGES = 16
 
 The limits on calls count a call when its message is there: without this one, clients that never send the last byte
 would fill the memory."""
+BODY_SECONDS = 60.0
+"""In which a request that is read as a whole has to be there, and one second more for each `BODY_RATE` bytes of it."""
+BODY_RATE = 16 * 1024
+"""Bytes in a second of the slowest client that may send a request of the greatest length."""
 
 
 class OpenCall:
     """A call and the task that answers it."""
 
-    __slots__ = ("_calls", "_receive", "_task", "deadline", "held", "left", "looked_at", "overdue", "probe", "read")
+    __slots__ = (
+        "_body_end",
+        "_calls",
+        "_receive",
+        "_task",
+        "deadline",
+        "held",
+        "left",
+        "looked_at",
+        "overdue",
+        "probe",
+        "read",
+    )
 
     def __init__(self, calls: "OpenCalls", task: "asyncio.Task[Any]", receive: Receive, deadline: float | None) -> None:
         self._calls = calls
@@ -38,8 +55,13 @@ class OpenCall:
         self.probe: asyncio.Task[Event] | None = None
         self.left = False
         """The task was cancelled since the client left."""
-        self.overdue = False
-        """The task was cancelled since the deadline passed."""
+        self.overdue = ""
+        """Why the task was cancelled where it took too long: a text for the client."""
+        self._body_end = math.inf
+
+    def limit_body(self) -> None:
+        """Cancels the task where the body does not arrive whole in time, on the clock of `time.monotonic`."""
+        self._body_end = time.monotonic() + BODY_SECONDS
 
     def hold(self, count: int) -> None:
         """Notes how many bytes are there of a message that is not whole; 0 once it is.
@@ -49,7 +71,7 @@ class OpenCall:
         """
         beyond = max(0, count - FREE_BYTES)
         if beyond > self.held and self._calls.held + beyond - self.held > self._calls.max_held:
-            text = f"requests that have not arrived whole hold {self._calls.held} bytes already; try again later"
+            text = f"requests that have not been read hold {self._calls.held} bytes already; try again later"
             raise Overloaded(text, limit="calls")
         self._calls.held += beyond - self.held
         self.held = beyond
@@ -65,6 +87,7 @@ class OpenCall:
             await asyncio.get_running_loop().create_future()
         self.read = not event.get("more_body", False)
         chunk: bytes = event.get("body", b"")
+        self._body_end += len(chunk) / BODY_RATE
         return chunk
 
     def leave(self) -> None:
@@ -74,9 +97,17 @@ class OpenCall:
             self._task.cancel()
 
     def look(self, now: float) -> None:
-        """Cancels the task where the deadline passed."""
-        if self.deadline is not None and now >= self.deadline and not (self.left or self.overdue):
-            self.overdue = True
+        """Cancels the task where the deadline passed, or the body is late."""
+        if self.left or self.overdue:
+            return
+        if self.deadline is not None and now >= self.deadline:
+            self.overdue = "the deadline passed before the answer"
+        elif not self.read and now >= self._body_end:
+            self.overdue = (
+                f"the request did not arrive whole within {BODY_SECONDS:g} seconds "
+                f"and one more for each {BODY_RATE} bytes that came"
+            )
+        if self.overdue:
             self._task.cancel()
 
     def ask(self) -> None:

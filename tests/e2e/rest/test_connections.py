@@ -103,6 +103,33 @@ def test_http_1_0(models: Path, transport: str) -> None:
             assert answer.endswith(b"\r\n\r\nok\n")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        b"Transfer-Encoding: Chunked\r\nCONTENT-LENGTH: 0\r\n",
+    ],
+)
+@pytest.mark.parametrize("target", [b"POST /v2/models/identity-fp32/infer", b"GET /livez", b"POST /v1/nothing"])
+def test_a_body_of_two_lengths_is_refused(models: Path, transport: str, target: bytes, headers: bytes) -> None:
+    """What a proxy takes for the rest of the body is not taken for the next request."""
+    body = b"0\r\n\r\n"
+    smuggled = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+    request = target + b" HTTP/1.1\r\nhost: a\r\n" + headers + b"\r\n" + body + smuggled
+    answer = b""
+    with (
+        running_server("--transport", transport, "--models", str(models)) as server,
+        connected(server.http_url, request) as connection,
+        suppress(ConnectionError),
+    ):
+        while received := connection.recv(1000):
+            answer += received
+            assert b"HTTP/1.1 200 " not in answer
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_client_that_leaves_is_not_waited_for(models: Path, transport: str, tmp_path: Path) -> None:
     """Its call ends, and one that has not reached the model is not run."""
     with held_server(tmp_path / "hold", "--transport", transport, "--models", str(models)) as held:

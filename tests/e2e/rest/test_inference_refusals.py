@@ -121,13 +121,12 @@ def test_a_wrong_body_is_refused(rest: RestClient, body: bytes, expected: str) -
     assert expected in reply.error
 
 
-@pytest.mark.parametrize(
-    ("length", "status"), [("-1", 400), ("x", 400), ("1e3", 400), ("99999", 400), ("9" * 40, 400), ("0", 501)]
-)
-def test_a_wrong_length_of_the_json_is_refused(rest: RestClient, length: str, status: int) -> None:
-    reply = rest.post(INFER, b"{}", Inference_Header_Content_Length=length)
-    assert reply.status == status
-    assert "Inference-Header-Content-Length" in reply.error
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", "9" * 40, "0", "00"])
+@pytest.mark.parametrize("body", [b"{}", b"", bytes(12)])
+def test_a_wrong_length_of_the_json_is_refused(rest: RestClient, length: str, body: bytes) -> None:
+    reply = rest.post(INFER, body, Inference_Header_Content_Length=length)
+    assert reply.status == 400
+    assert reply.error.startswith(f"Inference-Header-Content-Length: is {'0' if length == '00' else ''}")
 
 
 def test_bytes_that_belong_to_no_tensor_are_refused(rest: RestClient) -> None:

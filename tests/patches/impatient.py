@@ -1,0 +1,12 @@
+"""A server that waits for the body of a request for another time, and longer for other numbers of bytes."""
+
+from medserve_server.transport import open_calls
+
+
+def apply(seconds: str, rate: str) -> None:
+    open_calls.BODY_SECONDS = float(seconds)
+    open_calls.BODY_RATE = float(rate)  # type: ignore[assignment]  # one byte may be worth many seconds
+
+    from medserve_server.transport import http_server  # noqa: PLC0415 - which takes over what was set
+
+    http_server.REFUSAL_SECONDS = float(seconds)
