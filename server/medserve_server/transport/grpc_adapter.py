@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from medserve_server.transport.grpc_frames import MessageReader
 from medserve_server.transport.grpc_response import Response
 from medserve_server.transport.http_call import HttpCall
 from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
+from medserve_server.transport.open_calls import OpenCall, OpenCalls
 
 SENT_CONTENT_TYPE = b"x-medserve-content-type"
 """Header in which Envoy passes on the Content-Type that the client sent: that of gRPC-Web becomes that of gRPC."""
@@ -65,21 +66,28 @@ class GrpcAdapter:
         reader = MessageReader(opened, headers, self._max_bytes)
         try:
             await self._answer(scope["path"], call, reader, response, wrong)
-        except aio.AbortError:
-            await response.fail(call.code(), call.details(), call.trailing_metadata())
-        except asyncio.CancelledError:
-            if opened.overdue:
-                await response.fail(grpc.StatusCode.DEADLINE_EXCEEDED, opened.overdue)
-            elif not opened.left:
-                raise
         except OSError:  # what a server raises where the client is gone
             return
-        except Exception as error:  # noqa: BLE001 - reported; what is raised here would reach the client as OK
-            report("call", error, f"of {scope['path'][:256]}")
-            await response.fail(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+        except BaseException as error:  # noqa: BLE001 - the client is told, and the rest raised again
+            with suppress(OSError):
+                await self._fail(error, scope["path"], call, opened, response)
         finally:
             response.close()
             self._open_calls.end(opened)
+
+    async def _fail(
+        self, error: BaseException, path: str, call: HttpCall, opened: OpenCall, response: Response
+    ) -> None:
+        """Ends a call with the status of what its answer raised."""
+        if isinstance(error, aio.AbortError):
+            await response.fail(call.code(), call.details(), call.trailing_metadata())
+        elif isinstance(error, Exception):  # reported; what is raised here would reach the client as OK
+            report("call", error, f"of {path[:256]}")
+            await response.fail(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+        elif isinstance(error, asyncio.CancelledError) and opened.overdue:
+            await response.fail(grpc.StatusCode.DEADLINE_EXCEEDED, opened.overdue)
+        elif not (isinstance(error, asyncio.CancelledError) and opened.left):
+            raise error
 
     async def _answer(
         self, path: str, call: HttpCall, reader: MessageReader, response: Response, wrong: InvalidInput | None
