@@ -22,10 +22,10 @@ from medserve_server.decoders import Decoders
 from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
+from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.limits import CallLimits
 from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
-from medserve_server.metrics_page import serve_metrics
 from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from prometheus_client import CollectorRegistry, Counter
 
 from medserve_server.config import Settings, SettingsError, host_and_port
-from medserve_server.metrics_page import serve_metrics
+from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.private_folder import private_folder
 from medserve_server.startup import ServedModel
 from medserve_server.supervise import report, start_awaited_task, start_task, watch

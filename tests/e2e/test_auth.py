@@ -12,10 +12,10 @@ from urllib.request import Request, urlopen
 import grpc
 import numpy as np
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import onnx_models
 from descriptors import no_descriptors
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from medserve_client import Client, PermissionDeniedError, UnauthenticatedError
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub

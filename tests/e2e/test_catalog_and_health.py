@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from bad_request import code_of
+from grpc_health.v1 import health_pb2
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from server_process import REPOSITORY

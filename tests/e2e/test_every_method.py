@@ -8,11 +8,11 @@ import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from model_folder import EXPLICIT
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE

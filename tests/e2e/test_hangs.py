@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from medserve_proto.inference import grpc_service_pb2 as pb
 from model_folder import EXPLICIT, OK, POLL, Caller, ModelFolder, request
 from patches.hanging import HANGS

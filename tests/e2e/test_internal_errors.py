@@ -7,10 +7,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from model_folder import OK, POLL, Caller, ModelFolder, request
 from patches.faulty import PRIVATE
 from server_process import ServerProcess, running_server

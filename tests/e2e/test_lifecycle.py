@@ -14,10 +14,10 @@ import grpc
 import numpy as np
 import onnx
 import pytest
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from held_server import held_server
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub

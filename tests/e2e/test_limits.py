@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from PIL import Image
 
 import onnx_models
 from bad_request import code_of, limit_of
+from grpc_health.v1 import health_pb2
 from medserve_client import Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub

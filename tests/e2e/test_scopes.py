@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health_pb2
 
 import onnx_models
+from grpc_health.v1 import health_pb2
 from medserve_proto.inference import grpc_service_pb2
 from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
 from medserve_server.auth import ADMIN, INFER, METADATA, OPEN, SCOPE_OF_METHOD, new_token

@@ -8,9 +8,9 @@ from importlib.resources import files
 
 from google.rpc import status_pb2
 
-from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.errors import ServingError
-from medserve_server.pages import Page, probes
+from medserve_server.http.asgi import Receive, Scope, Send
+from medserve_server.http.pages import Page, probes
 from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 
-from medserve_server.asgi import Receive, Scope, Send
+from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.supervise import report, start_awaited_task
 from medserve_server.worker import Worker
 

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from medserve_server.asgi import Receive, Scope, Send
 from medserve_server.errors import ServingError
+from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.supervise import report
 from medserve_server.transport.grpc_frames import MessageReader
 from medserve_server.transport.grpc_response import Response

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import AsyncIterator, Mapping
 
 from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
-from medserve_server.inflate import GZIP, inflated
+from medserve_server.http.inflate import GZIP, inflated
 from medserve_server.transport.open_calls import OpenCall
 
 PREFIX_BYTES = 5

@@ -11,10 +11,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from medserve_server.asgi import App
 from medserve_server.config import Settings
+from medserve_server.http.asgi import App
+from medserve_server.http.uvicorn_setup import listening_socket, quiet_config
 from medserve_server.supervise import call_in_loop_after
-from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
 REQUEST_SECONDS = 60.0
 """From the end of a request's header to its last byte, and for a response to be read: slower clients are cut off."""

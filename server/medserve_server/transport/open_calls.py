@@ -4,8 +4,8 @@ import asyncio
 import time
 from typing import Any
 
-from medserve_server.asgi import Event, Receive
 from medserve_server.errors import Overloaded
+from medserve_server.http.asgi import Event, Receive
 from medserve_server.supervise import start_awaited_task
 
 LOOK_SECONDS = 0.05

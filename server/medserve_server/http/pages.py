@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from medserve_server.asgi import App, Receive, Scope, Send
+from medserve_server.http.asgi import App, Receive, Scope, Send
 from medserve_server.supervise import report, reporting
 
 

@@ -15,9 +15,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from medserve_server.asgi import App
+from medserve_server.http.asgi import App
+from medserve_server.http.uvicorn_setup import listening_socket, quiet_config
 from medserve_server.supervise import call_in_loop_after, start_thread, watch
-from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
 MAX_CONNECTIONS = 100
 """At once; one more is closed unread."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import uvicorn
 
-from medserve_server.asgi import App
 from medserve_server.config import host_and_port
+from medserve_server.http.asgi import App
 
 BACKLOG = 1024
 
