@@ -16,26 +16,26 @@ from medserve_proto.v1 import (
     patient_risk_pb2,
     patient_risk_pb2_grpc,
 )
-from medserve_server.auth import Tokens
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
-from medserve_server.limits import CallLimits
 from medserve_server.logs import log_call
 from medserve_server.metrics import Metrics
 from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository
 from medserve_server.rest.application import Rest
+from medserve_server.security.auth import Tokens
+from medserve_server.security.limits import CallLimits
+from medserve_server.security.tls import server_context
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
-from medserve_server.tls import server_context
 from medserve_server.trail import Observer
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport

@@ -9,8 +9,8 @@ from types import TracebackType
 
 import grpc
 
-from medserve_server.auth import Metadata
 from medserve_server.metrics import status_of
+from medserve_server.security.auth import Metadata
 from medserve_server.supervise import report
 
 MAX_ID_LENGTH = 128

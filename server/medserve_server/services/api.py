@@ -13,13 +13,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from medserve_server.auth import GRANT, Grant, check_priority
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
+from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
 from medserve_server.trail import TRAIL, Trail

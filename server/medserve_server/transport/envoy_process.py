@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from medserve_server.config import Settings
-from medserve_server.tls import Certificates, read_certificates
+from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.transport.envoy_config import Config, client_ca_secret, envoy_config, pair_secret
 from medserve_server.worker_order import EnvoyFiles
 

@@ -8,8 +8,8 @@ import grpc
 from grpc import aio
 
 from medserve_server.config import Settings
-from medserve_server.limits import connection_limits
-from medserve_server.tls import Certificates, read_certificates
+from medserve_server.security.limits import connection_limits
+from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.transport.interceptor import CallInterceptor
 
 LEAVE_SECONDS = 1.0

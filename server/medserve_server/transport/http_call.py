@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from medserve_server.auth import Metadata
 from medserve_server.http.asgi import Scope
+from medserve_server.security.auth import Metadata
 
 # In a distinguished name as a string (RFC 4514), where a backslash escapes what is special.
 _COMMON_NAME = re.compile(r"(?:^|,|\+)\s*CN=((?:\\.|[^,+\\])*)")

@@ -11,10 +11,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from medserve_server.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
-from medserve_server.limits import CallLimits, client_of
 from medserve_server.metrics import MethodMetrics, Metrics, status_of
+from medserve_server.security.auth import ANYONE, GRANT, Metadata, Tokens
+from medserve_server.security.limits import CallLimits, client_of
 from medserve_server.status import to_status, to_trailers
 from medserve_server.supervise import report
 from medserve_server.trail import TRAIL, Observer, Trail, follow

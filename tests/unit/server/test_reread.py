@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from descriptors import no_descriptors
 from medserve_server import reread
-from medserve_server.auth import Tokens, new_token
 from medserve_server.config import SettingsError
 from medserve_server.errors import Unauthenticated
 from medserve_server.reread import Reread
+from medserve_server.security.auth import Tokens, new_token
 
 
 @pytest.fixture(autouse=True)
