@@ -15,11 +15,11 @@ from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
 from medserve_server.exposure import check_exposure
 from medserve_server.flags import read_settings, warnings_about_environment
-from medserve_server.logs import set_up_logs
 from medserve_server.process_setup import set_up_process
 from medserve_server.security.auth import INFER, METADATA, SCOPES, new_token
 from medserve_server.startup import announce
 from medserve_server.supervise import ThreadStartError
+from medserve_server.telemetry.logs import set_up_logs
 from medserve_server.transport.choice import choose_transport
 from medserve_server.workers import Supervisor
 

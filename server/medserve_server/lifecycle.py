@@ -22,8 +22,6 @@ from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
-from medserve_server.logs import log_call
-from medserve_server.metrics import Metrics
 from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository
@@ -36,7 +34,9 @@ from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
-from medserve_server.trail import Observer
+from medserve_server.telemetry.logs import log_call
+from medserve_server.telemetry.metrics import Metrics
+from medserve_server.telemetry.trail import Observer
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors
@@ -213,7 +213,7 @@ class Server:
         """Who is told of finished calls, as the settings say; without any, nothing is noted."""
         observers: list[Observer] = [log_call] if self.settings.access_log else []
         if self.settings.otlp_endpoint is not None:
-            from medserve_server.tracing import Tracer  # noqa: PLC0415 - of the extra `otel`
+            from medserve_server.telemetry.tracing import Tracer  # noqa: PLC0415 - of the extra `otel`
 
             tracer = Tracer(self.settings.otlp_endpoint)
             observers.append(tracer.trace)

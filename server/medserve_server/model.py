@@ -16,14 +16,14 @@ from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.images import RequestImages
 from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
-from medserve_server.metrics import Metrics, ModelMetrics
 from medserve_server.parity import deviation
 from medserve_server.parts import split
 from medserve_server.patients import PatientReader
 from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
 from medserve_server.session import Session, Tensors
 from medserve_server.supervise import Pool, call_in_loop
-from medserve_server.trail import Trail
+from medserve_server.telemetry.metrics import Metrics, ModelMetrics
+from medserve_server.telemetry.trail import Trail
 from medserve_server.work import Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from medserve_server.config import Settings
 from medserve_server.discovery import Found, Key, is_well_named
 from medserve_server.errors import ModelLoadError, TransientLoadError, printable
 from medserve_server.integrity import read_model, read_public_key
-from medserve_server.metrics import Metrics
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.supervise import Pool, ThreadStartError, reporting, start_thread
+from medserve_server.telemetry.metrics import Metrics
 from medserve_server.version_policy import VersionPolicy
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import warnings
 
 from medserve_server.config import Settings
 from medserve_server.heap import share_heaps
-from medserve_server.logs import set_up_logs
+from medserve_server.telemetry.logs import set_up_logs
 
 
 def set_up_process(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medserve_server.config import Settings, host_and_port
-from medserve_server.logs import startup as log
+from medserve_server.telemetry.logs import startup as log
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_server.errors import ServingError
 from medserve_server.session import Tensors
-from medserve_server.trail import Trail
+from medserve_server.telemetry.trail import Trail
 
 if TYPE_CHECKING:  # a batch holds works
     from medserve_server.plan import Batch

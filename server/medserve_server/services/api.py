@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
-from medserve_server.metrics import RequestTimer
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.session import Tensors
-from medserve_server.trail import TRAIL, Trail
+from medserve_server.telemetry.metrics import RequestTimer
+from medserve_server.telemetry.trail import TRAIL, Trail
 from medserve_server.transport.interceptor import Context
 from medserve_server.work import DEFAULT_PRIORITY, Arrays
 

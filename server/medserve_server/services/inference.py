@@ -14,7 +14,6 @@ from medserve_server import codec
 from medserve_server.config import Settings
 from medserve_server.decoders import Decoders
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
-from medserve_server.metrics import Duration
 from medserve_server.model import Model
 from medserve_server.model_control import ModelControl
 from medserve_server.patients import PatientReader
@@ -22,6 +21,7 @@ from medserve_server.repository import ModelRepository
 from medserve_server.security.auth import GRANT
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status
+from medserve_server.telemetry.metrics import Duration
 from medserve_server.transport.interceptor import Context
 from medserve_server.work import Arrays
 

@@ -13,8 +13,8 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from medserve_server.errors import STATUS, Limit, ServingError
-from medserve_server.histogram import FastHistogram
 from medserve_server.supervise import INTERNAL_ERRORS
+from medserve_server.telemetry.histogram import FastHistogram
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

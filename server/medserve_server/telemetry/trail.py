@@ -9,9 +9,9 @@ from types import TracebackType
 
 import grpc
 
-from medserve_server.metrics import status_of
 from medserve_server.security.auth import Metadata
 from medserve_server.supervise import report
+from medserve_server.telemetry.metrics import status_of
 
 MAX_ID_LENGTH = 128
 # version-trace-parent-flags: https://www.w3.org/TR/trace-context/#traceparent-header-field-values
