@@ -17,11 +17,11 @@ from medserve_proto.v1 import (
     patient_risk_pb2_grpc,
 )
 from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
 from medserve_server.errors import ModelLoadError
 from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
+from medserve_server.inputs.decoders import Decoders
 from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
 from medserve_server.repository import ModelRepository

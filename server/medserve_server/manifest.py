@@ -19,7 +19,7 @@ from medserve_proto.v1.manifest_pb2 import (
     PatientRiskTask,
 )
 from medserve_server.errors import ModelLoadError
-from medserve_server.patients import PatientReader
+from medserve_server.inputs.patients import PatientReader
 from medserve_server.session import TensorSpec
 
 KEY = "medserve.manifest"

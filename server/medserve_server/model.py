@@ -13,12 +13,12 @@ from medserve_server.batcher import Batcher
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError, printable
-from medserve_server.images import RequestImages
+from medserve_server.inputs.images import RequestImages
+from medserve_server.inputs.patients import PatientReader
 from medserve_server.integrity import ModelFile
 from medserve_server.manifest import read_manifest
 from medserve_server.parity import deviation
 from medserve_server.parts import split
-from medserve_server.patients import PatientReader
 from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
 from medserve_server.session import Session, Tensors
 from medserve_server.supervise import Pool, call_in_loop

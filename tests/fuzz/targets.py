@@ -15,11 +15,11 @@ from medserve_server import codec
 from medserve_server.config import Settings
 from medserve_server.datatypes import DATATYPES
 from medserve_server.errors import ModelLoadError, ServingError
-from medserve_server.images import RequestImages
+from medserve_server.inputs.images import RequestImages
+from medserve_server.inputs.patients import PatientReader, Value
 from medserve_server.integrity import read_model
 from medserve_server.manifest import KEY, read_manifest
 from medserve_server.parity import deviation
-from medserve_server.patients import PatientReader, Value
 from medserve_server.session import Session, TensorSpec
 from medserve_server.status import to_status
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1.patient_risk_pb2 import WhatIf
 from medserve_server.errors import FieldViolation
-from medserve_server.patients import PatientReader
+from medserve_server.inputs.patients import PatientReader
 
 POINTS = 21
 MOST_POINTS = 200

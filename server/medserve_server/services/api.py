@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
+from medserve_server.inputs.decoders import Decoders
 from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.security.auth import GRANT, Grant, check_priority

@@ -13,7 +13,7 @@ from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
-from medserve_server.images import RequestImages
+from medserve_server.inputs.images import RequestImages
 from medserve_server.model import Model
 from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.reasons.images import ExplainedImages

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medserve_server.batcher import Batcher
-from medserve_server.decoders import Decoders
 from medserve_server.errors import DeadlineExceeded, Overloaded
+from medserve_server.inputs.decoders import Decoders
 from medserve_server.parts import split
 from medserve_server.session import Tensors
 from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
@@ -250,7 +250,7 @@ def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], th
             return decoders._work_queue.qsize() > 0  # noqa: SLF001 - of concurrent.futures
 
         with (
-            mock.patch("medserve_server.decoders.time", SimpleNamespace(monotonic=clock.monotonic)),
+            mock.patch("medserve_server.inputs.decoders.time", SimpleNamespace(monotonic=clock.monotonic)),
             Decoders(threads) as decoders,
         ):
             submit(-1)

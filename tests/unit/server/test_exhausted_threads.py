@@ -11,8 +11,8 @@ import pytest
 import onnx_models
 from exhausted_threads import MESSAGE, no_new_threads
 from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
 from medserve_server.discovery import find_versions
+from medserve_server.inputs.decoders import Decoders
 from medserve_server.model import Model
 from medserve_server.model_loader import Content, ModelLoader
 from medserve_server.repository import ModelRepository
