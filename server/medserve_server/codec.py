@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.engine.session import Tensors, TensorSpec
+from medserve_server.engine.work import DEFAULT_PRIORITY
 from medserve_server.errors import FieldViolation, InvalidInput, Unsupported, listing
-from medserve_server.session import Tensors, TensorSpec
-from medserve_server.work import DEFAULT_PRIORITY
 
 Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
 MAX_TENSORS = 256

@@ -4,8 +4,8 @@ import difflib
 import threading
 from collections.abc import Iterator, Mapping
 
+from medserve_server.engine.model import Model
 from medserve_server.errors import FieldViolation, NotFound, Unavailable, listing
-from medserve_server.model import Model
 from medserve_server.telemetry.metrics import RequestTimer
 
 NOT_LISTED = "; there is no such model or version here, and listing them needs a token with the scope metadata"

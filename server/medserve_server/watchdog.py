@@ -5,7 +5,7 @@ import os
 import threading
 import time
 
-from medserve_server.session import RUNS, Session
+from medserve_server.engine.session import RUNS, Session
 from medserve_server.supervise import reporting, start_thread
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_server.codec import MAX_AXES, split
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.errors import InvalidInput, ServingError
 
 MAX_TENSORS = 256

@@ -14,17 +14,17 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from medserve_server.config import Settings
+from medserve_server.engine.model import Model
+from medserve_server.engine.session import Tensors
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.model import Model
 from medserve_server.repository import ModelRepository
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
-from medserve_server.session import Tensors
 from medserve_server.telemetry.metrics import RequestTimer
 from medserve_server.telemetry.trail import TRAIL, Trail
 from medserve_server.transport.interceptor import Context
-from medserve_server.work import DEFAULT_PRIORITY, Arrays
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)

@@ -12,10 +12,11 @@ from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server import codec
 from medserve_server.config import Settings
+from medserve_server.engine.model import Model
+from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.model import Model
 from medserve_server.model_control import ModelControl
 from medserve_server.repository import ModelRepository
 from medserve_server.security.auth import GRANT
@@ -23,7 +24,6 @@ from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
 from medserve_server.transport.interceptor import Context
-from medserve_server.work import Arrays
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]

@@ -21,7 +21,9 @@ def test_the_innermost_frame_that_is_known_decides() -> None:
     assert step_of(READ) == "Python: reading"
     assert step_of(f"{READ};encode (medserve_server/codec.py:90)") == "Python: answers"
     assert step_of(COUNT) == "Python: metrics"
-    assert step_of(f"{LOOP};Batcher._join (medserve_server/batcher.py:9);join (somewhere/else.py:1)").endswith("batch")
+    assert step_of(f"{LOOP};Batcher._join (medserve_server/engine/batcher.py:9);join (somewhere/else.py:1)").endswith(
+        "batch"
+    )
 
 
 def test_the_time_in_python_is_split_as_the_stacks_are_and_nothing_is_lost() -> None:

@@ -18,9 +18,9 @@ from medserve_proto.v1.manifest_pb2 import (
     Manifest,
     PatientRiskTask,
 )
+from medserve_server.engine.session import TensorSpec
 from medserve_server.errors import ModelLoadError
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.session import TensorSpec
 
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.v1.manifest_pb2 import Manifest
-from medserve_server.manifest import main_output
-from medserve_server.session import Session
+from medserve_server.engine.manifest import main_output
+from medserve_server.engine.session import Session
 
 
 def deviation(session: Session, manifest: Manifest) -> float | None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medserve_server.batcher import deliver
+from medserve_server.engine.batcher import deliver
+from medserve_server.engine.work import Arrays, Outcome, Work
 from medserve_server.errors import ServingError
-from medserve_server.work import Arrays, Outcome, Work
 
 
 def split(whole: Work, max_rows: int, withdraw: Callable[[Work], None]) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from medserve_server.work import Work
+from medserve_server.engine.work import Work
 
 
 class Batch:

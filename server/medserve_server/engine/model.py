@@ -9,22 +9,22 @@ import time
 
 from medserve_images import ImageLimits
 from medserve_proto.v1.manifest_pb2 import Manifest
-from medserve_server.batcher import Batcher
 from medserve_server.config import Settings
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.parity import deviation
+from medserve_server.engine.parts import split
+from medserve_server.engine.providers import PAYS_FOR_NEW_SHAPES, candidates
+from medserve_server.engine.session import Session, Tensors
+from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
 from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader
 from medserve_server.integrity import ModelFile
-from medserve_server.manifest import read_manifest
-from medserve_server.parity import deviation
-from medserve_server.parts import split
-from medserve_server.providers import PAYS_FOR_NEW_SHAPES, candidates
-from medserve_server.session import Session, Tensors
 from medserve_server.supervise import Pool, call_in_loop
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics
 from medserve_server.telemetry.trail import Trail
-from medserve_server.work import Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_server.admission import MARGIN, UsualTime, check_wait, start_seconds
+from medserve_server.engine.plan import Place, Plan
+from medserve_server.engine.session import OVERDUE, Tensors
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Deliver, Outcome, Work
 from medserve_server.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -19,10 +22,7 @@ from medserve_server.errors import (
     Unavailable,
     printable,
 )
-from medserve_server.plan import Place, Plan
-from medserve_server.session import OVERDUE, Tensors
 from medserve_server.supervise import report, reporting
-from medserve_server.work import DEFAULT_PRIORITY, Arrays, Deliver, Outcome, Work
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_server.engine.session import Tensors
 from medserve_server.errors import ServingError
-from medserve_server.session import Tensors
 from medserve_server.telemetry.trail import Trail
 
 if TYPE_CHECKING:  # a batch holds works
-    from medserve_server.plan import Batch
+    from medserve_server.engine.plan import Batch
 
 Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
