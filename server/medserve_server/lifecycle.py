@@ -22,9 +22,9 @@ from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.model_control import ModelControl
 from medserve_server.reflection import add_reflection
-from medserve_server.repository import ModelRepository
+from medserve_server.registry.control import ModelControl
+from medserve_server.registry.registry import ModelRepository
 from medserve_server.rest.application import Rest
 from medserve_server.security.auth import Tokens
 from medserve_server.security.limits import CallLimits

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from medserve_server.discovery import NAME, VERSION
+from medserve_server.registry.discovery import NAME, VERSION
 
 Choice = Callable[[Iterable[str]], list[str]]
 LATEST = re.compile(r"latest:([1-9][0-9]{0,3})")

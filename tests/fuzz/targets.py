@@ -20,7 +20,7 @@ from medserve_server.engine.session import Session, TensorSpec
 from medserve_server.errors import ModelLoadError, ServingError
 from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader, Value
-from medserve_server.integrity import read_model
+from medserve_server.registry.integrity import read_model
 from medserve_server.status import to_status
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -15,7 +15,7 @@ from medserve_server.config import Settings
 from medserve_server.engine.manifest import main_output, read_manifest
 from medserve_server.engine.providers import Provider
 from medserve_server.engine.session import Session
-from medserve_server.integrity import ModelFile, read_model
+from medserve_server.registry.integrity import ModelFile, read_model
 from waiting import PATIENCE
 
 Array = NDArray[np.generic]

@@ -21,7 +21,7 @@ from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
 from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.integrity import ModelFile
+from medserve_server.registry.integrity import ModelFile
 from medserve_server.supervise import Pool, call_in_loop
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics
 from medserve_server.telemetry.trail import Trail

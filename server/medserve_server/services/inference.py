@@ -17,8 +17,8 @@ from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.model_control import ModelControl
-from medserve_server.repository import ModelRepository
+from medserve_server.registry.control import ModelControl
+from medserve_server.registry.registry import ModelRepository
 from medserve_server.security.auth import GRANT
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status

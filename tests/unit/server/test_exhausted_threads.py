@@ -11,12 +11,12 @@ import pytest
 import onnx_models
 from exhausted_threads import MESSAGE, no_new_threads
 from medserve_server.config import Settings
-from medserve_server.discovery import find_versions
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import DEFAULT_PRIORITY, Outcome, Work
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.model_loader import Content, ModelLoader
-from medserve_server.repository import ModelRepository
+from medserve_server.registry.discovery import find_versions
+from medserve_server.registry.loader import Content, ModelLoader
+from medserve_server.registry.registry import ModelRepository
 from medserve_server.supervise import Pool, ThreadStartError
 from medserve_server.telemetry.metrics import Metrics
 from waiting import PATIENCE, wait_until

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from medserve_server.config import Settings
-from medserve_server.discovery import MODEL_FILE, Key, find_versions
 from medserve_server.engine.providers import candidates
 from medserve_server.errors import FieldViolation, ModelLoadError, ModelRefused, NotFound, Unsupported, printable
-from medserve_server.integrity import read_checksums
-from medserve_server.model_loader import Content, ModelLoader
-from medserve_server.repository import ModelRepository
+from medserve_server.registry.discovery import MODEL_FILE, Key, find_versions
+from medserve_server.registry.integrity import read_checksums
+from medserve_server.registry.loader import Content, ModelLoader
+from medserve_server.registry.registry import ModelRepository
 from medserve_server.supervise import Pool, report
 from medserve_server.telemetry.metrics import Metrics
 

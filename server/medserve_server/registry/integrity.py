@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medserve_server.discovery import SIGNATURE_FILE
 from medserve_server.errors import ModelLoadError, TransientLoadError
+from medserve_server.registry.discovery import SIGNATURE_FILE
 
 if TYPE_CHECKING:  # of the extra `signing`
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

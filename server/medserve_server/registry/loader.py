@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medserve_server.config import Settings
-from medserve_server.discovery import Found, Key, is_well_named
 from medserve_server.engine.model import Model
 from medserve_server.errors import ModelLoadError, TransientLoadError, printable
-from medserve_server.integrity import read_model, read_public_key
-from medserve_server.repository import ModelRepository
+from medserve_server.registry.discovery import Found, Key, is_well_named
+from medserve_server.registry.integrity import read_model, read_public_key
+from medserve_server.registry.registry import ModelRepository
 from medserve_server.supervise import Pool, ThreadStartError, reporting, start_thread
 from medserve_server.telemetry.metrics import Metrics
 from medserve_server.version_policy import VersionPolicy
