@@ -15,9 +15,9 @@ from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoi
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
+from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.explain.images import ExplainedImages
 from medserve_server.inputs.images import RequestImages
-from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
-from medserve_server.reasons.images import ExplainedImages
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
 from medserve_server.transport.interceptor import Context

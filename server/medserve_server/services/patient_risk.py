@@ -10,9 +10,9 @@ from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import ServingError, WrongModel
+from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.explain.patients import ExplainedPatients
 from medserve_server.inputs.patients import PatientReader, PatientWarning, Value
-from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
-from medserve_server.reasons.patients import ExplainedPatients
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
 from medserve_server.transport.interceptor import Context

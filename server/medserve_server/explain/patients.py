@@ -16,8 +16,8 @@ from medserve_proto.v1.patient_risk_pb2 import (
     WhatIfPoint,
 )
 from medserve_server.errors import FieldViolation, InvalidInput, WrongModel, listing
+from medserve_server.explain import shapley, what_if
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.reasons import shapley, what_if
 
 
 class ExplainedPatients:

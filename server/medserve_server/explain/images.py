@@ -10,8 +10,8 @@ from medserve_proto.v1.image_classification_pb2 import ImageReasons, ImageResult
 from medserve_proto.v1.manifest_pb2 import FeatureMap, ImageClassificationTask
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, WrongModel, listing
-from medserve_server.reasons import occlusion
-from medserve_server.reasons.overlay import draw, overlay_size
+from medserve_server.explain import occlusion
+from medserve_server.explain.overlay import draw, overlay_size
 
 
 class ExplainedImages:
