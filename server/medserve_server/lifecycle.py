@@ -18,21 +18,21 @@ from medserve_proto.v1 import (
 )
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
-from medserve_server.health import Health
 from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.reflection import add_reflection
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.rest.application import Rest
 from medserve_server.security.auth import Tokens
 from medserve_server.security.limits import CallLimits
 from medserve_server.security.tls import server_context
+from medserve_server.services.health import Health
 from medserve_server.services.image_classification import ImageClassification
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
+from medserve_server.services.reflection import add_reflection
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
 from medserve_server.telemetry.logs import log_call
 from medserve_server.telemetry.metrics import Metrics

@@ -11,9 +11,9 @@ from medserve_server.engine.batcher import Batcher
 from medserve_server.engine.model import Model
 from medserve_server.engine.plan import Plan
 from medserve_server.engine.work import Work
-from medserve_server.health import Health
 from medserve_server.lifecycle import Server
 from medserve_server.registry.control import ModelControl
+from medserve_server.services.health import Health
 from medserve_server.telemetry import logs
 from medserve_server.telemetry.metrics import ModelMetrics
 from medserve_server.watchdog import Watchdog

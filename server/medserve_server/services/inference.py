@@ -10,7 +10,6 @@ import numpy as np
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-from medserve_server import codec
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
@@ -20,6 +19,7 @@ from medserve_server.inputs.patients import PatientReader
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.security.auth import GRANT
+from medserve_server.services import codec
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
