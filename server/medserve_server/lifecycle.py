@@ -16,6 +16,8 @@ from medserve_proto.v1 import (
     patient_risk_pb2,
     patient_risk_pb2_grpc,
 )
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
 from medserve_server.heap import freeze_heap
@@ -45,8 +47,6 @@ from medserve_server.transport.envoy_server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer
 from medserve_server.transport.http_server import HttpServer
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
 from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 from medserve_server.worker_order import EnvoyFiles
 

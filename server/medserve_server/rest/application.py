@@ -8,6 +8,8 @@ from importlib.resources import files
 
 from google.rpc import status_pb2
 
+from medserve_server.calls.interceptor import CODES, CallInterceptor
+from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.errors import ServingError
 from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.http.pages import Page, probes
@@ -17,8 +19,6 @@ from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
 from medserve_server.status import to_status
 from medserve_server.supervise import report
-from medserve_server.transport.interceptor import CODES, CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
 
 
 class Rest:

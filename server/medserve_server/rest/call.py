@@ -10,15 +10,15 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc import aio
 
+from medserve_server.calls.http_call import HttpCall
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCall
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unsupported
 from medserve_server.http.asgi import Scope
 from medserve_server.http.inflate import GZIP, ZLIB, inflated
 from medserve_server.rest.answer import HTTP_STATUS, ErrorBody, HttpError
 from medserve_server.security.auth import Metadata
 from medserve_server.status import DETAILS_KEY
-from medserve_server.transport.http_call import HttpCall
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCall
 
 _FORMATS = {"gzip": GZIP, "deflate": ZLIB}
 """Of each Content-Encoding (RFC 9110)."""

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from medserve_server.calls.interceptor import Context
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.session import Tensors
@@ -24,7 +25,6 @@ from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.telemetry.metrics import RequestTimer
 from medserve_server.telemetry.trail import TRAIL, Trail
-from medserve_server.transport.interceptor import Context
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)

@@ -7,8 +7,8 @@ import grpc
 
 from medserve_proto.health import health_pb2 as pb
 from medserve_proto.health import health_pb2_grpc
+from medserve_server.calls.interceptor import Context
 from medserve_server.supervise import start_awaited_task
-from medserve_server.transport.interceptor import Context
 
 
 class Health(health_pb2_grpc.HealthServicer):

@@ -12,6 +12,7 @@ from medserve_images import ImageWarning, Pixels
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
+from medserve_server.calls.interceptor import Context
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
@@ -20,7 +21,6 @@ from medserve_server.explain.images import ExplainedImages
 from medserve_server.inputs.images import RequestImages
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
-from medserve_server.transport.interceptor import Context
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
+from medserve_server.calls.interceptor import Context
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
@@ -23,7 +24,6 @@ from medserve_server.services import codec
 from medserve_server.services.api import Job, ModelApi
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
-from medserve_server.transport.interceptor import Context
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]

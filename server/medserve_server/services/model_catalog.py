@@ -2,11 +2,11 @@
 
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer
+from medserve_server.calls.interceptor import Context
 from medserve_server.engine.model import Model
 from medserve_server.errors import WrongModel
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.security.auth import GRANT
-from medserve_server.transport.interceptor import Context
 
 TASKS = {"image_classification": pb.TASK_IMAGE_CLASSIFICATION, "patient_risk": pb.TASK_PATIENT_RISK}
 

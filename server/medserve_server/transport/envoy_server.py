@@ -4,14 +4,14 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
 from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy_admin import drain_listeners
 from medserve_server.transport.envoy_process import write_secrets
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
 from medserve_server.worker_order import EnvoyFiles
 
 LEAVE_SECONDS = 1.0

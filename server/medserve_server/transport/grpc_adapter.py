@@ -12,14 +12,14 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from medserve_server.calls.http_call import HttpCall
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.errors import ServingError
 from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.supervise import report
 from medserve_server.transport.grpc_frames import MessageReader
 from medserve_server.transport.grpc_response import Response
-from medserve_server.transport.http_call import HttpCall
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCalls
 
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 

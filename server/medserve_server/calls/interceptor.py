@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from medserve_server.calls.http_call import HttpCall
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.security.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.security.limits import CallLimits, client_of
@@ -18,7 +19,6 @@ from medserve_server.status import to_status, to_trailers
 from medserve_server.supervise import report
 from medserve_server.telemetry.metrics import MethodMetrics, Metrics, status_of
 from medserve_server.telemetry.trail import TRAIL, Observer, Trail, follow
-from medserve_server.transport.http_call import HttpCall
 
 log = logging.getLogger(__name__)
 
