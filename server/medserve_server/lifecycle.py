@@ -42,8 +42,8 @@ from medserve_server.telemetry.trail import Observer
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors
-from medserve_server.transport.envoy_metrics import EnvoyRefusals
-from medserve_server.transport.envoy_server import EnvoyServer
+from medserve_server.transport.envoy.metrics import EnvoyRefusals
+from medserve_server.transport.envoy.server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer
 from medserve_server.transport.http_server import HttpServer

@@ -24,7 +24,7 @@ from medserve_server.private_folder import private_folder
 from medserve_server.startup import ServedModel
 from medserve_server.supervise import report, start_awaited_task, start_task, watch
 from medserve_server.telemetry.worker_metrics import WorkerMetrics
-from medserve_server.transport.envoy_process import envoy_command, envoy_environment, write_envoy_files
+from medserve_server.transport.envoy.process import envoy_command, envoy_environment, write_envoy_files
 from medserve_server.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
 
 log = logging.getLogger(__name__)

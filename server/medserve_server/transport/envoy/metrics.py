@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from medserve_server.supervise import report
-from medserve_server.transport.envoy_admin import counters
+from medserve_server.transport.envoy.admin import counters
 
 _REQUESTS = "http.ingress.adaptive_concurrency.gradient_controller.rq_blocked"
 _CONNECTIONS = "downstream_global_cx_overflow"

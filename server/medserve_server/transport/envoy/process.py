@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medserve_server.config import Settings
 from medserve_server.security.tls import Certificates, read_certificates
-from medserve_server.transport.envoy_config import Config, client_ca_secret, envoy_config, pair_secret
+from medserve_server.transport.envoy.config import Config, client_ca_secret, envoy_config, pair_secret
 from medserve_server.worker_order import EnvoyFiles
 
 _MISSING = (

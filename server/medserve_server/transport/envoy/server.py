@@ -10,8 +10,8 @@ from medserve_server.config import Settings
 from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
-from medserve_server.transport.envoy_admin import drain_listeners
-from medserve_server.transport.envoy_process import write_secrets
+from medserve_server.transport.envoy.admin import drain_listeners
+from medserve_server.transport.envoy.process import write_secrets
 from medserve_server.worker_order import EnvoyFiles
 
 LEAVE_SECONDS = 1.0
