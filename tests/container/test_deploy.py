@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from medserve_server.config import Settings
-from medserve_server.flags import read_settings
+from medserve_server.process.flags import read_settings
 from medserve_server.telemetry.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from medserve_server.errors import PermissionDenied
-from medserve_server.lifecycle import CONTRACTS
+from medserve_server.process.lifecycle import CONTRACTS
 from medserve_server.security.auth import OPEN, PRIORITY, SCOPE_OF_METHOD, SCOPES, Tokens, new_token
 
 METHODS = {

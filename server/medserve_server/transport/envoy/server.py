@@ -7,12 +7,12 @@ from typing import Any
 from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
+from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy.admin import drain_listeners
 from medserve_server.transport.envoy.process import write_secrets
-from medserve_server.worker_order import EnvoyFiles
 
 LEAVE_SECONDS = 1.0
 """Longest time in which clients are told to go elsewhere and are answered all the same."""

@@ -21,11 +21,11 @@ from prometheus_client import CollectorRegistry, Counter
 from medserve_server.config import Settings, SettingsError, host_and_port
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.private_folder import private_folder
-from medserve_server.startup import ServedModel
+from medserve_server.process.startup import ServedModel
+from medserve_server.process.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
 from medserve_server.supervise import report, start_awaited_task, start_task, watch
 from medserve_server.telemetry.worker_metrics import WorkerMetrics
 from medserve_server.transport.envoy.process import envoy_command, envoy_environment, write_envoy_files
-from medserve_server.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ async def _readable(descriptor: int) -> None:
 def _command(order: WorkerOrder) -> list[str]:
     if order.envoy is not None:
         return envoy_command(order.envoy.config)
-    return [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "medserve_server.worker"]
+    return [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-m", "medserve_server.process.worker"]
 
 
 def _environment(order: WorkerOrder) -> dict[str, str]:

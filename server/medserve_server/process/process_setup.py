@@ -3,7 +3,7 @@
 import warnings
 
 from medserve_server.config import Settings
-from medserve_server.heap import share_heaps
+from medserve_server.process.heap import share_heaps
 from medserve_server.telemetry.logs import set_up_logs
 
 

@@ -20,9 +20,11 @@ from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
-from medserve_server.heap import freeze_heap
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
+from medserve_server.process.heap import freeze_heap
+from medserve_server.process.watchdog import LOOK_SECONDS, Watchdog, exit_soon
+from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.rest.application import Rest
@@ -47,8 +49,6 @@ from medserve_server.transport.envoy.server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer
 from medserve_server.transport.http_server import HttpServer
-from medserve_server.watchdog import LOOK_SECONDS, Watchdog, exit_soon
-from medserve_server.worker_order import EnvoyFiles
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from prometheus_client import Metric
 
 from medserve_server.config import SettingsError
 from medserve_server.errors import ModelLoadError
-from medserve_server.lifecycle import Server
-from medserve_server.process_setup import set_up_process
-from medserve_server.served import served_models
+from medserve_server.process.lifecycle import Server
+from medserve_server.process.process_setup import set_up_process
+from medserve_server.process.served import served_models
+from medserve_server.process.worker_order import DESCRIPTORS, WorkerOrder
 from medserve_server.supervise import ThreadStartError, call_in_loop, report, reporting, start_thread
-from medserve_server.worker_order import DESCRIPTORS, WorkerOrder
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What a server says at its start about the models that it serves."""
 
-from medserve_server.lifecycle import Server
-from medserve_server.startup import ServedModel
+from medserve_server.process.lifecycle import Server
+from medserve_server.process.startup import ServedModel
 
 
 def served_models(server: Server) -> list[ServedModel]:

@@ -13,15 +13,15 @@ from contextlib import redirect_stderr
 
 from medserve_server.config import Settings, SettingsError
 from medserve_server.errors import ModelLoadError
-from medserve_server.exposure import check_exposure
-from medserve_server.flags import read_settings, warnings_about_environment
-from medserve_server.process_setup import set_up_process
+from medserve_server.process.exposure import check_exposure
+from medserve_server.process.flags import read_settings, warnings_about_environment
+from medserve_server.process.process_setup import set_up_process
+from medserve_server.process.startup import announce
+from medserve_server.process.workers import Supervisor
 from medserve_server.security.auth import INFER, METADATA, SCOPES, new_token
-from medserve_server.startup import announce
 from medserve_server.supervise import ThreadStartError
 from medserve_server.telemetry.logs import set_up_logs
 from medserve_server.transport.choice import choose_transport
-from medserve_server.workers import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ def _make_token(arguments: Sequence[str]) -> None:
 async def _serve(settings: Settings) -> None:
     """Serves in this process."""
     # Not at the top: the supervisor needs neither gRPC nor ONNX Runtime.
-    from medserve_server.lifecycle import Server  # noqa: PLC0415
-    from medserve_server.served import served_models  # noqa: PLC0415
+    from medserve_server.process.lifecycle import Server  # noqa: PLC0415
+    from medserve_server.process.served import served_models  # noqa: PLC0415
 
     server = Server(settings)
     signals = itertools.count()

@@ -5,8 +5,8 @@ import os
 import signal
 
 from medserve_server.http.asgi import Receive, Scope, Send
+from medserve_server.process.worker import Worker
 from medserve_server.supervise import report, start_awaited_task
-from medserve_server.worker import Worker
 
 _worker = Worker()
 _server = _worker.make_server()
