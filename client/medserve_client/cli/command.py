@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
 from medserve_client.cli import exit_codes, loadtest_options, terminal
-from medserve_client.cli.classify import classify
+from medserve_client.cli.classify.command import classify
 from medserve_client.cli.describe import describe
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.health import show_health

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from medserve_client.cli import terminal
-from medserve_client.cli.classify_record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
+from medserve_client.cli.classify.pictures import Listing, find_pictures
+from medserve_client.cli.classify.reason_maps import check_overlay_names, drawn, maps, save_overlays
+from medserve_client.cli.classify.record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
 from medserve_client.cli.exit_codes import ExitCode, UsageError
-from medserve_client.cli.pictures import Listing, find_pictures
-from medserve_client.cli.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.resend import ItemSender
 from medserve_client.cli.results_file import ResultsFile
 from medserve_client.client import Client

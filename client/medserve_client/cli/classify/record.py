@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medserve_client.cli import terminal
+from medserve_client.cli.classify.reason_maps import maps
 from medserve_client.cli.exit_codes import UsageError
-from medserve_client.cli.reason_maps import maps
 from medserve_client.cli.results_file import Cells
 from medserve_client.results import ImageResult, ModelDescription
 
@@ -31,7 +31,7 @@ class Outcome:
 
 
 def record(outcome: Outcome, model: ModelDescription, frame: int) -> dict[str, object]:
-    """The JSON document of a file; `medserve_client.cli.classify.classify` says what is in it."""
+    """The JSON document of a file; `medserve_client.cli.classify.command.classify` says what is in it."""
     file, result = outcome.file, outcome.result
     cells: dict[str, object] = {
         "file": file.name,
