@@ -16,7 +16,7 @@ from medserve_client.cli.health import show_health
 from medserve_client.cli.loadtest import loadtest
 from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.results_file import FORMATS
-from medserve_client.cli.risk import score
+from medserve_client.cli.risk.command import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, TlsMismatchError, UnavailableError
 from medserve_client.reasons import ImageReasons, RiskReasons

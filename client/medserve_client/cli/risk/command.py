@@ -18,7 +18,7 @@ from medserve_client.cli.feature_columns import feature_columns, feature_value
 from medserve_client.cli.patient_file import PatientFile, Row, read_patient_file
 from medserve_client.cli.resend import ItemSender
 from medserve_client.cli.results_file import written_whole
-from medserve_client.cli.risk_reasons import contributions, curve
+from medserve_client.cli.risk.reasons import contributions, curve
 from medserve_client.client import Client
 from medserve_client.errors import InferenceError
 from medserve_client.messages import FeatureValue
