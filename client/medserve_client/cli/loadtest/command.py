@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from medserve_client.cli import loadtest_report as report
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.feature_columns import feature_columns, feature_value
-from medserve_client.cli.loadtest_http import http_workload
-from medserve_client.cli.loadtest_report import Run
+from medserve_client.cli.loadtest import report
+from medserve_client.cli.loadtest.http import http_workload
+from medserve_client.cli.loadtest.report import Run
 from medserve_client.cli.models import choose_model
 from medserve_client.cli.patient_file import read_patient_file
 from medserve_client.client import Client
