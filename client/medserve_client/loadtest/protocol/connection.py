@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from medserve_client.loadtest.encryption import Encryption
+from medserve_client.loadtest.protocol.encryption import Encryption
 
 # What is called when a request has ended: with the time that `request` was given, and its gRPC status.
 Done = Callable[[float, str], None]

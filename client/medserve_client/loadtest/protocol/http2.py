@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 
 from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES
-from medserve_client.loadtest import wire
-from medserve_client.loadtest.connection import Connection, Done, Endpoint
-from medserve_client.loadtest.hpack import HeaderError, call_status, request_headers
+from medserve_client.loadtest.protocol import wire
+from medserve_client.loadtest.protocol.connection import Connection, Done, Endpoint
+from medserve_client.loadtest.protocol.hpack import HeaderError, call_status, request_headers
 
 # Tells the gRPC status of one answer of a stream.
 Outcome = Callable[[bytes], str]

@@ -5,8 +5,8 @@ One request is in flight at a time. Response bodies are discarded as they arrive
 
 from collections.abc import Sequence
 
-from medserve_client.loadtest.connection import Connection, Done, Endpoint, Waiting
-from medserve_client.loadtest.http_answer import AnswerError, AnswerReader, Head
+from medserve_client.loadtest.protocol.connection import Connection, Done, Endpoint, Waiting
+from medserve_client.loadtest.protocol.http_answer import AnswerError, AnswerReader, Head
 
 STATUS_NAMES = {
     200: "OK",
