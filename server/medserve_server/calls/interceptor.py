@@ -17,8 +17,8 @@ from medserve_server.security.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.security.limits import CallLimits, client_of
 from medserve_server.status import to_status, to_trailers
 from medserve_server.supervise import report
+from medserve_server.telemetry.call_record import TRAIL, Observer, Trail, follow
 from medserve_server.telemetry.metrics import MethodMetrics, Metrics, status_of
-from medserve_server.telemetry.trail import TRAIL, Observer, Trail, follow
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader
 from medserve_server.registry.integrity import ModelFile
 from medserve_server.supervise import Pool, call_in_loop
+from medserve_server.telemetry.call_record import Trail
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics
-from medserve_server.telemetry.trail import Trail
 
 log = logging.getLogger(__name__)
 

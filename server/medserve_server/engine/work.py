@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_server.engine.session import Tensors
 from medserve_server.errors import ServingError
-from medserve_server.telemetry.trail import Trail
+from medserve_server.telemetry.call_record import Trail
 
 if TYPE_CHECKING:  # a batch holds works
     from medserve_server.engine.plan import Batch

@@ -9,10 +9,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from medserve_server.file_reloader import Reread
 from medserve_server.http.asgi import Scope
 from medserve_server.http.pages import Page, Response, application, probes
 from medserve_server.http.port import serve_pages
-from medserve_server.reread import Reread
 from medserve_server.supervise import Pool
 
 WHERE = "metrics page"

@@ -38,9 +38,9 @@ from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.services.reflection import add_reflection
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
+from medserve_server.telemetry.call_record import Observer
 from medserve_server.telemetry.logs import log_call
 from medserve_server.telemetry.metrics import Metrics
-from medserve_server.telemetry.trail import Observer
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_server.errors import PermissionDenied, Unauthenticated
-from medserve_server.reread import Reread
+from medserve_server.file_reloader import Reread
 
 log = logging.getLogger(__name__)
 

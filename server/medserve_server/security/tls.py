@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from medserve_server.config import Settings
-from medserve_server.reread import Reread
+from medserve_server.file_reloader import Reread
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from medserve_server.inputs.decoders import Decoders
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
+from medserve_server.telemetry.call_record import TRAIL, Trail
 from medserve_server.telemetry.metrics import RequestTimer
-from medserve_server.telemetry.trail import TRAIL, Trail
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)

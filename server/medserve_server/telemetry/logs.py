@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from medserve_server.telemetry.trail import Trail
+from medserve_server.telemetry.call_record import Trail
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("medserve_server.access")

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import grpc
 
 from medserve_server.supervise import start_thread
-from medserve_server.telemetry.trail import Trail
+from medserve_server.telemetry.call_record import Trail
 
 try:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -14,7 +14,7 @@ from descriptors import no_descriptors
 from medserve_server import reread
 from medserve_server.config import SettingsError
 from medserve_server.errors import Unauthenticated
-from medserve_server.reread import Reread
+from medserve_server.file_reloader import Reread
 from medserve_server.security.auth import Tokens, new_token
 
 

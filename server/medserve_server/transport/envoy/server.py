@@ -7,8 +7,8 @@ from typing import Any
 from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
+from medserve_server.file_reloader import LOOK_EVERY, Reread
 from medserve_server.process.worker_order import EnvoyFiles
-from medserve_server.reread import LOOK_EVERY, Reread
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy.admin import drain_listeners
