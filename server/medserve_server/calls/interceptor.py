@@ -11,11 +11,12 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from medserve_server.call_context import Context
 from medserve_server.calls.http_call import HttpCall
 from medserve_server.errors import STATUS, InvalidInput, ServingError, Unavailable
 from medserve_server.security.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.security.limits import CallLimits, client_of
-from medserve_server.status import to_status, to_trailers
+from medserve_server.status import CODES, to_status, to_trailers
 from medserve_server.supervise import report
 from medserve_server.telemetry.call_record import TRAIL, Observer, Trail, follow
 from medserve_server.telemetry.metrics import MethodMetrics, Metrics, status_of
@@ -32,14 +33,9 @@ KINDS = {
     (True, True): "bidi_stream",
 }
 
-CODES: dict[object, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-CODES |= {code: code for code in grpc.StatusCode}
-
 if TYPE_CHECKING:  # generic for the type checker alone
-    Context = aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:
-    Context = aio.ServicerContext
     Handler = grpc.RpcMethodHandler
 
 

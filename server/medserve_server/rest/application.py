@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from google.rpc import status_pb2
 
-from medserve_server.calls.interceptor import CODES, CallInterceptor
+from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.errors import ServingError
 from medserve_server.http.asgi import Receive, Scope, Send
@@ -17,7 +17,7 @@ from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
-from medserve_server.status import to_status
+from medserve_server.status import CODES, to_status
 from medserve_server.supervise import report
 
 

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.session import Tensors

@@ -7,7 +7,7 @@ import grpc
 
 from medserve_proto.health import health_pb2 as pb
 from medserve_proto.health import health_pb2_grpc
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.supervise import start_awaited_task
 
 
@@ -34,20 +34,20 @@ class Health(health_pb2_grpc.HealthServicer):
             self._changed.set()
             self._changed = asyncio.Event()
 
-    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802 - gRPC's
+    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
         """Tells the state of the server, or of one of its services."""
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service here")
         return self._state()
 
-    async def List(self, request: pb.HealthListRequest, context: Context) -> pb.HealthListResponse:  # noqa: ARG002, N802 - all of gRPC's
+    async def List(self, request: pb.HealthListRequest, context: Context) -> pb.HealthListResponse:
         """Tells the state of the server and of each of its services.
 
         These are gRPC services, whose names anyone may know; models are not among them.
         """
         return pb.HealthListResponse(statuses=dict.fromkeys(self._services, self._state()))
 
-    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # type: ignore[override]
         """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""
         if self._free == 0:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching already; Check instead")

@@ -12,7 +12,7 @@ from medserve_images import ImageWarning, Pixels
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel

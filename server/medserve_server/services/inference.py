@@ -10,7 +10,7 @@ import numpy as np
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays

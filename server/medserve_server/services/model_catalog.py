@@ -2,7 +2,7 @@
 
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.engine.model import Model
 from medserve_server.errors import WrongModel
 from medserve_server.registry.registry import ModelRepository

@@ -7,7 +7,7 @@ from time import monotonic
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
-from medserve_server.calls.interceptor import Context
+from medserve_server.call_context import Context
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import ServingError, WrongModel
