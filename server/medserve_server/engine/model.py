@@ -13,6 +13,7 @@ from medserve_server.config import Settings
 from medserve_server.engine.batcher import Batcher
 from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.model_file import ModelFile
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.parts import split
 from medserve_server.engine.providers import PAYS_FOR_NEW_SHAPES, candidates
@@ -21,7 +22,6 @@ from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
 from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.registry.integrity import ModelFile
 from medserve_server.supervise import Pool, call_in_loop
 from medserve_server.telemetry.call_record import Trail
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from medserve_server.config import Settings
 from medserve_server.engine.datatypes import DATATYPES, ORT_TYPES
+from medserve_server.engine.model_file import CHECKSUMS_FILE, ModelFile
 from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, PAYS_FOR_NEW_SHAPES, Provider, add_provider
 from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable, TransientLoadError
-from medserve_server.registry.integrity import CHECKSUMS_FILE, ModelFile
 
 # A model below this bound on its multiplications (times the bytes of a weight) is run on one thread: to share its work
 # out costs more than it saves. The shipped model for pictures has 7e8, and takes about 0.9 ms a row on one thread.

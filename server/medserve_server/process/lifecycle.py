@@ -24,7 +24,6 @@ from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.process.heap import freeze_heap
 from medserve_server.process.watchdog import LOOK_SECONDS, Watchdog, exit_soon
-from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.rest.application import Rest
@@ -44,6 +43,7 @@ from medserve_server.telemetry.metrics import Metrics
 from medserve_server.transport.application import Application
 from medserve_server.transport.base import Transport
 from medserve_server.transport.cors import with_cors
+from medserve_server.transport.envoy.files import EnvoyFiles
 from medserve_server.transport.envoy.metrics import EnvoyRefusals
 from medserve_server.transport.envoy.server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter

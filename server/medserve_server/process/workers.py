@@ -22,9 +22,10 @@ from medserve_server.config import Settings, SettingsError, host_and_port
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.private_folder import private_folder
 from medserve_server.process.startup import ServedModel
-from medserve_server.process.worker_order import DESCRIPTORS, EnvoyFiles, WorkerOrder
+from medserve_server.process.worker_order import DESCRIPTORS, WorkerOrder
 from medserve_server.supervise import report, start_awaited_task, start_task, watch
 from medserve_server.telemetry.worker_metrics import WorkerMetrics
+from medserve_server.transport.envoy.files import EnvoyFiles
 from medserve_server.transport.envoy.process import envoy_command, envoy_environment, write_envoy_files
 
 log = logging.getLogger(__name__)

@@ -4,39 +4,19 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medserve_server.engine.model_file import CHECKSUMS_FILE, ModelFile
 from medserve_server.errors import ModelLoadError, TransientLoadError
 from medserve_server.registry.discovery import SIGNATURE_FILE
 
 if TYPE_CHECKING:  # of the extra `signing`
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-CHECKSUMS_FILE = "SHA256SUMS"
 SIGNATURE_BYTES = 64  # RFC 8032, section 5.1.6
 MAX_INDEX_BYTES = 1024 * 1024
 CHECKSUM = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?(.+)")  # as coreutils' sha256sum writes it
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The bytes of a model, read once: what was checked is what is loaded."""
-
-    path: Path
-    content: bytes
-    sha256: str
-    self_contained: bool
-    """Whether it may have no external data: it is listed or signed, and what lies beside it is neither."""
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the file, and of those beside it that it names as its external data."""
-        if self.self_contained:
-            return len(self.content)
-        beside = [each for each in self.path.parent.iterdir() if each != self.path]
-        return len(self.content) + sum(each.stat().st_size for each in beside if each.name.encode() in self.content)
 
 
 def read_model(

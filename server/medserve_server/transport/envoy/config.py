@@ -12,8 +12,8 @@ from typing import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from medserve_server.config import Settings
-from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.rest.answer import long_error, short_error
+from medserve_server.transport.envoy.files import EnvoyFiles
 
 APPLICATION = "medserve_server.process.envoy_worker:application"
 

