@@ -22,7 +22,7 @@ from medserve_server.config import Settings
 from medserve_server.errors import ModelLoadError
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.process.heap import freeze_heap
+from medserve_server.process.process_setup import freeze_heap
 from medserve_server.process.watchdog import LOOK_SECONDS, Watchdog, exit_soon
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository

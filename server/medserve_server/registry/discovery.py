@@ -2,17 +2,16 @@
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from medserve_server.version_policy import NAME, VERSION
+
 MODEL_FILE = "model.onnx"
 CARDS = {"card.md", "card.html"}  # about the model, and no part of it
 SIGNATURE_FILE = "model.onnx.sig"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
 MAX_FILES = 1000  # of one version
 
 FileState = tuple[str, int, int, int, int]

@@ -13,7 +13,10 @@ REPORT = """# Overhead  Shared Object
 """
 LOOP = "thread (7): envoy;GrpcAdapter.__call__ (medserve_server/transport/grpc_adapter.py:50)"
 READ = f"{LOOP};decode (medserve_server/services/codec.py:81)"
-COUNT = f"{LOOP};ModelMetrics.executed (medserve_server/telemetry/metrics.py:180);Histogram.observe (prometheus_client/metrics.py:6)"
+COUNT = (
+    f"{LOOP};ModelMetrics.executed (medserve_server/telemetry/metrics.py:180)"
+    ";Histogram.observe (prometheus_client/metrics.py:6)"
+)
 
 
 def test_the_innermost_frame_that_is_known_decides() -> None:

@@ -42,7 +42,7 @@ def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
     """Makes the load that the options ask for and reports what came of it.
 
     With --json one document: `{"target", "model", "version", "protocol", "tls", "mode", "batch", "connections",
-    "processes", "seed", "runs": [...], "knee"}`; loadtest_report.document says what is in a run.
+    "processes", "seed", "runs": [...], "knee"}`; report.document says what is in a run.
 
     Raises:
         UsageError: an option or a file is wrong, or no load could be made.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from descriptors import no_descriptors
-from medserve_server import reread
+from medserve_server import file_reloader
 from medserve_server.config import SettingsError
 from medserve_server.errors import Unauthenticated
 from medserve_server.file_reloader import Reread
@@ -20,7 +20,7 @@ from medserve_server.security.auth import Tokens, new_token
 
 @pytest.fixture(autouse=True)
 def _look_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reread, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(file_reloader, "LOOK_EVERY", 0.0)
 
 
 def read_word(path: Path) -> str:
@@ -118,7 +118,7 @@ def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
     (record,) = caplog.records
     assert "Too many open files" in record.getMessage()
     assert "what was read before stays in force" in record.getMessage()
-    monkeypatch.setattr(reread, "REPEAT_AFTER", 0.0)
+    monkeypatch.setattr(file_reloader, "REPEAT_AFTER", 0.0)
     with no_descriptors():
         content.current()
         content.current()
