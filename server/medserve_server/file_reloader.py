@@ -21,7 +21,7 @@ REPEAT_AFTER = 60.0
 log = logging.getLogger(__name__)
 
 
-class Reread(Generic[Content]):
+class FileReloader(Generic[Content]):
     """What `read` makes of some files, as they are now or were a moment ago.
 
     Only content that was read successfully counts as seen: a read that fails is repeated at every look. Threads may

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from medserve_server.file_reloader import Reread
+from medserve_server.file_reloader import FileReloader
 from medserve_server.http.asgi import Scope
 from medserve_server.http.pages import Page, Response, application, probes
 from medserve_server.http.port import serve_pages
@@ -41,7 +41,7 @@ def serve_metrics(
         SettingsError: the token can't be read.
         ThreadStartError: a thread can't be started.
     """
-    token = Reread(lambda: _read_token(token_file), token_file) if token_file is not None else None
+    token = FileReloader(lambda: _read_token(token_file), token_file) if token_file is not None else None
     pool = Pool(THREADS, thread_name_prefix=WHERE)
     app = application(WHERE, {"/metrics": _metrics(registry, token, pool), **probes(why_not_ready)})
     try:
@@ -57,7 +57,7 @@ def serve_metrics(
     return port, stop
 
 
-def _metrics(registry: CollectorRegistry, token: Reread[bytes] | None, pool: Pool) -> Page:
+def _metrics(registry: CollectorRegistry, token: FileReloader[bytes] | None, pool: Pool) -> Page:
     """Returns the page /metrics, which is made in a thread of the pool."""
     scrapes = asyncio.Semaphore(MAX_SCRAPES)
 

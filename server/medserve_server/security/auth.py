@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_server.errors import PermissionDenied, Unauthenticated
-from medserve_server.file_reloader import Reread
+from medserve_server.file_reloader import FileReloader
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Tokens:
     """
 
     def __init__(self, path: Path) -> None:
-        self._grants = Reread(lambda: read_tokens(path), path)
+        self._grants = FileReloader(lambda: read_tokens(path), path)
 
     def client(self, method: str, metadata: Metadata) -> Grant:
         """The client that makes a call; NOBODY for a method that is open to all.

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from medserve_server.config import Settings
-from medserve_server.file_reloader import Reread
+from medserve_server.file_reloader import FileReloader
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Certificates:
     """Authorities that the certificate of a client must come from; None where no client needs one."""
 
 
-def read_certificates(settings: Settings) -> Reread[Certificates] | None:
+def read_certificates(settings: Settings) -> FileReloader[Certificates] | None:
     """Returns the certificates, which are read again when they change; None for plain text.
 
     A pair that does not fit together, one half of it replaced, is not taken.
@@ -30,7 +30,7 @@ def read_certificates(settings: Settings) -> Reread[Certificates] | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    return Reread(partial(_read, *files), *(file for file in files if file is not None))
+    return FileReloader(partial(_read, *files), *(file for file in files if file is not None))
 
 
 def _read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
@@ -52,7 +52,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    contexts = Reread(partial(_context, *files), *(file for file in files if file is not None))
+    contexts = FileReloader(partial(_context, *files), *(file for file in files if file is not None))
     listening = contexts.current()
 
     def use_current(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:

@@ -14,7 +14,7 @@ from descriptors import no_descriptors
 from medserve_server import file_reloader
 from medserve_server.config import SettingsError
 from medserve_server.errors import Unauthenticated
-from medserve_server.file_reloader import Reread
+from medserve_server.file_reloader import FileReloader
 from medserve_server.security.auth import Tokens, new_token
 
 
@@ -47,7 +47,7 @@ def failing(read: Callable[[], str], code: int, times: int) -> Callable[[], str]
 def test_a_change_that_can_not_be_read_at_first_is_read_later(tmp_path: Path, code: int, times: int) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    content = Reread(failing(lambda: read_word(path), code, times), path)
+    content = FileReloader(failing(lambda: read_word(path), code, times), path)
     path.write_text("new")
     assert [content.current() for _ in range(times)] == ["old"] * times
     assert content.current() == "new"
@@ -76,7 +76,7 @@ def test_a_folder_that_is_gone_for_a_moment_changes_nothing_for_good(tmp_path: P
     path = tmp_path / "folder/file"
     path.parent.mkdir()
     path.write_text("old")
-    content = Reread(lambda: read_word(path), path)
+    content = FileReloader(lambda: read_word(path), path)
     path.write_text("new")
     path.parent.rename(tmp_path / "elsewhere")
     assert content.current() == "old"
@@ -87,7 +87,7 @@ def test_a_folder_that_is_gone_for_a_moment_changes_nothing_for_good(tmp_path: P
 def test_a_file_that_is_wrong_for_a_moment_is_taken_when_it_is_right(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    content = Reread(lambda: read_word(path), path)
+    content = FileReloader(lambda: read_word(path), path)
     for text, expected in [("0", "old"), ("old", "old"), ("1", "old"), ("new", "new"), ("2", "new"), ("old", "old")]:
         path.write_text(text)
         assert content.current() == expected
@@ -97,7 +97,7 @@ def test_contents_of_one_size_and_one_time_are_told_apart(tmp_path: Path) -> Non
     path = tmp_path / "file"
     path.write_text("aaa")
     os.utime(path, ns=(0, 0))
-    content = Reread(lambda: read_word(path), path)
+    content = FileReloader(lambda: read_word(path), path)
     for text in ("bbb", "ccc", "aaa"):
         path.write_text(text)
         os.utime(path, ns=(0, 0))  # as of a clock that did not tick, or of a copy that keeps the time
@@ -110,7 +110,7 @@ def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
     caplog.set_level(logging.INFO)
     path = tmp_path / "file"
     path.write_text("old")
-    content = Reread(lambda: read_word(path), path)
+    content = FileReloader(lambda: read_word(path), path)
     path.write_text("new")
     with no_descriptors():
         for _ in range(50):
@@ -136,7 +136,7 @@ def test_a_pipe_is_read_once() -> None:
         os.write(writer, b"word")
         os.close(writer)
         path = Path(f"/dev/fd/{reader}")
-        content = Reread(lambda: read_word(path), path)
+        content = FileReloader(lambda: read_word(path), path)
         assert [content.current() for _ in range(3)] == ["word"] * 3
     finally:
         os.close(reader)
@@ -145,10 +145,10 @@ def test_a_pipe_is_read_once() -> None:
 def test_a_first_read_that_fails_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(SettingsError, match=f"{path}: No such file"):
-        Reread(lambda: read_word(path), path)
+        FileReloader(lambda: read_word(path), path)
     path.write_text("word")
     with no_descriptors(), pytest.raises(SettingsError, match=f"{path}: Too many open files"):
-        Reread(lambda: read_word(path), path)
+        FileReloader(lambda: read_word(path), path)
 
 
 steps = st.lists(
@@ -169,7 +169,7 @@ def test_what_the_file_ends_up_with_comes_into_force(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "reread-word"
     path.write_text("aaa")
-    content = Reread(lambda: read_word(path), path)
+    content = FileReloader(lambda: read_word(path), path)
     right = {"aaa"}
     for action, word, frozen, unreadable in [*steps, ("write", last, True, False)]:
         if action == "remove":

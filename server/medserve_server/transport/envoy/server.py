@@ -7,7 +7,7 @@ from typing import Any
 from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
-from medserve_server.file_reloader import LOOK_EVERY, Reread
+from medserve_server.file_reloader import LOOK_EVERY, FileReloader
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy.admin import drain_listeners
@@ -70,7 +70,7 @@ class EnvoyServer:
             task.cancel()
         self._calls.cancel()
 
-    async def _renew(self, certificates: Reread[Certificates]) -> None:
+    async def _renew(self, certificates: FileReloader[Certificates]) -> None:
         """Hands the certificates to Envoy whenever they have changed, until cancelled."""
         handed_out = certificates.current()
         while True:
