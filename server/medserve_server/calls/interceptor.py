@@ -18,7 +18,7 @@ from medserve_server.security.auth import ANYONE, GRANT, Metadata, Tokens
 from medserve_server.security.limits import CallLimits, client_of
 from medserve_server.status import CODES, to_status, to_trailers
 from medserve_server.supervise import report
-from medserve_server.telemetry.call_record import TRAIL, Observer, Trail, follow
+from medserve_server.telemetry.call_record import CALL_RECORD, CallRecord, Observer, follow
 from medserve_server.telemetry.metrics import MethodMetrics, Metrics, status_of
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class _Call:
         self._limits = limits
         self._tokens = tokens
         self._client: str | None = None
-        self._trail: Trail | None = None
+        self._record: CallRecord | None = None
 
     async def __aenter__(self) -> None:
         self.begin()
@@ -198,8 +198,8 @@ class _Call:
         self._metrics.started()
         if self._observers:
             metadata = self._context.invocation_metadata() or ()
-            self._trail = follow(self._observers, self._metrics.path, self._caller, metadata)
-            TRAIL.set(self._trail)
+            self._record = follow(self._observers, self._metrics.path, self._caller, metadata)
+            CALL_RECORD.set(self._record)
 
     @property
     def _caller(self) -> str:
@@ -238,8 +238,8 @@ class _Call:
     def end(self, code: grpc.StatusCode) -> None:
         """Notes that the call ended."""
         self._metrics.ended(code, time.monotonic() - self._began)
-        if self._trail is not None:
-            self._trail.end(code)
+        if self._record is not None:
+            self._record.end(code)
         if self._limits is not None and self._client is not None:
             self._limits.leave(self._client)
 

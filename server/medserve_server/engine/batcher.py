@@ -342,8 +342,8 @@ def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
 def _note_run(batch: list[Work], started: float) -> None:
     finished = time.monotonic()
     for work in batch:
-        if work.trail is not None:
-            work.trail.ran(started, finished)
+        if work.record is not None:
+            work.record.ran(started, finished)
 
 
 def deliver(outcomes: list[tuple[Work, Outcome]]) -> None:

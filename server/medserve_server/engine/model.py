@@ -23,7 +23,7 @@ from medserve_server.errors import ModelLoadError, ServingError, printable
 from medserve_server.inputs.images import RequestImages
 from medserve_server.inputs.patients import PatientReader
 from medserve_server.supervise import Pool, call_in_loop
-from medserve_server.telemetry.call_record import Trail
+from medserve_server.telemetry.call_record import CallRecord
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ class Model:
         Raises:
             ServingError: as `Batcher.check`.
         """
-        if work.trail is not None:
-            work.trail.rows, work.trail.queued = work.rows, work.since
+        if work.record is not None:
+            work.record.rows, work.record.queued = work.rows, work.since
         if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
             self._batcher.submit(work)
             return
@@ -118,7 +118,7 @@ class Model:
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int,
-        trail: Trail | None = None,
+        record: CallRecord | None = None,
     ) -> Arrays:
         """Runs the model on one request's rows, together with those of other requests where it can.
 
@@ -128,7 +128,7 @@ class Model:
             outputs: names of the wanted outputs.
             deadline: on the clock of `time.monotonic`.
             priority: lower ones go first.
-            trail: where the run is noted.
+            record: where the run is noted.
 
         Raises:
             ServingError: the queue is full, the deadline passed, or the model failed.
@@ -136,7 +136,7 @@ class Model:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
         key = outputs if self._same_rows else None
-        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, trail=trail, key=key)
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, record=record, key=key)
         try:
             self.submit(work)
             self.run_soon()

@@ -29,7 +29,7 @@ def split(whole: Work, max_rows: int, withdraw: Callable[[Work], None]) -> None:
             whole.priority,
             receipt=start,
             part_of=whole,
-            trail=whole.trail,
+            record=whole.record,
         )
         for start in range(0, whole.rows, max_rows)
     ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_server.engine.session import Tensors
 from medserve_server.errors import ServingError
-from medserve_server.telemetry.call_record import Trail
+from medserve_server.telemetry.call_record import CallRecord
 
 if TYPE_CHECKING:  # a batch holds works
     from medserve_server.engine.plan import Batch
@@ -44,7 +44,7 @@ class Work:
     part_of: "Work | None" = None
     parts: "Sequence[Work]" = ()
     """What was queued in its place, where it has more rows than a batch."""
-    trail: Trail | None = None
+    record: CallRecord | None = None
     """Where its run is noted."""
     since: float = field(default_factory=time.monotonic)
     batch: "Batch | None" = None

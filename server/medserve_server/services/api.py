@@ -23,7 +23,7 @@ from medserve_server.inputs.decoders import Decoders
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
-from medserve_server.telemetry.call_record import TRAIL, Trail
+from medserve_server.telemetry.call_record import CALL_RECORD, CallRecord
 from medserve_server.telemetry.metrics import RequestTimer
 
 Request = TypeVar("Request", bound=Any)
@@ -126,12 +126,12 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         model.check(rows, priority, deadline)
         self._decoders.check(deadline)
 
-    def begin(self, request: Request, trail: Trail | None, grant: Grant) -> tuple[Model, RequestTimer]:
+    def begin(self, request: Request, record: CallRecord | None, grant: Grant) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
 
         Args:
             request: the message.
-            trail: where the request and its model are noted.
+            record: where the request and its model are noted.
             grant: what its sender may do; an error tells no more than that.
 
         Raises:
@@ -139,14 +139,14 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             NotFound: there is none.
             Unavailable: the server is starting, and it is not there yet.
         """
-        if trail is not None:
-            trail.asked(getattr(request, self.id_field))
+        if record is not None:
+            record.asked(getattr(request, self.id_field))
         self._check_names(request)
         model, timer = self._models.begin(
             request.model_name, request.model_version, self.name, lists_models=grant.lists_models
         )
-        if trail is not None:
-            trail.found(model.name, model.version, model.sha256)
+        if record is not None:
+            record.found(model.name, model.version, model.sha256)
         return model, timer
 
     def _check_names(self, request: Request) -> None:
@@ -164,18 +164,18 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     def unary(self, request: Request, context: Context) -> Awaitable[Response]:
         """Answers a call."""
-        return self._answer(request, _deadline(context), TRAIL.get())
+        return self._answer(request, _deadline(context), CALL_RECORD.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
         """Answers many requests in their order, errors in their place."""
         deadline = _deadline(context)
-        of_call = TRAIL.get()
+        of_call = CALL_RECORD.get()
 
         async def answer(request: Request) -> StreamResponse:
-            trail = of_call.in_stream() if of_call is not None else None
+            record = of_call.in_stream() if of_call is not None else None
             try:
-                with trail or nullcontext():
-                    return self.in_stream(request, await self._answer(request, deadline, trail))
+                with record or nullcontext():
+                    return self.in_stream(request, await self._answer(request, deadline, record))
             except ServingError as error:
                 self._refused(error)
                 return self.in_stream(request, error)
@@ -183,9 +183,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         async for response in answer_in_order(requests, answer, self._stopping, self._window):
             yield response
 
-    async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
+    async def _answer(self, request: Request, deadline: float | None, record: CallRecord | None) -> Response:
         grant = GRANT.get()
-        model, timer = self.begin(request, trail, grant)
+        model, timer = self.begin(request, record, grant)
         with timer:
             loop = asyncio.get_running_loop()
             if self.is_slow(request):
@@ -195,7 +195,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
                 job = self.read(model, request)
             if job.priority < DEFAULT_PRIORITY:
                 check_priority(job.priority, grant)
-            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, trail)
+            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, record)
             if job.slow:
                 return await loop.run_in_executor(self._decoders, job.answer, outputs)
             return job.answer(outputs)

@@ -19,7 +19,7 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 
 @dataclass(slots=True)
-class Trail:
+class CallRecord:
     """One call, or one request of a stream. Times are on the clock of `time.monotonic`; 0: it did not come so far."""
 
     observers: "Sequence[Observer]"
@@ -30,7 +30,7 @@ class Trail:
     traceparent: str
     """Of the caller; empty where it sent none that is well-formed."""
     of_stream: bool = False
-    """Whether it is one request of a stream, whose call has a trail of its own."""
+    """Whether it is one request of a stream, whose call has a record of its own."""
     request_id: str = ""
     """Text of the client, cut."""
     model: str = ""
@@ -77,9 +77,9 @@ class Trail:
         ends = [start for _, start in reached[1:]] + [self.ended]
         return [(name, start, end) for (name, start), end in zip(reached, ends, strict=True)]
 
-    def in_stream(self) -> "Trail":
-        """The trail of a request of the stream that this is the call of."""
-        return Trail(self.observers, self.method, self.client, self.traceparent, of_stream=True)
+    def in_stream(self) -> "CallRecord":
+        """The record of a request of the stream that this is the call of."""
+        return CallRecord(self.observers, self.method, self.client, self.traceparent, of_stream=True)
 
     def __enter__(self) -> None:
         """Nothing is left to begin."""
@@ -90,14 +90,14 @@ class Trail:
         self.end(status_of(error))
 
 
-Observer = Callable[[Trail], None]
+Observer = Callable[[CallRecord], None]
 
-TRAIL: ContextVar[Trail | None] = ContextVar("TRAIL", default=None)
+CALL_RECORD: ContextVar[CallRecord | None] = ContextVar("CALL_RECORD", default=None)
 """Of the call that is being answered; None where nobody observes."""
 
 
-def follow(observers: Sequence[Observer], method: str, client: str, metadata: Metadata) -> Trail:
-    """Begins the trail of a call that came in."""
+def follow(observers: Sequence[Observer], method: str, client: str, metadata: Metadata) -> CallRecord:
+    """Begins the record of a call that came in."""
     given = [value for key, value in metadata if key == "traceparent"]
     value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""
-    return Trail(observers, method, client, value if TRACEPARENT.fullmatch(value) else "")
+    return CallRecord(observers, method, client, value if TRACEPARENT.fullmatch(value) else "")

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from medserve_server.telemetry.call_record import Trail
+from medserve_server.telemetry.call_record import CallRecord
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("medserve_server.access")
@@ -82,23 +82,23 @@ class JsonFormatter(TextFormatter):
         return json.dumps(line)
 
 
-def log_call(trail: Trail) -> None:
+def log_call(record: CallRecord) -> None:
     """Writes a finished call, or a finished request of a stream, into the access log."""
     fields = {
-        "request_id": trail.request_id or uuid4().hex,
-        "client": trail.client,
-        "method": trail.method,
-        "model": trail.model,
-        "version": trail.version,
-        "sha256": trail.sha256,
-        "status": trail.code.name,
-        "rows": trail.rows,
-        "queue_seconds": _rounded(trail.started - trail.queued if trail.started else 0.0),
-        "compute_seconds": _rounded(trail.finished - trail.started),
-        "total_seconds": _rounded(trail.ended - trail.began),
-        "trace_id": trail.traceparent[3:35],
+        "request_id": record.request_id or uuid4().hex,
+        "client": record.client,
+        "method": record.method,
+        "model": record.model,
+        "version": record.version,
+        "sha256": record.sha256,
+        "status": record.code.name,
+        "rows": record.rows,
+        "queue_seconds": _rounded(record.started - record.queued if record.started else 0.0),
+        "compute_seconds": _rounded(record.finished - record.started),
+        "total_seconds": _rounded(record.ended - record.began),
+        "trace_id": record.traceparent[3:35],
     }
-    access.info("request of a stream" if trail.of_stream else "call", extra={"fields": fields})
+    access.info("request of a stream" if record.of_stream else "call", extra={"fields": fields})
 
 
 def _rounded(seconds: float) -> float:

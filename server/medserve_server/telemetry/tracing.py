@@ -7,7 +7,7 @@ from importlib.metadata import version
 import grpc
 
 from medserve_server.supervise import start_thread
-from medserve_server.telemetry.call_record import Trail
+from medserve_server.telemetry.call_record import CallRecord
 
 try:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -54,37 +54,37 @@ class Tracer:
         self._tracer = self._provider.get_tracer("medserve_server")
         self._propagator = TraceContextTextMapPropagator()
 
-    def trace(self, trail: Trail) -> None:
+    def trace(self, record: CallRecord) -> None:
         """Makes the spans of a finished call or request, with the times that were noted."""
         since_epoch = time.time_ns() - round(time.monotonic() * 1e9)
 
         def instant(seconds: float) -> int:
             return since_epoch + round(seconds * 1e9)
 
-        _, service, method = trail.method.split("/")
+        _, service, method = record.method.split("/")
         span = self._tracer.start_span(
             f"{service}/{method}",
-            self._propagator.extract({"traceparent": trail.traceparent}),
+            self._propagator.extract({"traceparent": record.traceparent}),
             SpanKind.SERVER,
             {
                 "rpc.system": "grpc",
                 "rpc.service": service,
                 "rpc.method": method,
-                "rpc.grpc.status_code": trail.code.value[0],
-                "medserve.model": trail.model,
-                "medserve.version": trail.version,
-                "medserve.rows": trail.rows,
-                "medserve.of_stream": trail.of_stream,
+                "rpc.grpc.status_code": record.code.value[0],
+                "medserve.model": record.model,
+                "medserve.version": record.version,
+                "medserve.rows": record.rows,
+                "medserve.of_stream": record.of_stream,
             },
-            start_time=instant(trail.began),
+            start_time=instant(record.began),
         )
         if span.is_recording():
             inside = set_span_in_context(span)
-            for name, start, end in trail.stages():
+            for name, start, end in record.stages():
                 self._tracer.start_span(name, inside, start_time=instant(start)).end(instant(end))
-            if trail.code in FAULTS:
+            if record.code in FAULTS:
                 span.set_status(Status(StatusCode.ERROR))
-        span.end(instant(trail.ended))
+        span.end(instant(record.ended))
 
     def close(self) -> None:
         """Sends what is left."""
