@@ -75,7 +75,7 @@ class Model:
         self.session.owner = self
 
     def submit(self, work: Work) -> None:
-        """Queues work, in parts where it has more rows than a batch; `run_soon` has to follow.
+        """Queues work, in parts where it has more rows than a batch; `schedule_run` has to follow.
 
         Raises:
             ServingError: as `Batcher.check`.
@@ -101,7 +101,7 @@ class Model:
         """
         self._batcher.check(rows, priority, deadline)
 
-    def run_soon(self) -> None:
+    def schedule_run(self) -> None:
         """Has threads of the model run what waits, unless enough of them do."""
         if count := self._batcher.reserve():
             self._start_runs(count)
@@ -139,7 +139,7 @@ class Model:
         work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, record=record, key=key)
         try:
             self.submit(work)
-            self.run_soon()
+            self.schedule_run()
             return await future
         finally:
             if not work.answered:

@@ -113,7 +113,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         return False
 
     @abstractmethod
-    def demand(self, request: Request) -> tuple[int, int]:
+    def estimate_load(self, request: Request) -> tuple[int, int]:
         """Rows, as far as they show, and priority of a request that is slow to read, before it is read."""
 
     def admit(self, model: Model, request: Request, deadline: float | None) -> None:
@@ -122,7 +122,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         Raises:
             ServingError: the model, or the threads that would read it, have no time for it.
         """
-        rows, priority = self.demand(request)
+        rows, priority = self.estimate_load(request)
         model.check(rows, priority, deadline)
         self._decoders.check(deadline)
 

@@ -63,7 +63,7 @@ class ImageClassification(
         """Encoded pictures have to be decoded, and reasons need rows of their own."""
         return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
 
-    def demand(self, request: pb.ClassifyRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.ClassifyRequest) -> tuple[int, int]:
         """A row for each picture; those of reasons do not show yet."""
         return len(request.images), priority(request)
 

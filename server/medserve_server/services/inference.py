@@ -72,7 +72,7 @@ class Inference(
             return pb.ModelStreamInferResponse(error_message=to_status(outcome).message, infer_response=failed)
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
-    def demand(self, request: pb.ModelInferRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.ModelInferRequest) -> tuple[int, int]:
         """The parameter `priority`; shapes are not believed before they are held against the bytes."""
         return 1, codec.scheduling(request)[0]
 

@@ -50,7 +50,7 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
         """Reasons need rows of their own."""
         return request.HasField("reasons")
 
-    def demand(self, request: pb.PredictRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.PredictRequest) -> tuple[int, int]:
         """A row for each patient; those of reasons do not show yet."""
         return len(request.patients), priority(request)
 

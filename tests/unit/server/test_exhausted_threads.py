@@ -99,7 +99,7 @@ def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, c
     served.update()
     (model,) = served.models
     requests = Requests(model)
-    run = model.run_soon
+    run = model.schedule_run
     with no_new_threads():
         for _ in range(3):
             requests.send(run, count)
@@ -117,7 +117,7 @@ def test_a_model_whose_threads_do_not_start_is_refused_and_loaded_later(served: 
         assert list(served.models) == []
     served.update()
     requests = Requests(*served.models)
-    requests.send(requests.model.run_soon, 1)
+    requests.send(requests.model.schedule_run, 1)
     wait_until(lambda: len(requests.outcomes) == 1, "an answer")
     served.close()
 
