@@ -13,7 +13,7 @@ from medserve_server.config import SettingsError
 Content = TypeVar("Content")
 State = tuple[tuple[int, int, bytes], ...]
 
-LOOK_EVERY = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two looks at the files."""
 REPEAT_AFTER = 60.0
 """Seconds until a failure that lasts is logged again."""
@@ -45,7 +45,7 @@ class FileReloader(Generic[Content]):
             raise SettingsError(f"{error.filename or self._names}: {error.strerror or error}") from error
         except ValueError as error:
             raise SettingsError(str(error)) from error
-        self._next_look = time.monotonic() + LOOK_EVERY
+        self._next_look = time.monotonic() + POLL_INTERVAL
         self._failure = ""
         self._logged_at = 0.0
 
@@ -53,7 +53,7 @@ class FileReloader(Generic[Content]):
         """The content, read again where a file has changed."""
         now = time.monotonic()
         if now >= self._next_look:
-            self._next_look = now + LOOK_EVERY
+            self._next_look = now + POLL_INTERVAL
             self._look()
         return self._content
 

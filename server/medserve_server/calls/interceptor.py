@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 HEALTH = "/grpc.health."
 QUIET_SECONDS = 0.2
-QUIET_LOOK_SECONDS = 0.05
+QUIET_POLL_INTERVAL = 0.05
 KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -70,9 +70,9 @@ class CallInterceptor(aio.ServerInterceptor):
     async def wait_until_quiet(self, longest: float) -> None:
         """Waits until no call has come in for `QUIET_SECONDS`, or `longest` seconds are over; at least for a look."""
         end = time.monotonic() + longest
-        await asyncio.sleep(QUIET_LOOK_SECONDS)
+        await asyncio.sleep(QUIET_POLL_INTERVAL)
         while time.monotonic() < min(end, self._last_start + QUIET_SECONDS):  # noqa: ASYNC110 - of the clock alone
-            await asyncio.sleep(QUIET_LOOK_SECONDS)
+            await asyncio.sleep(QUIET_POLL_INTERVAL)
 
     async def intercept_service(
         self,

@@ -8,7 +8,7 @@ from medserve_server.errors import Overloaded
 from medserve_server.http.asgi import Event, Receive
 from medserve_server.supervise import start_awaited_task
 
-LOOK_SECONDS = 0.05
+POLL_INTERVAL = 0.05
 PROBES = 32
 """Calls that are asked at each look whether their client left. A question costs as much as a small message."""
 FREE_BYTES = 1024 * 1024
@@ -139,7 +139,7 @@ class OpenCalls:
     async def watch(self) -> None:
         """Looks at the calls again and again, until cancelled. Calls that end soon are never looked at."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL)
             now = time.monotonic()
             calls = list(self._open)
             for call in calls:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # What exporters call a first axis that counts independent rows. Under any other name, requests to a model
 # without a manifest are never joined: its first axis may be a sequence, and rows would mix.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
-RETIRE_LOOK_SECONDS = 0.02
+RETIRE_POLL_INTERVAL = 0.02
 
 
 class Model:
@@ -174,7 +174,7 @@ class Model:
 
     def retire(self, hurry: threading.Event) -> None:
         """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
-        while self.metrics.inflight and not hurry.wait(RETIRE_LOOK_SECONDS):
+        while self.metrics.inflight and not hurry.wait(RETIRE_POLL_INTERVAL):
             pass
         self.close()
 

@@ -23,7 +23,7 @@ from medserve_server.errors import ModelLoadError
 from medserve_server.http.metrics_page import serve_metrics
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.process.process_setup import freeze_heap
-from medserve_server.process.watchdog import LOOK_SECONDS, Watchdog, exit_soon
+from medserve_server.process.watchdog import POLL_INTERVAL, Watchdog, exit_soon
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRepository
 from medserve_server.rest.application import Rest
@@ -223,7 +223,7 @@ class Server:
     async def _watch(self) -> None:
         """Looks for runs that do not end, until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL)
             with reporting("watchdog"):
                 self._watchdog.look()
             with reporting("health"):

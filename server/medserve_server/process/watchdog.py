@@ -10,7 +10,7 @@ from medserve_server.supervise import reporting, start_thread
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+POLL_INTERVAL = 0.5
 # What runs get to end when the server does, before it ends without them.
 EXIT_SECONDS = 5.0
 

@@ -36,7 +36,7 @@ RETRY_SECONDS = 0.5
 # A worker that lived that long does not count as one of those.
 SOON_SECONDS = 60.0
 # How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
-LOOK_SECONDS = 1.0
+POLL_INTERVAL = 1.0
 
 Show = Callable[[Settings, Sequence[ServedModel], int, int], None]
 
@@ -130,7 +130,7 @@ class Supervisor:
     async def _look(self) -> None:
         """Keeps what is known of each worker's counts from growing old."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL)
             await asyncio.to_thread(self._metrics.collect)
 
     async def _keep(self, number: int) -> None:

@@ -20,7 +20,7 @@ from medserve_server.security.auth import Tokens, new_token
 
 @pytest.fixture(autouse=True)
 def _look_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_reloader, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(file_reloader, "POLL_INTERVAL", 0.0)
 
 
 def read_word(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
-from medserve_server.file_reloader import LOOK_EVERY, FileReloader
+from medserve_server.file_reloader import POLL_INTERVAL, FileReloader
 from medserve_server.security.tls import Certificates, read_certificates
 from medserve_server.supervise import reporting, start_task
 from medserve_server.transport.envoy.admin import drain_listeners
@@ -74,7 +74,7 @@ class EnvoyServer:
         """Hands the certificates to Envoy whenever they have changed, until cancelled."""
         handed_out = certificates.current()
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
             if certificates.current() is not handed_out:
                 handed_out = certificates.current()
                 write_secrets(self._files, handed_out)
