@@ -25,7 +25,7 @@ from medserve_server.inputs.decoders import Decoders
 from medserve_server.process.process_setup import freeze_heap
 from medserve_server.process.watchdog import POLL_INTERVAL, Watchdog, exit_soon
 from medserve_server.registry.control import ModelControl
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.rest.application import Rest
 from medserve_server.security.auth import Tokens
 from medserve_server.security.limits import CallLimits
@@ -72,7 +72,7 @@ class Server:
 
     def __init__(self, settings: Settings, envoy: EnvoyFiles | None = None) -> None:
         self.settings = settings
-        self.models = ModelRepository()
+        self.models = ModelRegistry()
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0

@@ -11,7 +11,7 @@ from medserve_server.errors import FieldViolation, ModelLoadError, ModelRefused,
 from medserve_server.registry.discovery import MODEL_FILE, Key, find_versions
 from medserve_server.registry.integrity import read_checksums
 from medserve_server.registry.loader import Content, ModelLoader
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, report
 from medserve_server.telemetry.metrics import Metrics
 
@@ -46,7 +46,7 @@ class ModelControl:
         ModelLoadError: there is no public key where one was asked for.
     """
 
-    def __init__(self, settings: Settings, models: ModelRepository, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, models: ModelRegistry, metrics: Metrics) -> None:
         self._settings = settings
         self._models = models
         self._thread = Pool(1, thread_name_prefix="model-control")

@@ -10,7 +10,7 @@ from medserve_server.engine.model import Model
 from medserve_server.errors import ModelLoadError, TransientLoadError, printable
 from medserve_server.registry.discovery import Found, Key, is_well_named
 from medserve_server.registry.integrity import read_model, read_public_key
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, ThreadStartError, reporting, start_thread
 from medserve_server.telemetry.metrics import Metrics
 from medserve_server.version_policy import VersionPolicy
@@ -50,7 +50,7 @@ class ModelLoader:
     def __init__(
         self,
         settings: Settings,
-        models: ModelRepository,
+        models: ModelRegistry,
         metrics: Metrics,
         thread: Pool,
     ) -> None:

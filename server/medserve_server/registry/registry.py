@@ -13,7 +13,7 @@ MAX_COMPARED = 100
 """Models whose names are compared with one that is not known: comparing takes up to half a millisecond a name."""
 
 
-class ModelRepository:
+class ModelRegistry:
     """The models that are served.
 
     A change makes a new dictionary, so that whoever reads one sees all models before it or all after it.

@@ -20,7 +20,7 @@ from medserve_server.engine.session import Tensors
 from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
 from medserve_server.inputs.decoders import Decoders
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.telemetry.call_record import CALL_RECORD, CallRecord
@@ -75,7 +75,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     def __init__(
         self,
-        models: ModelRepository,
+        models: ModelRegistry,
         settings: Settings,
         stopping: asyncio.Event,
         decoders: Decoders,

@@ -18,7 +18,7 @@ from medserve_server.errors import FieldViolation, InvalidInput, NotFound, Servi
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.inputs.patients import PatientReader
 from medserve_server.registry.control import ModelControl
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.security.auth import GRANT
 from medserve_server.services import codec
 from medserve_server.services.api import Job, ModelApi
@@ -42,7 +42,7 @@ class Inference(
 
     def __init__(
         self,
-        models: ModelRepository,
+        models: ModelRegistry,
         settings: Settings,
         stopping: asyncio.Event,
         decoders: Decoders,

@@ -16,7 +16,7 @@ from medserve_server.engine.work import DEFAULT_PRIORITY, Outcome, Work
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.registry.discovery import find_versions
 from medserve_server.registry.loader import Content, ModelLoader
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, ThreadStartError
 from medserve_server.telemetry.metrics import Metrics
 from waiting import PATIENCE, wait_until
@@ -30,7 +30,7 @@ class Served:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.thread = Pool(1)
-        self.models = ModelRepository()
+        self.models = ModelRegistry()
         settings = Settings(models=folder, threads=1, max_batch_rows=ROWS)
         self.loader = ModelLoader(settings, self.models, Metrics(), self.thread)
 

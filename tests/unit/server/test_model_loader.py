@@ -18,7 +18,7 @@ from medserve_server.errors import ModelLoadError, TransientLoadError
 from medserve_server.registry.discovery import find_versions
 from medserve_server.registry.integrity import read_checksums, read_model
 from medserve_server.registry.loader import Content, ModelLoader
-from medserve_server.registry.registry import ModelRepository
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool
 from medserve_server.telemetry.metrics import Metrics
 
@@ -27,7 +27,7 @@ from medserve_server.telemetry.metrics import Metrics
 def loader(tmp_path: Path) -> Iterator[ModelLoader]:
     thread = Pool(1)
     settings = Settings(models=tmp_path, threads=1)
-    made = ModelLoader(settings, ModelRepository(), Metrics(), thread)
+    made = ModelLoader(settings, ModelRegistry(), Metrics(), thread)
     yield made
     made.stop()
     made.close()
