@@ -36,6 +36,7 @@ from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
 from medserve_server.services.reflection import add_reflection
+from medserve_server.services.server_context import ServerContext
 from medserve_server.supervise import Pool, reporting, start_awaited_task, start_task, watch
 from medserve_server.telemetry.call_record import Observer
 from medserve_server.telemetry.logs import log_call
@@ -84,10 +85,12 @@ class Server:
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = Decoders(settings.cpus)
         self._control = ModelControl(settings, self.models, self.metrics)
-        shared = (self.models, settings, self._stopping, self._decoders, self.metrics.refused)
-        self._classification = ImageClassification(*shared)
-        self._risk = PatientRisk(*shared)
-        self._inference = Inference(*shared, self._control)
+        context = ServerContext(
+            self.models, settings, self._stopping, self._decoders, self.metrics.refused, self._control
+        )
+        self._classification = ImageClassification(context)
+        self._risk = PatientRisk(context)
+        self._inference = Inference(context)
         self._watchdog = Watchdog(settings.max_run_seconds)
         self._closers: list[Callable[[], None]] = []
         observers = self._observers()

@@ -14,14 +14,12 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from medserve_server.call_context import Context
-from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.session import Tensors
 from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
-from medserve_server.inputs.decoders import Decoders
-from medserve_server.registry.registry import ModelRegistry
 from medserve_server.security.auth import GRANT, Grant, check_priority
+from medserve_server.services.server_context import ServerContext
 from medserve_server.services.streaming import answer_in_order
 from medserve_server.telemetry.call_record import CALL_RECORD, CallRecord
 from medserve_server.telemetry.metrics import RequestTimer
@@ -73,15 +71,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     id_field: ClassVar[str] = "request_id"
     """Where a request has the client's name for it."""
 
-    def __init__(
-        self,
-        models: ModelRegistry,
-        settings: Settings,
-        stopping: asyncio.Event,
-        decoders: Decoders,
-        refused: Callable[[ServingError], None],
-    ) -> None:
-        self._models = models
+    def __init__(self, server: ServerContext) -> None:
+        settings = server.settings
+        self._models = server.models
         self._max_rows = settings.max_request_rows
         self._max_name_length = settings.max_name_length
         self._names = [
@@ -91,9 +83,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         ]
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._window = settings.stream_window
-        self._stopping = stopping
-        self._decoders = decoders
-        self._refused = refused
+        self._stopping = server.stopping
+        self._decoders = server.decoders
+        self._refused = server.refused
 
     @abstractmethod
     def read(self, model: Model, request: Request) -> Job[Response]:

@@ -1,7 +1,6 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from importlib.metadata import version
 
@@ -11,17 +10,14 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from medserve_server.call_context import Context
-from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
-from medserve_server.inputs.decoders import Decoders
 from medserve_server.inputs.patients import PatientReader
-from medserve_server.registry.control import ModelControl
-from medserve_server.registry.registry import ModelRegistry
 from medserve_server.security.auth import GRANT
 from medserve_server.services import codec
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.services.server_context import ServerContext
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
 
@@ -40,17 +36,9 @@ class Inference(
     request_type = pb.ModelInferRequest
     id_field = "id"
 
-    def __init__(
-        self,
-        models: ModelRegistry,
-        settings: Settings,
-        stopping: asyncio.Event,
-        decoders: Decoders,
-        refused: Callable[[ServingError], None],
-        control: ModelControl,
-    ) -> None:
-        super().__init__(models, settings, stopping, decoders, refused)
-        self._control = control
+    def __init__(self, server: ServerContext) -> None:
+        super().__init__(server)
+        self._control = server.control
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> Awaitable[pb.ModelInferResponse]:
         """Answers one request."""
