@@ -29,7 +29,7 @@ RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cuda.txt
 COPY deploy/prune-environment.sh ./
 COPY --from=package /wheel /wheel
 RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve && \
-    /opt/medserve/bin/python -c "from medserve_server.transport.envoy_process import check_envoy; check_envoy()"
+    /opt/medserve/bin/python -c "from medserve_server.transport.envoy.process import check_envoy; check_envoy()"
 
 
 FROM installer AS environment-cpu
@@ -37,7 +37,7 @@ RUN /opt/medserve/bin/pip install --require-hashes -r requirements-cpu.txt
 COPY deploy/prune-environment.sh ./
 COPY --from=package /wheel /wheel
 RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-environment.sh /opt/medserve && \
-    /opt/medserve/bin/python -c "from medserve_server.transport.envoy_process import check_envoy; check_envoy()"
+    /opt/medserve/bin/python -c "from medserve_server.transport.envoy.process import check_envoy; check_envoy()"
 
 
 FROM ${BASE_IMAGE} AS models

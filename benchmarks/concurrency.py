@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medserve_server.batcher import Batcher
 from medserve_server.config import Settings
-from medserve_server.integrity import read_model
-from medserve_server.session import Session
-from medserve_server.work import Outcome, Work
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.session import Session
+from medserve_server.engine.work import Outcome, Work
+from medserve_server.registry.integrity import read_model
 
 MODEL = Path(__file__).parents[1] / "models/chest-xray/1/model.onnx"
 RUNS = (1, 2, 4, 8)

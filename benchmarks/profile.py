@@ -48,11 +48,13 @@ LIBRARIES: Mapping[str, re.Pattern[str]] = {
 }
 # Python's frames: the innermost one that one of these knows tells what a sample was spent on.
 STEPS: Mapping[str, re.Pattern[str]] = {
-    "Python: metrics": re.compile(r"prometheus_client/|medserve_server/metrics\.py"),
+    "Python: metrics": re.compile(r"prometheus_client/|medserve_server/telemetry/metrics\.py"),
     "Python: answers": re.compile(r"^(encode|_response) \(|_answer \(benchmarks/plain\.py"),
-    "Python: reading": re.compile(r"medserve_server/codec\.py|\b_?(read|parse) \((medserve_server|benchmarks)/"),
+    "Python: reading": re.compile(
+        r"medserve_server/services/codec\.py|\b_?(read|parse) \((medserve_server|benchmarks)/"
+    ),
     "Python: queue, batch": re.compile(
-        r"onnxruntime/|medserve_server/(batcher|model|session|services/api)\.py|concurrent/futures/"
+        r"onnxruntime/|medserve_server/(engine/(batcher|model|session)|services/api)\.py|concurrent/futures/"
     ),
 }
 REST = "Python: transport, event loop"

@@ -5,7 +5,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from medserve_client.loadtest import wire
+from medserve_client.loadtest.protocol import wire
 
 Answer = Callable[[int], bytes]
 """Makes the frames that a server sends once the request on a stream is whole."""

@@ -16,7 +16,7 @@ def main() -> None:
             "cuda in its place for an NVIDIA GPU\n"
         )
         raise SystemExit(2)
-    from medserve_server.cli import main as serve  # noqa: PLC0415 - it needs them
+    from medserve_server.process.cli import main as serve  # noqa: PLC0415 - it needs them
 
     serve()
 

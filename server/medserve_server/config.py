@@ -1,4 +1,4 @@
-"""The settings: values only. `medserve_server.flags` reads them."""
+"""The settings: values only. `medserve_server.process.flags` reads them."""
 
 from pathlib import Path
 from typing import Literal

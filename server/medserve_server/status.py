@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable
 
+import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from medserve_server.errors import STATUS, Overloaded, ServingError
+
+CODES: dict[object, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+CODES |= {code: code for code in grpc.StatusCode}
+"""gRPC's codes, by their numbers and by themselves."""
 
 DETAILS_KEY = "grpc-status-details-bin"
 """Where gRPC's clients look for the google.rpc.Status."""

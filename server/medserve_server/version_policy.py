@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from medserve_server.discovery import NAME, VERSION
-
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
 Choice = Callable[[Iterable[str]], list[str]]
 LATEST = re.compile(r"latest:([1-9][0-9]{0,3})")
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from medserve_server.config import Settings
-from medserve_server.flags import read_settings
-from medserve_server.metrics import Metrics
+from medserve_server.process.flags import read_settings
+from medserve_server.telemetry.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"

@@ -19,7 +19,7 @@ from descriptors import no_descriptors
 from medserve_client import Client, PermissionDeniedError, UnauthenticatedError
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from medserve_server.auth import new_token
+from medserve_server.security.auth import new_token
 from server_process import ServerProcess, environment, refusal, running_server
 from waiting import PATIENCE, wait_until
 

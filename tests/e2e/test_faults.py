@@ -16,7 +16,7 @@ import pytest
 import onnx_models
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from medserve_server.auth import new_token
+from medserve_server.security.auth import new_token
 from model_folder import OK, Caller, request
 from server_process import REPOSITORY, ServerProcess, command, environment, free_port, running_server
 from waiting import PATIENCE, wait_until

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import onnx_models
-from medserve_client.loadtest import hpack, wire
+from medserve_client.loadtest.protocol import hpack, wire
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from server_process import ServerProcess, running_server

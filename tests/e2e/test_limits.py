@@ -26,7 +26,7 @@ from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
-from medserve_server.auth import new_token
+from medserve_server.security.auth import new_token
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 

@@ -14,7 +14,7 @@ import pytest
 
 import onnx_models
 from held_server import HeldServer
-from medserve_server.http_port import MAX_CONNECTIONS
+from medserve_server.http.port import MAX_CONNECTIONS
 from model_folder import OK, Caller, request
 from server_process import REPOSITORY, ServerProcess, command, environment, free_port, page, refusal, running_server
 from waiting import PATIENCE, wait_until

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 import onnx_models
 from medserve_proto.inference import grpc_service_pb2
 from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
-from medserve_server.auth import ADMIN, INFER, METADATA, OPEN, SCOPE_OF_METHOD, new_token
+from medserve_server.security.auth import ADMIN, INFER, METADATA, OPEN, SCOPE_OF_METHOD, new_token
 from server_process import running_server
 from waiting import PATIENCE, wait_until
 

@@ -9,7 +9,7 @@ import pytest
 
 import onnx_models
 from medserve_server.config import Settings
-from medserve_server.flags import GROUPS
+from medserve_server.process.flags import GROUPS
 from server_process import OTHER_PORTS, environment
 from waiting import PATIENCE
 

@@ -14,7 +14,7 @@ import onnx_models
 from bad_request import code_of, violations
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE
 

@@ -11,16 +11,16 @@ from google.protobuf.message import DecodeError
 from medserve_images import ImageLimits
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.v1 import image_classification_pb2, manifest_pb2, patient_risk_pb2
-from medserve_server import codec
 from medserve_server.config import Settings
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.engine.manifest import KEY, read_manifest
+from medserve_server.engine.parity import deviation
+from medserve_server.engine.session import Session, TensorSpec
 from medserve_server.errors import ModelLoadError, ServingError
-from medserve_server.images import RequestImages
-from medserve_server.integrity import read_model
-from medserve_server.manifest import KEY, read_manifest
-from medserve_server.parity import deviation
-from medserve_server.patients import PatientReader, Value
-from medserve_server.session import Session, TensorSpec
+from medserve_server.inputs.images import RequestImages
+from medserve_server.inputs.patients import PatientReader, Value
+from medserve_server.registry.integrity import read_model
+from medserve_server.services import codec
 from medserve_server.status import to_status
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

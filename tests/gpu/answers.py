@@ -12,10 +12,11 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.config import Settings
-from medserve_server.integrity import ModelFile, read_model
-from medserve_server.manifest import main_output, read_manifest
-from medserve_server.providers import Provider
-from medserve_server.session import Session
+from medserve_server.engine.manifest import main_output, read_manifest
+from medserve_server.engine.model_file import ModelFile
+from medserve_server.engine.providers import Provider
+from medserve_server.engine.session import Session
+from medserve_server.registry.integrity import read_model
 from waiting import PATIENCE
 
 Array = NDArray[np.generic]

@@ -16,7 +16,7 @@ from gpu import networks
 from gpu.answers import Expected
 from gpu.device import missing
 from gpu.figures import FIGURES, Figure, report
-from medserve_server.providers import Provider
+from medserve_server.engine.providers import Provider
 from server_process import REPOSITORY, ServerProcess, running_server
 
 PROVIDERS = os.environ.get("MEDSERVE_GPU_TEST_PROVIDERS", "cuda tensorrt").split()

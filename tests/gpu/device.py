@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 import onnx_models
-from medserve_server.providers import GPU_PROVIDERS, ONNX_NAMES, Provider
+from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, Provider
 from waiting import PATIENCE
 
 

@@ -16,9 +16,9 @@ from gpu.answers import CLASSIFIERS, MOST_ROWS, TOLERANCE, Expected, check, infe
 from gpu.conftest import serving
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_server.config import Settings
-from medserve_server.parity import deviation
-from medserve_server.providers import Provider
-from medserve_server.session import Session
+from medserve_server.engine.parity import deviation
+from medserve_server.engine.providers import Provider
+from medserve_server.engine.session import Session
 from server_process import ServerProcess, refusal
 
 pytestmark = pytest.mark.gpu

@@ -5,7 +5,7 @@ import pytest
 from gpu.answers import CLASSIFIERS, Expected, input_of
 from gpu.conftest import MAX_BATCH_ROWS, Serve
 from gpu.figures import Figure, alone, served
-from medserve_server.providers import Provider
+from medserve_server.engine.providers import Provider
 
 pytestmark = pytest.mark.gpu
 

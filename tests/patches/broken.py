@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from medserve_server import batcher
-from medserve_server.batcher import Batcher
+from medserve_server.engine import batcher
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.work import Outcome, Work
 from medserve_server.errors import InferenceFailed
-from medserve_server.work import Outcome, Work
 
 right = Batcher._run_joined  # noqa: SLF001 - what is broken is private
 

@@ -2,7 +2,7 @@
 
 import warnings
 
-from medserve_server.lifecycle import Server
+from medserve_server.process.lifecycle import Server
 
 
 class Finalized:

@@ -5,16 +5,18 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from medserve_server import lifecycle, logs, model
-from medserve_server.batcher import Batcher
-from medserve_server.health import Health
-from medserve_server.lifecycle import Server
-from medserve_server.metrics import ModelMetrics
-from medserve_server.model import Model
-from medserve_server.model_control import ModelControl
-from medserve_server.plan import Plan
-from medserve_server.watchdog import Watchdog
-from medserve_server.work import Work
+from medserve_server.engine import model
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.model import Model
+from medserve_server.engine.plan import Plan
+from medserve_server.engine.work import Work
+from medserve_server.process import lifecycle
+from medserve_server.process.lifecycle import Server
+from medserve_server.process.watchdog import Watchdog
+from medserve_server.registry.control import ModelControl
+from medserve_server.services.health import Health
+from medserve_server.telemetry import logs
+from medserve_server.telemetry.metrics import ModelMetrics
 
 READY = asyncio.Event()
 PRIVATE = "rows of a patient"  # no log may show it

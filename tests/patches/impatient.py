@@ -1,6 +1,6 @@
 """A server that waits for the body of a request for another time, and longer for other numbers of bytes."""
 
-from medserve_server.transport import open_calls
+from medserve_server.calls import open_calls
 
 
 def apply(seconds: str, rate: str) -> None:

@@ -3,13 +3,24 @@
 import subprocess
 import sys
 
+import pytest
 from importlinter.cli import lint_imports
 
 from server_process import REPOSITORY
 
+MAX_MODULES = 12
+"""Of one folder: as many as a reader takes in at a glance."""
+
 
 def test_the_import_contracts_hold() -> None:
     assert lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), cache_dir=None) == 0
+
+
+@pytest.mark.parametrize("root", ["server", "client"])
+def test_no_folder_holds_more_modules_than_a_reader_takes_in(root: str) -> None:
+    folders = [path.parent for path in (REPOSITORY / root).rglob("*.py") if path.name != "__init__.py"]
+    assert folders
+    assert {folder for folder in folders if folders.count(folder) > MAX_MODULES} == set()
 
 
 def test_a_program_that_imports_the_client_gets_little() -> None:

@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
-from medserve_client.cli import exit_codes, loadtest_options, terminal
-from medserve_client.cli.classify import classify
+from medserve_client.cli import exit_codes, terminal
+from medserve_client.cli.classify.command import classify
 from medserve_client.cli.describe import describe
 from medserve_client.cli.exit_codes import ExitCode, UsageError
 from medserve_client.cli.health import show_health
-from medserve_client.cli.loadtest import loadtest
+from medserve_client.cli.loadtest import options as loadtest_options
+from medserve_client.cli.loadtest.command import loadtest
 from medserve_client.cli.models import choose_model, list_models
 from medserve_client.cli.results_file import FORMATS
-from medserve_client.cli.risk import score
+from medserve_client.cli.risk.command import score
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, TlsMismatchError, UnavailableError
 from medserve_client.reasons import ImageReasons, RiskReasons

@@ -14,9 +14,9 @@ from multiprocessing.context import SpawnProcess
 
 import numpy as np
 
-from medserve_client.loadtest.connection import Endpoint
-from medserve_client.loadtest.encryption import client_context
 from medserve_client.loadtest.plan import LoadPlan, LoadResult
+from medserve_client.loadtest.protocol.connection import Endpoint
+from medserve_client.loadtest.protocol.encryption import client_context
 from medserve_client.loadtest.worker import Share, Worker
 from medserve_client.tls_mismatch import explanation
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_client.channel import Tls
-from medserve_client.loadtest.http2 import Outcome
+from medserve_client.loadtest.protocol.http2 import Outcome
 
 _CONNECTIONS_OF_A_PROCESS = 900
 """As many files as `select` takes, less those that a process has open anyway."""

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from medserve_client.images import ImageSource
-from medserve_client.loadtest.http2 import Outcome
+from medserve_client.loadtest.protocol.http2 import Outcome
 from medserve_client.messages import FeatureValue, Patient, classify_request, predict_request
 from medserve_client.results import ModelDescription
 from medserve_proto.v1.image_classification_pb2 import ClassifyStreamResponse

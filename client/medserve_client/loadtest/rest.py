@@ -13,9 +13,9 @@ from google.rpc.status_pb2 import Status
 
 from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES, Tls
 from medserve_client.errors import InferenceError, TlsMismatchError, from_status
-from medserve_client.loadtest.encryption import client_context
 from medserve_client.loadtest.engine import address
-from medserve_client.loadtest.http1 import STATUS_NAMES
+from medserve_client.loadtest.protocol.encryption import client_context
+from medserve_client.loadtest.protocol.http1 import STATUS_NAMES
 from medserve_client.tls_mismatch import explanation
 
 BINARY_HEADER = "Inference-Header-Content-Length"

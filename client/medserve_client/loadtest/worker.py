@@ -12,10 +12,10 @@ from itertools import cycle
 
 import numpy as np
 
-from medserve_client.loadtest.connection import Connection, Endpoint, Waiting
-from medserve_client.loadtest.http1 import HttpConnection
-from medserve_client.loadtest.http2 import GrpcConnection
 from medserve_client.loadtest.plan import LoadPlan, LoadResult
+from medserve_client.loadtest.protocol.connection import Connection, Endpoint, Waiting
+from medserve_client.loadtest.protocol.http1 import HttpConnection
+from medserve_client.loadtest.protocol.http2 import GrpcConnection
 
 _HOUSEKEEPING = 0.05
 """Seconds between looks at timeouts and lost connections."""

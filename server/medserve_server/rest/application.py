@@ -9,17 +9,17 @@ from importlib.resources import files
 
 from google.rpc import status_pb2
 
-from medserve_server.asgi import Receive, Scope, Send
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCall, OpenCalls
 from medserve_server.errors import ServingError
-from medserve_server.pages import Page, probes
+from medserve_server.http.asgi import Receive, Scope, Send
+from medserve_server.http.pages import Page, probes
 from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
-from medserve_server.status import to_status
+from medserve_server.status import CODES, to_status
 from medserve_server.supervise import report
-from medserve_server.transport.interceptor import CODES, CallInterceptor
-from medserve_server.transport.open_calls import OpenCall, OpenCalls
 
 
 class Rest:

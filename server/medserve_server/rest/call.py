@@ -11,15 +11,15 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc import aio
 
-from medserve_server.asgi import Scope
-from medserve_server.auth import Metadata
+from medserve_server.calls.http_call import HttpCall
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCall
 from medserve_server.errors import InvalidInput, MessageTooLarge, ServingError, Unsupported
-from medserve_server.inflate import GZIP, ZLIB, inflated
+from medserve_server.http.asgi import Scope
+from medserve_server.http.inflate import GZIP, ZLIB, inflated
 from medserve_server.rest.answer import HTTP_STATUS, ErrorBody, HttpError
+from medserve_server.security.auth import Metadata
 from medserve_server.status import DETAILS_KEY
-from medserve_server.transport.http_call import HttpCall
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCall
 
 LARGE_BYTES = 256 * 1024
 """Length from which JSON is read in a thread, so that other calls do not have to wait for it."""

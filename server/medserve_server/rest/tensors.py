@@ -15,9 +15,9 @@ import orjson
 from numpy.typing import NDArray
 
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_server.codec import MAX_AXES, split
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.errors import InvalidInput, ServingError
+from medserve_server.services.codec import MAX_AXES, split
 
 MAX_TENSORS = 256
 MAX_CONTAINERS = 2**20

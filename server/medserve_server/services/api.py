@@ -13,18 +13,16 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from medserve_server.auth import GRANT, Grant, check_priority
-from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
+from medserve_server.call_context import Context
+from medserve_server.engine.model import Model
+from medserve_server.engine.session import Tensors
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays
 from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
-from medserve_server.metrics import RequestTimer
-from medserve_server.model import Model
-from medserve_server.repository import ModelRepository
+from medserve_server.security.auth import GRANT, Grant, check_priority
+from medserve_server.services.server_context import ServerContext
 from medserve_server.services.streaming import answer_in_order
-from medserve_server.session import Tensors
-from medserve_server.trail import TRAIL, Trail
-from medserve_server.transport.interceptor import Context
-from medserve_server.work import DEFAULT_PRIORITY, Arrays
+from medserve_server.telemetry.call_record import CALL_RECORD, CallRecord
+from medserve_server.telemetry.metrics import RequestTimer
 
 Request = TypeVar("Request", bound=Any)
 Response = TypeVar("Response", bound=Message)
@@ -73,15 +71,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
     id_field: ClassVar[str] = "request_id"
     """Where a request has the client's name for it."""
 
-    def __init__(
-        self,
-        models: ModelRepository,
-        settings: Settings,
-        stopping: asyncio.Event,
-        decoders: Decoders,
-        refused: Callable[[ServingError], None],
-    ) -> None:
-        self._models = models
+    def __init__(self, server: ServerContext) -> None:
+        settings = server.settings
+        self._models = server.models
         self._max_rows = settings.max_request_rows
         self._max_name_length = settings.max_name_length
         self._names = [
@@ -91,9 +83,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         ]
         self._max_bytes = settings.max_message_mib * 1024 * 1024
         self._window = settings.stream_window
-        self._stopping = stopping
-        self._decoders = decoders
-        self._refused = refused
+        self._stopping = server.stopping
+        self._decoders = server.decoders
+        self._refused = server.refused
 
     @abstractmethod
     def read(self, model: Model, request: Request) -> Job[Response]:
@@ -113,7 +105,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         return False
 
     @abstractmethod
-    def demand(self, request: Request) -> tuple[int, int]:
+    def estimate_load(self, request: Request) -> tuple[int, int]:
         """Rows, as far as they show, and priority of a request that is slow to read, before it is read."""
 
     def admit(self, model: Model, request: Request, deadline: float | None) -> None:
@@ -122,16 +114,16 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         Raises:
             ServingError: the model, or the threads that would read it, have no time for it.
         """
-        rows, priority = self.demand(request)
+        rows, priority = self.estimate_load(request)
         model.check(rows, priority, deadline)
         self._decoders.check(deadline)
 
-    def begin(self, request: Request, trail: Trail | None, grant: Grant) -> tuple[Model, RequestTimer]:
+    def begin(self, request: Request, record: CallRecord | None, grant: Grant) -> tuple[Model, RequestTimer]:
         """The model that a request names, which stays open until the timer ends.
 
         Args:
             request: the message.
-            trail: where the request and its model are noted.
+            record: where the request and its model are noted.
             grant: what its sender may do; an error tells no more than that.
 
         Raises:
@@ -139,14 +131,14 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             NotFound: there is none.
             Unavailable: the server is starting, and it is not there yet.
         """
-        if trail is not None:
-            trail.asked(getattr(request, self.id_field))
+        if record is not None:
+            record.asked(getattr(request, self.id_field))
         self._check_names(request)
         model, timer = self._models.begin(
             request.model_name, request.model_version, self.name, lists_models=grant.lists_models
         )
-        if trail is not None:
-            trail.found(model.name, model.version, model.sha256)
+        if record is not None:
+            record.found(model.name, model.version, model.sha256)
         return model, timer
 
     def _check_names(self, request: Request) -> None:
@@ -164,18 +156,18 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     def unary(self, request: Request, context: Context) -> Awaitable[Response]:
         """Answers a call."""
-        return self._answer(request, _deadline(context), TRAIL.get())
+        return self._answer(request, _deadline(context), CALL_RECORD.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
         """Answers many requests in their order, errors in their place."""
         deadline = _deadline(context)
-        of_call = TRAIL.get()
+        of_call = CALL_RECORD.get()
 
         async def answer(request: Request) -> StreamResponse:
-            trail = of_call.in_stream() if of_call is not None else None
+            record = of_call.in_stream() if of_call is not None else None
             try:
-                with trail or nullcontext():
-                    return self.in_stream(request, await self._answer(request, deadline, trail))
+                with record or nullcontext():
+                    return self.in_stream(request, await self._answer(request, deadline, record))
             except ServingError as error:
                 self._refused(error)
                 return self.in_stream(request, error)
@@ -183,9 +175,9 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         async for response in answer_in_order(requests, answer, self._stopping, self._window):
             yield response
 
-    async def _answer(self, request: Request, deadline: float | None, trail: Trail | None) -> Response:
+    async def _answer(self, request: Request, deadline: float | None, record: CallRecord | None) -> Response:
         grant = GRANT.get()
-        model, timer = self.begin(request, trail, grant)
+        model, timer = self.begin(request, record, grant)
         with timer:
             loop = asyncio.get_running_loop()
             if self.is_slow(request):
@@ -195,7 +187,7 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
                 job = self.read(model, request)
             if job.priority < DEFAULT_PRIORITY:
                 check_priority(job.priority, grant)
-            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, trail)
+            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, record)
             if job.slow:
                 return await loop.run_in_executor(self._decoders, job.answer, outputs)
             return job.answer(outputs)

@@ -12,15 +12,15 @@ from medserve_images import ImageWarning, Pixels
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
+from medserve_server.call_context import Context
+from medserve_server.engine.model import Model
+from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
-from medserve_server.images import RequestImages
-from medserve_server.model import Model
-from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
-from medserve_server.reasons.images import ExplainedImages
+from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.explain.images import ExplainedImages
+from medserve_server.inputs.images import RequestImages
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
-from medserve_server.transport.interceptor import Context
-from medserve_server.work import Arrays
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class ImageClassification(
         """Encoded pictures have to be decoded, and reasons need rows of their own."""
         return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
 
-    def demand(self, request: pb.ClassifyRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.ClassifyRequest) -> tuple[int, int]:
         """A row for each picture; those of reasons do not show yet."""
         return len(request.images), priority(request)
 

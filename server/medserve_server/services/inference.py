@@ -1,7 +1,6 @@
 """inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from importlib.metadata import version
 
@@ -10,20 +9,17 @@ import numpy as np
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-from medserve_server import codec
-from medserve_server.auth import GRANT
-from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
+from medserve_server.call_context import Context
+from medserve_server.engine.model import Model
+from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
-from medserve_server.metrics import Duration
-from medserve_server.model import Model
-from medserve_server.model_control import ModelControl
-from medserve_server.patients import PatientReader
-from medserve_server.repository import ModelRepository
+from medserve_server.inputs.patients import PatientReader
+from medserve_server.security.auth import GRANT
+from medserve_server.services import codec
 from medserve_server.services.api import Job, ModelApi
+from medserve_server.services.server_context import ServerContext
 from medserve_server.status import to_status
-from medserve_server.transport.interceptor import Context
-from medserve_server.work import Arrays
+from medserve_server.telemetry.metrics import Duration
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
@@ -40,17 +36,9 @@ class Inference(
     request_type = pb.ModelInferRequest
     id_field = "id"
 
-    def __init__(
-        self,
-        models: ModelRepository,
-        settings: Settings,
-        stopping: asyncio.Event,
-        decoders: Decoders,
-        refused: Callable[[ServingError], None],
-        control: ModelControl,
-    ) -> None:
-        super().__init__(models, settings, stopping, decoders, refused)
-        self._control = control
+    def __init__(self, server: ServerContext) -> None:
+        super().__init__(server)
+        self._control = server.control
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> Awaitable[pb.ModelInferResponse]:
         """Answers one request."""
@@ -72,7 +60,7 @@ class Inference(
             return pb.ModelStreamInferResponse(error_message=to_status(outcome).message, infer_response=failed)
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
-    def demand(self, request: pb.ModelInferRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.ModelInferRequest) -> tuple[int, int]:
         """The parameter `priority`; shapes are not believed before they are held against the bytes."""
         return 1, codec.scheduling(request)[0]
 

@@ -2,11 +2,11 @@
 
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer
-from medserve_server.auth import GRANT
+from medserve_server.call_context import Context
+from medserve_server.engine.model import Model
 from medserve_server.errors import WrongModel
-from medserve_server.model import Model
-from medserve_server.repository import ModelRepository
-from medserve_server.transport.interceptor import Context
+from medserve_server.registry.registry import ModelRegistry
+from medserve_server.security.auth import GRANT
 
 TASKS = {"image_classification": pb.TASK_IMAGE_CLASSIFICATION, "patient_risk": pb.TASK_PATIENT_RISK}
 
@@ -14,7 +14,7 @@ TASKS = {"image_classification": pb.TASK_IMAGE_CLASSIFICATION, "patient_risk": p
 class ModelCatalog(ModelCatalogServicer):
     """Tells what is served."""
 
-    def __init__(self, models: ModelRepository) -> None:
+    def __init__(self, models: ModelRegistry) -> None:
         self._models = models
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:

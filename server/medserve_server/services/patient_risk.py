@@ -7,15 +7,15 @@ from time import monotonic
 from medserve_proto.v1 import patient_risk_pb2 as pb
 from medserve_proto.v1.manifest_pb2 import PatientRiskTask
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer
+from medserve_server.call_context import Context
+from medserve_server.engine.model import Model
+from medserve_server.engine.work import Arrays
 from medserve_server.errors import ServingError, WrongModel
-from medserve_server.model import Model
-from medserve_server.patients import PatientReader, PatientWarning, Value
-from medserve_server.reasons.confidence import confidence_outputs, spread, unfamiliar
-from medserve_server.reasons.patients import ExplainedPatients
+from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
+from medserve_server.explain.patients import ExplainedPatients
+from medserve_server.inputs.patients import PatientReader, PatientWarning, Value
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
-from medserve_server.transport.interceptor import Context
-from medserve_server.work import Arrays
 
 Warnings = list[list[PatientWarning]]
 
@@ -50,7 +50,7 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
         """Reasons need rows of their own."""
         return request.HasField("reasons")
 
-    def demand(self, request: pb.PredictRequest) -> tuple[int, int]:
+    def estimate_load(self, request: pb.PredictRequest) -> tuple[int, int]:
         """A row for each patient; those of reasons do not show yet."""
         return len(request.patients), priority(request)
 

@@ -1,6 +1,6 @@
 """The ASGI application: gRPC where the server that runs it has HTTP trailers, REST everywhere."""
 
-from medserve_server.asgi import Receive, Scope, Send
+from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.rest.application import Rest
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 

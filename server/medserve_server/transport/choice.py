@@ -3,7 +3,7 @@
 import logging
 
 from medserve_server.config import Settings, SettingsError
-from medserve_server.transport.envoy_process import EnvoyUnavailable, check_envoy
+from medserve_server.transport.envoy.process import EnvoyUnavailable, check_envoy
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ https://fetch.spec.whatwg.org/#http-cors-protocol
 
 from collections.abc import Awaitable, Collection
 
-from medserve_server.asgi import App, Event, Receive, Scope, Send
+from medserve_server.http.asgi import App, Event, Receive, Scope, Send
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -13,14 +13,14 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from medserve_server.asgi import Receive, Scope, Send
+from medserve_server.calls.http_call import HttpCall
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCall, OpenCalls
 from medserve_server.errors import InvalidInput, ServingError
+from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.supervise import report
 from medserve_server.transport.grpc_frames import MessageReader
 from medserve_server.transport.grpc_response import Response
-from medserve_server.transport.http_call import HttpCall
-from medserve_server.transport.interceptor import CallInterceptor
-from medserve_server.transport.open_calls import OpenCall, OpenCalls
 
 SENT_CONTENT_TYPE = b"x-medserve-content-type"
 """Header in which Envoy passes on the Content-Type that the client sent: that of gRPC-Web becomes that of gRPC."""

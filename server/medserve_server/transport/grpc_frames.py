@@ -6,9 +6,9 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 import zlib
 from collections.abc import AsyncIterator, Mapping
 
+from medserve_server.calls.open_calls import OpenCall
 from medserve_server.errors import InvalidInput, MessageTooLarge, Unsupported
-from medserve_server.inflate import GZIP, inflated
-from medserve_server.transport.open_calls import OpenCall
+from medserve_server.http.inflate import GZIP, inflated
 
 PREFIX_BYTES = 5
 

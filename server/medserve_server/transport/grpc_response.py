@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import grpc
 
-from medserve_server.asgi import Event, Send
-from medserve_server.auth import Metadata
+from medserve_server.http.asgi import Event, Send
+from medserve_server.security.auth import Metadata
 from medserve_server.supervise import start_awaited_task
 from medserve_server.transport.grpc_frames import frame
 

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.config import Settings
-from medserve_server.limits import connection_limits
-from medserve_server.tls import Certificates, read_certificates
-from medserve_server.transport.interceptor import CallInterceptor
+from medserve_server.security.limits import connection_limits
+from medserve_server.security.tls import Certificates, read_certificates
 
 LEAVE_SECONDS = 1.0
 """Longest time in which new calls are refused before grpc's own shutdown begins."""

@@ -11,11 +11,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from medserve_server.asgi import App
+from medserve_server.calls.open_calls import BODY_RATE, BODY_SECONDS
 from medserve_server.config import Settings
+from medserve_server.http.asgi import App
+from medserve_server.http.uvicorn_setup import listening_socket, quiet_config
 from medserve_server.supervise import call_in_loop_after
-from medserve_server.transport.open_calls import BODY_RATE, BODY_SECONDS
-from medserve_server.uvicorn_setup import listening_socket, quiet_config
 
 RESPONSE_SECONDS = 60.0
 """For a response to be read: slower clients are cut off."""

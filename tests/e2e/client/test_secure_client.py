@@ -13,7 +13,7 @@ import pytest
 from certificates import Authority
 from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, UnauthenticatedError
 from medserve_client.cli import main
-from medserve_server.auth import new_token
+from medserve_server.security.auth import new_token
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from medserve_server.codec import split
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.services.codec import split
 from rest_client import RestClient, tensor
 from waiting import PATIENCE
 

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 import onnx_models
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
-from medserve_server.transport.envoy_config import SPARE_REQUESTS
+from medserve_server.transport.envoy.config import SPARE_REQUESTS
 from rest_client import RestClient
 from server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until

@@ -12,18 +12,21 @@ REPORT = """# Overhead  Shared Object
      2.00%  libc.so.6
 """
 LOOP = "thread (7): envoy;GrpcAdapter.__call__ (medserve_server/transport/grpc_adapter.py:50)"
-READ = f"{LOOP};decode (medserve_server/codec.py:81)"
+READ = f"{LOOP};decode (medserve_server/services/codec.py:81)"
 COUNT = (
-    f"{LOOP};ModelMetrics.executed (medserve_server/metrics.py:180);Histogram.observe (prometheus_client/metrics.py:6)"
+    f"{LOOP};ModelMetrics.executed (medserve_server/telemetry/metrics.py:180)"
+    ";Histogram.observe (prometheus_client/metrics.py:6)"
 )
 
 
 def test_the_innermost_frame_that_is_known_decides() -> None:
     assert step_of(LOOP) == REST
     assert step_of(READ) == "Python: reading"
-    assert step_of(f"{READ};encode (medserve_server/codec.py:90)") == "Python: answers"
+    assert step_of(f"{READ};encode (medserve_server/services/codec.py:90)") == "Python: answers"
     assert step_of(COUNT) == "Python: metrics"
-    assert step_of(f"{LOOP};Batcher._join (medserve_server/batcher.py:9);join (somewhere/else.py:1)").endswith("batch")
+    assert step_of(f"{LOOP};Batcher._join (medserve_server/engine/batcher.py:9);join (somewhere/else.py:1)").endswith(
+        "batch"
+    )
 
 
 def test_the_time_in_python_is_split_as_the_stacks_are_and_nothing_is_lost() -> None:

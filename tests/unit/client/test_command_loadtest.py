@@ -125,6 +125,6 @@ def test_a_wrong_option(arguments: list[str], capsys: Captured) -> None:
 
 
 def test_a_plot_names_what_it_needs(clinic: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr("medserve_client.cli.loadtest_report.find_spec", lambda _: None)
+    monkeypatch.setattr("medserve_client.cli.loadtest.report.find_spec", lambda _: None)
     assert main(["--server", clinic, "loadtest", "--plot", "run.png"]) == 2
     assert "--plot needs the extra loadtest: pip install '.[loadtest]'" in capsys.readouterr().err

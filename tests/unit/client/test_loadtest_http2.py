@@ -10,7 +10,8 @@ import pytest
 
 from frames_server import OK, TRAILERS, answer, frame, frames_server, goaway
 from loadtest_outcomes import fine
-from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, run, wire
+from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, run
+from medserve_client.loadtest.protocol import wire
 from small_server import Serve
 from waiting import PATIENCE
 

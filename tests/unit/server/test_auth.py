@@ -6,9 +6,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from medserve_server.auth import OPEN, PRIORITY, SCOPE_OF_METHOD, SCOPES, Tokens, new_token
 from medserve_server.errors import PermissionDenied
-from medserve_server.lifecycle import CONTRACTS
+from medserve_server.process.lifecycle import CONTRACTS
+from medserve_server.security.auth import OPEN, PRIORITY, SCOPE_OF_METHOD, SCOPES, Tokens, new_token
 
 METHODS = {
     f"/{service.full_name}/{method.name}"

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clock import Clock
-from medserve_server.batcher import Batcher
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.parts import split
+from medserve_server.engine.session import Tensors
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, InferenceFailed, Overloaded, Unavailable
-from medserve_server.parts import split
-from medserve_server.session import Tensors
-from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from waiting import PATIENCE, wait_until
 
 
@@ -122,7 +122,7 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("medserve_server.batcher.time", clock)
+    monkeypatch.setattr("medserve_server.engine.batcher.time", clock)
     return clock
 
 

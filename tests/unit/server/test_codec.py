@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_server.codec import decode, encode
-from medserve_server.datatypes import DATATYPES
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.engine.session import TensorSpec
 from medserve_server.errors import InvalidInput, Unsupported
-from medserve_server.session import TensorSpec
+from medserve_server.services.codec import decode, encode
 
 NUMERIC = sorted(set(DATATYPES) - {"BYTES"})
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 import pytest
 
 from clock import Clock
-from medserve_server.decoders import Decoders
 from medserve_server.errors import Overloaded
+from medserve_server.inputs.decoders import Decoders
 from waiting import PATIENCE
 
 USUAL = 0.05
@@ -17,7 +17,7 @@ USUAL = 0.05
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("medserve_server.decoders.time", clock)
+    monkeypatch.setattr("medserve_server.inputs.decoders.time", clock)
     return clock
 
 

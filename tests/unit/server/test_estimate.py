@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.batcher import Batcher
-from medserve_server.decoders import Decoders
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.parts import split
+from medserve_server.engine.session import Tensors
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, Overloaded
-from medserve_server.parts import split
-from medserve_server.session import Tensors
-from medserve_server.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
+from medserve_server.inputs.decoders import Decoders
 
 SECOND = 1.0
 STEP = 1 / 16  # of the clock: exact in binary
@@ -133,7 +133,7 @@ class Simulation:
 @contextmanager
 def simulation(runs: int, max_rows: int) -> Iterator[Simulation]:
     clock = Clock()
-    with mock.patch("medserve_server.batcher.time", SimpleNamespace(monotonic=clock.monotonic)):
+    with mock.patch("medserve_server.engine.batcher.time", SimpleNamespace(monotonic=clock.monotonic)):
         yield Simulation(clock, runs, max_rows)
         clock.advance(float("inf"))
 
@@ -250,7 +250,7 @@ def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], th
             return decoders._work_queue.qsize() > 0  # noqa: SLF001 - of concurrent.futures
 
         with (
-            mock.patch("medserve_server.decoders.time", SimpleNamespace(monotonic=clock.monotonic)),
+            mock.patch("medserve_server.inputs.decoders.time", SimpleNamespace(monotonic=clock.monotonic)),
             Decoders(threads) as decoders,
         ):
             submit(-1)

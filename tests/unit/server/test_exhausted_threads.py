@@ -11,14 +11,14 @@ import pytest
 import onnx_models
 from exhausted_threads import MESSAGE, no_new_threads
 from medserve_server.config import Settings
-from medserve_server.decoders import Decoders
-from medserve_server.discovery import find_versions
-from medserve_server.metrics import Metrics
-from medserve_server.model import Model
-from medserve_server.model_loader import Content, ModelLoader
-from medserve_server.repository import ModelRepository
+from medserve_server.engine.model import Model
+from medserve_server.engine.work import DEFAULT_PRIORITY, Outcome, Work
+from medserve_server.inputs.decoders import Decoders
+from medserve_server.registry.discovery import find_versions
+from medserve_server.registry.loader import Content, ModelLoader
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, ThreadStartError
-from medserve_server.work import DEFAULT_PRIORITY, Outcome, Work
+from medserve_server.telemetry.metrics import Metrics
 from waiting import PATIENCE, wait_until
 
 ROWS = 4
@@ -30,7 +30,7 @@ class Served:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.thread = Pool(1)
-        self.models = ModelRepository()
+        self.models = ModelRegistry()
         settings = Settings(models=folder, threads=1, max_batch_rows=ROWS)
         self.loader = ModelLoader(settings, self.models, Metrics(), self.thread)
 
@@ -99,7 +99,7 @@ def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, c
     served.update()
     (model,) = served.models
     requests = Requests(model)
-    run = model.run_soon
+    run = model.schedule_run
     with no_new_threads():
         for _ in range(3):
             requests.send(run, count)
@@ -117,7 +117,7 @@ def test_a_model_whose_threads_do_not_start_is_refused_and_loaded_later(served: 
         assert list(served.models) == []
     served.update()
     requests = Requests(*served.models)
-    requests.send(requests.model.run_soon, 1)
+    requests.send(requests.model.schedule_run, 1)
     wait_until(lambda: len(requests.outcomes) == 1, "an answer")
     served.close()
 

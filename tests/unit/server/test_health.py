@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from medserve_proto.health import health_pb2
-from medserve_server.health import Health
+from medserve_server.services.health import Health
 
 
 def test_the_list_follows_every_change() -> None:

@@ -11,7 +11,7 @@ from waiting import PATIENCE
 # Twenty threads hold memory at once; then glibc tells of every heap that it made.
 PROGRAM = """
 import ctypes, threading
-from medserve_server.heap import share_heaps
+from medserve_server.process.process_setup import share_heaps
 
 if {shared}:
     share_heaps()

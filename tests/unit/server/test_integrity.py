@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medserve_server.errors import ModelLoadError
-from medserve_server.integrity import read_checksums, read_model, read_public_key
+from medserve_server.registry.integrity import read_checksums, read_model, read_public_key
 from server_process import REPOSITORY
 
 CONTENT = bytes(range(256))

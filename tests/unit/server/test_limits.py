@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medserve_server.errors import Overloaded
-from medserve_server.limits import CallLimits, client_of
+from medserve_server.security.limits import CallLimits, client_of
 
 
 @pytest.mark.parametrize(

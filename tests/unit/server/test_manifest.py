@@ -9,10 +9,10 @@ import explained_models as known
 import onnx_models
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_server.config import Settings
+from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.session import Session
 from medserve_server.errors import ModelLoadError
-from medserve_server.integrity import read_model
-from medserve_server.manifest import read_manifest
-from medserve_server.session import Session
+from medserve_server.registry.integrity import read_model
 from server_process import REPOSITORY
 
 

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
-from medserve_server import http_port
-from medserve_server.metrics_page import MAX_SCRAPES, serve_metrics
+from medserve_server.http import port as http_port
+from medserve_server.http.metrics_page import MAX_SCRAPES, serve_metrics
 from medserve_server.supervise import INTERNAL_ERRORS
 from waiting import PATIENCE, wait_until
 

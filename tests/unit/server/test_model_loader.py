@@ -13,21 +13,21 @@ import pytest
 import onnx_models
 from descriptors import no_descriptors
 from medserve_server.config import Settings
-from medserve_server.discovery import find_versions
+from medserve_server.engine.session import Session
 from medserve_server.errors import ModelLoadError, TransientLoadError
-from medserve_server.integrity import read_checksums, read_model
-from medserve_server.metrics import Metrics
-from medserve_server.model_loader import Content, ModelLoader
-from medserve_server.repository import ModelRepository
-from medserve_server.session import Session
+from medserve_server.registry.discovery import find_versions
+from medserve_server.registry.integrity import read_checksums, read_model
+from medserve_server.registry.loader import Content, ModelLoader
+from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool
+from medserve_server.telemetry.metrics import Metrics
 
 
 @pytest.fixture
 def loader(tmp_path: Path) -> Iterator[ModelLoader]:
     thread = Pool(1)
     settings = Settings(models=tmp_path, threads=1)
-    made = ModelLoader(settings, ModelRepository(), Metrics(), thread)
+    made = ModelLoader(settings, ModelRegistry(), Metrics(), thread)
     yield made
     made.stop()
     made.close()

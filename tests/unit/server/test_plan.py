@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.plan import Plan
-from medserve_server.work import Work
+from medserve_server.engine.plan import Plan
+from medserve_server.engine.work import Work
 
 
 def make(rows: int, priority: int = 2, key: str = "y", deadline: float | None = None) -> Work:

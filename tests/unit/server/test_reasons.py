@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from medserve_images import Pixels
-from medserve_server.reasons import occlusion, shapley
-from medserve_server.reasons.confidence import spread
-from medserve_server.reasons.overlay import draw, overlay_size
+from medserve_server.explain import occlusion, shapley
+from medserve_server.explain.confidence import spread
+from medserve_server.explain.overlay import draw, overlay_size
 
 GAMES = st.integers(1, 6).flatmap(
     lambda count: hnp.arrays(np.float64, 2**count, elements=st.floats(-1, 1, allow_subnormal=False))

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_models
 from medserve_server.config import Settings
-from medserve_server.integrity import read_model
-from medserve_server.session import Session
+from medserve_server.engine.session import Session
+from medserve_server.registry.integrity import read_model
 from server_process import REPOSITORY
 
 

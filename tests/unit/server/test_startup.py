@@ -1,6 +1,6 @@
 """What is told of a model at the start."""
 
-from medserve_server.startup import ServedModel
+from medserve_server.process.startup import ServedModel
 
 
 def test_a_title_can_not_break_a_line_or_order_a_terminal() -> None:

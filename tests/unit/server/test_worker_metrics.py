@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
-from medserve_server.worker_metrics import Link, total
+from medserve_server.telemetry.worker_metrics import Link, total
 from waiting import wait_until
 
 

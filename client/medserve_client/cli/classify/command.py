@@ -1,0 +1,211 @@
+"""`medserve classify`: picture files in, a table, lines of JSON or a file of results out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from medserve_client.cli import terminal
+from medserve_client.cli.classify.pictures import Listing, find_pictures
+from medserve_client.cli.classify.reason_maps import check_overlay_names, drawn, maps, save_overlays
+from medserve_client.cli.classify.record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
+from medserve_client.cli.exit_codes import ExitCode, UsageError
+from medserve_client.cli.resend import ItemSender
+from medserve_client.cli.results_file import ResultsFile
+from medserve_client.client import Client
+from medserve_client.errors import InferenceError
+from medserve_client.reasons import ImageReasons
+from medserve_client.results import ImageResult, ModelDescription
+
+# Together below 4 MiB, gRPC's default limit of a message; a larger file goes alone.
+_CHUNK_BYTES = 3 * 1024 * 1024
+_CHUNK_FILES = 64
+# Of any serialized protobuf message, less some room for the rest of the request.
+_MAX_BYTES = 2**31 - 2**20
+# Of files that don't look like pictures, in one line.
+_NAMED = 10
+
+_Answer = tuple[ImageResult, str]
+"""A result, and the id of the request that it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A file's content, or why it can't be read."""
+
+    file: FileState
+    content: bytes = b""
+    error: str = ""
+
+
+def classify(
+    client: Client,
+    model: ModelDescription,
+    names: Sequence[str],
+    top_k: int,
+    frame: int,
+    reasons: ImageReasons | None,
+    overlays: Path | None,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    """Classifies files, "-" being standard input, and the pictures in folders; shows a table, or writes the results.
+
+    Of DICOM files, `frame` is taken.
+
+    A file that can't be read, is refused or makes the server fail is named on standard error; the others are done.
+
+    With `as_json` one line for each file, in the order of the files, is either
+    `{"file", "frame", "size", "mtime_ns", "model", "version", "model_sha256", "request_id", "sop_instance_uid" of a
+    DICOM file, "decision": {"label", "operating_point", "positive_label", "threshold"},
+    "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}], "uncertainty", "novelty"}`, with
+    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, where asked for, or the same up to `"model_sha256"`
+    with `"error"`.
+
+    Args:
+        client: of the server.
+        model: that classifies.
+        names: paths of pictures and folders.
+        top_k: how many labels each result lists; 0 for all.
+        frame: of DICOM files, from 0.
+        reasons: what to tell about the reasons of each result.
+        overlays: the folder for the maps drawn over their pictures.
+        output: a file for the results, .csv or .jsonl, each written when it comes. Files whose results it holds
+            already are left out.
+        as_json: whether to write lines of JSON.
+
+    Raises:
+        UsageError: there are no pictures; two files' overlays would have one name, or can't be written; the results
+            can't be written, or don't belong into `output`.
+    """
+    found = find_pictures(names)
+    _tell_others(found)
+    if not found.pictures:
+        raise UsageError(f"there are no pictures in {', '.join(names)}")
+    if overlays is not None:
+        check_overlay_names(found.pictures)
+
+    def send(contents: list[bytes]) -> Sequence[_Answer]:
+        response = client.classify(contents, model.name, model.version, top_k, reasons, frame=frame)
+        return [(result, response.request_id) for result in response.results]
+
+    sender = ItemSender(send)
+    for_table: list[Outcome] = []
+    failed = False
+    with ExitStack() as stack:
+        files, write = found.pictures, for_table.append
+        if as_json:
+            write = partial(_print_json, model, frame)
+        elif output is not None:
+            files, write = stack.enter_context(_written_to(output, files, frame, model))
+        bar_is_alone = not (as_json and sys.stdout.isatty())
+        advance = stack.enter_context(terminal.progress("Pictures", len(files), shown=bar_is_alone))
+        pictures = (_read(file, found.unreadable) for file in files)
+        for chunk in _chunks(pictures, 1 if reasons else _CHUNK_FILES):
+            for outcome in _outcomes(sender, chunk):
+                failed |= bool(outcome.error)
+                _tell(outcome, overlays)
+                write(outcome)
+            advance(len(chunk))
+    _show(for_table, model)
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
+
+
+def _tell_others(found: Listing) -> None:
+    if count := len(found.others):
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        terminal.complain(f"left out, not pictures by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
+
+
+def _tell(outcome: Outcome, overlays: Path | None) -> None:
+    if outcome.error:
+        terminal.complain(f"{outcome.file.name}: {outcome.error}")
+    if outcome.result is not None and overlays is not None:
+        save_overlays(overlays, outcome.file.name, outcome.result)
+
+
+def _print_json(model: ModelDescription, frame: int, outcome: Outcome) -> None:
+    print(json.dumps(record(outcome, model, frame)), flush=True)  # noqa: T201 - as it is, whatever the width
+
+
+@contextmanager
+def _written_to(
+    output: Path, files: list[str], frame: int, model: ModelDescription
+) -> Iterator[tuple[list[str], Callable[[Outcome], None]]]:
+    """Gives the files whose results are not in `output` yet, and what writes a result there."""
+    held: set[str] = set()
+    columns = csv_columns(model.manifest.image_classification.labels)
+    make = csv_row if output.suffix.lower() == ".csv" else record
+    with ResultsFile(output, columns, stale_lines(files, frame, model, held)) as results:
+        if held:
+            terminal.complain(f"{output}: holds the results of {len(held)} of {len(files)} files, which are left out")
+        yield [file for file in files if file not in held], lambda one: results.add(make(one, model, frame))
+
+
+def _read(name: str, unreadable: Mapping[str, str]) -> _Picture:
+    if name in unreadable:
+        return _Picture(FileState(name), error=f"can't be read: {unreadable[name]}")
+    try:
+        if name == "-":
+            content = terminal.read_file(name)
+            return _Picture(FileState(name, len(content)), content)
+        found = Path(name).stat()
+        state = FileState(name, found.st_size, found.st_mtime_ns)
+        if found.st_size > _MAX_BYTES:
+            return _Picture(state, error=f"has {found.st_size} bytes; a message holds at most {_MAX_BYTES}")
+        return _Picture(state, terminal.read_file(name))
+    except OSError as error:
+        return _Picture(FileState(name), error=f"can't be read: {error.strerror}")
+
+
+def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]]:
+    chunk: list[_Picture] = []
+    size = 0
+    for picture in pictures:
+        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == count):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(picture)
+        size += len(picture.content)
+    if chunk:
+        yield chunk
+
+
+def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_Picture]) -> Iterator[Outcome]:
+    answers = iter(sender.outcomes([picture.content for picture in chunk if not picture.error]))
+    for picture in chunk:
+        answer = None if picture.error else next(answers)
+        if isinstance(answer, list):
+            yield Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+        elif isinstance(answer, InferenceError):
+            yield Outcome(picture.file, error=answer.message or answer.code.name)
+        elif answer is None:
+            yield Outcome(picture.file, error=picture.error)
+        else:
+            yield Outcome(picture.file, *answer)
+
+
+def _show(outcomes: list[Outcome], model: ModelDescription) -> None:
+    results = [(outcome.file.name, outcome.result) for outcome in outcomes if outcome.result is not None]
+    if not results:
+        return
+    title = f"{model.name}, version {model.version}"
+    decision = results[0][1].decision  # the operating point is the same for all
+    if decision.threshold is not None:
+        title += f": {decision.positive_label} from {decision.threshold:.1%} on ({decision.operating_point})"
+    table = terminal.table(title, "File", "Decision", "Labels", "Notes")
+    for file, result in results:
+        labels = [f"{label.label} {label.probability:.1%}" for label in result.labels]
+        if result.uncertainty is not None:
+            labels[0] += f" ± {result.uncertainty:.1%}"
+        notes = "; ".join(warning.message for warning in result.warnings)
+        table.add_row(*map(terminal.cell, (file, result.decision.label, ", ".join(labels), notes)))
+    console = terminal.output()
+    console.print(table)
+    for file, result in results:
+        for kind, one in maps(result):
+            console.print(drawn(file, kind, one))

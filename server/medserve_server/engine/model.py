@@ -1,0 +1,288 @@
+"""One version of one model, loaded, checked and warm."""
+
+import asyncio
+import logging
+import math
+import re
+import threading
+import time
+
+from medserve_images import ImageLimits
+from medserve_proto.v1.manifest_pb2 import Manifest
+from medserve_server.config import Settings
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.datatypes import DATATYPES
+from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.model_file import ModelFile
+from medserve_server.engine.parity import deviation
+from medserve_server.engine.parts import split
+from medserve_server.engine.providers import PAYS_FOR_NEW_SHAPES, candidates
+from medserve_server.engine.session import Session, Tensors
+from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
+from medserve_server.errors import ModelLoadError, ServingError, printable
+from medserve_server.inputs.images import RequestImages
+from medserve_server.inputs.patients import PatientReader
+from medserve_server.supervise import Pool, call_in_loop
+from medserve_server.telemetry.call_record import CallRecord
+from medserve_server.telemetry.metrics import Metrics, ModelMetrics
+
+log = logging.getLogger(__name__)
+
+# What exporters call a first axis that counts independent rows. Under any other name, requests to a model
+# without a manifest are never joined: its first axis may be a sequence, and rows would mix.
+BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
+RETIRE_POLL_INTERVAL = 0.02
+
+
+class Model:
+    """A model that answers: its session, its queue, its manifest and what reads its inputs."""
+
+    def __init__(self, name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics) -> None:
+        """Loads a file and runs it once on zeros.
+
+        Raises:
+            ModelLoadError: the file can't be served; the message says why.
+            ThreadStartError: the model's threads cannot be started.
+        """
+        started = time.monotonic()
+        self.name = name
+        self.version = version
+        self.sha256 = file.sha256
+        self.session, self.manifest = _open_session(name, version, file, settings, metrics)
+        self.reader = _reader(self.manifest, settings)
+        self.output_names = tuple(spec.name for spec in self.session.outputs)
+        self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
+        _check_row_sizes(self.session, settings)
+        self._warm_up()
+        self.session.forget_file()
+        self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
+        self._threads = Pool(self.runs, thread_name_prefix=f"model-{name}")
+        self.metrics = ModelMetrics(metrics, name, version)
+        self._batcher = Batcher(
+            self.session.run,
+            max_rows=self.max_batch_rows,
+            max_pending=settings.max_pending_requests,
+            runs=self.runs,
+            max_delay=settings.max_batch_delay_ms / 1000,
+            sizes=self._warm_sizes(),
+            observe=self.metrics.executed,
+        )
+        self._same_rows = all(spec.row_bytes is not None for spec in self.session.inputs)
+        self._deliver: dict[asyncio.AbstractEventLoop, Deliver] = {}
+        precision = "int8" if self.manifest is not None and self.manifest.HasField("quantization") else "fp32"
+        seconds = time.monotonic() - started
+        self.metrics.loaded(self.session.provider, self.session.threads, precision, seconds, self._batcher)
+        self.session.owner = self
+
+    def submit(self, work: Work) -> None:
+        """Queues work, in parts where it has more rows than a batch; `schedule_run` has to follow.
+
+        Raises:
+            ServingError: as `Batcher.check`.
+        """
+        if work.record is not None:
+            work.record.rows, work.record.queued = work.rows, work.since
+        if self.max_batch_rows == 0 or work.rows <= self.max_batch_rows:
+            self._batcher.submit(work)
+            return
+        split(work, self.max_batch_rows, self.withdraw)
+        self._batcher.submit(*work.parts)
+
+    def withdraw(self, work: Work) -> None:
+        """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
+        work.cancelled = True  # of all parts, those in progress too
+        self._batcher.withdraw(*(work.parts or (work,)))
+
+    def check(self, rows: int, priority: int, deadline: float | None) -> None:
+        """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
+
+        Raises:
+            ServingError: as `Batcher.check`.
+        """
+        self._batcher.check(rows, priority, deadline)
+
+    def schedule_run(self) -> None:
+        """Has threads of the model run what waits, unless enough of them do."""
+        if count := self._batcher.reserve():
+            self._start_runs(count)
+
+    def _start_runs(self, reserved: int) -> None:
+        # The pool has all its threads already, and is not shut down before every reserved run has ended.
+        for _ in range(reserved):
+            self._threads.start("run", self._batcher.run_reserved)
+
+    async def infer(
+        self,
+        inputs: Tensors,
+        rows: int,
+        outputs: tuple[str, ...],
+        deadline: float | None,
+        priority: int,
+        record: CallRecord | None = None,
+    ) -> Arrays:
+        """Runs the model on one request's rows, together with those of other requests where it can.
+
+        Args:
+            inputs: every input of the graph, already checked against it.
+            rows: size of the first axis.
+            outputs: names of the wanted outputs.
+            deadline: on the clock of `time.monotonic`.
+            priority: lower ones go first.
+            record: where the run is noted.
+
+        Raises:
+            ServingError: the queue is full, the deadline passed, or the model failed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Arrays] = loop.create_future()
+        key = outputs if self._same_rows else None
+        work = Work(inputs, rows, outputs, self._deliver_to(loop), deadline, priority, future, record=record, key=key)
+        try:
+            self.submit(work)
+            self.schedule_run()
+            return await future
+        finally:
+            if not work.answered:
+                self.withdraw(work)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether runs do not end, so that no request is taken."""
+        return self._batcher.suspended
+
+    def overdue(self) -> None:
+        """Counts a run that was told to end."""
+        self.metrics.overdue()
+
+    def suspend(self, latest: float) -> None:
+        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        if not self.hangs:
+            log.error("%s/%s hangs: its calls are refused until it comes back", self.name, self.version)
+        self._batcher.suspend(latest)
+
+    def resume(self) -> None:
+        """Takes requests again."""
+        log.warning("%s/%s has come back and takes calls again", self.name, self.version)
+        self._batcher.resume()
+
+    def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
+        """The one function that hands outcomes to this loop, so that a batch wakes it once."""
+        deliver = self._deliver.get(loop)
+        if deliver is None:
+            deliver = self._deliver[loop] = lambda outcomes: call_in_loop(loop, _resolve, outcomes)
+        return deliver
+
+    def retire(self, hurry: threading.Event) -> None:
+        """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
+        while self.metrics.inflight and not hurry.wait(RETIRE_POLL_INTERVAL):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Refuses what waits, and frees the model's threads and memory when its last run is over."""
+        self._batcher.close()
+        self._threads.shutdown()
+        self.session.close()
+
+    def _warm_sizes(self) -> tuple[int, ...]:
+        """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
+        if self.session.provider not in PAYS_FOR_NEW_SHAPES or not self.max_batch_rows:
+            return ()
+        powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
+        return tuple(sorted({*powers, self.max_batch_rows}))
+
+    def _warm_up(self) -> None:
+        """Runs zeros in every size that will be asked for."""
+        path = self.session.path
+        if any(-1 in spec.shape[1:] for spec in self.session.inputs):
+            log.info("%s: not warmed up, since its inputs have free sizes", path)
+            return
+        try:
+            for rows in self._warm_sizes() or (1,):
+                self.session.warm_up(rows)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+            if self.manifest is not None:
+                raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
+            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
+
+
+def _check_row_sizes(session: Session, settings: Settings) -> None:
+    """Refuses a model that no request could be sent to, before its zeros fill the memory.
+
+    Raises:
+        ModelLoadError: a row of an input or output has more bytes than a message, and than a decoded picture.
+    """
+    most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
+    for spec in session.inputs + session.outputs:
+        row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+        if row_bytes > most:
+            raise ModelLoadError(
+                f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "
+                f"--max-message-mib and --max-image-megapixels let {most} through"
+            )
+
+
+def _open_session(
+    name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
+) -> tuple[Session, Manifest | None]:
+    """Loads the file onto the first provider that takes it and gives what PyTorch gave.
+
+    Raises:
+        ModelLoadError: there is none; the message says what was wrong with the last one.
+    """
+    refused: dict[str, ModelLoadError] = {}
+    tried = candidates(settings)
+    for provider in tried:
+        try:
+            session = Session(file, provider, settings)
+            manifest = read_manifest(file.path, session.metadata, session.inputs, session.outputs)
+            worst = deviation(session, manifest) if manifest is not None else None
+            if worst is not None and worst > settings.max_deviation:
+                raise ModelLoadError(
+                    f"{file.path}: on {provider} a probability differs by {worst:.2g} from the manifest's reference; "
+                    f"--max-deviation allows {settings.max_deviation:g}"
+                )
+        except ModelLoadError as error:
+            refused[provider] = error
+            if provider == tried[-1]:
+                raise
+            log.warning("%s is not used: %s", provider, printable(str(error)))
+        else:
+            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
+            for other in refused:
+                metrics.provider_refused.labels(name, version, other).set(1)
+            return session, manifest
+    raise AssertionError("there is always a candidate")
+
+
+def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
+    """Resolves the futures of this event loop."""
+    for work, outcome in outcomes:
+        future = work.receipt
+        assert isinstance(future, asyncio.Future)  # noqa: S101 - set by `infer`
+        if future.done():  # cancelled
+            continue
+        if isinstance(outcome, ServingError):
+            future.set_exception(outcome)
+            future.exception()  # a call that was cancelled just now does not ask for it
+        else:
+            future.set_result(outcome)
+
+
+def _reader(manifest: Manifest | None, settings: Settings) -> RequestImages | PatientReader | None:
+    if manifest is None:
+        return None
+    if manifest.WhichOneof("task") == "patient_risk":
+        return PatientReader(manifest.patient_risk, settings.max_patient_features)
+    limits = ImageLimits(int(settings.max_image_megapixels * 1e6), settings.max_image_ratio)
+    return RequestImages(manifest.image_classification.input, limits)
+
+
+def _joins_rows(manifest: Manifest | None, session: Session) -> bool:
+    """Whether rows of different requests may share a run."""
+    if manifest is not None:
+        return True  # the manifest was checked against the graph: its first axis is the batch
+    symbols = {spec.batch_symbol for spec in session.inputs + session.outputs}
+    if not session.inputs:  # then no request says how many rows it has
+        return False
+    return len(symbols) == 1 and all(symbol is not None and BATCH_SYMBOL.fullmatch(symbol) for symbol in symbols)

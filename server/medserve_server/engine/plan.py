@@ -1,0 +1,195 @@
+"""The queue of a model, kept as the batches in which it will run."""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from medserve_server.engine.work import Work
+
+
+class Batch:
+    """What one run takes together."""
+
+    __slots__ = ("due", "rows", "works")
+
+    def __init__(self, work: Work, due: float) -> None:
+        self.works = [work]
+        """Empty once it was taken."""
+        self.rows = work.rows
+        self.due = due
+        """When it stops waiting for further work, on the clock of `time.monotonic`."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where work would stand in the plan."""
+
+    runs: int
+    """Runs up to the last of its own."""
+    surplus: int
+    """`Plan.surplus` with the work in it."""
+
+
+class Plan:
+    """Work in its order, joined into batches as it comes: what is estimated is what will run.
+
+    Work of a lower priority number goes first; among equals, what came first. A batch holds work of one priority and
+    one key, and at most `max_rows` rows unless a single request has more. Not thread-safe.
+
+    Args:
+        max_rows: rows of one batch; 0 never joins requests.
+        max_delay: seconds that the last batch may wait to be filled, but at most half of what a deadline leaves.
+    """
+
+    def __init__(self, max_rows: int, max_delay: float) -> None:
+        self._max_rows = max_rows
+        self._max_delay = max_delay
+        self._reset()
+
+    def _reset(self) -> None:
+        self._levels: dict[int, deque[Batch]] = {}  # by priority; none is empty
+        self._freed: dict[int, int] = {}  # rows that left batches of a level, whose place others could take
+        self.works = 0
+        """Requests that wait, each part of a large one counted."""
+        self.batches = 0
+        self.earliest = math.inf
+        """No deadline of what waits is before."""
+
+    def __iter__(self) -> Iterator[Work]:
+        """What waits, in no particular order."""
+        return (work for level in self._levels.values() for batch in level for work in batch.works)
+
+    @property
+    def surplus(self) -> int:
+        """Batches that no work to come can join, or that something waits behind: to delay their run gains nothing."""
+        if not self.batches:
+            return 0
+        levels = self._levels
+        last = levels[max(levels) if len(levels) > 1 else next(iter(levels))][-1]
+        return self.batches - (last.rows < self._max_rows)
+
+    @property
+    def due(self) -> float:
+        """When the next batch stops waiting for further work; 0 where it does not wait."""
+        return self._levels[min(self._levels)][0].due if self.batches and not self.surplus else 0.0
+
+    def add(self, work: Work) -> None:
+        """Puts work behind all of the same or a higher priority."""
+        level = self._levels.get(work.priority)
+        if level is None:
+            level = self._levels[work.priority] = deque()
+        self._append(level, work)
+        self.works += 1
+        if work.deadline is not None and work.deadline < self.earliest:
+            self.earliest = work.deadline
+
+    def take(self) -> list[Work]:
+        """Takes the next batch; nothing where nothing waits."""
+        if not self.batches:
+            return []
+        priority = min(self._levels)
+        if self._freed and self._freed.get(priority):
+            self._repack(priority)
+        level = self._levels[priority]
+        batch = level.popleft()
+        if not level:
+            self._drop(priority)
+        works = batch.works
+        batch.works = []
+        self.batches -= 1
+        self.works -= len(works)
+        return works
+
+    def remove(self, work: Work) -> None:
+        """Takes out work, if it still waits; its place goes to what waits behind it."""
+        batch = work.batch
+        if batch is None or not batch.works:
+            return
+        work.batch = None
+        priority = work.priority
+        batch.works.remove(work)
+        batch.rows -= work.rows
+        self.works -= 1
+        if batch.works:
+            freed = self._freed[priority] = self._freed.get(priority, 0) + work.rows
+            if freed >= self._max_rows:  # fewer batches may do
+                self._repack(priority)
+            return
+        level = self._levels[priority]
+        level.remove(batch)
+        self.batches -= 1
+        if not level:
+            self._drop(priority)
+
+    def expire(self, now: float) -> list[Work]:
+        """Takes out what has a deadline that has passed."""
+        late = [work for work in self if work.deadline is not None and work.deadline <= now]
+        for work in late:
+            self.remove(work)
+        self.earliest = min((work.deadline for work in self if work.deadline is not None), default=math.inf)
+        return late
+
+    def clear(self) -> list[Work]:
+        """Takes out everything."""
+        levels = self._levels
+        self._reset()
+        works = [work for level in levels.values() for batch in level for work in batch.works]
+        for work in works:
+            work.batch = None
+        return works
+
+    def place(self, sizes: Sequence[int], priority: int, like: Work | None) -> Place:
+        """Where work would stand, were it added now.
+
+        Args:
+            sizes: rows of its parts.
+            priority: of the work.
+            like: the work's first part; None where it is not read yet, and may share a batch with any other.
+        """
+        level = self._levels.get(priority)
+        last = level[-1] if level else None
+        joins = (
+            last is not None
+            and last.rows + sizes[0] <= self._max_rows
+            and (like is None or like.key == last.works[0].key)
+        )
+        new = len(sizes) - joins
+        ahead = sum(len(batches) for number, batches in self._levels.items() if number <= priority)
+        if max(self._levels, default=priority) > priority:
+            return Place(ahead + new, self.surplus + new)
+        rows = sizes[-1] if last is None or new else last.rows + sizes[0]
+        return Place(ahead + new, self.batches + new - (rows < self._max_rows))
+
+    def _append(self, level: deque[Batch], work: Work) -> None:
+        due = self._due(work.since, work.deadline) if self._max_delay else 0.0
+        if level:
+            last = level[-1]
+            if last.rows + work.rows <= self._max_rows and last.works[0].key == work.key:
+                last.works.append(work)
+                last.rows += work.rows
+                if self._max_delay:
+                    last.due = min(last.due, due)
+                work.batch = last
+                return
+        work.batch = Batch(work, due)
+        level.append(work.batch)
+        self.batches += 1
+
+    def _due(self, since: float, deadline: float | None) -> float:
+        return since + (self._max_delay if deadline is None else min(self._max_delay, (deadline - since) / 2))
+
+    def _repack(self, priority: int) -> None:
+        """Joins the work of a level anew."""
+        level = self._levels[priority]
+        works = [work for batch in level for work in batch.works]
+        self.batches -= len(level)
+        level.clear()
+        for work in works:
+            self._append(level, work)
+        self._freed[priority] = 0
+
+    def _drop(self, priority: int) -> None:
+        del self._levels[priority]
+        if self._freed:
+            self._freed.pop(priority, None)

@@ -1,0 +1,1 @@
+"""What clients send to a model with a manifest, turned into arrays."""

@@ -1,0 +1,20 @@
+"""What a server says at its start about the models that it serves."""
+
+from medserve_server.process.lifecycle import Server
+from medserve_server.process.startup import ServedModel
+
+
+def served_models(server: Server) -> list[ServedModel]:
+    """Returns what a server serves."""
+    return [
+        ServedModel(
+            model.name,
+            model.version,
+            model.manifest.title if model.manifest else "",
+            model.session.provider,
+            model.runs,
+            model.session.threads,
+            model.max_batch_rows,
+        )
+        for model in server.models
+    ]

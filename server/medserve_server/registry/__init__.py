@@ -1,0 +1,1 @@
+"""The models that are served: found in the model repository, checked, loaded, replaced."""

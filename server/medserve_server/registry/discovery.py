@@ -1,0 +1,127 @@
+"""What lies in a model repository: every <name>/<version>/model.onnx, and the state of the files that belong to it."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medserve_server.version_policy import NAME, VERSION
+
+MODEL_FILE = "model.onnx"
+CARDS = {"card.md", "card.html"}  # about the model, and no part of it
+SIGNATURE_FILE = "model.onnx.sig"
+MAX_FILES = 1000  # of one version
+
+FileState = tuple[str, int, int, int, int]
+"""Name, size, both times of change, inode."""
+Key = tuple[str, str]
+"""Name and version; an empty version stands for a name whose folder can't be listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version as it lies in the folder."""
+
+    path: Path
+    """Of its model.onnx."""
+    files: tuple[FileState, ...] = ()
+    """Of all files of the version; equal as long as none of them changes."""
+    problem: str | None = None
+    """Why it can't be served, as far as that is known without opening a file."""
+
+    @property
+    def beside(self) -> tuple[FileState, ...]:
+        """The files that are neither the model nor its signature: its external data."""
+        return tuple(file for file in self.files if file[0] not in {MODEL_FILE, SIGNATURE_FILE})
+
+
+def is_well_named(key: Key) -> bool:
+    """Whether a name and a version are what they may be."""
+    return NAME.fullmatch(key[0]) is not None and VERSION.fullmatch(key[1]) is not None
+
+
+def find_versions(folder: Path) -> dict[Key, Found]:
+    """Finds every version of every model. Folders whose names begin with a dot are not looked into.
+
+    Raises:
+        OSError: the folder itself can't be listed.
+    """
+    root = folder.resolve(strict=True)
+    found: dict[Key, Found] = {}
+    for name in _folders(folder):
+        try:
+            versions = _folders(folder / name)
+        except OSError as error:
+            found[name, ""] = Found(folder / name, problem=f"the folder can't be listed: {error.strerror}")
+            continue
+        for version in versions:
+            look = _look(name, version, folder / name / version / MODEL_FILE, root)
+            if look is not None:
+                found[name, version] = look
+    return found
+
+
+def _folders(parent: Path) -> list[str]:
+    with os.scandir(parent) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _look(name: str, version: str, path: Path, root: Path) -> Found | None:
+    """The state of one version; None where it has no model.onnx."""
+    try:
+        path.lstat()
+        if not NAME.fullmatch(name):
+            return Found(path, problem=f"{name!r} is no name of a model; use letters, digits, '.', '_' and '-'")
+        if not VERSION.fullmatch(version):
+            return Found(path, problem=f"{version!r} is no version; use a whole number from 1")
+        if not _real(path).is_relative_to(root):
+            return Found(path, problem="it is a link that leaves the repository")
+        files, problem = _files(path.parent)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Found(path, problem=f"it can't be read: {error.strerror}")
+    if MODEL_FILE not in {file[0] for file in files}:
+        problem = problem or "it is no file"
+    return Found(path, files, problem)
+
+
+def _real(path: Path) -> Path:
+    """Where the path leads to. Without `strict`, a link that can't be read at the moment would pass for a file."""
+    try:
+        return Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:  # a link to nothing, or to itself
+            raise
+        return Path(os.path.realpath(path))
+
+
+def _files(folder: Path) -> tuple[tuple[FileState, ...], str | None]:
+    """The states of all files of a version, in its subfolders too; and what is wrong with one of them."""
+    files: list[FileState] = []
+    problem = None
+    for path in _walk(folder):
+        try:
+            status = path.stat()
+        except OSError:  # a link to nothing, or to itself
+            status = path.lstat()
+        name = str(path.relative_to(folder))
+        if name in CARDS:
+            continue
+        files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device could take forever
+            problem = f"{name[:128]!r} in its folder is neither a file nor a link to one"
+        if len(files) > MAX_FILES:
+            return tuple(files), f"its folder holds more than {MAX_FILES} files"
+    return tuple(sorted(files)), problem
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        for name in names:
+            yield Path(parent, name)

@@ -1,0 +1,25 @@
+"""What the services of one server share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from medserve_server.config import Settings
+from medserve_server.errors import ServingError
+from medserve_server.inputs.decoders import Decoders
+from medserve_server.registry.control import ModelControl
+from medserve_server.registry.registry import ModelRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """Parts of a server that its services use."""
+
+    models: ModelRegistry
+    settings: Settings
+    stopping: asyncio.Event
+    """Set once the server stops."""
+    decoders: Decoders
+    refused: Callable[[ServingError], None]
+    """Counts an error in a stream."""
+    control: ModelControl

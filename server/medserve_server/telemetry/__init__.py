@@ -1,0 +1,1 @@
+"""What is measured and noted of calls: metrics, logs, call records, traces."""
