@@ -76,7 +76,7 @@ bench: .venv-dev/installed
 
 # The documentation as a site, build/site/index.html.
 docs: .venv-docs/installed
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 
 proto: .venv-proto/installed
 	.venv-proto/bin/python proto/generate.py
