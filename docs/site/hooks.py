@@ -22,7 +22,7 @@ CONTRACTS = ("medserve/v1", "inference", "grpc_health/v1")
 PACKAGES = ["medserve.v1", "inference", "grpc.health.v1"]
 OPENAPI = "server/medserve_server/rest/openapi.json"
 OTHER_PAGES = ("CHANGELOG.md", "benchmarks/*.md", "benchmarks/*.png", "deploy/README.md", "models/*/*/card.md")
-_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s:]+)\)")
+_LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)\s:]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -43,7 +43,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     folder = posixpath.dirname(page.file.src_uri if generated else f"docs/{page.file.src_uri}")
 
     def in_site(link: re.Match[str]) -> str:
-        text, (target, hash_sign, anchor) = link[1], link[2].partition("#")
+        image, text, (target, hash_sign, anchor) = link[1], link[2], link[3].partition("#")
         path = posixpath.normpath(posixpath.join(folder, target))
         if not target or (generated and not (REPOSITORY / path).exists()):
             return link[0]
@@ -53,7 +53,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = path.removeprefix("docs/")
         if files.get_file_from_path(uri) is None:
             return text  # code: the site does not show it
-        return f"[{text}]({posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{hash_sign}{anchor})"
+        return f"{image}[{text}]({posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{hash_sign}{anchor})"
 
     return _LINK.sub(in_site, markdown)
 
