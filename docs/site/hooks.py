@@ -14,7 +14,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
 from reference import grpc_reference, rest_reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,7 +52,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = path.removeprefix("docs/")
         if files.get_file_from_path(uri) is None:
             return text  # code: the site does not show it
-        return f"{image}[{text}]({posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{hash_sign}{anchor})"
+        return (
+            f"{image}[{text}]({posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or '.')}{hash_sign}{anchor})"
+        )
 
     return _LINK.sub(in_site, markdown)
 
@@ -63,10 +64,9 @@ def compiled() -> FileDescriptorSet:
     proto = REPOSITORY / "proto"
     google = Path(str(distribution("googleapis-common-protos").locate_file("")))
     paths = [str(path) for folder in CONTRACTS for path in sorted((proto / folder).glob("*.proto"))]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc"]
     with tempfile.NamedTemporaryFile() as output:
         subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", f"-I{proto}", f"-I{google}", "--include_source_info"]
-            + [f"--descriptor_set_out={output.name}", *paths],
-            check=True,
+            [*protoc, f"-I{proto}", f"-I{google}", "--include_source_info", f"-o{output.name}", *paths], check=True
         )
         return FileDescriptorSet.FromString(Path(output.name).read_bytes())

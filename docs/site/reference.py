@@ -1,6 +1,6 @@
 """Writes the reference of gRPC from the comments of the contracts, and that of REST from the OpenAPI document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import (
@@ -19,7 +19,6 @@ Comments = dict[Path, str]
 # Field numbers in descriptor.proto, of which the paths of comments consist.
 _MESSAGE, _ENUM, _SERVICE = 4, 5, 6
 _FIELD, _NESTED_MESSAGE, _NESTED_ENUM, _METHOD, _VALUE = 2, 3, 4, 2, 2
-_TABLE = "| {} | {} | |\n| --- | --- | --- |\n"
 
 
 def grpc_reference(contracts: FileDescriptorSet, packages: list[str]) -> str:
@@ -66,11 +65,13 @@ def _message(message: DescriptorProto, scope: str, comments: Comments, path: Pat
     name = f"{scope}.{message.name}"
     yield from _heading(f"message {message.name}", name, comments.get(path, ""))
     maps = {f".{name}.{entry.name}": entry for entry in message.nested_type if entry.options.map_entry}
-    if message.field:
-        yield _TABLE.format("field", "type") + "\n".join(
-            f"| `{field.name}` | {_type(field, message, maps)} | {_cell(comments.get((*path, _FIELD, index), ''))} |"
+    yield from _table(
+        ("field", "type"),
+        (
+            (field.name, _type(field, message, maps), comments.get((*path, _FIELD, index), ""))
             for index, field in enumerate(message.field)
-        ) + "\n"
+        ),
+    )
     for index, nested in enumerate(message.nested_type):
         yield from _message(nested, name, comments, (*path, _NESTED_MESSAGE, index))
     for index, enum in enumerate(message.enum_type):
@@ -79,10 +80,13 @@ def _message(message: DescriptorProto, scope: str, comments: Comments, path: Pat
 
 def _enum(enum: EnumDescriptorProto, scope: str, comments: Comments, path: Path) -> Iterator[str]:
     yield from _heading(f"enum {enum.name}", f"{scope}.{enum.name}", comments.get(path, ""))
-    yield _TABLE.format("name", "number") + "\n".join(
-        f"| `{value.name}` | {value.number} | {_cell(comments.get((*path, _VALUE, index), ''))} |"
-        for index, value in enumerate(enum.value)
-    ) + "\n"
+    yield from _table(
+        ("name", "number"),
+        (
+            (value.name, str(value.number), comments.get((*path, _VALUE, index), ""))
+            for index, value in enumerate(enum.value)
+        ),
+    )
 
 
 def _heading(title: str, anchor: str, comment: str) -> Iterator[str]:
@@ -134,10 +138,10 @@ def rest_reference(document: Document) -> str:
 def _operation(title: str, operation: Document) -> Iterator[str]:
     yield f"### `{title}`\n"
     yield f"{operation.get('description', '')}\n"
-    if parameters := operation.get("parameters"):
-        yield _TABLE.format("parameter", "in") + "\n".join(
-            f"| `{one['name']}` | {one['in']} | {_cell(one.get('description', ''))} |" for one in parameters
-        ) + "\n"
+    yield from _table(
+        ("parameter", "in"),
+        ((one["name"], one["in"], one.get("description", "")) for one in operation.get("parameters", [])),
+    )
     if body := operation.get("requestBody"):
         yield f"Request: {_content(body)}\n"
     if content := _content(operation["responses"].get("200", {})):
@@ -154,12 +158,12 @@ def _content(holder: Document) -> str:
 
 def _schema(name: str, schema: Document) -> Iterator[str]:
     yield from _heading(name, f"schema-{name}", schema.get("description", ""))
-    if properties := schema.get("properties"):
-        yield _TABLE.format("field", "type") + "\n".join(
-            f"| `{key}` | {_schema_type(one)} | {_cell(one.get('description', ''))} |"
-            for key, one in properties.items()
-        ) + "\n"
-    elif "type" in schema or "enum" in schema:
+    properties: Document = schema.get("properties", {})
+    yield from _table(
+        ("field", "type"),
+        ((key, _schema_type(one), one.get("description", "")) for key, one in properties.items()),
+    )
+    if not properties and ("type" in schema or "enum" in schema):
         yield f"{_schema_type(schema)}\n"
 
 
@@ -174,6 +178,13 @@ def _schema_type(schema: Document) -> str:
     if schema.get("type") == "array" and "items" in schema:
         return f"array of {_schema_type(schema['items'])}"
     return str(schema.get("contentEncoding", schema.get("type", "any")))
+
+
+def _table(header: tuple[str, str], rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Name, type and description of each row; nothing without rows."""
+    lines = [f"| `{name}` | {kind} | {_cell(description)} |" for name, kind, description in rows]
+    if lines:
+        yield "\n".join([f"| {header[0]} | {header[1]} | |", "| --- | --- | --- |", *lines, ""])
 
 
 def _line(text: str) -> str:
