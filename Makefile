@@ -1,4 +1,4 @@
-# make serve | test | test-tools | test-gpu | fuzz | soak | train | checksums | bench | proto | lint | format | lock | sbom | audit | clean
+# make serve | test | test-tools | test-gpu | fuzz | soak | train | checksums | bench | docs | proto | lint | format | lock | sbom | audit | clean
 #
 # Each environment is made when it is first needed, and again when its requirements change.
 
@@ -9,12 +9,12 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-tools test-container test-gpu fuzz soak train checksums bench proto proto-check lint format lock sbom audit clean
+.PHONY: serve test test-tools test-container test-gpu fuzz soak train checksums bench docs proto proto-check lint format lock sbom audit clean
 
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
-test: lint proto-check .venv-triton/installed
+test: lint proto-check .venv-docs/installed .venv-triton/installed
 	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container and not gpu" $(ARGS)
 
 # Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
@@ -74,6 +74,10 @@ bench: .venv-dev/installed
 	.venv-dev/bin/python -m benchmarks.environments
 	.venv-dev/bin/python -m benchmarks.serving $(ARGS)
 
+# The documentation as a site, build/site/index.html.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
+
 proto: .venv-proto/installed
 	.venv-proto/bin/python proto/generate.py
 
@@ -107,7 +111,7 @@ audit: .venv-audit/installed
 	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cuda.txt
 
 clean:
-	rm -rf .venv .venv-audit .venv-dev .venv-gpu .venv-proto .venv-triton build
+	rm -rf .venv .venv-audit .venv-dev .venv-docs .venv-gpu .venv-proto .venv-triton build
 
 # What serving needs; the client comes with it.
 .venv/installed: pyproject.toml constraints.txt
@@ -132,6 +136,12 @@ clean:
 .venv-proto/installed: proto/requirements.txt
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+# The generator of the documentation, with the contracts' compiler.
+.venv-docs/installed: docs/site/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # Tools that look at dependencies; none of them beside ours.
