@@ -10,7 +10,7 @@ from rich.console import Console
 
 from medserve_training.fit import fit
 from medserve_training.places import Places
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 
 Fit = Callable[..., Path]
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medserve_training.augmentation import augment
-from medserve_training.training_settings import Augmentation
+from medserve_training.recipes.training_settings import Augmentation
 
 
 def pictures(number: int = 40, height: int = 20, width: int = 24, channels: int = 1) -> Tensor:

@@ -17,7 +17,7 @@ from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed, read_manifest
 from medserve_training.model_file import Measured
 from medserve_training.patient_data import load_patients
-from medserve_training.recipe import load_recipe, read_recipe
+from medserve_training.recipes.recipe import load_recipe, read_recipe
 
 Fit = Callable[..., Path]
 MODELS = Path(__file__).parents[2] / "models"

@@ -13,7 +13,7 @@ from medserve_training.crossval_report import read_evaluations
 from medserve_training.errors import UserError
 from medserve_training.external_cohort import load_external
 from medserve_training.patient_data import load_cohort
-from medserve_training.recipe import SurvivalTask, load_recipe
+from medserve_training.recipes.recipe import SurvivalTask, load_recipe
 from medserve_training.splits import take
 
 REPORT = Path(__file__).parents[2] / "benchmarks" / "risk.json"

@@ -13,7 +13,7 @@ from dicom_files import dicom
 from image_files import png
 from medserve_training.errors import UserError
 from medserve_training.image_data import load_images, read_idx, read_medmnist
-from medserve_training.recipe import ImageTask, Recipe, load_recipe
+from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe
 from medserve_training.splits import Images, Splits
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]

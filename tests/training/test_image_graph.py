@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from medserve_training.calibration import Temperature
 from medserve_training.export import to_onnx
 from medserve_training.inference import open_session, predict
-from medserve_training.network_settings import ResidualSe, ResNet
 from medserve_training.networks.image import ImageClassifier, ImageGraph, both_logits, image_network
 from medserve_training.networks.novelty import Mahalanobis
+from medserve_training.recipes.network_settings import ResidualSe, ResNet
 
 SMALL = ResidualSe("residual-se", widths=(4, 4, 8))
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), dtype=np.uint8)

@@ -15,8 +15,8 @@ from PIL import Image
 from medserve_training.cli import main
 from medserve_training.image_data import load_images
 from medserve_training.init.images import start_images
-from medserve_training.recipe import ImageTask, Recipe, load_recipe
-from medserve_training.strict_toml import build, parse_toml
+from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe
+from medserve_training.recipes.strict_toml import build, parse_toml
 
 Size = tuple[int, int]
 

@@ -18,7 +18,7 @@ from medserve_training.losses import (
     mean_absolute_error,
     smoothed,
 )
-from medserve_training.training_settings import LossName
+from medserve_training.recipes.training_settings import LossName
 
 positive = st.floats(0.01, 20, allow_nan=False)
 

@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from medserve_training.errors import UserError
-from medserve_training.network_settings import (
+from medserve_training.networks.baseline import baseline_cnn
+from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
+from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.layers import initialize, pool
+from medserve_training.networks.residual import Residual
+from medserve_training.networks.residual_se import SqueezeExcite
+from medserve_training.networks.risk import baseline_risk_cnn
+from medserve_training.recipes.network_settings import (
     AlexNet,
     BaselineCnn,
     Initialization,
@@ -15,16 +22,9 @@ from medserve_training.network_settings import (
     ResNet,
     Vgg,
 )
-from medserve_training.network_settings import (
+from medserve_training.recipes.network_settings import (
     ImageNetwork as Settings,
 )
-from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
-from medserve_training.networks.image_network import GlobalPool, ImageNetwork
-from medserve_training.networks.layers import initialize, pool
-from medserve_training.networks.residual import Residual
-from medserve_training.networks.residual_se import SqueezeExcite
-from medserve_training.networks.risk import baseline_risk_cnn
 
 ARTICLE = BaselineCnn("baseline-cnn")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medserve_training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
-from medserve_training.training_settings import Training
+from medserve_training.recipes.training_settings import Training
 
 
 def settings(**changed: Any) -> Training:  # noqa: ANN401 - of any type

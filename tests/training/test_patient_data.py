@@ -8,7 +8,7 @@ from sksurv.datasets import load_gbsg2
 from medserve_training.covariates import describe
 from medserve_training.errors import UserError
 from medserve_training.patient_data import load_cohort, load_patients
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 from medserve_training.splits import fingerprint
 
 SCHEMA = """

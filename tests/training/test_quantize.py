@@ -14,7 +14,7 @@ from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed, read_manifest
 from medserve_training.measure_images import validation_metric
 from medserve_training.quantize import calibration_pictures, keep_the_first_convolution
-from medserve_training.recipe import ImageTask, load_recipe
+from medserve_training.recipes.recipe import ImageTask, load_recipe
 from medserve_training.reference import reference_deviation, reference_input
 from medserve_training.speed import speedup
 from medserve_training.splits import Images, Splits

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medserve_training.errors import UserError
-from medserve_training.recipe import SurvivalTask, load_recipe, recipe_names
+from medserve_training.recipes.recipe import SurvivalTask, load_recipe, recipe_names
 
 
 def test_every_packaged_recipe_loads_under_its_own_name() -> None:

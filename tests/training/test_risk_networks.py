@@ -13,12 +13,12 @@ from medserve_training.baseline_hazard import breslow, cohort_logits, refit_logi
 from medserve_training.encoding import clinical_terms, piecewise_terms
 from medserve_training.errors import UserError
 from medserve_training.losses import hazard_targets
-from medserve_training.network_settings import ProjectionRiskCnn
 from medserve_training.networks.preparation import Encoding, Preparation
 from medserve_training.networks.projection import ProjectionCnn
 from medserve_training.networks.risk import RiskModel, SurvivalGraph, baseline_risk_cnn
 from medserve_training.patient_data import load_cohort, load_patients
-from medserve_training.recipe import SurvivalTask, load_recipe
+from medserve_training.recipes.network_settings import ProjectionRiskCnn
+from medserve_training.recipes.recipe import SurvivalTask, load_recipe
 from medserve_training.schema import Number, Schema, Transform
 from medserve_training.splits import Patients, Splits, take
 from medserve_training.train_risk import train_survival

@@ -12,8 +12,9 @@ import pytest
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic.fields import FieldInfo
 
-from medserve_training import network_settings, recipe, schema, training_settings
+from medserve_training import schema
 from medserve_training.init.toml_text import toml
+from medserve_training.recipes import network_settings, recipe, training_settings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 

@@ -5,7 +5,7 @@ import pytest
 
 from medserve_training.cli import main
 from medserve_training.errors import UserError
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 from medserve_training.tune import Range, parse_space
 
 # A small and short training.

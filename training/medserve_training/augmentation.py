@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medserve_training.training_settings import Augmentation
+from medserve_training.recipes.training_settings import Augmentation
 
 
 def augment(image: Tensor, settings: Augmentation) -> Tensor:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Pixels
 from medserve_training.errors import UserError
-from medserve_training.recipe import ImageTask
+from medserve_training.recipes.recipe import ImageTask
 from medserve_training.splits import Images
 
 # What file managers and DICOM media leave beside the images, in lower case.

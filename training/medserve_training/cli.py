@@ -19,7 +19,7 @@ from rich.text import Text
 
 from medserve_proto.standard_options import add_standard_options
 from medserve_training.errors import UserError
-from medserve_training.recipe import load_recipe, recipe_names
+from medserve_training.recipes.recipe import load_recipe, recipe_names
 from medserve_training.source import Source
 
 _EXIT_STATUS = """exit status:

@@ -20,7 +20,7 @@ from medserve_training.errors import UserError
 from medserve_training.external_cohort import load_external
 from medserve_training.fold_checks import check_fold
 from medserve_training.patient_data import load_cohort
-from medserve_training.recipe import Recipe, SurvivalTask
+from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.schema import Schema
 from medserve_training.splits import OUTCOMES, Patients, Splits, cut, take
 from medserve_training.survival_baselines import BASELINES

@@ -16,7 +16,7 @@ from medserve_training.crossval import Plan, Predictions, cross_validate, predic
 from medserve_training.crossval_figures import RESAMPLES, Figure, Figures, crossval_figures, external_figures
 from medserve_training.errors import UserError
 from medserve_training.external_cohort import DESCRIPTION
-from medserve_training.recipe import Recipe
+from medserve_training.recipes.recipe import Recipe
 from medserve_training.staging import Stage, require_writable, staged
 
 _HEAD = """\

@@ -6,7 +6,7 @@ import numpy as np
 
 from medserve_training.covariates import describe
 from medserve_training.errors import UserError
-from medserve_training.recipe import ImageTask, Recipe, Split, StatusTask, SurvivalTask
+from medserve_training.recipes.recipe import ImageTask, Recipe, Split, StatusTask, SurvivalTask
 from medserve_training.schema import Schema
 from medserve_training.splits import LEAST_OF_A_CLASS, Images, Patients, Rows, Splits, rows_needed
 

@@ -18,7 +18,7 @@ from medserve_training.image_data import load_pictures
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import SPLITS, figures
 from medserve_training.model_file import Measured, measure_again
-from medserve_training.recipe import ImageTask
+from medserve_training.recipes.recipe import ImageTask
 from medserve_training.risk_plots import plot_risk
 from medserve_training.source import Source
 from medserve_training.splits import Images, Patients, Splits

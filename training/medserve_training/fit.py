@@ -11,7 +11,7 @@ from medserve_training.fit_risk import fit_status, fit_survival
 from medserve_training.image_data import load_images
 from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
-from medserve_training.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.recipes.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
 from medserve_training.staging import require_writable
 
 

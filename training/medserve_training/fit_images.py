@@ -21,12 +21,12 @@ from medserve_training.image_data import load_images
 from medserve_training.inference import open_session
 from medserve_training.manifest import figures, image_manifest
 from medserve_training.measure_images import measure_images
-from medserve_training.network_settings import ImageNetwork
 from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
 from medserve_training.networks.image_network import ImageNetwork as BuiltNetwork
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.places import Places
-from medserve_training.recipe import ImageTask, Recipe
+from medserve_training.recipes.network_settings import ImageNetwork
+from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
 from medserve_training.splits import Images, Splits

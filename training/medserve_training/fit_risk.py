@@ -18,7 +18,7 @@ from medserve_training.manifest import figures, risk_manifest
 from medserve_training.measure_risk import FEWEST_EVENTS, measure_patients
 from medserve_training.patient_data import load_patients
 from medserve_training.places import Places
-from medserve_training.recipe import Recipe, SurvivalTask
+from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.reference import reference_rows
 from medserve_training.report import write_report
 from medserve_training.risk_plots import plot_risk

@@ -5,7 +5,7 @@ import numpy as np
 from medserve_training.covariates import describe
 from medserve_training.data_checks import LEAST_EVENTS, LEAST_TIMES, last_horizon
 from medserve_training.errors import UserError
-from medserve_training.recipe import SurvivalTask
+from medserve_training.recipes.recipe import SurvivalTask
 from medserve_training.risk_calibration import censor_after, comparable
 from medserve_training.schema import Schema
 from medserve_training.splits import Patients, take

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from medserve_images import ImageLimits, ImageReader
 from medserve_training.class_folders import read_class_folders
 from medserve_training.errors import UserError
-from medserve_training.recipe import ImageTask, Recipe
+from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.splits import Images, Splits, cut, drop_shared
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medserve_training.training_settings import LossName
+from medserve_training.recipes.training_settings import LossName
 
 Loss = Callable[..., Tensor]
 

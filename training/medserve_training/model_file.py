@@ -16,7 +16,7 @@ from medserve_training.measure_images import measure_images, validation_metric
 from medserve_training.measure_risk import measure_patients
 from medserve_training.origin import hold_to_training_data, recipe_of
 from medserve_training.patient_data import load_patients
-from medserve_training.recipe import ImageTask, Recipe
+from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.source import Source
 from medserve_training.splits import Images, Patients, Splits
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from medserve_training.training_settings import Training
+from medserve_training.recipes.training_settings import Training
 
 # Smith & Topin 2019, as PyTorch's OneCycleLR has it.
 _ONE_CYCLE_RISE = 0.3

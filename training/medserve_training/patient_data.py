@@ -13,7 +13,7 @@ from sksurv.datasets import load_gbsg2
 
 from medserve_training.csv_table import REQUIRED_HINT, Table, parse_choice, parse_number, read_csv, spelled, table_of
 from medserve_training.errors import UserError
-from medserve_training.recipe import Recipe
+from medserve_training.recipes.recipe import Recipe
 from medserve_training.schema import LARGEST, Category, EventValue, Number, Schema, load_schema
 from medserve_training.splits import OUTCOMES, Patients, Splits, cut
 

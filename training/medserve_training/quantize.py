@@ -33,7 +33,7 @@ from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
 from medserve_training.measure_images import measure_images, validation_metric
 from medserve_training.origin import hold_to_training_data, recipe_of
-from medserve_training.recipe import ImageTask
+from medserve_training.recipes.recipe import ImageTask
 from medserve_training.reference import made_up_images, reference_deviation, reference_input
 from medserve_training.speed import ROUNDS, speedup
 from medserve_training.splits import Images, Splits

@@ -10,7 +10,7 @@ from rich.console import Console
 from medserve_training.evaluate import evaluate
 from medserve_training.fit import check_data, fit
 from medserve_training.places import Places
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 from medserve_training.source import Source
 from medserve_training.staging import require_writable, staged
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medserve_training.loss_plot import plot_loss
-from medserve_training.recipe import Recipe
+from medserve_training.recipes.recipe import Recipe
 from medserve_training.train import Epoch
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from medserve_training.errors import UserError
-from medserve_training.strict_toml import STRICT, Several, build, parse_toml, read_text
+from medserve_training.recipes.strict_toml import STRICT, Several, build, parse_toml, read_text
 
 # Networks compute with 32-bit floats.
 LARGEST = float(np.finfo(np.float32).max)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from medserve_training.errors import UserError
-from medserve_training.recipe import Split
+from medserve_training.recipes.recipe import Split
 
 # Names of the two kinds of patients by which they are split.
 OUTCOMES = ("censored", "with an event")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medserve_training.init.table import words
-from medserve_training.recipe import Horizon
+from medserve_training.recipes.recipe import Horizon
 
 Unit = Literal["days", "months", "years"]
 

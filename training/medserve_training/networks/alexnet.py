@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from medserve_training.network_settings import AlexNet
 from medserve_training.networks.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import activate, convolution, dense, initialize, pool
+from medserve_training.recipes.network_settings import AlexNet
 
 # From here on the first convolution has the original's stride and size.
 _LARGE = 128

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from medserve_training.network_settings import BaselineCnn
 from medserve_training.networks.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import activate, dense, initialize, pool
+from medserve_training.recipes.network_settings import BaselineCnn
 
 
 def baseline_cnn(settings: BaselineCnn, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medserve_training.network_settings import ImageNetwork as ImageSettings
 from medserve_training.networks.alexnet import alexnet
 from medserve_training.networks.baseline import baseline_cnn
 from medserve_training.networks.image_network import GlobalPool, ImageNetwork
@@ -19,6 +18,7 @@ from medserve_training.networks.lenet import lenet_5
 from medserve_training.networks.residual_se import residual_se
 from medserve_training.networks.resnet import resnet
 from medserve_training.networks.vgg import vgg
+from medserve_training.recipes.network_settings import ImageNetwork as ImageSettings
 
 
 def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:

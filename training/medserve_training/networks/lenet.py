@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from medserve_training.network_settings import LeNet5
 from medserve_training.networks.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import activate, dense, initialize, pool
+from medserve_training.recipes.network_settings import LeNet5
 
 
 def lenet_5(settings: LeNet5, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medserve_training.network_settings import ProjectionRiskCnn
+from medserve_training.recipes.network_settings import ProjectionRiskCnn
 
 # Intervals after which a fading effect is 1/e of what it was: 2 rather than 4 brought the calibration slope at 1 year
 # from 1.11 to 1.08 in cross-validation and changed nothing else.

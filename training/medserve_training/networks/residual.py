@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from medserve_training.network_settings import Activation
 from medserve_training.networks.layers import activate, convolution
+from medserve_training.recipes.network_settings import Activation
 
 
 class Residual(nn.Module):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from medserve_training.network_settings import ResidualSe
 from medserve_training.networks.image_network import GlobalPool, ImageNetwork
 from medserve_training.networks.layers import convolution, initialize
 from medserve_training.networks.residual import Residual
+from medserve_training.recipes.network_settings import ResidualSe
 
 # Channels squeezed into one, as in Hu et al. 2018 for small networks.
 _SQUEEZE = 4

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medserve_training.errors import UserError
-from medserve_training.network_settings import BaselineRiskCnn, ProjectionRiskCnn
 from medserve_training.networks.layers import initialize
 from medserve_training.networks.preparation import Preparation
 from medserve_training.networks.projection import ProjectionCnn
+from medserve_training.recipes.network_settings import BaselineRiskCnn, ProjectionRiskCnn
 
 
 def risk_network(settings: BaselineRiskCnn | ProjectionRiskCnn, columns: int, outputs: int) -> nn.Module:

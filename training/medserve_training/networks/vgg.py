@@ -4,9 +4,9 @@ import itertools
 
 from torch import nn
 
-from medserve_training.network_settings import Vgg
 from medserve_training.networks.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import convolution, dense, initialize, pool
+from medserve_training.recipes.network_settings import Vgg
 
 
 def vgg(settings: Vgg, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:

@@ -4,8 +4,8 @@ from typing import Literal, get_args, get_type_hints
 
 from pydantic.dataclasses import dataclass
 
-from medserve_training.strict_toml import STRICT, Count, Several
-from medserve_training.training_settings import Part
+from medserve_training.recipes.strict_toml import STRICT, Count, Several
+from medserve_training.recipes.training_settings import Part
 
 Activation = Literal["relu", "leaky-relu", "elu", "gelu", "tanh", "sigmoid"]
 Pooling = Literal["max", "average"]

@@ -10,9 +10,18 @@ from pydantic.dataclasses import dataclass
 
 from medserve_images import Target
 from medserve_training.errors import UserError
-from medserve_training.network_settings import ImageNetwork, RiskNetwork, names
-from medserve_training.strict_toml import STRICT, Count, Positive, Several, build, parse_toml, read_text, toml_value
-from medserve_training.training_settings import Augmentation, Training
+from medserve_training.recipes.network_settings import ImageNetwork, RiskNetwork, names
+from medserve_training.recipes.strict_toml import (
+    STRICT,
+    Count,
+    Positive,
+    Several,
+    build,
+    parse_toml,
+    read_text,
+    toml_value,
+)
+from medserve_training.recipes.training_settings import Augmentation, Training
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -193,7 +202,7 @@ def _one_of(choices: Sequence[str]) -> str:
 
 def recipe_names() -> list[str]:
     """Names of the packaged recipes."""
-    folder = files("medserve_training") / "recipes"
+    folder = files("medserve_training.recipes")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -224,7 +233,7 @@ def read_recipe(name_or_path: str) -> str:
         UserError: There is no such recipe.
     """
     if name_or_path in recipe_names():
-        return (files("medserve_training") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        return (files("medserve_training.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8")
     path = Path(name_or_path)
     if not path.is_file():
         raise UserError(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from medserve_training.strict_toml import STRICT, Count, Positive
+from medserve_training.recipes.strict_toml import STRICT, Count, Positive
 
 # From 0 up to but not 1.
 Part = Annotated[float, Field(ge=0, lt=1)]
