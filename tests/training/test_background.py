@@ -1,9 +1,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_training.background import background
-from medserve_training.schema import Category, EventValue, Number, Schema
-from medserve_training.splits import Patients
+from medserve_training.data.background import background
+from medserve_training.data.schema import Category, EventValue, Number, Schema
+from medserve_training.data.splits import Patients
 
 OUTCOME = EventValue("days", "days", "dead", 1, 0, "death")
 SEX = Category("sex", "sex", "Sex", ("female", "male"), ("F", "M"))

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from dicom_files import dicom
 from image_files import png
+from medserve_training.data.image_data import load_images, read_idx, read_medmnist
+from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.image_data import load_images, read_idx, read_medmnist
 from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe
-from medserve_training.splits import Images, Splits
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medserve_training.cli import main
-from medserve_training.image_data import load_images
+from medserve_training.data.image_data import load_images
 from medserve_training.init.images import start_images
 from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe
 from medserve_training.recipes.strict_toml import build, parse_toml

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medserve_training.cli import main
-from medserve_training.patient_data import load_cohort
+from medserve_training.data.patient_data import load_cohort
+from medserve_training.data.schema import Category, Number, Schema, load_schema
+from medserve_training.data.splits import Patients
 from medserve_training.recipes.recipe import SurvivalTask, load_recipe
-from medserve_training.schema import Category, Number, Schema, load_schema
-from medserve_training.splits import Patients
 
 ROWS = 60
 OUTCOME = {

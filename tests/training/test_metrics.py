@@ -13,12 +13,12 @@ from medserve_training.classification_metrics import (
     classification_metrics,
 )
 from medserve_training.classification_plots import net_benefit
+from medserve_training.data.patient_data import load_patients
+from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
 from medserve_training.operating_points import operating_points, sensitivity_specificity
-from medserve_training.patient_data import load_patients
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.risk_metrics import discrimination, risk_metrics
-from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

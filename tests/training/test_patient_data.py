@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from sksurv.datasets import load_gbsg2
 
-from medserve_training.covariates import describe
+from medserve_training.data.covariates import describe
+from medserve_training.data.patient_data import load_cohort, load_patients
+from medserve_training.data.splits import fingerprint
 from medserve_training.errors import UserError
-from medserve_training.patient_data import load_cohort, load_patients
 from medserve_training.recipes.recipe import load_recipe
-from medserve_training.splits import fingerprint
 
 SCHEMA = """
 [outcome]

@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from medserve_training.cli import main
+from medserve_training.data.image_data import load_images
+from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.image_data import load_images
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import embed, read_manifest
 from medserve_training.measure_images import validation_metric
@@ -17,7 +18,6 @@ from medserve_training.quantize import calibration_pictures, keep_the_first_conv
 from medserve_training.recipes.recipe import ImageTask, load_recipe
 from medserve_training.reference import reference_deviation, reference_input
 from medserve_training.speed import speedup
-from medserve_training.splits import Images, Splits
 
 Fit = Callable[..., Path]
 

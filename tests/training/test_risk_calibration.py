@@ -4,6 +4,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.nonparametric import kaplan_meier_estimator
 from sksurv.util import Surv
 
+from medserve_training.data.splits import Patients
 from medserve_training.risk_calibration import (
     calibration_slope,
     censor_after,
@@ -11,7 +12,6 @@ from medserve_training.risk_calibration import (
     observed_to_expected,
     survival_at,
 )
-from medserve_training.splits import Patients
 
 CURVE = np.arange(0, 13.0)
 

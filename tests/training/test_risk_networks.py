@@ -8,19 +8,19 @@ from rich.console import Console
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from medserve_training.background import SIZE, background
 from medserve_training.baseline_hazard import breslow, cohort_logits, refit_logits
-from medserve_training.encoding import clinical_terms, piecewise_terms
+from medserve_training.data.background import SIZE, background
+from medserve_training.data.encoding import clinical_terms, piecewise_terms
+from medserve_training.data.patient_data import load_cohort, load_patients
+from medserve_training.data.schema import Number, Schema, Transform
+from medserve_training.data.splits import Patients, Splits, take
 from medserve_training.errors import UserError
 from medserve_training.losses import hazard_targets
 from medserve_training.networks.preparation import Encoding, Preparation
 from medserve_training.networks.projection import ProjectionCnn
 from medserve_training.networks.risk import RiskModel, SurvivalGraph, baseline_risk_cnn
-from medserve_training.patient_data import load_cohort, load_patients
 from medserve_training.recipes.network_settings import ProjectionRiskCnn
 from medserve_training.recipes.recipe import SurvivalTask, load_recipe
-from medserve_training.schema import Number, Schema, Transform
-from medserve_training.splits import Patients, Splits, take
 from medserve_training.train_risk import train_survival
 
 PATIENT = [55.0, 1, 25, 1, 3, 30, 40, 0]

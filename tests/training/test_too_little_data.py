@@ -20,9 +20,9 @@ from made_up_data import (
     write_pictures,
 )
 from medserve_training.cli import main
-from medserve_training.data_checks import check_patients
+from medserve_training.data.data_checks import check_patients
+from medserve_training.data.patient_data import load_patients
 from medserve_training.errors import UserError
-from medserve_training.patient_data import load_patients
 from medserve_training.recipes.recipe import load_recipe
 
 Run = Callable[..., str]

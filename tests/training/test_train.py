@@ -7,8 +7,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from medserve_training.data.splits import Splits
 from medserve_training.recipes.training_settings import Training
-from medserve_training.splits import Splits
 from medserve_training.train import Change, Epoch, seed_everything, train, train_members
 
 

@@ -18,7 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from medserve_training.patient_data import load_patients
+from medserve_training.data.patient_data import load_patients
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import require_writable, staged
 from medserve_training.train_risk import prepare_covariates, status_probabilities, train_status

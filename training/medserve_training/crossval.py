@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.model_selection import RepeatedStratifiedKFold
 
+from medserve_training.data.patient_data import load_cohort
+from medserve_training.data.schema import Schema
+from medserve_training.data.splits import OUTCOMES, Patients, Splits, cut, take
 from medserve_training.errors import UserError
 from medserve_training.external_cohort import load_external
 from medserve_training.fold_checks import check_fold
-from medserve_training.patient_data import load_cohort
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.schema import Schema
-from medserve_training.splits import OUTCOMES, Patients, Splits, cut, take
 from medserve_training.survival_baselines import BASELINES
 from medserve_training.train_risk import train_survival
 

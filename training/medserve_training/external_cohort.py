@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medserve_training.csv_table import Table, read_csv, table_of
+from medserve_training.data.csv_table import Table, read_csv, table_of
+from medserve_training.data.patient_data import gbsg_table, read_table
+from medserve_training.data.schema import Schema, load_schema
+from medserve_training.data.splits import Patients
 from medserve_training.errors import UserError
-from medserve_training.patient_data import gbsg_table, read_table
-from medserve_training.schema import Schema, load_schema
-from medserve_training.splits import Patients
 
 DESCRIPTION = "Rotterdam tumour bank, node-positive patients (R package survival), to GBSG 2"
 
@@ -29,7 +29,7 @@ def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
             f"{path} is missing; write it in R with write.csv(survival::rotterdam, 'rotterdam.csv', row.names=FALSE), "
             "and name its folder with --data-dir or $MEDSERVE_DATA",
         )
-    with as_file(files("medserve_training") / "schemas" / "rotterdam.toml") as place:
+    with as_file(files("medserve_training.data") / "schemas" / "rotterdam.toml") as place:
         schema = load_schema(place)
     train = read_table(table_of(_rotterdam(read_csv(path)), f"{path}, node-positive patients"), schema)
     return train, read_table(table_of(_gbsg(), "gbsg"), schema), schema

@@ -13,11 +13,12 @@ from medserve_training.augmentation import augment
 from medserve_training.calibration import choose_calibration
 from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
-from medserve_training.data_checks import check_images
+from medserve_training.data.data_checks import check_images
+from medserve_training.data.image_data import load_images
+from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
 from medserve_training.export import deviation as largest_difference
 from medserve_training.export import to_onnx, write
-from medserve_training.image_data import load_images
 from medserve_training.inference import open_session
 from medserve_training.manifest import figures, image_manifest
 from medserve_training.measure_images import measure_images
@@ -29,7 +30,6 @@ from medserve_training.recipes.network_settings import ImageNetwork
 from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
-from medserve_training.splits import Images, Splits
 from medserve_training.staging import staged
 from medserve_training.train import Epoch, tensors, train_members
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from medserve_training.covariates import describe
-from medserve_training.data_checks import LEAST_EVENTS, LEAST_TIMES, last_horizon
+from medserve_training.data.covariates import describe
+from medserve_training.data.data_checks import LEAST_EVENTS, LEAST_TIMES, last_horizon
+from medserve_training.data.schema import Schema
+from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import SurvivalTask
 from medserve_training.risk_calibration import censor_after, comparable
-from medserve_training.schema import Schema
-from medserve_training.splits import Patients, take
 from medserve_training.survival_baselines import INNER_FOLDS, inner_folds
 
 

@@ -10,11 +10,11 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.covariates import Covariates
+from medserve_training.data.covariates import Covariates
+from medserve_training.data.schema import Category, Number, Schema
+from medserve_training.data.splits import Images, Patients, fingerprint
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask
-from medserve_training.schema import Category, Number, Schema
-from medserve_training.splits import Images, Patients, fingerprint
 
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1

@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.covariates import describe
-from medserve_training.data_checks import check_images, check_patients
-from medserve_training.image_data import load_images
+from medserve_training.data.covariates import describe
+from medserve_training.data.data_checks import check_images, check_patients
+from medserve_training.data.image_data import load_images
+from medserve_training.data.patient_data import load_patients
+from medserve_training.data.splits import Images, Patients, Splits
 from medserve_training.inference import open_session
 from medserve_training.manifest import SPLITS, read_manifest, set_covariates
 from medserve_training.measure_images import measure_images, validation_metric
 from medserve_training.measure_risk import measure_patients
 from medserve_training.origin import hold_to_training_data, recipe_of
-from medserve_training.patient_data import load_patients
 from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.source import Source
-from medserve_training.splits import Images, Patients, Splits
 
 
 @dataclass(frozen=True)

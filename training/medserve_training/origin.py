@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.splits import Images, Patients, fingerprint
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import Recipe, load_recipe, recipe_names
-from medserve_training.splits import Images, Patients, fingerprint
 
 
 def recipe_of(path: Path, manifest: pb.Manifest, data: str, recipe_name: str | None) -> Recipe:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from sksurv.nonparametric import kaplan_meier_estimator
 
-from medserve_training.splits import Patients
+from medserve_training.data.splits import Patients
 
 Floats = NDArray[np.float64]
 

@@ -6,6 +6,7 @@ from sksurv.metrics import brier_score, concordance_index_censored, concordance_
 from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
 from medserve_training.risk_calibration import (
     calibration_slope,
@@ -14,7 +15,6 @@ from medserve_training.risk_calibration import (
     d_calibration,
     observed_to_expected,
 )
-from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from sksurv.nonparametric import kaplan_meier_estimator
 from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.splits import Patients, take
 from medserve_training.plot_style import STYLE
 from medserve_training.risk_calibration import censor_after
 from medserve_training.risk_metrics import reference_risk, risk_at
-from medserve_training.splits import Patients, take
 
 Floats = NDArray[np.float64]
 # From low risk to high.

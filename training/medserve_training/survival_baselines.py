@@ -11,11 +11,11 @@ from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalFore
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from medserve_training.covariates import describe
-from medserve_training.encoding import clinical_terms
+from medserve_training.data.covariates import describe
+from medserve_training.data.encoding import clinical_terms
+from medserve_training.data.schema import Schema
+from medserve_training.data.splits import Patients
 from medserve_training.networks.preparation import Encoding, Preparation
-from medserve_training.schema import Schema
-from medserve_training.splits import Patients
 
 Floats = NDArray[np.float64]
 

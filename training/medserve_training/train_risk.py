@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from medserve_training.baseline_hazard import breslow, cohort_logits, refit_logits
-from medserve_training.covariates import describe
-from medserve_training.encoding import clinical_terms, piecewise_terms
+from medserve_training.data.covariates import describe
+from medserve_training.data.encoding import clinical_terms, piecewise_terms
+from medserve_training.data.schema import Schema
+from medserve_training.data.splits import Patients, Splits
 from medserve_training.losses import hazard_targets
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.networks.preparation import Encoding, Preparation
 from medserve_training.networks.risk import RiskModel, SurvivalGraph, risk_network
 from medserve_training.recipes.network_settings import BaselineRiskCnn, RiskNetwork
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.schema import Schema
-from medserve_training.splits import Patients, Splits
 from medserve_training.train import Epoch, tensors, train_members
 
 # Standard deviations from the mean beyond which a column says nothing more.

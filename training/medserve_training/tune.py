@@ -12,11 +12,11 @@ import tomlkit
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.data_checks import check_images, check_patients
+from medserve_training.data.data_checks import check_images, check_patients
+from medserve_training.data.image_data import load_images
+from medserve_training.data.patient_data import load_patients
 from medserve_training.errors import Diverged, UserError
 from medserve_training.fit_images import train_images
-from medserve_training.image_data import load_images
-from medserve_training.patient_data import load_patients
 from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
 from medserve_training.recipes.strict_toml import toml_value
 from medserve_training.staging import require_writable, staged

@@ -15,10 +15,10 @@ from medserve_training.card.map_pictures import examples
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, interval, percent
 from medserve_training.card.svg import draw, labelled
 from medserve_training.classification_plots import quality_figures
+from medserve_training.data.splits import Images, Splits
 from medserve_training.inference import open_session, predict
 from medserve_training.model_file import Measured
 from medserve_training.recipes.recipe import Recipe
-from medserve_training.splits import Images, Splits
 
 Floats = NDArray[np.float64]
 _CAPTIONS = {

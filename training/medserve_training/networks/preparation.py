@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medserve_training.encoding import Term
+from medserve_training.data.encoding import Term
 
 
 class Encoding(nn.Module):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_training.schema import Category, Number, Schema
-from medserve_training.splits import Patients
+from medserve_training.data.schema import Category, Number, Schema
+from medserve_training.data.splits import Patients
 
 Floats = NDArray[np.float64]
 

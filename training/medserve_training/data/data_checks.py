@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from medserve_training.covariates import describe
+from medserve_training.data.covariates import describe
+from medserve_training.data.schema import Schema
+from medserve_training.data.splits import LEAST_OF_A_CLASS, Images, Patients, Rows, Splits, rows_needed
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, Split, StatusTask, SurvivalTask
-from medserve_training.schema import Schema
-from medserve_training.splits import LEAST_OF_A_CLASS, Images, Patients, Rows, Splits, rows_needed
 
 # Events by the last horizon that a split needs: a hazard is fitted to those of training, and the model is measured on
 # those of validation and test.

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medserve_training.schema import Category, Number, Schema, Transform
-from medserve_training.splits import Patients
+from medserve_training.data.schema import Category, Number, Schema, Transform
+from medserve_training.data.splits import Patients
 
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_training.data.schema import Category, Schema
+from medserve_training.data.splits import Patients
 from medserve_training.errors import UserError
-from medserve_training.schema import Category, Schema
-from medserve_training.splits import Patients
 
 Floats = NDArray[np.float64]
 

@@ -11,11 +11,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from sksurv.datasets import load_gbsg2
 
-from medserve_training.csv_table import REQUIRED_HINT, Table, parse_choice, parse_number, read_csv, spelled, table_of
+from medserve_training.data.csv_table import (
+    REQUIRED_HINT,
+    Table,
+    parse_choice,
+    parse_number,
+    read_csv,
+    spelled,
+    table_of,
+)
+from medserve_training.data.schema import LARGEST, Category, EventValue, Number, Schema, load_schema
+from medserve_training.data.splits import OUTCOMES, Patients, Splits, cut
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import Recipe
-from medserve_training.schema import LARGEST, Category, EventValue, Number, Schema, load_schema
-from medserve_training.splits import OUTCOMES, Patients, Splits, cut
 
 
 def load_patients(recipe: Recipe) -> tuple[Splits[Patients], Schema]:
@@ -36,7 +44,7 @@ def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:
     """
     kind, _, place = recipe.data.spec.partition(":")
     if kind == "gbsg":
-        with as_file(files("medserve_training") / "schemas" / "gbsg.toml") as path:
+        with as_file(files("medserve_training.data") / "schemas" / "gbsg.toml") as path:
             schema = load_schema(path)
         table = table_of(gbsg_table(), "gbsg")
     elif kind == "csv" and Path(place).name:

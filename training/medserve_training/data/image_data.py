@@ -15,10 +15,10 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from medserve_images import ImageLimits, ImageReader
-from medserve_training.class_folders import read_class_folders
+from medserve_training.data.class_folders import read_class_folders
+from medserve_training.data.splits import Images, Splits, cut, drop_shared
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe
-from medserve_training.splits import Images, Splits, cut, drop_shared
 
 
 def load_images(recipe: Recipe, task: ImageTask, data_dir: Path, console: Console | None = None) -> Splits[Images]:

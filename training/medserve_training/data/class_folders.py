@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Pixels
+from medserve_training.data.splits import Images
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask
-from medserve_training.splits import Images
 
 # What file managers and DICOM media leave beside the images, in lower case.
 _NO_IMAGES = {"thumbs.db", "desktop.ini", "dicomdir"}
