@@ -22,7 +22,7 @@ def _write() -> None:
     from medserve_training.data.splits import Images  # noqa: PLC0415
     from medserve_training.export import to_onnx, write  # noqa: PLC0415
     from medserve_training.manifest import image_manifest  # noqa: PLC0415
-    from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network  # noqa: PLC0415
+    from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network  # noqa: PLC0415
     from medserve_training.recipes.network_settings import BaselineCnn  # noqa: PLC0415
     from medserve_training.recipes.recipe import ImageTask, load_recipe  # noqa: PLC0415
     from medserve_training.reference import reference_rows  # noqa: PLC0415

@@ -21,8 +21,8 @@ from medserve_training.errors import UserError
 from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import read_manifest
-from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image import ImageClassifier, ImageGraph
+from medserve_training.networks.images.baseline import baseline_cnn
+from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph
 from medserve_training.recipes.network_settings import BaselineCnn
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import staged

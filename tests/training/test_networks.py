@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from medserve_training.errors import UserError
-from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
-from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.baseline import baseline_cnn
+from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
+from medserve_training.networks.images.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.residual import Residual
+from medserve_training.networks.images.residual_se import SqueezeExcite
 from medserve_training.networks.layers import initialize, pool
-from medserve_training.networks.residual import Residual
-from medserve_training.networks.residual_se import SqueezeExcite
-from medserve_training.networks.risk import baseline_risk_cnn
+from medserve_training.networks.risk.survival import baseline_risk_cnn
 from medserve_training.recipes.network_settings import (
     AlexNet,
     BaselineCnn,

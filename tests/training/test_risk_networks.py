@@ -16,9 +16,9 @@ from medserve_training.data.schema import Number, Schema, Transform
 from medserve_training.data.splits import Patients, Splits, take
 from medserve_training.errors import UserError
 from medserve_training.losses import hazard_targets
-from medserve_training.networks.preparation import Encoding, Preparation
-from medserve_training.networks.projection import ProjectionCnn
-from medserve_training.networks.risk import RiskModel, SurvivalGraph, baseline_risk_cnn
+from medserve_training.networks.risk.preparation import Encoding, Preparation
+from medserve_training.networks.risk.projection import ProjectionCnn
+from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, baseline_risk_cnn
 from medserve_training.recipes.network_settings import ProjectionRiskCnn
 from medserve_training.recipes.recipe import SurvivalTask, load_recipe
 from medserve_training.train_risk import train_survival

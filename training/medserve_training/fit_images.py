@@ -22,8 +22,8 @@ from medserve_training.export import to_onnx, write
 from medserve_training.inference import open_session
 from medserve_training.manifest import figures, image_manifest
 from medserve_training.measure_images import measure_images
-from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network
-from medserve_training.networks.image_network import ImageNetwork as BuiltNetwork
+from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
+from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.places import Places
 from medserve_training.recipes.network_settings import ImageNetwork

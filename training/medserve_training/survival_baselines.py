@@ -15,7 +15,7 @@ from medserve_training.data.covariates import describe
 from medserve_training.data.encoding import clinical_terms
 from medserve_training.data.schema import Schema
 from medserve_training.data.splits import Patients
-from medserve_training.networks.preparation import Encoding, Preparation
+from medserve_training.networks.risk.preparation import Encoding, Preparation
 
 Floats = NDArray[np.float64]
 

@@ -17,8 +17,8 @@ from medserve_training.data.schema import Schema
 from medserve_training.data.splits import Patients, Splits
 from medserve_training.losses import hazard_targets
 from medserve_training.networks.novelty import Mahalanobis
-from medserve_training.networks.preparation import Encoding, Preparation
-from medserve_training.networks.risk import RiskModel, SurvivalGraph, risk_network
+from medserve_training.networks.risk.preparation import Encoding, Preparation
+from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, risk_network
 from medserve_training.recipes.network_settings import BaselineRiskCnn, RiskNetwork
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.train import Epoch, tensors, train_members

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from medserve_training.networks.image_network import ImageNetwork, flat_size
+from medserve_training.networks.images.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import activate, dense, initialize, pool
 from medserve_training.recipes.network_settings import BaselineCnn
 

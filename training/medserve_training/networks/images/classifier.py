@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medserve_training.networks.alexnet import alexnet
-from medserve_training.networks.baseline import baseline_cnn
-from medserve_training.networks.image_network import GlobalPool, ImageNetwork
-from medserve_training.networks.lenet import lenet_5
-from medserve_training.networks.residual_se import residual_se
-from medserve_training.networks.resnet import resnet
-from medserve_training.networks.vgg import vgg
+from medserve_training.networks.images.alexnet import alexnet
+from medserve_training.networks.images.baseline import baseline_cnn
+from medserve_training.networks.images.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.lenet import lenet_5
+from medserve_training.networks.images.residual_se import residual_se
+from medserve_training.networks.images.resnet import resnet
+from medserve_training.networks.images.vgg import vgg
 from medserve_training.recipes.network_settings import ImageNetwork as ImageSettings
 
 

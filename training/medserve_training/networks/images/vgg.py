@@ -4,7 +4,7 @@ import itertools
 
 from torch import nn
 
-from medserve_training.networks.image_network import ImageNetwork, flat_size
+from medserve_training.networks.images.image_network import ImageNetwork, flat_size
 from medserve_training.networks.layers import convolution, dense, initialize, pool
 from medserve_training.recipes.network_settings import Vgg
 

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.residual import Residual
 from medserve_training.networks.layers import convolution, initialize
-from medserve_training.networks.residual import Residual
 from medserve_training.recipes.network_settings import ResNet
 
 # From here on the original's stem for large pictures comes first.

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from medserve_training.networks.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.image_network import GlobalPool, ImageNetwork
+from medserve_training.networks.images.residual import Residual
 from medserve_training.networks.layers import convolution, initialize
-from medserve_training.networks.residual import Residual
 from medserve_training.recipes.network_settings import ResidualSe
 
 # Channels squeezed into one, as in Hu et al. 2018 for small networks.

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from medserve_training.errors import UserError
 from medserve_training.networks.layers import initialize
-from medserve_training.networks.preparation import Preparation
-from medserve_training.networks.projection import ProjectionCnn
+from medserve_training.networks.risk.preparation import Preparation
+from medserve_training.networks.risk.projection import ProjectionCnn
 from medserve_training.recipes.network_settings import BaselineRiskCnn, ProjectionRiskCnn
 
 
