@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from torch import nn
 
-from medserve_training.calibration import (
+from medserve_training.export import to_onnx
+from medserve_training.inference import open_session
+from medserve_training.metrics.calibration import (
     Isotonic,
     Temperature,
     calibrate,
@@ -13,9 +15,7 @@ from medserve_training.calibration import (
     fit_calibration,
     prevalence_weights,
 )
-from medserve_training.classification_metrics import calibration_error
-from medserve_training.export import to_onnx
-from medserve_training.inference import open_session
+from medserve_training.metrics.classification import calibration_error
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -5,7 +5,7 @@ from sksurv.nonparametric import kaplan_meier_estimator
 from sksurv.util import Surv
 
 from medserve_training.data.splits import Patients
-from medserve_training.risk_calibration import (
+from medserve_training.metrics.risk_calibration import (
     calibration_slope,
     censor_after,
     d_calibration,

@@ -8,7 +8,6 @@ from rich.console import Console
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from medserve_training.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.data.background import SIZE, background
 from medserve_training.data.encoding import clinical_terms, piecewise_terms
 from medserve_training.data.patient_data import load_cohort, load_patients
@@ -16,6 +15,7 @@ from medserve_training.data.schema import Number, Schema, Transform
 from medserve_training.data.splits import Patients, Splits, take
 from medserve_training.errors import UserError
 from medserve_training.losses import hazard_targets
+from medserve_training.metrics.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.networks.risk.preparation import Encoding, Preparation
 from medserve_training.networks.risk.projection import ProjectionCnn
 from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, baseline_risk_cnn

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medserve_training.augmentation import augment
-from medserve_training.calibration import choose_calibration
 from medserve_training.checksums import list_anew
 from medserve_training.classification_plots import plot_classification
 from medserve_training.data.data_checks import check_images
@@ -22,6 +21,7 @@ from medserve_training.export import to_onnx, write
 from medserve_training.inference import open_session
 from medserve_training.manifest import figures, image_manifest
 from medserve_training.measure_images import measure_images
+from medserve_training.metrics.calibration import choose_calibration
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
 from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
 from medserve_training.networks.novelty import Mahalanobis

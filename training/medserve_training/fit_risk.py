@@ -7,7 +7,6 @@ from rich.console import Console
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.checksums import list_anew
-from medserve_training.classification_metrics import classification_metrics
 from medserve_training.classification_plots import plot_classification
 from medserve_training.data.background import background
 from medserve_training.data.covariates import describe
@@ -17,6 +16,7 @@ from medserve_training.export import deviation, to_onnx, write
 from medserve_training.inference import open_session, predict
 from medserve_training.manifest import figures, risk_manifest
 from medserve_training.measure_risk import FEWEST_EVENTS, measure_patients
+from medserve_training.metrics.classification import classification_metrics
 from medserve_training.places import Places
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.reference import reference_rows

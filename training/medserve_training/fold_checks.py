@@ -7,8 +7,8 @@ from medserve_training.data.data_checks import LEAST_EVENTS, LEAST_TIMES, last_h
 from medserve_training.data.schema import Schema
 from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
+from medserve_training.metrics.risk_calibration import censor_after, comparable
 from medserve_training.recipes.recipe import SurvivalTask
-from medserve_training.risk_calibration import censor_after, comparable
 from medserve_training.survival_baselines import INNER_FOLDS, inner_folds
 
 

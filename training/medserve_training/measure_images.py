@@ -7,10 +7,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.classification_metrics import classification_metrics
 from medserve_training.data.splits import Images, Splits
 from medserve_training.inference import predict
-from medserve_training.operating_points import operating_points
+from medserve_training.metrics.classification import classification_metrics
+from medserve_training.metrics.operating_points import operating_points
 
 Floats = NDArray[np.float64]
 # The part of the validation split that the threshold for unfamiliar pictures may flag.

@@ -10,7 +10,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Patients, Splits, take
 from medserve_training.inference import predict
 from medserve_training.manifest import SPLITS
-from medserve_training.risk_metrics import reference_risk, risk_metrics
+from medserve_training.metrics.risk import reference_risk, risk_metrics
 
 # The last group's bound: the contract wants it above 1.
 _ABOVE_ANY_RISK = 1.01

@@ -10,12 +10,12 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from medserve_training.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.data.covariates import describe
 from medserve_training.data.encoding import clinical_terms, piecewise_terms
 from medserve_training.data.schema import Schema
 from medserve_training.data.splits import Patients, Splits
 from medserve_training.losses import hazard_targets
+from medserve_training.metrics.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.networks.risk.preparation import Encoding, Preparation
 from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, risk_network

@@ -8,7 +8,7 @@ from sksurv.util import Surv
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
-from medserve_training.risk_calibration import (
+from medserve_training.metrics.risk_calibration import (
     calibration_slope,
     censor_after,
     comparable,

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.classification_metrics import calibration_error
+from medserve_training.metrics.classification import calibration_error
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

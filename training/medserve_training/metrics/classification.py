@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.operating_points import sensitivity_specificity
+from medserve_training.metrics.operating_points import sensitivity_specificity
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
