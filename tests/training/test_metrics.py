@@ -7,7 +7,6 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from sksurv.metrics import concordance_index_censored
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.classification_plots import net_benefit
 from medserve_training.data.patient_data import load_patients
 from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
@@ -18,6 +17,7 @@ from medserve_training.metrics.classification import (
 )
 from medserve_training.metrics.operating_points import operating_points, sensitivity_specificity
 from medserve_training.metrics.risk import discrimination, risk_metrics
+from medserve_training.plots.classification import net_benefit
 from medserve_training.recipes.recipe import load_recipe
 
 Floats = NDArray[np.float64]

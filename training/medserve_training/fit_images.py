@@ -11,7 +11,6 @@ from rich.console import Console
 
 from medserve_training.augmentation import augment
 from medserve_training.checksums import list_anew
-from medserve_training.classification_plots import plot_classification
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
@@ -26,6 +25,7 @@ from medserve_training.networks.images.classifier import ImageClassifier, ImageG
 from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.places import Places
+from medserve_training.plots.classification import plot_classification
 from medserve_training.recipes.network_settings import ImageNetwork
 from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.reference import answers, reference_rows

@@ -14,10 +14,10 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.map_pictures import examples
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, interval, percent
 from medserve_training.card.svg import draw, labelled
-from medserve_training.classification_plots import quality_figures
 from medserve_training.data.splits import Images, Splits
 from medserve_training.inference import open_session, predict
 from medserve_training.model_file import Measured
+from medserve_training.plots.classification import quality_figures
 from medserve_training.recipes.recipe import Recipe
 
 Floats = NDArray[np.float64]

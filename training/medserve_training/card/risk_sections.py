@@ -15,7 +15,7 @@ from medserve_training.card.svg import draw, labelled
 from medserve_training.data.splits import Patients, Splits
 from medserve_training.inference import open_session, predict
 from medserve_training.model_file import Measured
-from medserve_training.risk_plots import over_time, quality_figures
+from medserve_training.plots.risk import over_time, quality_figures
 
 Floats = NDArray[np.float64]
 

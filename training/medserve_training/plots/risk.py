@@ -15,7 +15,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Patients, take
 from medserve_training.metrics.risk import reference_risk, risk_at
 from medserve_training.metrics.risk_calibration import censor_after
-from medserve_training.plot_style import STYLE
+from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
 # From low risk to high.

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.plot_style import STYLE
+from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
