@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from torch import nn
 
-from medserve_training.export import to_onnx
-from medserve_training.inference import open_session
+from medserve_training.export.inference import open_session
+from medserve_training.export.onnx_file import to_onnx
 from medserve_training.metrics.calibration import (
     Isotonic,
     Temperature,

@@ -14,9 +14,9 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
 from medserve_training.cli import main
 from medserve_training.data.patient_data import load_patients
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import embed, read_manifest
-from medserve_training.model_file import Measured
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import embed, read_manifest
+from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import load_recipe, read_recipe
 
 Fit = Callable[..., Path]

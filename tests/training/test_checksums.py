@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from medserve_training.checksums import list_anew
+from medserve_training.export.checksums import list_anew
 from medserve_training.staging import staged
 
 

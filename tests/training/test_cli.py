@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medserve_training.cli import main
-from medserve_training.manifest import read_manifest
+from medserve_training.export.manifest import read_manifest
 
 # A small and short training.
 FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]

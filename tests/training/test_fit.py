@@ -18,9 +18,9 @@ from torch.utils.data import TensorDataset
 from medserve_training.data.patient_data import load_patients
 from medserve_training.data.splits import Splits
 from medserve_training.errors import UserError
-from medserve_training.export import deviation, to_onnx, write
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import read_manifest
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import read_manifest
+from medserve_training.export.onnx_file import deviation, to_onnx, write
 from medserve_training.networks.images.baseline import baseline_cnn
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph
 from medserve_training.recipes.network_settings import BaselineCnn

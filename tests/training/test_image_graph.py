@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
-from medserve_training.export import to_onnx
-from medserve_training.inference import open_session, predict
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.onnx_file import to_onnx
 from medserve_training.metrics.calibration import Temperature
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, both_logits, image_network
 from medserve_training.networks.novelty import Mahalanobis

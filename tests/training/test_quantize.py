@@ -11,13 +11,13 @@ from medserve_training.cli import main
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import embed, read_manifest
-from medserve_training.measure_images import validation_metric
-from medserve_training.quantize import calibration_pictures, keep_the_first_convolution
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import embed, read_manifest
+from medserve_training.export.measure_images import validation_metric
+from medserve_training.export.quantize import calibration_pictures, keep_the_first_convolution
+from medserve_training.export.reference import reference_deviation, reference_input
+from medserve_training.export.speed import speedup
 from medserve_training.recipes.recipe import ImageTask, load_recipe
-from medserve_training.reference import reference_deviation, reference_input
-from medserve_training.speed import speedup
 
 Fit = Callable[..., Path]
 

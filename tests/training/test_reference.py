@@ -6,10 +6,10 @@ import pytest
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
-from medserve_training.export import write
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import read_manifest
-from medserve_training.reference import made_up_images, made_up_patients, reference_deviation, reference_input
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import read_manifest
+from medserve_training.export.onnx_file import write
+from medserve_training.export.reference import made_up_images, made_up_patients, reference_deviation, reference_input
 from medserve_training.staging import staged
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.cli import main
-from medserve_training.manifest import embed, read_manifest
+from medserve_training.export.manifest import embed, read_manifest
 
 
 def changed(path: Path, folder: Path, change: Callable[[pb.Manifest], None]) -> str:

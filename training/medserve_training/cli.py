@@ -19,8 +19,8 @@ from rich.text import Text
 
 from medserve_proto.standard_options import add_standard_options
 from medserve_training.errors import UserError
+from medserve_training.export.source import Source
 from medserve_training.recipes.recipe import load_recipe, recipe_names
-from medserve_training.source import Source
 
 _EXIT_STATUS = """exit status:
   0    all is well
@@ -346,7 +346,7 @@ def _tune(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from medserve_training.evaluate import evaluate  # noqa: PLC0415
-    from medserve_training.manifest import read_manifest  # noqa: PLC0415
+    from medserve_training.export.manifest import read_manifest  # noqa: PLC0415
 
     folder = options.runs / read_manifest(options.model).name
     figures = evaluate(_source(options), folder, options.unfamiliar, options.crossval)
@@ -361,7 +361,7 @@ def _source(options: argparse.Namespace) -> Source:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from medserve_training.verify import TOLERANCE, verify  # noqa: PLC0415
+    from medserve_training.export.verify import TOLERANCE, verify  # noqa: PLC0415
 
     comparisons = verify(_source(options))
     table = Table("figure", "manifest", "recomputed", "", title=str(options.model))
@@ -381,7 +381,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    from medserve_training.quantize import SERVER_DEVIATION, load_source, quantize  # noqa: PLC0415
+    from medserve_training.export.quantize import SERVER_DEVIATION, load_source, quantize  # noqa: PLC0415
 
     source = load_source(options.model, options.data, options.recipe, options.data_dir)
     folder = options.output or options.model.resolve().parent.parent.parent / f"{source.manifest.name}-int8" / "1"

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
-from medserve_training.checksums import list_anew
 from medserve_training.crossval_report import read_evaluations
 from medserve_training.data.image_data import load_pictures
 from medserve_training.data.splits import Images, Patients, Splits
-from medserve_training.export import save
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import SPLITS, figures
-from medserve_training.model_file import Measured, measure_again
+from medserve_training.export.checksums import list_anew
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import SPLITS, figures
+from medserve_training.export.onnx_file import save
+from medserve_training.export.remeasure import Measured, measure_again
+from medserve_training.export.source import Source
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import ImageTask
-from medserve_training.source import Source
 from medserve_training.staging import require_writable, staged
 
 Pixels = NDArray[np.uint8]

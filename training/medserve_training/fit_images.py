@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from medserve_training.augmentation import augment
-from medserve_training.checksums import list_anew
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.export import deviation as largest_difference
-from medserve_training.export import to_onnx, write
-from medserve_training.inference import open_session
-from medserve_training.manifest import figures, image_manifest
-from medserve_training.measure_images import measure_images
+from medserve_training.export.checksums import list_anew
+from medserve_training.export.inference import open_session
+from medserve_training.export.manifest import figures, image_manifest
+from medserve_training.export.measure_images import measure_images
+from medserve_training.export.onnx_file import deviation as largest_difference
+from medserve_training.export.onnx_file import to_onnx, write
+from medserve_training.export.reference import answers, reference_rows
 from medserve_training.metrics.calibration import choose_calibration
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
 from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
@@ -28,7 +29,6 @@ from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.recipes.network_settings import ImageNetwork
 from medserve_training.recipes.recipe import ImageTask, Recipe
-from medserve_training.reference import answers, reference_rows
 from medserve_training.report import write_report
 from medserve_training.staging import staged
 from medserve_training.train import Epoch, tensors, train_members

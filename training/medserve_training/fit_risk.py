@@ -6,21 +6,21 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.checksums import list_anew
 from medserve_training.data.background import background
 from medserve_training.data.covariates import describe
 from medserve_training.data.data_checks import check_patients
 from medserve_training.data.patient_data import load_patients
-from medserve_training.export import deviation, to_onnx, write
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import figures, risk_manifest
-from medserve_training.measure_risk import FEWEST_EVENTS, measure_patients
+from medserve_training.export.checksums import list_anew
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import figures, risk_manifest
+from medserve_training.export.measure_risk import FEWEST_EVENTS, measure_patients
+from medserve_training.export.onnx_file import deviation, to_onnx, write
+from medserve_training.export.reference import reference_rows
 from medserve_training.metrics.classification import classification_metrics
 from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.reference import reference_rows
 from medserve_training.report import write_report
 from medserve_training.staging import staged
 from medserve_training.train_risk import status_probabilities, train_status, train_survival

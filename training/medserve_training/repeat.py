@@ -8,10 +8,10 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from medserve_training.evaluate import evaluate
+from medserve_training.export.source import Source
 from medserve_training.fit import check_data, fit
 from medserve_training.places import Places
 from medserve_training.recipes.recipe import load_recipe
-from medserve_training.source import Source
 from medserve_training.staging import require_writable, staged
 
 

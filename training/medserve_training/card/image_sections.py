@@ -15,8 +15,8 @@ from medserve_training.card.map_pictures import examples
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, interval, percent
 from medserve_training.card.svg import draw, labelled
 from medserve_training.data.splits import Images, Splits
-from medserve_training.inference import open_session, predict
-from medserve_training.model_file import Measured
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.remeasure import Measured
 from medserve_training.plots.classification import quality_figures
 from medserve_training.recipes.recipe import Recipe
 

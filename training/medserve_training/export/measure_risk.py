@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Patients, Splits, take
-from medserve_training.inference import predict
-from medserve_training.manifest import SPLITS
+from medserve_training.export.inference import predict
+from medserve_training.export.manifest import SPLITS
 from medserve_training.metrics.risk import reference_risk, risk_metrics
 
 # The last group's bound: the contract wants it above 1.

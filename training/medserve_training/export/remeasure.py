@@ -12,13 +12,13 @@ from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
 from medserve_training.data.patient_data import load_patients
 from medserve_training.data.splits import Images, Patients, Splits
-from medserve_training.inference import open_session
-from medserve_training.manifest import SPLITS, read_manifest, set_covariates
-from medserve_training.measure_images import measure_images, validation_metric
-from medserve_training.measure_risk import measure_patients
-from medserve_training.origin import hold_to_training_data, recipe_of
+from medserve_training.export.inference import open_session
+from medserve_training.export.manifest import SPLITS, read_manifest, set_covariates
+from medserve_training.export.measure_images import measure_images, validation_metric
+from medserve_training.export.measure_risk import measure_patients
+from medserve_training.export.origin import hold_to_training_data, recipe_of
+from medserve_training.export.source import Source
 from medserve_training.recipes.recipe import ImageTask, Recipe
-from medserve_training.source import Source
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch import nn
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.errors import UserError
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import embed
-from medserve_training.reference import answers, reference_deviation, reference_input
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import embed
+from medserve_training.export.reference import answers, reference_deviation, reference_input
 from medserve_training.staging import Stage
 
 OPSET = 18

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Images, Splits
-from medserve_training.inference import predict
+from medserve_training.export.inference import predict
 from medserve_training.metrics.classification import classification_metrics
 from medserve_training.metrics.operating_points import operating_points
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from medserve_training.manifest import figures
-from medserve_training.model_file import measure_again
-from medserve_training.source import Source
+from medserve_training.export.manifest import figures
+from medserve_training.export.remeasure import measure_again
+from medserve_training.export.source import Source
 
 TOLERANCE = 1e-6
 

@@ -24,19 +24,19 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.checksums import list_anew
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.export import save, strip
-from medserve_training.inference import open_session, predict
-from medserve_training.manifest import read_manifest
-from medserve_training.measure_images import measure_images, validation_metric
-from medserve_training.origin import hold_to_training_data, recipe_of
+from medserve_training.export.checksums import list_anew
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import read_manifest
+from medserve_training.export.measure_images import measure_images, validation_metric
+from medserve_training.export.onnx_file import save, strip
+from medserve_training.export.origin import hold_to_training_data, recipe_of
+from medserve_training.export.reference import made_up_images, reference_deviation, reference_input
+from medserve_training.export.speed import ROUNDS, speedup
 from medserve_training.recipes.recipe import ImageTask
-from medserve_training.reference import made_up_images, reference_deviation, reference_input
-from medserve_training.speed import ROUNDS, speedup
 from medserve_training.staging import require_writable, staged
 
 SPEEDUP_BATCH = 32
