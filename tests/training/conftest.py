@@ -8,9 +8,9 @@ from filelock import FileLock
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.fit import fit
 from medserve_training.places import Places
 from medserve_training.recipes.recipe import load_recipe
+from medserve_training.training.fit import fit
 
 Fit = Callable[..., Path]
 

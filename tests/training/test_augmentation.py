@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medserve_training.augmentation import augment
 from medserve_training.recipes.training_settings import Augmentation
+from medserve_training.training.augmentation import augment
 
 
 def pictures(number: int = 40, height: int = 20, width: int = 24, channels: int = 1) -> Tensor:

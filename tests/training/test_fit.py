@@ -26,7 +26,7 @@ from medserve_training.networks.images.classifier import ImageClassifier, ImageG
 from medserve_training.recipes.network_settings import BaselineCnn
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import staged
-from medserve_training.train import train
+from medserve_training.training.train import train
 
 Fit = Callable[..., Path]
 

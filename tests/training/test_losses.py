@@ -7,7 +7,8 @@ from scipy.special import expit, softmax
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from medserve_training.losses import (
+from medserve_training.recipes.training_settings import LossName
+from medserve_training.training.losses import (
     LOSSES,
     binary_cross_entropy,
     class_weights,
@@ -18,7 +19,6 @@ from medserve_training.losses import (
     mean_absolute_error,
     smoothed,
 )
-from medserve_training.recipes.training_settings import LossName
 
 positive = st.floats(0.01, 20, allow_nan=False)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medserve_training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
 from medserve_training.recipes.training_settings import Training
+from medserve_training.training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
 
 
 def settings(**changed: Any) -> Training:  # noqa: ANN401 - of any type

@@ -14,14 +14,14 @@ from medserve_training.data.patient_data import load_cohort, load_patients
 from medserve_training.data.schema import Number, Schema, Transform
 from medserve_training.data.splits import Patients, Splits, take
 from medserve_training.errors import UserError
-from medserve_training.losses import hazard_targets
 from medserve_training.metrics.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.networks.risk.preparation import Encoding, Preparation
 from medserve_training.networks.risk.projection import ProjectionCnn
 from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, baseline_risk_cnn
 from medserve_training.recipes.network_settings import ProjectionRiskCnn
 from medserve_training.recipes.recipe import SurvivalTask, load_recipe
-from medserve_training.train_risk import train_survival
+from medserve_training.training.losses import hazard_targets
+from medserve_training.training.train_risk import train_survival
 
 PATIENT = [55.0, 1, 25, 1, 3, 30, 40, 0]
 

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from medserve_training.data.splits import Splits
 from medserve_training.recipes.training_settings import Training
-from medserve_training.train import Change, Epoch, seed_everything, train, train_members
+from medserve_training.training.train import Change, Epoch, seed_everything, train, train_members
 
 
 def settings(**changed: Any) -> Training:  # noqa: ANN401 - of any type

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from medserve_training.data.patient_data import load_patients
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import require_writable, staged
-from medserve_training.train_risk import prepare_covariates, status_probabilities, train_status
+from medserve_training.training.train_risk import prepare_covariates, status_probabilities, train_status
 
 ARTICLE_AUC = 0.717
 ARTICLE_ACCURACY = 0.644

@@ -275,8 +275,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.fit import fit  # noqa: PLC0415
     from medserve_training.places import Places  # noqa: PLC0415
+    from medserve_training.training.fit import fit  # noqa: PLC0415
 
     output = options.output or Path("models") / recipe.name / "1"
     places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)

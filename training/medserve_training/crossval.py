@@ -24,7 +24,7 @@ from medserve_training.external_cohort import load_external
 from medserve_training.fold_checks import check_fold
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.survival_baselines import BASELINES
-from medserve_training.train_risk import train_survival
+from medserve_training.training.train_risk import train_survival
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

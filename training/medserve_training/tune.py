@@ -16,11 +16,11 @@ from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
 from medserve_training.data.patient_data import load_patients
 from medserve_training.errors import Diverged, UserError
-from medserve_training.fit_images import train_images
 from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
 from medserve_training.recipes.strict_toml import toml_value
 from medserve_training.staging import require_writable, staged
-from medserve_training.train_risk import train_survival
+from medserve_training.training.fit_images import train_images
+from medserve_training.training.train_risk import train_survival
 
 try:
     import optuna

@@ -9,7 +9,6 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 
-from medserve_training.augmentation import augment
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
@@ -29,9 +28,10 @@ from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.recipes.network_settings import ImageNetwork
 from medserve_training.recipes.recipe import ImageTask, Recipe
-from medserve_training.report import write_report
 from medserve_training.staging import staged
-from medserve_training.train import Epoch, tensors, train_members
+from medserve_training.training.augmentation import augment
+from medserve_training.training.report import write_report
+from medserve_training.training.train import Epoch, tensors, train_members
 
 # Of the validation pictures, for the choice of the calibration.
 _HARDER_SETS = 4

@@ -21,9 +21,9 @@ from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.report import write_report
 from medserve_training.staging import staged
-from medserve_training.train_risk import status_probabilities, train_status, train_survival
+from medserve_training.training.report import write_report
+from medserve_training.training.train_risk import status_probabilities, train_status, train_survival
 
 
 def fit_survival(

@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medserve_training.loss_plot import plot_loss
 from medserve_training.recipes.recipe import Recipe
-from medserve_training.train import Epoch
+from medserve_training.training.loss_plot import plot_loss
+from medserve_training.training.train import Epoch
 
 
 def write_report(recipe: Recipe, history: Sequence[Epoch], figures: Mapping[str, float], folder: Path) -> None:

@@ -8,11 +8,11 @@ from rich.console import Console
 from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
 from medserve_training.data.patient_data import load_patients
-from medserve_training.fit_images import fit_images
-from medserve_training.fit_risk import fit_status, fit_survival
 from medserve_training.places import Places
 from medserve_training.recipes.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
 from medserve_training.staging import require_writable
+from medserve_training.training.fit_images import fit_images
+from medserve_training.training.fit_risk import fit_status, fit_survival
 
 
 def check_data(recipe: Recipe, data_dir: Path) -> None:

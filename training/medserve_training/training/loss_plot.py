@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medserve_training.train import Epoch
+from medserve_training.training.train import Epoch
 
 
 def plot_loss(history: Sequence[Epoch], path: Path) -> None:

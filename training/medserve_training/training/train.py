@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from medserve_training.data.splits import Splits
 from medserve_training.errors import Diverged
-from medserve_training.losses import LOSSES, Loss, class_weights, smoothed
-from medserve_training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
 from medserve_training.recipes.training_settings import Training
+from medserve_training.training.losses import LOSSES, Loss, class_weights, smoothed
+from medserve_training.training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
 
 Model = TypeVar("Model", bound=nn.Module)
 Change = Callable[[Tensor], Tensor]

@@ -14,14 +14,14 @@ from medserve_training.data.covariates import describe
 from medserve_training.data.encoding import clinical_terms, piecewise_terms
 from medserve_training.data.schema import Schema
 from medserve_training.data.splits import Patients, Splits
-from medserve_training.losses import hazard_targets
 from medserve_training.metrics.baseline_hazard import breslow, cohort_logits, refit_logits
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.networks.risk.preparation import Encoding, Preparation
 from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, risk_network
 from medserve_training.recipes.network_settings import BaselineRiskCnn, RiskNetwork
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.train import Epoch, tensors, train_members
+from medserve_training.training.losses import hazard_targets
+from medserve_training.training.train import Epoch, tensors, train_members
 
 # Standard deviations from the mean beyond which a column says nothing more.
 _LIMIT = 4.0
