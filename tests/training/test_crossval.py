@@ -7,14 +7,14 @@ import pytest
 from rich.console import Console
 
 from medserve_training.cli import main
-from medserve_training.crossval import Plan, Predictions, cross_validate
-from medserve_training.crossval_figures import crossval_figures, external_figures
-from medserve_training.crossval_report import read_evaluations
 from medserve_training.data.patient_data import load_cohort
 from medserve_training.data.splits import take
 from medserve_training.errors import UserError
-from medserve_training.external_cohort import load_external
 from medserve_training.recipes.recipe import SurvivalTask, load_recipe
+from medserve_training.studies.crossval import Plan, Predictions, cross_validate
+from medserve_training.studies.crossval_figures import crossval_figures, external_figures
+from medserve_training.studies.crossval_report import read_evaluations
+from medserve_training.studies.external_cohort import load_external
 
 REPORT = Path(__file__).parents[2] / "benchmarks" / "risk.json"
 SIZE = 250

@@ -6,7 +6,7 @@ import pytest
 from medserve_training.cli import main
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import load_recipe
-from medserve_training.tune import Range, parse_space
+from medserve_training.studies.tune import Range, parse_space
 
 # A small and short training.
 FAST = ["--set", "training.epochs=1", "--set", "training.batch_size=256", "--set", "network.widths=[2, 2, 2]"]

@@ -308,7 +308,7 @@ def _repeat(options: argparse.Namespace) -> int:
     from lightning_fabric import Fabric  # noqa: PLC0415
 
     from medserve_training.places import Places  # noqa: PLC0415
-    from medserve_training.repeat import repeat  # noqa: PLC0415
+    from medserve_training.studies.repeat import repeat  # noqa: PLC0415
 
     folder = options.runs / f"{recipe.name}-seeds"
     places = Places(options.data_dir, folder, folder)
@@ -329,7 +329,7 @@ def _tune(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.tune import Search, parse_space, tune  # noqa: PLC0415
+    from medserve_training.studies.tune import Search, parse_space, tune  # noqa: PLC0415
 
     space = parse_space(options.vary)
     search = Search(options.recipe, options.set, options.data, space, options.trials, options.grid, options.seed)
@@ -345,8 +345,8 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from medserve_training.evaluate import evaluate  # noqa: PLC0415
     from medserve_training.export.manifest import read_manifest  # noqa: PLC0415
+    from medserve_training.studies.evaluate import evaluate  # noqa: PLC0415
 
     folder = options.runs / read_manifest(options.model).name
     figures = evaluate(_source(options), folder, options.unfamiliar, options.crossval)
@@ -407,8 +407,8 @@ def _quantize(options: argparse.Namespace) -> int:
 
 
 def _crossval(options: argparse.Namespace) -> int:
-    from medserve_training.crossval import Plan  # noqa: PLC0415
-    from medserve_training.crossval_report import crossval  # noqa: PLC0415
+    from medserve_training.studies.crossval import Plan  # noqa: PLC0415
+    from medserve_training.studies.crossval_report import crossval  # noqa: PLC0415
 
     recipes = [load_recipe(name, options.set) for name in options.recipes]
     plan = Plan(options.repeats, options.folds, options.jobs)
@@ -419,7 +419,7 @@ def _crossval(options: argparse.Namespace) -> int:
 
 
 def _article_risk(options: argparse.Namespace) -> int:
-    from medserve_training.article_risk import article_risk  # noqa: PLC0415
+    from medserve_training.studies.article_risk import article_risk  # noqa: PLC0415
 
     article_risk(options.splits, options.output, _console())
     return 0

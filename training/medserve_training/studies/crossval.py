@@ -20,10 +20,10 @@ from medserve_training.data.patient_data import load_cohort
 from medserve_training.data.schema import Schema
 from medserve_training.data.splits import OUTCOMES, Patients, Splits, cut, take
 from medserve_training.errors import UserError
-from medserve_training.external_cohort import load_external
-from medserve_training.fold_checks import check_fold
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
-from medserve_training.survival_baselines import BASELINES
+from medserve_training.studies.external_cohort import load_external
+from medserve_training.studies.fold_checks import check_fold
+from medserve_training.studies.survival_baselines import BASELINES
 from medserve_training.training.train_risk import train_survival
 
 Floats = NDArray[np.float64]

@@ -7,11 +7,11 @@ import numpy as np
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.evaluate import evaluate
 from medserve_training.export.source import Source
 from medserve_training.places import Places
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import require_writable, staged
+from medserve_training.studies.evaluate import evaluate
 from medserve_training.training.fit import check_data, fit
 
 

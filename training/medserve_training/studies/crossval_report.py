@@ -12,12 +12,12 @@ from matplotlib.figure import Figure as Picture
 from rich.console import Console
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.crossval import Plan, Predictions, cross_validate, predict_external
-from medserve_training.crossval_figures import RESAMPLES, Figure, Figures, crossval_figures, external_figures
 from medserve_training.errors import UserError
-from medserve_training.external_cohort import DESCRIPTION
 from medserve_training.recipes.recipe import Recipe
 from medserve_training.staging import Stage, require_writable, staged
+from medserve_training.studies.crossval import Plan, Predictions, cross_validate, predict_external
+from medserve_training.studies.crossval_figures import RESAMPLES, Figure, Figures, crossval_figures, external_figures
+from medserve_training.studies.external_cohort import DESCRIPTION
 
 _HEAD = """\
 # Risk models, cross-validated and on an external cohort

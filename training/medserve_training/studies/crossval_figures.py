@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.crossval import Predictions
 from medserve_training.data.splits import Patients, take
 from medserve_training.metrics.risk import calibration, discrimination
 from medserve_training.metrics.risk_calibration import d_calibration
 from medserve_training.recipes.recipe import SurvivalTask
+from medserve_training.studies.crossval import Predictions
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
 from medserve_training.metrics.risk_calibration import censor_after, comparable
 from medserve_training.recipes.recipe import SurvivalTask
-from medserve_training.survival_baselines import INNER_FOLDS, inner_folds
+from medserve_training.studies.survival_baselines import INNER_FOLDS, inner_folds
 
 
 def check_fold(train: Patients, test: Patients, task: SurvivalTask, schema: Schema, seed: int, name: str) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
-from medserve_training.crossval_report import read_evaluations
 from medserve_training.data.image_data import load_pictures
 from medserve_training.data.splits import Images, Patients, Splits
 from medserve_training.export.checksums import list_anew
@@ -23,6 +22,7 @@ from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import ImageTask
 from medserve_training.staging import require_writable, staged
+from medserve_training.studies.crossval_report import read_evaluations
 
 Pixels = NDArray[np.uint8]
 
