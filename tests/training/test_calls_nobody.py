@@ -15,7 +15,7 @@ def test_training_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     watch = NetworkWatch(tmp_path, monkeypatch)
     code = (
-        "import os, sys, medserve_training.cli as cli\n"
+        "import os, sys, medserve_training.commands.cli as cli\n"
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

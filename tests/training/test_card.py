@@ -12,7 +12,7 @@ from PIL import Image
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.patient_data import load_patients
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import embed, read_manifest

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.patient_data import load_cohort
 from medserve_training.data.splits import take
 from medserve_training.errors import UserError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from made_up_data import SMALL_NETWORK, files_of, survival_recipe, write_cohort, write_pictures
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.errors import UserError
 from medserve_training.staging import staged
 from waiting import wait_until
@@ -122,7 +122,16 @@ def test_diverged_trials_leave_no_table(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_stopped_search_ends_with_one_line_and_no_file(tmp_path: Path, number: int, status: int) -> None:
     _, recipe = write_pictures(tmp_path, [14, 14])
     runs = tmp_path / "runs"
-    command = [sys.executable, "-m", "medserve_training.cli", "tune", str(recipe), *SMALL_NETWORK, "--trials", "10000"]
+    command = [
+        sys.executable,
+        "-m",
+        "medserve_training.commands.cli",
+        "tune",
+        str(recipe),
+        *SMALL_NETWORK,
+        "--trials",
+        "10000",
+    ]
     with subprocess.Popen(
         [*command, "--vary", "training.learning_rate=1e-4..1e-2", "--runs", str(runs)],
         stdout=subprocess.PIPE,
@@ -144,7 +153,7 @@ def test_a_command_that_is_terminated_while_it_writes_publishes_all_or_nothing(
 ) -> None:
     model = repository(tmp_path, digits_model)
     before = files_of(tmp_path)
-    command = [sys.executable, "-m", "medserve_training.cli", "evaluate", str(model), "--data", "digits"]
+    command = [sys.executable, "-m", "medserve_training.commands.cli", "evaluate", str(model), "--data", "digits"]
     with subprocess.Popen([*command, "--runs", str(tmp_path / "runs")], stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(tmp_path.rglob(".unfinished-*")) or process.poll() is not None)
         process.terminate()

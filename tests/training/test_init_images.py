@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.image_data import load_images
 from medserve_training.init.images import start_images
 from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.patient_data import load_cohort
 from medserve_training.data.schema import Category, Number, Schema, load_schema
 from medserve_training.data.splits import Patients

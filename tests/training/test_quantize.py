@@ -7,7 +7,7 @@ import onnx
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError

@@ -19,7 +19,7 @@ from made_up_data import (
     write_cohort,
     write_pictures,
 )
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.data.data_checks import check_patients
 from medserve_training.data.patient_data import load_patients
 from medserve_training.errors import UserError

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.studies.tune import Range, parse_space

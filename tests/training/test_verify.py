@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.cli import main
+from medserve_training.commands.cli import main
 from medserve_training.export.manifest import embed, read_manifest
 
 
@@ -25,7 +25,7 @@ def changed(path: Path, folder: Path, change: Callable[[pb.Manifest], None]) -> 
 
 def test_a_model_confirms_its_own_manifest_without_pytorch(digits_model: Path) -> None:
     code = (
-        "import sys; from medserve_training.cli import main; "
+        "import sys; from medserve_training.commands.cli import main; "
         f"code = main(['verify', {str(digits_model)!r}, '--data', 'digits']); "
         "sys.exit(code or 'torch' in sys.modules)"
     )
