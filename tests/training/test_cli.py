@@ -60,7 +60,7 @@ def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medserve_training.commands.cli", "fit", "digits", "--set", "training.epoch=1"]
+    command = [sys.executable, "-m", "medserve_training", "fit", "digits", "--set", "training.epoch=1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
     expected = ["medserve-train: recipe digits:", "  training.epoch: no such key; remove it or correct its spelling"]

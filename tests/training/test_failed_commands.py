@@ -125,7 +125,7 @@ def test_a_stopped_search_ends_with_one_line_and_no_file(tmp_path: Path, number:
     command = [
         sys.executable,
         "-m",
-        "medserve_training.commands.cli",
+        "medserve_training",
         "tune",
         str(recipe),
         *SMALL_NETWORK,
@@ -153,7 +153,7 @@ def test_a_command_that_is_terminated_while_it_writes_publishes_all_or_nothing(
 ) -> None:
     model = repository(tmp_path, digits_model)
     before = files_of(tmp_path)
-    command = [sys.executable, "-m", "medserve_training.commands.cli", "evaluate", str(model), "--data", "digits"]
+    command = [sys.executable, "-m", "medserve_training", "evaluate", str(model), "--data", "digits"]
     with subprocess.Popen([*command, "--runs", str(tmp_path / "runs")], stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(tmp_path.rglob(".unfinished-*")) or process.poll() is not None)
         process.terminate()

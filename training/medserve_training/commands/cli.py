@@ -275,21 +275,21 @@ def _fit(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.places import Places  # noqa: PLC0415
+    from medserve_training.run_paths import RunPaths  # noqa: PLC0415
     from medserve_training.training.fit import fit  # noqa: PLC0415
 
     output = options.output or Path("models") / recipe.name / "1"
-    places = Places(options.data_dir, output / "model.onnx", options.runs / recipe.name)
+    paths = RunPaths(options.data_dir, output / "model.onnx", options.runs / recipe.name)
     try:
         fabric = Fabric(accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes)
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"--accelerator {options.accelerator}, --devices {options.devices}: {error}") from error
     fabric.launch()
     console = _console()
-    figures = fit(recipe, places, fabric, console)
+    figures = fit(recipe, paths, fabric, console)
     if figures:
         _print_figures(console, figures, recipe.manifest.title)
-        console.print(f"Metrics and plots are in {places.report}/.")
+        console.print(f"Metrics and plots are in {paths.report}/.")
         folder = shlex.quote(str(output.parent.parent))
         console.print(f"Serve it with: medserve-server --models {folder}", highlight=False, soft_wrap=True)
     return 0
@@ -307,14 +307,14 @@ def _repeat(options: argparse.Namespace) -> int:
 
     from lightning_fabric import Fabric  # noqa: PLC0415
 
-    from medserve_training.places import Places  # noqa: PLC0415
+    from medserve_training.run_paths import RunPaths  # noqa: PLC0415
     from medserve_training.studies.repeat import repeat  # noqa: PLC0415
 
     folder = options.runs / f"{recipe.name}-seeds"
-    places = Places(options.data_dir, folder, folder)
+    paths = RunPaths(options.data_dir, folder, folder)
     console = _console()
     fabric = Fabric(accelerator="cpu", devices=1)
-    spreads = repeat(options.recipe, options.set, options.seeds, places, fabric, console)
+    spreads = repeat(options.recipe, options.set, options.seeds, paths, fabric, console)
     table = Table("figure", "mean", "standard deviation", title=f"{recipe.manifest.title}, {options.seeds} seeds")
     for name, (mean, deviation) in spreads.items():
         if not name.endswith((", low", ", high")):

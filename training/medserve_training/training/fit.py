@@ -8,8 +8,8 @@ from rich.console import Console
 from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
 from medserve_training.data.patient_data import load_patients
-from medserve_training.places import Places
 from medserve_training.recipes.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
+from medserve_training.run_paths import RunPaths
 from medserve_training.staging import require_writable
 from medserve_training.training.fit_images import fit_images
 from medserve_training.training.fit_risk import fit_status, fit_survival
@@ -28,12 +28,12 @@ def check_data(recipe: Recipe, data_dir: Path) -> None:
         check_patients(data, recipe, schema)
 
 
-def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+def fit(recipe: Recipe, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains a recipe and writes model (unless the task is a mere reproduction), metrics and plots.
 
     Args:
         recipe: What to train.
-        places: Where from and where to.
+        paths: Where from and where to.
         fabric: Already launched; only its first process writes.
         console: For progress.
 
@@ -43,12 +43,12 @@ def fit(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dic
     Raises:
         UserError: Data does not fit or is too little, or PyTorch and ONNX Runtime disagree; no file is written then.
     """
-    for folder in (places.report, places.model.parent):
+    for folder in (paths.report, paths.model.parent):
         require_writable(folder)
     match recipe.task:
         case ImageTask() as task:
-            return fit_images(recipe, task, places, fabric, console)
+            return fit_images(recipe, task, paths, fabric, console)
         case SurvivalTask() as task:
-            return fit_survival(recipe, task, places, fabric, console)
+            return fit_survival(recipe, task, paths, fabric, console)
         case StatusTask():
-            return fit_status(recipe, places, fabric, console)
+            return fit_status(recipe, paths, fabric, console)

@@ -24,10 +24,10 @@ from medserve_training.metrics.calibration import choose_calibration
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
 from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
 from medserve_training.networks.novelty import Mahalanobis
-from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.recipes.network_settings import ImageNetwork
 from medserve_training.recipes.recipe import ImageTask, Recipe
+from medserve_training.run_paths import RunPaths
 from medserve_training.staging import staged
 from medserve_training.training.augmentation import augment
 from medserve_training.training.report import write_report
@@ -37,9 +37,9 @@ from medserve_training.training.train import Epoch, tensors, train_members
 _HARDER_SETS = 4
 
 
-def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+def fit_images(recipe: Recipe, task: ImageTask, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains an image classifier; arguments and errors are those of `fit`."""
-    data = load_images(recipe, task, places.data_dir, console if fabric.is_global_zero else None)
+    data = load_images(recipe, task, paths.data_dir, console if fabric.is_global_zero else None)
     check_images(data, recipe, task)
     members, history = train_images(recipe, task, data, fabric, console)
     if not fabric.is_global_zero:
@@ -59,11 +59,11 @@ def fit_images(recipe: Recipe, task: ImageTask, places: Places, fabric: Fabric, 
     worst = {f"calibration {entry.method}: worst error": entry.worst_error for entry in judged}
     predicted = {"validation": (output["validation"], data.validation.labels)}
     with staged() as stage:
-        report = stage.folder(places.report)
+        report = stage.folder(paths.report)
         write_report(recipe, history, figures(manifest) | worst, report)
         plot_classification(predicted, task.labels, manifest.image_classification.operating_points, report)
-        file = write(graph, manifest, places.model, stage)
-        list_anew(places.model, file.read_bytes(), stage)
+        file = write(graph, manifest, paths.model, stage)
+        list_anew(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 

@@ -17,17 +17,17 @@ from medserve_training.export.measure_risk import FEWEST_EVENTS, measure_patient
 from medserve_training.export.onnx_file import deviation, to_onnx, write
 from medserve_training.export.reference import reference_rows
 from medserve_training.metrics.classification import classification_metrics
-from medserve_training.places import Places
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
+from medserve_training.run_paths import RunPaths
 from medserve_training.staging import staged
 from medserve_training.training.report import write_report
 from medserve_training.training.train_risk import status_probabilities, train_status, train_survival
 
 
 def fit_survival(
-    recipe: Recipe, task: SurvivalTask, places: Places, fabric: Fabric, console: Console
+    recipe: Recipe, task: SurvivalTask, paths: RunPaths, fabric: Fabric, console: Console
 ) -> dict[str, float]:
     """Trains a survival model; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
@@ -48,15 +48,15 @@ def fit_survival(
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     with staged() as stage:
-        report = stage.folder(places.report)
+        report = stage.folder(paths.report)
         write_report(recipe, history, figures(manifest), report)
         plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, report)
-        file = write(graph, manifest, places.model, stage)
-        list_anew(places.model, file.read_bytes(), stage)
+        file = write(graph, manifest, paths.model, stage)
+        list_anew(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
-def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console) -> dict[str, float]:
+def fit_status(recipe: Recipe, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
     """Trains the status model, which is not exported; arguments and errors are those of `fit`."""
     data, schema = load_patients(recipe)
     check_patients(data, recipe, schema)
@@ -73,7 +73,7 @@ def fit_status(recipe: Recipe, places: Places, fabric: Fabric, console: Console)
         for metric in classification_metrics(probabilities, labels, None)
     }
     with staged() as stage:
-        report = stage.folder(places.report)
+        report = stage.folder(paths.report)
         write_report(recipe, history, found, report)
         plot_classification(held_out, ("censored", "event seen"), [], report)
     console.print(f"{recipe.name} reproduces a published figure and is not exported: no model file was written.")

@@ -57,7 +57,7 @@ class RiskModel(nn.Module):
     Args:
         preparation: Covariates to the network's input.
         network: Its input to what is added to the baseline.
-        baseline: Logits of the cohort, [outputs]; see `baseline.py`.
+        baseline: Logits of the cohort, [outputs]; see `metrics.baseline_hazard`.
     """
 
     def __init__(self, preparation: Preparation, network: nn.Module, baseline: Tensor) -> None:

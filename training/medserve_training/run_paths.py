@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """Where data lies, and where the model file and the report folder go."""
 
     data_dir: Path
