@@ -23,7 +23,7 @@ from medserve_training.recipes.network_settings import (
     Vgg,
 )
 from medserve_training.recipes.network_settings import (
-    ImageNetwork as Settings,
+    ImageNetworkSettings as Settings,
 )
 
 ARTICLE = BaselineCnn("baseline-cnn")

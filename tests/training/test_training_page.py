@@ -12,7 +12,7 @@ import pytest
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic.fields import FieldInfo
 
-from medserve_training import schema
+from medserve_training.data import schema
 from medserve_training.init.toml_text import toml
 from medserve_training.recipes import network_settings, recipe, training_settings
 
@@ -37,9 +37,9 @@ SECTIONS: dict[str, type] = {
     "Recipe: `[calibration]`": recipe.Calibration,
     "Recipe: `[export]`": recipe.Export,
     "Recipe: `[manifest]`": recipe.Texts,
-    "Recipe: `[card]`": recipe.Card,
+    "Recipe: `[card]`": recipe.CardTexts,
 }  # fmt: skip
-for network in (*get_args(network_settings.ImageNetwork), *get_args(network_settings.RiskNetwork)):
+for network in (*get_args(network_settings.ImageNetworkSettings), *get_args(network_settings.RiskNetworkSettings)):
     (name,) = network_settings.names(network)
     SECTIONS[f'Recipe: `[network]`, `name = "{name}"`'] = network
 

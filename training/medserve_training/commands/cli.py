@@ -19,7 +19,7 @@ from rich.text import Text
 
 from medserve_proto.standard_options import add_standard_options
 from medserve_training.errors import UserError
-from medserve_training.export.source import Source
+from medserve_training.export.origin import Source
 from medserve_training.recipes.recipe import load_recipe, recipe_names
 
 _EXIT_STATUS = """exit status:
@@ -381,9 +381,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    from medserve_training.export.quantize import SERVER_DEVIATION, load_source, quantize  # noqa: PLC0415
+    from medserve_training.export.quantize import SERVER_DEVIATION, load_original, quantize  # noqa: PLC0415
 
-    source = load_source(options.model, options.data, options.recipe, options.data_dir)
+    source = load_original(_source(options))
     folder = options.output or options.model.resolve().parent.parent.parent / f"{source.manifest.name}-int8" / "1"
     path = folder / "model.onnx"
     result = quantize(source, path, options.rows, options.max_loss, options.seed)

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """Column names and rows of text; every row has a cell for each column, and an empty one is a missing value."""
 
     source: str
@@ -70,7 +70,7 @@ class Table:
         return np.array(values, dtype=np.float64)
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> CsvTable:
     """Reads a CSV file with a header line.
 
     The delimiter is that of a first line `sep=;`, or else the one of comma, semicolon and tab that splits the header
@@ -99,17 +99,17 @@ def read_csv(path: Path) -> Table:
     for row in rows:
         if len(row.cells) != len(header.cells):
             raise UserError(f"{path}:{row.line}: {len(row.cells)} cells, but the header has {len(header.cells)}")
-    return Table(str(path), header.cells, rows)
+    return CsvTable(str(path), header.cells, rows)
 
 
-def table_of(frame: pd.DataFrame, source: str) -> Table:
+def table_of(frame: pd.DataFrame, source: str) -> CsvTable:
     """A data frame as a table of text."""
     missing = frame.isna().to_numpy()
     rows = [
         Row(number, ["" if empty else str(cell) for cell, empty in zip(cells, absent, strict=True)])
         for number, (cells, absent) in enumerate(zip(frame.itertuples(index=False), missing, strict=True), start=1)
     ]
-    return Table(source, [str(name) for name in frame.columns], rows)
+    return CsvTable(source, [str(name) for name in frame.columns], rows)
 
 
 def parse_number(text: str, *, required: bool) -> float:

@@ -62,17 +62,17 @@ def check_patients(data: Splits[Patients], recipe: Recipe, schema: Schema) -> No
     """
     match recipe.task:
         case SurvivalTask() as task:
-            _check_survival(data, recipe, task, schema.outcome.time_unit)
+            _check_survival(data, recipe.data.spec, task, schema.outcome.time_unit)
         case StatusTask():
-            _check_status(data, recipe)
+            _check_status(data, recipe.data.spec, recipe.split)
     try:
         describe(data.train, schema)
     except UserError as error:
         raise UserError(f"{recipe.data.spec}: {error}") from error
 
 
-def _check_survival(data: Splits[Patients], recipe: Recipe, task: SurvivalTask, unit: str) -> None:
-    spec, end = recipe.data.spec, last_horizon(task)
+def _check_survival(data: Splits[Patients], spec: str, task: SurvivalTask, unit: str) -> None:
+    end = last_horizon(task)
     for name, part in _parts(data):
         events = int((part.events & (part.times <= end)).sum())
         if events < LEAST_EVENTS[name]:
@@ -96,13 +96,13 @@ def _check_survival(data: Splits[Patients], recipe: Recipe, task: SurvivalTask, 
         )
 
 
-def _check_status(data: Splits[Patients], recipe: Recipe) -> None:
+def _check_status(data: Splits[Patients], spec: str, split: Split) -> None:
     for name, part in _parts(data):
         events = int(part.events.sum())
         for what, count in (("with an event", events), ("without one", len(part.events) - events)):
             if count < LEAST_OF_A_CLASS:
-                needed = _needed("patients with an event and as many without one", recipe.split)
-                raise UserError(f"{recipe.data.spec}: too few patients {what} in the {name} split: {count}; {needed}")
+                needed = _needed("patients with an event and as many without one", split)
+                raise UserError(f"{spec}: too few patients {what} in the {name} split: {count}; {needed}")
 
 
 def last_horizon(task: SurvivalTask) -> float:

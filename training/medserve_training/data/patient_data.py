@@ -13,7 +13,7 @@ from sksurv.datasets import load_gbsg2
 
 from medserve_training.data.csv_table import (
     REQUIRED_HINT,
-    Table,
+    CsvTable,
     parse_choice,
     parse_number,
     read_csv,
@@ -64,7 +64,7 @@ def gbsg_table() -> pd.DataFrame:
     return table
 
 
-def read_table(table: Table, schema: Schema) -> Patients:
+def read_table(table: CsvTable, schema: Schema) -> Patients:
     """Turns a table into arrays, holding every value to the schema.
 
     Raises:
@@ -85,7 +85,7 @@ def read_table(table: Table, schema: Schema) -> Patients:
     return Patients(np.stack(features, axis=1).astype(np.float32), times, events.astype(np.bool_))
 
 
-def _read(table: Table, column: str, value: Callable[[str], float]) -> NDArray[np.float64]:
+def _read(table: CsvTable, column: str, value: Callable[[str], float]) -> NDArray[np.float64]:
     values = []
     for row, cell in zip(table.rows, table.column(column), strict=True):
         try:

@@ -1,5 +1,6 @@
-"""Where a model comes from: the recipe and the training data that its manifest names."""
+"""Where a model and its figures come from: the recipe and the data that its manifest names."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from medserve_proto.v1 import manifest_pb2 as pb
@@ -8,22 +9,39 @@ from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import Recipe, load_recipe, recipe_names
 
 
-def recipe_of(path: Path, manifest: pb.Manifest, data: str, recipe_name: str | None) -> Recipe:
+@dataclass(frozen=True)
+class Source:
+    """A model file and the data that its manifest speaks of.
+
+    Attributes:
+        path: The ONNX file.
+        data: Data spec.
+        recipe: Packaged name or path of the recipe, for the split; by default the manifest's.
+        data_dir: Where MedMNIST's files lie.
+    """
+
+    path: Path
+    data: str
+    recipe: str | None
+    data_dir: Path
+
+
+def recipe_of(source: Source, manifest: pb.Manifest) -> Recipe:
     """The recipe that a model was trained with, with the manifest's seed.
 
     Args:
-        path: The ONNX file, for messages.
-        manifest: Its manifest.
-        data: Data spec of the data the manifest speaks of.
-        recipe_name: Packaged name or path of the recipe; by default the manifest's.
+        source: The model file, its data and, unless it is the manifest's, its recipe.
+        manifest: The file's manifest.
 
     Raises:
         UserError: The recipe is not packaged and its file is not named.
     """
-    recipe_name = recipe_name or manifest.training.recipe
+    recipe_name = source.recipe or manifest.training.recipe
     if recipe_name not in recipe_names() and not Path(recipe_name).is_file():
-        raise UserError(f"{path} was trained with the recipe {recipe_name!r}; name that recipe's file with --recipe")
-    return load_recipe(recipe_name, [f"seed={manifest.training.seed}"], data)
+        raise UserError(
+            f"{source.path} was trained with the recipe {recipe_name!r}; name that recipe's file with --recipe"
+        )
+    return load_recipe(recipe_name, [f"seed={manifest.training.seed}"], source.data)
 
 
 def hold_to_training_data(manifest: pb.Manifest, train: Images | Patients) -> None:

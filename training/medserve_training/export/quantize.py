@@ -33,7 +33,7 @@ from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import read_manifest
 from medserve_training.export.measure_images import measure_images, validation_metric
 from medserve_training.export.onnx_file import save, strip
-from medserve_training.export.origin import hold_to_training_data, recipe_of
+from medserve_training.export.origin import Source, hold_to_training_data, recipe_of
 from medserve_training.export.reference import made_up_images, reference_deviation, reference_input
 from medserve_training.export.speed import ROUNDS, speedup
 from medserve_training.recipes.recipe import ImageTask
@@ -51,7 +51,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Source:
+class Original:
     """The model that is converted: its file, graph, manifest and data."""
 
     content: bytes
@@ -78,18 +78,16 @@ class Result:
     speedups: dict[int, float]
 
 
-def load_source(path: Path, data: str, recipe_name: str | None, data_dir: Path) -> Source:
+def load_original(source: Source) -> Original:
     """Reads a model and its data.
 
     Args:
-        path: The ONNX file.
-        data: Data spec of the data the manifest speaks of.
-        recipe_name: Packaged name or path of the recipe, for the split; by default the manifest's.
-        data_dir: Where MedMNIST's files lie.
+        source: The model file and its data.
 
     Raises:
         UserError: A file is missing or broken, the data is another, or the model is none that gains by conversion.
     """
+    path = source.path
     manifest = read_manifest(path)
     if manifest.HasField("quantization"):
         raise UserError(f"{path} is quantised already; start from the file that it was made from")
@@ -100,24 +98,24 @@ def load_source(path: Path, data: str, recipe_name: str | None, data_dir: Path) 
         )
     if not manifest.reference:
         raise UserError(f"{path} has no reference rows in its manifest; fit the recipe again with this version")
-    recipe = recipe_of(path, manifest, data, recipe_name)
+    recipe = recipe_of(source, manifest)
     if not isinstance(recipe.task, ImageTask):
         raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is none; correct --recipe")
-    images = load_images(recipe, recipe.task, data_dir)
+    images = load_images(recipe, recipe.task, source.data_dir)
     hold_to_training_data(manifest, images.train)
     check_images(images, recipe, recipe.task)
     content = path.read_bytes()
-    return Source(content, onnx.load_from_string(content), manifest, images)
+    return Original(content, onnx.load_from_string(content), manifest, images)
 
 
-def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed: int) -> Result:
+def quantize(original: Original, output: Path, rows: int, largest_loss: float, seed: int) -> Result:
     """Converts a model, measures it and writes it with its manifest.
 
     Of several calibrations the one with the smallest deviation from PyTorch on the reference rows is taken; the loss
     is measured on validation, which takes no part in the choice.
 
     Args:
-        source: The model.
+        original: The model.
         output: The ONNX file to write.
         rows: Number of training pictures to calibrate on.
         largest_loss: Of the metric on validation.
@@ -127,13 +125,13 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
         UserError: The graph can't be converted or the loss is too large; no file is written then.
     """
     require_writable(output.parent)
-    train = source.data.train.pixels
+    train = original.data.train.pixels
     pictures = calibration_pictures(train, rows, seed)
-    candidates = [_convert(source, pictures, percentile) for percentile in _PERCENTILES]
+    candidates = [_convert(original, pictures, percentile) for percentile in _PERCENTILES]
     best = min(candidates, key=lambda candidate: candidate.reference_deviation)
     content = best.graph.SerializeToString()
-    before, probabilities_before = _measured(source, source.content)
-    manifest, probabilities_after = _measured(source, content)
+    before, probabilities_before = _measured(original, original.content)
+    manifest, probabilities_after = _measured(original, content)
     metric = "auroc" if len(manifest.image_classification.labels) == 2 else "auroc_macro"
     stated, found = validation_metric(before, metric), validation_metric(manifest, metric)
     if not stated - found <= largest_loss:
@@ -141,12 +139,12 @@ def quantize(source: Source, output: Path, rows: int, largest_loss: float, seed:
             f"{metric} on validation falls from {stated:.4f} to {found:.4f}, by {stated - found:.4f} and so by more "
             f"than --max-loss {largest_loss:g}: {output} was not written",
         )
-    speedups = {size: speedup(source.content, content, train[:size]) for size in (1, SPEEDUP_BATCH)}
-    manifest.name = f"{source.manifest.name}-int8"
+    speedups = {size: speedup(original.content, content, train[:size]) for size in (1, SPEEDUP_BATCH)}
+    manifest.name = f"{original.manifest.name}-int8"
     manifest.quantization.CopyFrom(
         pb.Quantization(
             method=_method(best.percentile, min(rows, len(train)), len(pictures)),
-            source_sha256=hashlib.sha256(source.content).hexdigest(),
+            source_sha256=hashlib.sha256(original.content).hexdigest(),
             metric=metric,
             metric_before=stated,
             metric_after=found,
@@ -170,9 +168,9 @@ def calibration_pictures(train: Pixels, rows: int, seed: int) -> Pixels:
     return np.concatenate([train[np.sort(chosen)], *made_up])
 
 
-def _convert(source: Source, pictures: Pixels, percentile: float) -> Candidate:
+def _convert(original: Original, pictures: Pixels, percentile: float) -> Candidate:
     graph = onnx.ModelProto()
-    graph.CopyFrom(source.graph)
+    graph.CopyFrom(original.graph)
     kept = keep_the_first_convolution(graph.graph)
     # Tells the tools that the graph needs no preparation.
     onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -182,7 +180,7 @@ def _convert(source: Source, pictures: Pixels, percentile: float) -> Candidate:
         quantize_static(
             graph,
             path,
-            _Reader(source.graph.graph.input[0].name, pictures),
+            _Reader(original.graph.graph.input[0].name, pictures),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", *_FOLLOWERS],
             nodes_to_exclude=kept,
@@ -197,8 +195,8 @@ def _convert(source: Source, pictures: Pixels, percentile: float) -> Candidate:
         converted = strip(onnx.load(path))
     onnx.checker.check_model(converted, full_check=True)
     session = open_session(converted.SerializeToString())
-    output = predict(session, reference_input(source.manifest))
-    return Candidate(percentile, converted, reference_deviation(source.manifest, output))
+    output = predict(session, reference_input(original.manifest))
+    return Candidate(percentile, converted, reference_deviation(original.manifest, output))
 
 
 def keep_the_first_convolution(graph: onnx.GraphProto) -> list[str]:
@@ -268,11 +266,11 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no
         return next(self._feeds, None)
 
 
-def _measured(source: Source, model: bytes) -> tuple[pb.Manifest, NDArray[np.float64]]:
-    """The source's manifest with a model's own figures, and the model's probabilities on validation."""
+def _measured(original: Original, model: bytes) -> tuple[pb.Manifest, NDArray[np.float64]]:
+    """The original's manifest with a model's own figures, and the model's probabilities on validation."""
     manifest = pb.Manifest()
-    manifest.CopyFrom(source.manifest)
-    output = measure_images(manifest, open_session(model), source.data, ["validation"])
+    manifest.CopyFrom(original.manifest)
+    output = measure_images(manifest, open_session(model), original.data, ["validation"])
     return manifest, output["validation"]
 
 

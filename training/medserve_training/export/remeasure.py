@@ -16,8 +16,7 @@ from medserve_training.export.inference import open_session
 from medserve_training.export.manifest import SPLITS, read_manifest, set_covariates
 from medserve_training.export.measure_images import measure_images, validation_metric
 from medserve_training.export.measure_risk import measure_patients
-from medserve_training.export.origin import hold_to_training_data, recipe_of
-from medserve_training.export.source import Source
+from medserve_training.export.origin import Source, hold_to_training_data, recipe_of
 from medserve_training.recipes.recipe import ImageTask, Recipe
 
 
@@ -43,7 +42,7 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
         UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
     """
     manifest = read_manifest(source.path)
-    recipe = recipe_of(source.path, manifest, source.data, source.recipe)
+    recipe = recipe_of(source, manifest)
     fresh = pb.Manifest()
     fresh.CopyFrom(manifest)
     splits = splits or [

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from medserve_training.export.manifest import figures
+from medserve_training.export.origin import Source
 from medserve_training.export.remeasure import measure_again
-from medserve_training.export.source import Source
 
 TOLERANCE = 1e-6
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args, get_type_hints
 from pydantic.dataclasses import dataclass
 
 from medserve_training.recipes.strict_toml import STRICT, Count, Several
-from medserve_training.recipes.training_settings import Part
+from medserve_training.recipes.training_settings import Share
 
 Activation = Literal["relu", "leaky-relu", "elu", "gelu", "tanh", "sigmoid"]
 Pooling = Literal["max", "average"]
@@ -23,7 +23,7 @@ class BaselineCnn:
     activation: Activation = "relu"
     pooling: Pooling = "max"
     batch_norm: bool = False
-    dropout: Part = 0.0
+    dropout: Share = 0.0
     initialization: Initialization = "glorot-uniform"
 
 
@@ -34,7 +34,7 @@ class ResidualSe:
     name: Literal["residual-se"]
     widths: tuple[Count, Count, Count] = (16, 32, 64)
     activation: Activation = "relu"
-    dropout: Part = 0.0
+    dropout: Share = 0.0
     initialization: Initialization = "he-normal"
 
 
@@ -47,7 +47,7 @@ class LeNet5:
     dense: Count = 84
     activation: Activation = "tanh"
     pooling: Pooling = "average"
-    dropout: Part = 0.0
+    dropout: Share = 0.0
     initialization: Initialization = "glorot-uniform"
 
 
@@ -60,7 +60,7 @@ class AlexNet:
     dense: Count = 256
     activation: Activation = "relu"
     pooling: Pooling = "max"
-    dropout: Part = 0.5
+    dropout: Share = 0.5
     initialization: Initialization = "he-normal"
 
 
@@ -75,7 +75,7 @@ class Vgg:
     activation: Activation = "relu"
     pooling: Pooling = "max"
     batch_norm: bool = True
-    dropout: Part = 0.5
+    dropout: Share = 0.5
     initialization: Initialization = "he-normal"
 
 
@@ -87,7 +87,7 @@ class ResNet:
     widths: Several[Count] = (16, 32, 64)
     blocks: Count = 3
     activation: Activation = "relu"
-    dropout: Part = 0.0
+    dropout: Share = 0.0
     initialization: Initialization = "he-normal"
 
 
@@ -118,13 +118,13 @@ class ProjectionRiskCnn:
     bins: Count = 4
     channels: Count = 16
     positions: Count = 8
-    dropout: Part = 0.0
+    dropout: Share = 0.0
     effect: Literal["constant", "fading", "free"] = "constant"
 
 
 # A network that is added here is built in `networks/`.
-ImageNetwork = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
-RiskNetwork = BaselineRiskCnn | ProjectionRiskCnn
+ImageNetworkSettings = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
+RiskNetworkSettings = BaselineRiskCnn | ProjectionRiskCnn
 
 
 def names(networks: object) -> list[str]:

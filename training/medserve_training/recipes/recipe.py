@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from medserve_images import Target
 from medserve_training.errors import UserError
-from medserve_training.recipes.network_settings import ImageNetwork, RiskNetwork, names
+from medserve_training.recipes.network_settings import ImageNetworkSettings, RiskNetworkSettings, names
 from medserve_training.recipes.strict_toml import (
     STRICT,
     Count,
@@ -75,7 +75,7 @@ class Texts:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Card:
+class CardTexts:
     """What the model card says in words beside the figures: limits of this model that no figure shows."""
 
     limits: tuple[str, ...] = ()
@@ -159,9 +159,12 @@ class StatusTask:
 
 # By task: the networks and losses that go with it.
 _FITTING = {
-    "image-classification": (names(ImageNetwork), ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"]),
-    "survival": (names(RiskNetwork), ["logistic-hazard", "cox"]),
-    "status": (names(RiskNetwork), ["binary-cross-entropy"]),
+    "image-classification": (
+        names(ImageNetworkSettings),
+        ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"],
+    ),
+    "survival": (names(RiskNetworkSettings), ["logistic-hazard", "cox"]),
+    "status": (names(RiskNetworkSettings), ["binary-cross-entropy"]),
 }
 
 
@@ -172,7 +175,7 @@ class Recipe:
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: Data
-    network: Annotated[ImageNetwork | RiskNetwork, Field(discriminator="name")]
+    network: Annotated[ImageNetworkSettings | RiskNetworkSettings, Field(discriminator="name")]
     training: Training
     manifest: Texts
     task: Annotated[ImageTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
@@ -180,7 +183,7 @@ class Recipe:
     augmentation: Augmentation | None = None
     calibration: Calibration = Calibration()
     export: Export = Export()
-    card: Card = Card()
+    card: CardTexts = CardTexts()
 
     def __post_init__(self) -> None:
         """Holds network, loss and augmentation to the task."""

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from medserve_training.recipes.strict_toml import STRICT, Count, Positive
 
 # From 0 up to but not 1.
-Part = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error", "logistic-hazard", "cox"]
 
@@ -48,9 +48,9 @@ class Training:
     l2: NotNegative = 0.0
     gradient_clip: Positive | None = None
     schedule: Literal["constant", "one-cycle", "cosine"] = "constant"
-    warmup: Part = 0.0
-    label_smoothing: Part = 0.0
-    weight_average: Part = 0.0
+    warmup: Share = 0.0
+    label_smoothing: Share = 0.0
+    weight_average: Share = 0.0
     balance: Literal["none", "class-weights", "sampling"] = "none"
     patience: Count | None = None
     members: Count = 1
@@ -78,8 +78,8 @@ class Augmentation:
 
     rotation: NotNegative = 0.0
     shift: NotNegative = 0.0
-    scale: Part = 0.0
-    contrast: Part = 0.0
+    scale: Share = 0.0
+    contrast: Share = 0.0
     brightness: NotNegative = 0.0
     flip: bool = False
 

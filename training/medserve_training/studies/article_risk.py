@@ -4,6 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from medserve_training.data.patient_data import load_patients
+from medserve_training.recipes.network_settings import RiskNetworkSettings
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.staging import require_writable, staged
 from medserve_training.training.train_risk import prepare_covariates, status_probabilities, train_status
@@ -119,7 +121,8 @@ def _one_split(seed: int, fabric: Fabric) -> tuple[float, ...]:
     for name in ("article-risk", "status-projection"):
         members, _ = train_status(load_recipe(name, [f"seed={seed}"]), data, schema, fabric, Console(quiet=True))
         scores.append(status_probabilities(members, data.test)[:, 1])
-    prepare = prepare_covariates(load_recipe("status-projection"), data.train, schema)
+    settings = cast("RiskNetworkSettings", load_recipe("status-projection").network)
+    prepare = prepare_covariates(settings, data.train, schema)
     columns = data.map(lambda rows: prepare(torch.from_numpy(rows.features)).numpy())
     models = [
         LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000),

@@ -16,8 +16,8 @@ from medserve_training.export.checksums import list_anew
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import SPLITS, figures
 from medserve_training.export.onnx_file import save
+from medserve_training.export.origin import Source
 from medserve_training.export.remeasure import Measured, measure_again
-from medserve_training.export.source import Source
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
 from medserve_training.recipes.recipe import ImageTask

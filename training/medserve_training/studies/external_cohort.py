@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medserve_training.data.csv_table import Table, read_csv, table_of
+from medserve_training.data.csv_table import CsvTable, read_csv, table_of
 from medserve_training.data.patient_data import gbsg_table, read_table
 from medserve_training.data.schema import Schema, load_schema
 from medserve_training.data.splits import Patients
@@ -35,7 +35,7 @@ def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
     return train, read_table(table_of(_gbsg(), "gbsg"), schema), schema
 
 
-def _rotterdam(table: Table) -> pd.DataFrame:
+def _rotterdam(table: CsvTable) -> pd.DataFrame:
     """Node-positive patients, from surgery to relapse, death or the end of follow-up, whichever came first.
 
     A death after the end of follow-up for relapse does not count: whether a relapse came before it is not known.

@@ -7,7 +7,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.export.source import Source
+from medserve_training.export.origin import Source
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.run_paths import RunPaths
 from medserve_training.staging import require_writable, staged

@@ -1,5 +1,6 @@
 """From an image recipe to an ONNX file, a metrics file and plots."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -22,11 +23,12 @@ from medserve_training.export.onnx_file import to_onnx, write
 from medserve_training.export.reference import answers, reference_rows
 from medserve_training.metrics.calibration import choose_calibration
 from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network
-from medserve_training.networks.images.image_network import ImageNetwork as BuiltNetwork
+from medserve_training.networks.images.image_network import ImageNetwork
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.plots.classification import plot_classification
-from medserve_training.recipes.network_settings import ImageNetwork
+from medserve_training.recipes.network_settings import ImageNetworkSettings
 from medserve_training.recipes.recipe import ImageTask, Recipe
+from medserve_training.recipes.training_settings import Augmentation
 from medserve_training.run_paths import RunPaths
 from medserve_training.staging import staged
 from medserve_training.training.augmentation import augment
@@ -46,7 +48,7 @@ def fit_images(recipe: Recipe, task: ImageTask, paths: RunPaths, fabric: Fabric,
         return {}
     plain = ImageGraph(members)
     validation = answers(plain, data.validation.pixels).astype(np.float64)
-    harder = _harder(plain, data.validation.pixels, recipe)
+    harder = _harder(plain, data.validation.pixels, recipe.augmentation, recipe.seed)
     methods = [method for method in recipe.calibration.methods if method != "isotonic" or len(task.labels) == 2]
     calibration, described, judged = choose_calibration(methods, validation, data.validation.labels, harder)
     novelty = [Mahalanobis(member.features(data.train.pixels), data.train.labels) for member in members]
@@ -75,7 +77,7 @@ def train_images(
     Raises:
         UserError: The pictures are too small for the network, or a layer to export is not there.
     """
-    settings = cast("ImageNetwork", recipe.network)  # the recipe holds it to the task
+    settings = cast("ImageNetworkSettings", recipe.network)  # the recipe holds it to the task
     pixels = data.train.pixels
     mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
     # A channel of one value says nothing, and stays 0.
@@ -88,25 +90,27 @@ def train_images(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its types
         return ImageClassifier(network, mean, deviation)
 
-    _find_layers(build().network, recipe)
+    _find_layers(build().network, recipe.export.feature_maps, settings.name)
     change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
     rows = data.map(lambda part: tensors(part.pixels, part.labels))
     return train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
 
 
-def _harder(model: ImageGraph, pixels: NDArray[np.uint8], recipe: Recipe) -> list[NDArray[np.float64]]:
+def _harder(
+    model: ImageGraph, pixels: NDArray[np.uint8], settings: Augmentation | None, seed: int
+) -> list[NDArray[np.float64]]:
     """Probabilities for pictures changed twice as far as in training, a few times; none without augmentation."""
-    if recipe.augmentation is None:
+    if settings is None:
         return []
-    settings, rows = recipe.augmentation.doubled(), torch.from_numpy(pixels)
+    doubled, rows = settings.doubled(), torch.from_numpy(pixels)
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        return [answers(model, augment(rows, settings).numpy()).astype(np.float64) for _ in range(_HARDER_SETS)]
+        torch.manual_seed(seed)
+        return [answers(model, augment(rows, doubled).numpy()).astype(np.float64) for _ in range(_HARDER_SETS)]
 
 
-def _find_layers(network: BuiltNetwork, recipe: Recipe) -> None:
+def _find_layers(network: ImageNetwork, wanted: Sequence[str], name: str) -> None:
     """Notices a layer that is not there before training, and not after it."""
-    layers = [name for name, _ in network.trunk.named_children()]
-    for layer in recipe.export.feature_maps:
+    layers = [child for child, _ in network.trunk.named_children()]
+    for layer in wanted:
         if layer not in layers:
-            raise UserError(f"export.feature_maps: {layer!r} is no layer of {recipe.network.name}: {', '.join(layers)}")
+            raise UserError(f"export.feature_maps: {layer!r} is no layer of {name}: {', '.join(layers)}")

@@ -18,7 +18,7 @@ from medserve_training.metrics.baseline_hazard import breslow, cohort_logits, re
 from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.networks.risk.preparation import Encoding, Preparation
 from medserve_training.networks.risk.survival import RiskModel, SurvivalGraph, risk_network
-from medserve_training.recipes.network_settings import BaselineRiskCnn, RiskNetwork
+from medserve_training.recipes.network_settings import BaselineRiskCnn, RiskNetworkSettings
 from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.training.losses import hazard_targets
 from medserve_training.training.train import Epoch, tensors, train_members
@@ -41,12 +41,12 @@ def train_survival(
         console: For progress.
     """
     proportional = recipe.training.loss == "cox"
-    preparation = prepare_covariates(recipe, data.train, schema)
+    settings = cast("RiskNetworkSettings", recipe.network)  # the recipe holds it to the task
+    preparation = prepare_covariates(settings, data.train, schema)
     rows = data.map(lambda part: _targets(part, task, proportional=proportional))
     start = torch.zeros(1) if proportional else cohort_logits(*rows.train.tensors[1:])
 
     def build() -> RiskModel:
-        settings = cast("RiskNetwork", recipe.network)
         return RiskModel(preparation, risk_network(settings, preparation.columns, len(start)), start.clone())
 
     members, history = train_members(build, rows, recipe.training, recipe.seed, fabric, console)
@@ -59,10 +59,11 @@ def train_status(
     recipe: Recipe, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
 ) -> tuple[nn.ModuleList, list[Epoch]]:
     """Trains models of whether the event was seen; they end on the CPU."""
-    preparation = prepare_covariates(recipe, data.train, schema)
+    settings = cast("RiskNetworkSettings", recipe.network)
+    preparation = prepare_covariates(settings, data.train, schema)
 
     def build() -> RiskModel:
-        network = risk_network(cast("RiskNetwork", recipe.network), preparation.columns, outputs=1)
+        network = risk_network(settings, preparation.columns, outputs=1)
         return RiskModel(preparation, network, torch.zeros(1))
 
     rows = data.map(lambda part: tensors(part.features, part.events.astype(np.float32)))
@@ -79,10 +80,9 @@ def status_probabilities(members: nn.ModuleList, rows: Patients) -> NDArray[np.f
     return np.stack([1 - event, event], axis=1)
 
 
-def prepare_covariates(recipe: Recipe, train: Patients, schema: Schema) -> Preparation:
+def prepare_covariates(settings: RiskNetworkSettings, train: Patients, schema: Schema) -> Preparation:
     """Imputation, encoding and standardisation, all from the training split."""
     replacements = describe(train, schema).replacements
-    settings = cast("RiskNetwork", recipe.network)
     if isinstance(settings, BaselineRiskCnn):
         return Preparation(train.features, replacements, nn.Identity())
     clinical = settings.encoding == "clinical"

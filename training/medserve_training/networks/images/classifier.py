@@ -18,10 +18,10 @@ from medserve_training.networks.images.lenet import lenet_5
 from medserve_training.networks.images.residual_se import residual_se
 from medserve_training.networks.images.resnet import resnet
 from medserve_training.networks.images.vgg import vgg
-from medserve_training.recipes.network_settings import ImageNetwork as ImageSettings
+from medserve_training.recipes.network_settings import ImageNetworkSettings
 
 
-def image_network(settings: ImageSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
+def image_network(settings: ImageNetworkSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
     """The network of a recipe's table.
 
     Args:
