@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from image_corpus.cases import HEIGHT, WIDTH, TRANSPARENT, Case, Noise, depth_warnings, saved, shown, spread
+from image_corpus.cases import HEIGHT, TRANSPARENT, WIDTH, Case, Noise, depth_warnings, saved, shown, spread
 from image_files import png
 
 

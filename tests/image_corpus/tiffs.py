@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from image_corpus.cases import HEIGHT, WIDTH, TRANSPARENT, Case, Noise, depth_warnings, saved, shown, spread
+from image_corpus.cases import HEIGHT, TRANSPARENT, WIDTH, Case, Noise, depth_warnings, saved, shown, spread
 from image_files import DEFLATE, LZW, NONE, PACK_BITS, tiff
 
 _COMPRESSIONS = {"none": NONE, "deflate": DEFLATE, "lzw": LZW, "pack-bits": PACK_BITS}
@@ -44,7 +44,9 @@ def color_tiffs(noise: Noise) -> Iterator[Case]:
         inks = spread(np.dstack([pixels, noise.gray()]), bits)
         ratio = inks / (2**bits - 1)
         rgb = np.round(255 * (1 - ratio[..., :3]) * (1 - ratio[..., 3:])).astype(np.uint8)
-        yield Case(f"tiff-cmyk-{bits}-{separate}", tiff(inks, bits, 5, separate=separate), rgb, kinds=depth_warnings(bits))
+        yield Case(
+            f"tiff-cmyk-{bits}-{separate}", tiff(inks, bits, 5, separate=separate), rgb, kinds=depth_warnings(bits)
+        )
         for kind, alpha in (("associated", 1), ("unassociated", 2)):
             pixels = noise.rgb()
             opaque = np.dstack([spread(pixels, bits), np.full((HEIGHT, WIDTH), 2**bits - 1)])
@@ -64,7 +66,9 @@ def other_tiffs(noise: Noise) -> Iterator[Case]:
         name = f"{bits}-{order}-{compression}-{layout}"
         data = tiff(spread(gray, bits)[..., None], bits, 1, **options)
         yield Case(f"tiff-predictor-{name}", data, gray, kinds=depth_warnings(bits))
-        yield Case(f"tiff-rgb-predictor-{name}", tiff(spread(rgb, bits), bits, 2, **options), rgb, kinds=depth_warnings(bits))
+        yield Case(
+            f"tiff-rgb-predictor-{name}", tiff(spread(rgb, bits), bits, 2, **options), rgb, kinds=depth_warnings(bits)
+        )
     for order, bits in itertools.product(_ORDERS, (8, 12, 16)):
         gray = noise.gray()
         data = tiff(spread(gray, bits)[..., None], bits, 1, order=order, big=True, rows=4)
