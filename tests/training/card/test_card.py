@@ -20,7 +20,7 @@ from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import load_recipe, read_recipe
 
 Fit = Callable[..., Path]
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 HOSTILE = "<script>alert(1)</script> | [x](javascript:alert(1)) <img src=x onerror=alert(1)> $\\frac{$ & `x`"
 HOSTILE_LABEL = "<b onclick=x>$\\frac{$"
 

@@ -16,7 +16,7 @@ from medserve_training.studies.crossval_figures import crossval_figures, externa
 from medserve_training.studies.crossval_report import read_evaluations
 from medserve_training.studies.external_cohort import load_external
 
-REPORT = Path(__file__).parents[2] / "benchmarks" / "risk.json"
+REPORT = Path(__file__).parents[3] / "benchmarks" / "risk.json"
 SIZE = 250
 """Patients of made-up predictions."""
 QUICK = ["training.epochs=1", "training.members=1"]

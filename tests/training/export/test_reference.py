@@ -12,7 +12,7 @@ from medserve_training.export.onnx_file import write
 from medserve_training.export.reference import made_up_images, made_up_patients, reference_deviation, reference_input
 from medserve_training.staging import staged
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 
 
 def test_the_pictures_are_eight_of_the_manifests_size(digits_model: Path) -> None:

@@ -16,7 +16,7 @@ from medserve_training.data import schema
 from medserve_training.init.toml_text import toml
 from medserve_training.recipes import network_settings, recipe, training_settings
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
 
 # The dataclass behind each table of the page, by the heading above it.
 SECTIONS: dict[str, type] = {

@@ -138,6 +138,6 @@ def test_the_committed_models_confirm_their_manifests(
     model: str, data: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = request.getfixturevalue("pneumonia_folder") if data.startswith("medmnist") else Path()
-    path = Path(__file__).parents[2] / "models" / model / "1" / "model.onnx"
+    path = Path(__file__).parents[3] / "models" / model / "1" / "model.onnx"
     assert main(["verify", str(path), "--data", data, "--data-dir", str(folder)]) == 0
     assert "figures are the same" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from medserve_training.recipes.recipe import ImageTask, load_recipe
 
 Fit = Callable[..., Path]
 
-CHEST_XRAY = Path(__file__).parents[2] / "models" / "chest-xray" / "1" / "model.onnx"
+CHEST_XRAY = Path(__file__).parents[3] / "models" / "chest-xray" / "1" / "model.onnx"
 
 
 @pytest.fixture(scope="module")
