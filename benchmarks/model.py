@@ -19,13 +19,13 @@ def _write() -> None:
     import numpy as np  # noqa: PLC0415 - all of this only where it is needed
     import torch  # noqa: PLC0415
 
-    from medserve_training.export import to_onnx, write  # noqa: PLC0415
-    from medserve_training.manifest import image_manifest  # noqa: PLC0415
-    from medserve_training.network_settings import BaselineCnn  # noqa: PLC0415
-    from medserve_training.networks.image import ImageClassifier, ImageGraph, image_network  # noqa: PLC0415
-    from medserve_training.recipe import ImageTask, load_recipe  # noqa: PLC0415
-    from medserve_training.reference import reference_rows  # noqa: PLC0415
-    from medserve_training.splits import Images  # noqa: PLC0415
+    from medserve_training.data.splits import Images  # noqa: PLC0415
+    from medserve_training.export.manifest import image_manifest  # noqa: PLC0415
+    from medserve_training.export.onnx_file import to_onnx, write  # noqa: PLC0415
+    from medserve_training.export.reference import reference_rows  # noqa: PLC0415
+    from medserve_training.networks.images.classifier import ImageClassifier, ImageGraph, image_network  # noqa: PLC0415
+    from medserve_training.recipes.network_settings import BaselineCnn  # noqa: PLC0415
+    from medserve_training.recipes.recipe import ImageTask, load_recipe  # noqa: PLC0415
     from medserve_training.staging import staged  # noqa: PLC0415
 
     recipe = load_recipe("chest-xray-article")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medserve_training.recipe import read_recipe
+from medserve_training.recipes.recipe import read_recipe
 
 SCHEMA = """
 [outcome]

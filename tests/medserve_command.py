@@ -12,7 +12,7 @@ from pathlib import Path
 MODULES = {
     "medserve": "medserve_client.cli",
     "medserve-server": "medserve_server",
-    "medserve-train": "medserve_training.cli",
+    "medserve-train": "medserve_training",
 }
 """What `python -m` runs for each command."""
 

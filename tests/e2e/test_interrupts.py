@@ -41,7 +41,7 @@ SERVER = ("medserve-server", "--port", "0", *OTHER_PORTS, "--transport")
         ((*SERVER, "grpcio"), "medserve_server.process.cli"),
         ((*SERVER, "grpcio"), "onnxruntime"),
         ((*SERVER, "envoy"), "medserve_server.process.workers"),
-        (("medserve-train", "fit", "digits"), "medserve_training.recipe"),
+        (("medserve-train", "fit", "digits"), "medserve_training.recipes.recipe"),
         (("medserve-train", "fit", "digits"), "torch"),
     ],
     ids=lambda one: one if isinstance(one, str) else one[0],

@@ -10,9 +10,9 @@ import onnx_models
 from image_corpus import Case, corpus
 from medserve_client import Client, ImageReasons, InvalidArgumentError
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.image_data import load_images
 from medserve_training.errors import UserError
-from medserve_training.image_data import load_images
-from medserve_training.recipe import ImageTask, load_recipe
+from medserve_training.recipes.recipe import ImageTask, load_recipe
 from pixel_models import seeing
 from server_process import ServerProcess, running_server
 

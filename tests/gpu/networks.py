@@ -62,7 +62,7 @@ class Layers:
 
 
 def article_cnn() -> onnx.ModelProto:
-    """The articles' network for pictures, as training/medserve_training/networks/baseline.py has it."""
+    """The articles' network for pictures, as training/medserve_training/networks/images/baseline.py has it."""
     layers = Layers(seed=0)
     for before, after in ((1, 32), (32, 64), (64, 64)):
         layers.convolution(before, after, 3)

@@ -8,9 +8,9 @@ from filelock import FileLock
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medserve_training.fit import fit
-from medserve_training.places import Places
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
+from medserve_training.run_paths import RunPaths
+from medserve_training.training.fit import fit
 
 Fit = Callable[..., Path]
 
@@ -26,9 +26,9 @@ def fit_into() -> Fit:
     """Trains a packaged recipe into a folder and returns the path of its ONNX file."""
 
     def run(folder: Path, recipe: str, *overrides: str) -> Path:
-        places = Places(Path(), folder / "model.onnx", folder / "report")
-        fit(load_recipe(recipe, overrides), places, Fabric(accelerator="cpu", devices=1), Console(quiet=True))
-        return places.model
+        paths = RunPaths(Path(), folder / "model.onnx", folder / "report")
+        fit(load_recipe(recipe, overrides), paths, Fabric(accelerator="cpu", devices=1), Console(quiet=True))
+        return paths.model
 
     return run
 

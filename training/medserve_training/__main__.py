@@ -37,7 +37,7 @@ def main() -> int:
             "with Python 3.11 to 3.13\n"
         )
         return 2
-    from medserve_training.cli import main as train  # noqa: PLC0415 - it needs them
+    from medserve_training.commands.cli import main as train  # noqa: PLC0415 - it needs them
 
     return train()
 

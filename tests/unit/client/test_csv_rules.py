@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from medserve_client.cli import main
 from medserve_client.cli.feature_columns import feature_value
 from medserve_proto.v1.manifest_pb2 import Categories, Feature, NumericRange
-from medserve_training.csv_table import parse_choice, parse_number
+from medserve_training.data.csv_table import parse_choice, parse_number
+from medserve_training.data.patient_data import load_cohort
 from medserve_training.errors import UserError
-from medserve_training.patient_data import load_cohort
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 
 Read = Callable[[bytes], str]
 

@@ -14,11 +14,10 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.map_pictures import examples
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, interval, percent
 from medserve_training.card.svg import draw, labelled
-from medserve_training.classification_plots import quality_figures
-from medserve_training.inference import open_session, predict
-from medserve_training.model_file import Measured
-from medserve_training.recipe import Recipe
-from medserve_training.splits import Images, Splits
+from medserve_training.data.splits import Images, Splits
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.remeasure import Measured
+from medserve_training.plots.classification import quality_figures
 
 Floats = NDArray[np.float64]
 _CAPTIONS = {
@@ -76,7 +75,7 @@ def found(path: Path, measured: Measured, data: Splits[Images], alarms: Mapping[
     return [
         Section("Curves", [Pictures(list(pictures.values()))]),
         Section("Decisions", _decisions(task, probabilities, labels)),
-        Section("Calibration", [*_calibration(task, measured.recipe), Pictures([calibration])]),
+        Section("Calibration", [*_calibration(task, measured.recipe.calibration.methods), Pictures([calibration])]),
         *_unfamiliar(task, alarms),
         *_uncertainty(task, session, data.test, probabilities),
         examples(measured.fresh, session, data.test),
@@ -117,9 +116,9 @@ def _point_row(point: pb.OperatingPoint, scores: Floats, labels: NDArray[np.int6
     return [point.name, f"{point.threshold:.3f}", f"{point.sensitivity:.3f}", f"{point.specificity:.3f}", *cells]
 
 
-def _calibration(task: pb.ImageClassificationTask, recipe: Recipe) -> list[Block]:
+def _calibration(task: pb.ImageClassificationTask, methods: Sequence[str]) -> list[Block]:
     if not task.HasField("calibration"):
-        tried = ", ".join(recipe.calibration.methods)
+        tried = ", ".join(methods)
         return [
             (
                 f"The probabilities are the network's own: of {tried}, no method was clearly better than none on "

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Picture, Pictures, Section
 from medserve_training.card.svg import draw, labelled
-from medserve_training.inference import predict
-from medserve_training.splits import Images
+from medserve_training.data.splits import Images
+from medserve_training.export.inference import predict
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]

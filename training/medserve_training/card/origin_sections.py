@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Command, Points, Section, Table, percent
-from medserve_training.model_file import Measured
-from medserve_training.recipe import Recipe
+from medserve_training.export.remeasure import Measured
+from medserve_training.recipes.recipe import Recipe
 
 # Told elsewhere on the card.
 _ELSEWHERE = ("name", "seed", "data", "manifest", "card", "task", "export")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, percent
 from medserve_training.card.svg import draw, labelled
-from medserve_training.inference import open_session, predict
-from medserve_training.model_file import Measured
-from medserve_training.risk_plots import over_time, quality_figures
-from medserve_training.splits import Patients, Splits
+from medserve_training.data.splits import Patients, Splits
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.remeasure import Measured
+from medserve_training.plots.risk import over_time, quality_figures
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from medserve_training.plot_style import COLORS, STYLE
+from medserve_training.plots.style import COLORS, STYLE
 
 _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 

@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medserve_training.card import image_sections, origin_sections, quality_sections, risk_sections
 from medserve_training.card.parts import Card, Section, to_markdown
-from medserve_training.model_file import Measured
-from medserve_training.recipe import ImageTask
-from medserve_training.splits import Images, Patients, Splits
+from medserve_training.data.splits import Images, Patients, Splits
+from medserve_training.export.remeasure import Measured
+from medserve_training.recipes.recipe import ImageTask
 
 _WARNING = "For research and teaching. Not a medical device: its answers are no diagnosis and decide no treatment."
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_training.data.schema import Category, Number
 from medserve_training.init.outcome import cell_values, sounds_like_outcome
 from medserve_training.init.table import is_number, numbers, words
 from medserve_training.init.toml_text import toml
-from medserve_training.schema import Category, Number
 
 # A column in which fewer rows differ from the most common value may have one value only in the training split.
 _FEWEST_OTHERS = 5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medserve_training.init.table import words
-from medserve_training.recipe import Horizon
+from medserve_training.recipes.recipe import Horizon
 
 Unit = Literal["days", "months", "years"]
 
@@ -33,7 +33,7 @@ _INTERVALS = 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class HorizonPlan:
     """Horizons, and the interval of the survival curve and their number, in the data's unit of time."""
 
     horizons: tuple[Horizon, ...]
@@ -57,7 +57,7 @@ def guess_unit(column: str, longest: float) -> Unit:
     return "months" if longest > _LONG_IN_MONTHS else "years"
 
 
-def plan_horizons(longest: float, unit: Unit) -> Plan:
+def plan_horizons(longest: float, unit: Unit) -> HorizonPlan:
     """Chooses horizons that follow-up reaches.
 
     Args:
@@ -73,12 +73,12 @@ def plan_horizons(longest: float, unit: Unit) -> Plan:
                 Horizon(label=_label(horizon, name), time=interval * count)
                 for horizon, count in zip(horizons, counts, strict=True)
             ]
-            return Plan(tuple(found), interval, counts[-1])
+            return HorizonPlan(tuple(found), interval, counts[-1])
     # Shorter than a week: all of it, rounded down to one digit.
     power = 10.0 ** math.floor(math.log10(longest))
     interval = math.floor(longest / power) * power / _INTERVALS
     end = interval * _INTERVALS
-    return Plan((Horizon(label=f"{end:g} {unit}", time=end),), interval, _INTERVALS)
+    return HorizonPlan((Horizon(label=f"{end:g} {unit}", time=end),), interval, _INTERVALS)
 
 
 def _label(count: int, unit: Unit) -> str:

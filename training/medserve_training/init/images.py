@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from medserve_training.class_folders import visible
+from medserve_training.data.class_folders import visible
 from medserve_training.errors import UserError
 from medserve_training.init.table import words
 from medserve_training.init.toml_text import comment, recipe_name, table, toml

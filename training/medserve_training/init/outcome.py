@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_training.data.schema import EventValue
 from medserve_training.errors import UserError
 from medserve_training.init.horizons import Unit, guess_unit
 from medserve_training.init.table import Columns, is_number, numbers, words
-from medserve_training.schema import EventValue
 
 _ENDPOINT = r"(?:os|pfs|dfs|rfs|efs|dss|surv|survival)"
 _PER_UNIT = r"(?:_(?:in_)?(?:d|m|y|days?|mo|months?|yrs?|years?))?"

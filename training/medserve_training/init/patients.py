@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medserve_training.data.schema import Category
 from medserve_training.errors import UserError
 from medserve_training.init.covariates import Guess, guess_covariate
-from medserve_training.init.horizons import Plan, plan_horizons
+from medserve_training.init.horizons import HorizonPlan, plan_horizons
 from medserve_training.init.outcome import Flags, Outcome, find_outcome
 from medserve_training.init.table import read_columns
 from medserve_training.init.toml_text import comment, recipe_name, table, toml
-from medserve_training.schema import Category
 
 
 def start_patients(path: Path, flags: Flags) -> tuple[str, str]:
@@ -117,7 +117,7 @@ def _recipe(path: Path, outcome: Outcome) -> str:
     return "\n".join(parts)
 
 
-def _task(plan: Plan, outcome: Outcome) -> str:
+def _task(plan: HorizonPlan, outcome: Outcome) -> str:
     horizons = [{"label": horizon.label, "time": horizon.time} for horizon in plan.horizons]
     task = {
         "kind": "survival",

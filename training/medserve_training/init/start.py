@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from medserve_training.data.patient_data import load_cohort
 from medserve_training.errors import UserError
 from medserve_training.init.images import start_images
 from medserve_training.init.outcome import Flags
 from medserve_training.init.patients import start_patients
-from medserve_training.patient_data import load_cohort
-from medserve_training.recipe import load_recipe
+from medserve_training.recipes.recipe import load_recipe
 
 
 def init(path: Path, flags: Flags) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_training.csv_table import parse_number, read_csv
+from medserve_training.data.csv_table import parse_number, read_csv
 
 # The cells of each column by its name, without outer spaces; "" is a missing value.
 Columns = dict[str, list[str]]

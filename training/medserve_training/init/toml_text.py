@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import tomlkit
 
-from medserve_training.recipe import recipe_names
+from medserve_training.recipes.recipe import recipe_names
 
 MARK = "# guess: "
 # Line length of the comments.

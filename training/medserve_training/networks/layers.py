@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from medserve_training.network_settings import Activation, Initialization, Pooling
+from medserve_training.recipes.network_settings import Activation, Initialization, Pooling
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,

@@ -1,0 +1,210 @@
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.card import write_card
+from medserve_training.commands.cli import main
+from medserve_training.data.patient_data import load_patients
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import embed, read_manifest
+from medserve_training.export.remeasure import Measured
+from medserve_training.recipes.recipe import load_recipe, read_recipe
+
+Fit = Callable[..., Path]
+MODELS = Path(__file__).parents[3] / "models"
+HOSTILE = "<script>alert(1)</script> | [x](javascript:alert(1)) <img src=x onerror=alert(1)> $\\frac{$ & `x`"
+HOSTILE_LABEL = "<b onclick=x>$\\frac{$"
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+                self.links.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def place(model: Path, folder: Path, change: Callable[[pb.Manifest], None] = lambda _: None) -> Path:
+    path = folder / "3" / "model.onnx"
+    path.parent.mkdir()
+    manifest = read_manifest(model)
+    change(manifest)
+    loaded = onnx.load(model)
+    embed(loaded, manifest)
+    onnx.save(loaded, path)
+    return path
+
+
+def read_card(path: Path) -> tuple[str, str]:
+    return tuple((path.parent / name).read_text(encoding="utf-8") for name in ("card.md", "card.html"))  # type: ignore[return-value] # two
+
+
+def holds_figures(text: str, manifest: pb.Manifest) -> None:
+    for evaluation in manifest.evaluations:
+        for metric in evaluation.metrics:
+            if not evaluation.subgroup:
+                assert f"{metric.value:.3f}" in text, metric.name
+            if metric.HasField("interval") and not evaluation.subgroup:
+                assert f"[{metric.interval.low:.3f}, {metric.interval.high:.3f}]" in text.replace("\\", ""), metric.name
+    for known in (manifest.training.data_sha256, manifest.training.date, *manifest.training.packages.values()):
+        assert known in text
+
+
+def is_self_contained(text: str) -> None:
+    page = Page(text)
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base", "img"})
+    assert not page.handlers
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert all(target.startswith("#") for target in re.findall(r"url\(\s*['\"]?([^)]*)", text))
+    assert "@import" not in text
+    assert len(text.encode()) < 400_000
+
+
+def test_evaluate_writes_a_card_with_the_figures_of_the_manifest(digits_model: Path, tmp_path: Path) -> None:
+    path = place(digits_model, tmp_path)
+    assert main(["evaluate", str(path), "--data", "digits", "--runs", str(tmp_path)]) == 0
+    markdown, html = read_card(path)
+    manifest = read_manifest(path)
+    assert {evaluation.split for evaluation in manifest.evaluations} == {"validation", "test"}
+    for text in (markdown, html):
+        holds_figures(text, manifest)
+        assert "Model card of digits, version 3" in text
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+        assert "Not a medical device" in text
+        assert f"{manifest.image_classification.novelty.threshold:.4g}" in text
+        assert "test picture" in text  # the licence lets them be shown
+    is_self_contained(html)
+    assert html.count("<svg ") == html.count('role="img"') > 4
+
+    assert main(["evaluate", str(path), "--data", "digits", "--runs", str(tmp_path)]) == 0
+    assert read_card(path) == (markdown, html)
+
+
+def test_what_a_manifest_says_is_text_and_never_code(digits_model: Path, tmp_path: Path) -> None:
+    def spoil(manifest: pb.Manifest) -> None:
+        manifest.title = manifest.description = manifest.intended_use = manifest.license = HOSTILE
+        manifest.image_classification.labels[3] = HOSTILE_LABEL
+
+    path = place(digits_model, tmp_path, spoil)
+    assert main(["evaluate", str(path), "--data", "digits", "--runs", str(tmp_path)]) == 0
+    markdown, html = read_card(path)
+    is_self_contained(html)
+    page = Page(html)
+    assert page.text.count(HOSTILE) == 5
+    assert "b" not in page.tags
+    assert page.text.count(HOSTILE_LABEL) > 4
+    assert not re.search(r"(?<!\\)[<`]", markdown)
+    assert not re.search(r"(?<!\\)\]\(javascript", markdown)
+    head = "| truth | decided"
+    (columns,) = {len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith(head)}
+    assert columns == 12
+
+
+@pytest.fixture(scope="module")
+def two_classes(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A model of two made-up classes, and the arguments that name its data."""
+    folder = tmp_path_factory.mktemp("two")
+    random = np.random.default_rng(0)
+    for label, bright in (("dark", 110), ("light", 140)):
+        (folder / "pictures" / label).mkdir(parents=True)
+        for index in range(60):
+            pixels = np.clip(random.normal(bright + random.normal(0, 12), 40, (28, 28)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / label / f"{index:02}.png")
+    text = re.sub(r"labels = .*", 'labels = ["dark", "light"]', read_recipe("digits"))
+    recipe = folder / "two.toml"
+    recipe.write_text(re.sub(r'description = "Optical.*', 'description = "made up"', text), encoding="utf-8")
+    spec = f'data.spec="folder:{folder / "pictures"}"'
+    model = fit_into(folder / "1", str(recipe), spec, "training.epochs=3")
+    return model, ["--data", f"folder:{folder / 'pictures'}", "--recipe", str(recipe), "--runs", str(folder)]
+
+
+def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Path, list[str]]) -> None:
+    path, arguments = two_classes
+    assert main(["evaluate", str(path), *arguments]) == 0
+    markdown, html = read_card(path)
+    is_self_contained(html)
+    manifest = read_manifest(path)
+    for point in manifest.image_classification.operating_points:
+        assert f"| {point.name} | {point.threshold:.3f} | {point.sensitivity:.3f}" in markdown
+    matrix = [re.findall(r"(\d+) \(", row) for row in re.findall(r"^\| (?:dark|light) \|.*$", markdown, re.MULTILINE)]
+    (test,) = (entry for entry in manifest.evaluations if entry.split == "test")
+    assert sum(int(count) for row in matrix for count in row) == test.size
+    assert "Net benefit" in html
+    assert "made-up picture" in html  # nobody said that these may be shown
+    assert "test picture" not in html
+
+
+def test_a_risk_models_card_tells_splits_cohorts_and_subgroups(risk_model: Path, tmp_path: Path) -> None:
+    def measure(manifest: pb.Manifest) -> None:
+        def add(split: str, size: int, subgroup: str = "", **values: float) -> None:
+            metrics = [
+                pb.Metric(name=name, value=value, interval=pb.ConfidenceInterval(low=value / 2, high=value, method="m"))
+                for name, value in values.items()
+            ]
+            data = "another cohort" if split == "external" else manifest.training.data
+            entry = pb.Evaluation(data=data, split=split, size=size, subgroup=subgroup, metrics=metrics)
+            manifest.evaluations.append(entry)
+
+        add("test", 103, concordance_index=0.6123, observed_to_expected_5_years=1.0321)
+        add("cross-validation", 686, concordance_index=0.7051)
+        add("external", 1546, concordance_index=0.6912)
+        add("test", 71, "grade II", concordance_index=0.5511)
+        add("test", 13, "grade I")
+
+    path = place(risk_model, tmp_path, measure)
+    recipe, manifest = load_recipe("breast-cancer-risk"), read_manifest(path)
+    data, _ = load_patients(recipe)
+    session = open_session(path)
+    output = {split: predict(session, data.part(split).features).astype(np.float64) for split in ("validation", "test")}
+    written = write_card(path, Measured(recipe, manifest, manifest, data, output), {})
+    assert [entry.name for entry in written] == ["card.md", "card.html"]
+    markdown, html = read_card(path)
+    is_self_contained(html)
+    for text in (markdown, html):
+        holds_figures(text, manifest)
+        assert "external: another cohort" in text
+        assert "cross-validation, n = 686" in text
+    assert "| grade II | test | 71 | 0.551 " in markdown
+    assert "| grade I | test | 13 | too small |" in markdown
+    assert f"| test | 103 | {data.test.events.sum()} (" in markdown
+    for feature in manifest.patient_risk.features:
+        assert f"| {feature.name.replace('_', chr(92) + '_')} | {feature.description}" in markdown
+    page = Page(html)
+    for number in range(4):
+        assert f">{'ABCD'[number]}<" in html
+    assert "patients at risk" in page.text
+    assert recipe.card.limits[0] in page.text
+
+
+@pytest.mark.parametrize("name", ["chest-xray", "breast-cancer-risk"])
+def test_the_cards_in_the_repository_are_of_the_files_beside_them(name: str) -> None:
+    path = MODELS / name / "1" / "model.onnx"
+    markdown, html = read_card(path)
+    is_self_contained(html)
+    for text in (markdown, html):
+        holds_figures(text, read_manifest(path))
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in text, f"evaluate {os.fspath(path)} again"

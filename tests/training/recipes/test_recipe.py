@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from medserve_training.errors import UserError
+from medserve_training.recipes.recipe import SurvivalTask, load_recipe, recipe_names
+
+
+def test_every_packaged_recipe_loads_under_its_own_name() -> None:
+    assert {"alexnet", "article-risk", "chest-xray", "chest-xray-article", "lenet-5", "resnet", "vgg"} <= set(
+        recipe_names()
+    )
+    for name in recipe_names():
+        assert load_recipe(name).name == name
+
+
+def test_overrides_reach_into_tables_and_quotes_may_be_left_out() -> None:
+    recipe = load_recipe("digits", ["training.epochs=3", "training.patience=2", "manifest.license=MIT"])
+    assert (recipe.training.epochs, recipe.training.patience, recipe.manifest.license) == (3, 2, "MIT")
+
+
+def test_other_data_is_described_by_its_own_spec() -> None:
+    recipe = load_recipe("chest-xray", data="medmnist:breastmnist")
+    assert recipe.data.spec == recipe.data.description == "medmnist:breastmnist"
+
+
+def test_curve_times_are_half_years_from_zero() -> None:
+    task = load_recipe("breast-cancer-risk").task
+    assert isinstance(task, SurvivalTask)
+    assert task.curve_times[:3] == (0, 182.625, 365.25)
+    assert len(task.curve_times) == 13
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("trainin.epochs=3", "trainin: no such key"),
+        ("training.epoch=3", "training.epoch: no such key"),
+        ("training.epochs='three'", "training.epochs: was 'three'"),
+        ("training.epochs=0", "training.epochs: was 0"),
+        ("split.test=1.5", "split.test: was 1.5"),
+        ("name=Upper Case", "name: was 'Upper Case'"),
+        ("training.loss=cross-entropy", "goes with network.name 'baseline-risk-cnn' or 'projection-risk-cnn'"),
+        ("network.name=cnn", "network: Input tag 'cnn'"),
+        ("network.dropuot=0.5", "dropuot: no such key"),
+        ("training.optimizer=sgd", "weight_decay goes with optimizer 'adamw'"),
+        ("training.label_smoothing=0.1", "need classes"),
+        ("augmentation.rotation=5.0", "augmentation changes pictures"),
+        ("task.reference_horizon='9 years'", "reference_horizon '9 years'"),
+        ("task.interval=100", "not a multiple of the interval 100"),
+        ("seed", "expected key=value"),
+        ("seed.first=1", "'seed' is not a table"),
+    ],
+)
+def test_a_wrong_key_is_named(override: str, named: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe("breast-cancer-risk", [override])
+    assert named in str(error.value)
+
+
+def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("name = [", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.toml is not a TOML file"):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: alexnet, article-risk"):
+        load_recipe("chest")

@@ -1,0 +1,60 @@
+"""Arguments that several commands have."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medserve_training.export.origin import Source
+
+DATA_SPEC = "medmnist:NAME, idx:FOLDER, digits, folder:PATH, gbsg or csv:FILE (its schema beside it, as FILE.toml)"
+
+
+def data_folder() -> argparse.ArgumentParser:
+    """The argument `--data-dir`, for a parser's parents."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(os.environ.get("MEDSERVE_DATA", "data")),
+        help="folder of MedMNIST's .npz files (default: $MEDSERVE_DATA, else ./data)",
+    )
+    return parent
+
+
+def model_file() -> argparse.ArgumentParser:
+    """A model file and its data, for a parser's parents; `source_of` takes what is parsed."""
+    parent = argparse.ArgumentParser(add_help=False, parents=[data_folder()])
+    parent.add_argument("model", type=Path, help="e.g. models/chest-xray/1/model.onnx")
+    parent.add_argument("--data", metavar="SPEC", required=True, help=f"the data of its manifest: {DATA_SPEC}")
+    parent.add_argument("--recipe", help="the recipe it was trained with (default: the manifest's)")
+    return parent
+
+
+def source_of(options: argparse.Namespace) -> "Source":
+    """The model file and the data of a command with the arguments of `model_file`."""
+    from medserve_training.export.origin import Source
+
+    return Source(options.model, options.data, options.recipe, options.data_dir)
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def version_folder(text: str) -> Path:
+    """Takes a folder in which a server would find a model."""
+    path = Path(text)
+    name, version = path.absolute().parts[-2:] if len(path.absolute().parts) > 2 else ("", "")
+    if not (re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name) and re.fullmatch(r"[1-9][0-9]{0,17}", version)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: no server would find the model there; expected .../NAME/VERSION: a name of letters, digits, "
+            "'.', '_' and '-', and a whole number from 1, as in models/chest-xray/2"
+        )
+    return path

@@ -1,0 +1,61 @@
+"""Made-up patients that stand for a cohort when a risk is explained."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medserve_training.data.schema import Category, Number, Schema
+from medserve_training.data.splits import Patients
+
+Floats = NDArray[np.float64]
+
+# Shapley values of eight covariates ask for 2^8 rows for each patient of the background.
+SIZE = 4
+_DRAWS = 500
+# Digits that a made-up number keeps.
+_DIGITS = 2
+
+
+def background(
+    train: Patients, schema: Schema, survival: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int
+) -> NDArray[np.float32]:
+    """Makes up patients, float32 [4, features], whose mean curve is close to the cohort's.
+
+    Each covariate is drawn from its own values in the training split, one from each quarter of them and in random order
+    (Latin hypercube sampling), and rounded. Of 500 such sets those are kept that have the fewest rows of the training
+    split: none, unless the covariates have so few values that nearly every combination of them occurs there. Of these
+    the one with the nearest mean survival is taken.
+
+    Args:
+        train: The training split.
+        schema: What its covariates are.
+        survival: Covariates to survival, [n, curve times].
+        seed: Of the draws.
+    """
+    random = np.random.default_rng(seed)
+    sets = np.stack([_draw(train, schema, random) for _ in range(_DRAWS)])
+    known = {row.tobytes() for row in train.features}
+    shared = np.array([sum(row.tobytes() in known for row in rows) for rows in sets])
+    sets = sets[shared == shared.min()]
+    curves = survival(sets.reshape(-1, sets.shape[2])).reshape(len(sets), SIZE, -1)
+    apart = np.abs(curves.mean(axis=1) - survival(train.features).mean(axis=0)).max(axis=1)
+    nearest: NDArray[np.float32] = sets[np.argmin(apart)]
+    return nearest
+
+
+def _draw(train: Patients, schema: Schema, random: np.random.Generator) -> NDArray[np.float32]:
+    columns = [
+        _draw_covariate(feature, column[~np.isnan(column)].astype(np.float64), random)
+        for feature, column in zip(schema.features, train.features.T, strict=True)
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _draw_covariate(feature: Number | Category, values: Floats, random: np.random.Generator) -> Floats:
+    places = (random.permutation(SIZE) + random.random(SIZE)) / SIZE
+    drawn: Floats = np.quantile(values, places, method="nearest")
+    if isinstance(feature, Number):
+        rounded = np.array([float(f"{value:.{_DIGITS}g}") for value in drawn])
+        drawn = np.clip(rounded, feature.minimum, feature.maximum)
+    return drawn

@@ -1,0 +1,1 @@
+"""The ONNX file: written with its manifest, read, measured, verified and quantized."""

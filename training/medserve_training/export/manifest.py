@@ -1,0 +1,223 @@
+"""The manifest: written from recipe and data, put into the ONNX file, read from there."""
+
+import datetime as dt
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.covariates import Covariates
+from medserve_training.data.schema import Category, Number, Schema
+from medserve_training.data.splits import Images, Patients, fingerprint
+from medserve_training.errors import UserError
+from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask
+
+KEY = "medserve.manifest"
+SCHEMA_VERSION = 1
+NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean over the members"
+# On which a file is measured; figures of cross-validation and external cohorts are of its recipe.
+SPLITS = ("validation", "test")
+RISK_NOVELTY = "Mahalanobis distance of the encoded covariates"
+
+_COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
+_CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
+_RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
+
+
+def image_manifest(
+    recipe: Recipe, task: ImageTask, train: Images, calibration: pb.Calibration | None, graph: onnx.GraphProto
+) -> pb.Manifest:
+    """The manifest of an image classifier, before its quality is measured.
+
+    Args:
+        recipe: What was trained.
+        task: Its task.
+        train: The training split.
+        calibration: How the probabilities were calibrated.
+        graph: Its outputs are described, as far as they are there.
+    """
+    manifest = _common(recipe, train)
+    manifest.image_classification.CopyFrom(
+        pb.ImageClassificationTask(
+            input=pb.ImageInput(
+                height=task.height,
+                width=task.width,
+                color_space=_COLORS[task.color],
+                crop=_CROPS[task.crop],
+                resampling=_RESAMPLINGS[task.resampling],
+            ),
+            labels=task.labels,
+            calibration=calibration,
+            members=recipe.training.members,
+        ),
+    )
+    _describe_outputs(manifest.image_classification, graph)
+    return manifest
+
+
+def _describe_outputs(task: pb.ImageClassificationTask, graph: onnx.GraphProto) -> None:
+    for output in graph.output:
+        shape = [entry.dim_value for entry in output.type.tensor_type.shape.dim]
+        kind, _, layer = output.name.partition(".")
+        match kind:
+            case "novelty":
+                task.novelty.method = NOVELTY
+            case "class_activation":
+                task.class_activation.height, task.class_activation.width = shape[2:]
+            case "feature_map":
+                size = pb.MapSize(height=shape[2], width=shape[3])
+                task.feature_maps.append(pb.FeatureMap(layer=layer, channels=shape[1], size=size))
+            case _:
+                pass
+
+
+def risk_manifest(
+    recipe: Recipe, task: SurvivalTask, schema: Schema, covariates: Covariates, train: Patients
+) -> pb.Manifest:
+    """The manifest of a survival model, before its quality is measured and its risk groups are cut."""
+    manifest = _common(recipe, train)
+    manifest.patient_risk.CopyFrom(
+        pb.PatientRiskTask(
+            features=[_feature(spec) for spec in schema.features],
+            event=schema.outcome.description,
+            time_unit=schema.outcome.time_unit,
+            curve_times=task.curve_times,
+            horizons=[pb.Horizon(label=horizon.label, time=horizon.time) for horizon in task.horizons],
+            risk_groups=[pb.RiskGroup(label=label) for label in task.risk_groups],
+            reference_horizon=task.reference_horizon,
+            members=recipe.training.members,
+            novelty=pb.Novelty(method=RISK_NOVELTY),
+        ),
+    )
+    set_covariates(manifest.patient_risk, covariates)
+    return manifest
+
+
+def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
+    texts = recipe.manifest
+    packages = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn", "scikit-survival")
+    return pb.Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=recipe.name,
+        title=texts.title,
+        description=texts.description,
+        intended_use=texts.intended_use,
+        license=texts.license,
+        training=pb.Training(
+            recipe=recipe.name,
+            data=recipe.data.description,
+            data_sha256=fingerprint(train),
+            date=_today(),
+            seed=recipe.seed,
+            packages={name: version(name).partition("+")[0] for name in packages},
+        ),
+    )
+
+
+def _today() -> str:
+    """The day in UTC, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = dt.datetime.now(dt.UTC)
+    return (dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else now).date().isoformat()
+
+
+def _feature(spec: Number | Category) -> pb.Feature:
+    feature = pb.Feature(name=spec.name, description=spec.description)
+    match spec:
+        case Number():
+            feature.unit = spec.unit
+            feature.numeric.valid_min, feature.numeric.valid_max = spec.minimum, spec.maximum
+            feature.numeric.integer = spec.integer
+        case Category():
+            feature.categorical.names.extend(spec.categories)
+    if spec.required:
+        feature.required = True
+    return feature
+
+
+def set_covariates(task: pb.PatientRiskTask, covariates: Covariates) -> None:
+    """Puts in what training saw of each covariate: its range, and what a missing one becomes."""
+    for index, feature in enumerate(task.features):
+        if feature.WhichOneof("kind") == "numeric":
+            # As 32-bit floats, the ends of the valid range may be rounded to the outside of it.
+            feature.numeric.training_min = max(covariates.minimum[index], feature.numeric.valid_min)
+            feature.numeric.training_max = min(covariates.maximum[index], feature.numeric.valid_max)
+        if not feature.required:
+            feature.imputed_as = covariates.replacements[index]
+
+
+def embed(model: onnx.ModelProto, manifest: pb.Manifest) -> None:
+    """Puts the manifest into the model's metadata, in place of any that is there."""
+    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, indent=None, sort_keys=True)
+    onnx.helper.set_model_props(model, {KEY: text})
+
+
+def read_manifest(path: Path) -> pb.Manifest:
+    """Reads the manifest out of an ONNX file.
+
+    Raises:
+        UserError: The file is missing, not ONNX, or has no manifest of a version known here.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; expected a file such as models/chest-xray/1/model.onnx") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise UserError(f"{path} is not an ONNX file") from error
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in texts:
+        raise UserError(f"{path} has no {KEY} in its metadata; only files that medserve-train wrote have one")
+    try:
+        manifest = json_format.Parse(texts[KEY], pb.Manifest())
+    except json_format.ParseError as error:
+        raise UserError(f"{path}: its manifest does not fit the schema: {error}") from error
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise UserError(f"{path}: manifest schema version {manifest.schema_version}, expected {SCHEMA_VERSION}")
+    return manifest
+
+
+def figures(manifest: pb.Manifest) -> dict[str, float]:
+    """Every number of a manifest that is measured on the file itself and its data, by a readable name."""
+    found: dict[str, float] = {}
+    for point in manifest.image_classification.operating_points:
+        for name in ("threshold", "sensitivity", "specificity"):
+            found[f"operating point {point.name}: {name}"] = getattr(point, name)
+    found |= _novelty_figures(manifest)
+    for feature in manifest.patient_risk.features:
+        if feature.WhichOneof("missing") == "imputed_as":
+            found[f"{feature.name}: imputed as"] = feature.imputed_as
+        if feature.WhichOneof("kind") == "numeric":
+            found[f"{feature.name}: training minimum"] = feature.numeric.training_min
+            found[f"{feature.name}: training maximum"] = feature.numeric.training_max
+    for group in manifest.patient_risk.risk_groups:
+        found[f"risk group {group.label}: risk below"] = group.risk_below
+    for evaluation in manifest.evaluations:
+        if evaluation.split in SPLITS:
+            found |= _evaluation_figures(evaluation)
+    if manifest.HasField("quantization"):
+        found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
+    return found
+
+
+def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
+    task = manifest.patient_risk if manifest.WhichOneof("task") == "patient_risk" else manifest.image_classification
+    if not task.HasField("novelty"):
+        return {}
+    return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}
+
+
+def _evaluation_figures(evaluation: pb.Evaluation) -> dict[str, float]:
+    part = f"{evaluation.split}, {evaluation.subgroup}" if evaluation.subgroup else evaluation.split
+    found: dict[str, float] = {f"{part}: size": evaluation.size}
+    for metric in evaluation.metrics:
+        found[f"{part}: {metric.name}"] = metric.value
+        if metric.HasField("interval"):
+            found[f"{part}: {metric.name}, low"] = metric.interval.low
+            found[f"{part}: {metric.name}, high"] = metric.interval.high
+    return found

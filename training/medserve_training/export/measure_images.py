@@ -1,0 +1,72 @@
+"""Fills in what an image manifest says about quality: used by `fit` and `evaluate`, and again by `verify`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.splits import Images, Splits
+from medserve_training.export.inference import predict
+from medserve_training.metrics.classification import classification_metrics
+from medserve_training.metrics.operating_points import operating_points
+
+Floats = NDArray[np.float64]
+# The part of the validation split that the threshold for unfamiliar pictures may flag.
+FALSE_ALARMS = 0.015
+
+
+def measure_images(
+    manifest: pb.Manifest, session: onnxruntime.InferenceSession, data: Splits[Images], splits: Sequence[str]
+) -> dict[str, Floats]:
+    """Chooses operating points and the novelty threshold on validation and evaluates some splits, in place.
+
+    Args:
+        manifest: Names the labels; with two, operating points are chosen for the second.
+        session: The model.
+        data: The pictures.
+        splits: "validation", and "test" where it is time for that.
+
+    Returns:
+        The probabilities of each split, [n, classes].
+    """
+    task = manifest.image_classification
+    output = {split: predict(session, data.part(split).pixels).astype(np.float64) for split in splits}
+    threshold = _choose_threshold(task, output["validation"], data.validation.labels)
+    if task.HasField("novelty"):
+        scores = predict(session, data.validation.pixels, "novelty")
+        task.novelty.threshold = float(np.quantile(scores, 1 - FALSE_ALARMS))
+        task.novelty.false_alarms = float((scores > task.novelty.threshold).mean())
+    metrics = {
+        split: classification_metrics(probabilities, data.part(split).labels, threshold)
+        for split, probabilities in output.items()
+    }
+    set_evaluations(manifest, metrics, {split: len(rows) for split, rows in output.items()})
+    return output
+
+
+def _choose_threshold(task: pb.ImageClassificationTask, validation: Floats, labels: NDArray[np.int64]) -> float | None:
+    del task.operating_points[:]
+    if len(task.labels) != 2:
+        return None
+    task.operating_points.extend(operating_points(validation[:, 1], labels, task.labels[1]))
+    task.default_operating_point = task.operating_points[0].name
+    return task.operating_points[0].threshold
+
+
+def validation_metric(manifest: pb.Manifest, name: str) -> float:
+    """One figure of the validation split."""
+    (evaluation,) = (evaluation for evaluation in manifest.evaluations if evaluation.split == "validation")
+    (metric,) = (metric for metric in evaluation.metrics if metric.name == name)
+    return metric.value
+
+
+def set_evaluations(
+    manifest: pb.Manifest, metrics: Mapping[str, Sequence[pb.Metric]], sizes: Mapping[str, int]
+) -> None:
+    """Puts the figures of each split into the manifest, in place of any that are there."""
+    del manifest.evaluations[:]
+    for split, figures in metrics.items():
+        data = manifest.training.data
+        manifest.evaluations.append(pb.Evaluation(data=data, split=split, size=sizes[split], metrics=figures))

@@ -1,0 +1,136 @@
+"""PyTorch to one self-contained ONNX file: clean, checked, and compared with PyTorch row by row."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.errors import UserError
+from medserve_training.export.inference import open_session, predict
+from medserve_training.export.manifest import embed
+from medserve_training.export.reference import answers, reference_deviation, reference_input
+from medserve_training.staging import Stage
+
+OPSET = 18
+# Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
+LARGEST_DEVIATION = 1e-5
+# What `evaluate` writes beside a model.
+CARD_FILES = ("card.md", "card.html")
+
+
+def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Exports a model with one input, named as its argument, with a free batch axis.
+
+    Args:
+        model: In evaluation mode on the CPU.
+        example: Two rows of input.
+        outputs: Names of the outputs.
+
+    Returns:
+        The checked graph, without anything of the exporter's or of this machine in it.
+    """
+    model.eval()
+    with _quiet_exporter():
+        exported = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    graph = strip(cast("torch.onnx.ONNXProgram", exported).model_proto)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keeps out what the exporter says about itself: a missing torchvision, and its own use of an old call."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Removes stack traces and source paths, which the exporter leaves in metadata and doc strings."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
+    graph.ClearField("value_info")
+    graph.name = "medserve"
+    return model
+
+
+def deviation(model: nn.Module, exported: NDArray[np.floating], rows: NDArray[np.uint8] | NDArray[np.float32]) -> float:
+    """Largest absolute difference between PyTorch's first output for the rows and ONNX Runtime's.
+
+    Args:
+        model: As it was exported.
+        exported: ONNX Runtime's output.
+        rows: The input.
+    """
+    return float(np.abs(answers(model, rows) - exported).max())
+
+
+def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
+    """Writes an exported model with its manifest; arguments and result are those of `save`.
+
+    The card of a model that it replaces is removed: its figures are another model's.
+
+    Raises:
+        UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
+    """
+    session = open_session(model.SerializeToString())
+    differences = {
+        "validation split": manifest.training.export_deviation,
+        "reference rows": reference_deviation(manifest, predict(session, reference_input(manifest))),
+    }
+    for rows, difference in differences.items():
+        if not difference <= LARGEST_DEVIATION:
+            raise UserError(
+                f"PyTorch and ONNX Runtime differ by {difference:.2g} on the {rows}, "
+                f"more than {LARGEST_DEVIATION:g}: {path} was not written",
+            )
+    for card in CARD_FILES:
+        stage.remove(path.parent / card)
+    return save(model, manifest, path, stage)
+
+
+def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
+    """Puts the manifest into a model and writes it.
+
+    Args:
+        model: Gets the manifest.
+        manifest: In place of any that is there.
+        path: Destination of the file.
+        stage: Publishes the file.
+
+    Returns:
+        Where the file is until then.
+
+    Raises:
+        UserError: The folder can't be written to.
+    """
+    embed(model, manifest)
+    onnx.checker.check_model(model, full_check=True)
+    file = stage.folder(path.parent) / path.name
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return file

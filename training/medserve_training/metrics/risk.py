@@ -1,0 +1,132 @@
+"""Figures of survival models, by scikit-survival and as in `risk_calibration`, with bootstrap intervals."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, cumulative_dynamic_auc
+from sksurv.util import Surv
+
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.splits import Patients, take
+from medserve_training.errors import UserError
+from medserve_training.metrics.risk_calibration import (
+    calibration_slope,
+    censor_after,
+    comparable,
+    d_calibration,
+    observed_to_expected,
+)
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 200
+_METHOD = f"bootstrap, {RESAMPLES} resamples within events and censored"
+# Of the resampling, so that an interval can be recomputed.
+_SEED = 0
+
+
+def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> list[pb.Metric]:
+    """All figures of one split: those of `discrimination` and `calibration`, with intervals, and D-calibration.
+
+    A figure that a split can't give, for want of an event or of follow-up, is left out.
+
+    Args:
+        survival: Predicted, [n, curve times].
+        train: The patients whose censoring is that of the split's: the training split, or the split itself.
+        rows: The patients that were predicted.
+        task: Gives times and horizons.
+
+    Raises:
+        UserError: The training split was not followed up to the last horizon.
+    """
+    end = max(horizon.time for horizon in task.horizons)
+    if train.times.max() <= end:
+        raise UserError(
+            f"the training split was followed for {train.times.max():g} {task.time_unit}, but the last horizon is at "
+            f"{end:g}; choose earlier horizons in the recipe",
+        )
+    figures = _figures(survival, train, rows, task)
+    random = np.random.default_rng(_SEED)
+    resamples = []
+    for _ in range(RESAMPLES):
+        index = _resample(rows.events, random)
+        resamples.append(list(_figures(survival[index], train, take(rows, index), task).values()))
+    metrics = []
+    for (name, value), values in zip(figures.items(), np.array(resamples).T, strict=True):
+        if not np.isnan(value):
+            low, high = np.nanquantile(values, [0.025, 0.975])
+            interval = pb.ConfidenceInterval(low=low, high=high, method=_METHOD)
+            metrics.append(pb.Metric(name=name, value=value, interval=interval))
+    p_value = d_calibration(survival, np.array(task.curve_times), rows)
+    return [*metrics, pb.Metric(name="d_calibration_p_value", value=p_value)]
+
+
+def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
+    """How well risks are ordered, and Brier's score.
+
+    Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
+    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the concordances rank the risk at the
+    reference horizon; the Brier score is integrated from 0 to the last horizon over the curve's times, and divided by
+    it. Arguments as for `risk_metrics`.
+    """
+    end = max(horizon.time for horizon in task.horizons)
+    train, rows = censor_after(end, train), censor_after(end, rows)
+    train_outcome = Surv.from_arrays(train.events, train.times)
+    outcome = Surv.from_arrays(rows.events, rows.times)
+    risk = reference_risk(survival, task)
+    longest = rows.times.max()
+    ranked = comparable(rows)
+    figures = {
+        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0] if ranked else np.nan,
+        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0] if ranked else np.nan,
+        "integrated_brier_score": np.nan,
+    }
+    grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
+    if longest > end and len(grid) and rows.events.any():  # a resample or a subgroup may be without an event by then
+        scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+        # At time 0 everybody is known to be there: the score is 0.
+        figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end
+    first = rows.times[rows.events].min(initial=np.inf)
+    # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
+    defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]
+    times = [horizon.time for horizon in defined]
+    risks = np.stack([risk_at(survival, task, time) for time in times], axis=1) if times else np.empty((len(risk), 0))
+    areas = cumulative_dynamic_auc(train_outcome, outcome, risks, times)[0] if times else []
+    found = {_name(horizon): area for horizon, area in zip(defined, areas, strict=True)}
+    figures |= {f"auroc_{_name(horizon)}": found.get(_name(horizon), np.nan) for horizon in task.horizons}
+    return {name: float(value) for name, value in figures.items()}
+
+
+def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
+    """Slope and observed/expected of the risk at each horizon; arguments as for `risk_metrics`."""
+    found = {}
+    for horizon in task.horizons:
+        risk = risk_at(survival, task, horizon.time)
+        followed = rows.times.max() > horizon.time
+        observed = observed_to_expected(risk, rows, horizon.time) if followed else np.nan
+        found[f"calibration_slope_{_name(horizon)}"] = calibration_slope(risk, rows, horizon.time)
+        found[f"observed_to_expected_{_name(horizon)}"] = observed
+    return found
+
+
+def risk_at(survival: Floats, task: pb.PatientRiskTask, time: float) -> Floats:
+    """Risk of the event by one of the curve's times, [n]."""
+    return 1 - survival[:, list(task.curve_times).index(time)]
+
+
+def reference_risk(survival: Floats, task: pb.PatientRiskTask) -> Floats:
+    """Risk of the event by the reference horizon, [n]."""
+    (time,) = (horizon.time for horizon in task.horizons if horizon.label == task.reference_horizon)
+    return risk_at(survival, task, time)
+
+
+def _figures(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
+    return discrimination(survival, train, rows, task) | calibration(survival, rows, task)
+
+
+def _name(horizon: pb.Horizon) -> str:
+    return horizon.label.replace(" ", "_")
+
+
+def _resample(events: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.intp]:
+    groups = [np.flatnonzero(events), np.flatnonzero(~events)]
+    return np.concatenate([random.choice(group, len(group)) for group in groups])

@@ -1,0 +1,103 @@
+"""Whether predicted risks are as large as those observed: slope, observed to expected, D-calibration."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+from sksurv.nonparametric import kaplan_meier_estimator
+
+from medserve_training.data.splits import Patients
+
+Floats = NDArray[np.float64]
+
+_BINS = 10
+# Keeps log(-log S) finite.
+_EDGE = 1e-7
+
+
+def censor_after(end: float, rows: Patients) -> Patients:
+    """Ends follow-up just after `end`: no figure up to `end` changes, and the weights stay within follow-up."""
+    later = rows.times > end
+    return Patients(rows.features, np.where(later, end * 1.001, rows.times), rows.events & ~later)
+
+
+def comparable(rows: Patients) -> bool:
+    """Whether there is a pair to rank: a patient with an event, and one known to be without it at that time."""
+    first = rows.times[rows.events].min(initial=np.inf)
+    return bool(((rows.times > first) | ((rows.times == first) & ~rows.events)).any())
+
+
+def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
+    """Slope of Cox's regression on the complementary log-log of the predicted risks, up to their time.
+
+    1 is right; below 1 the predictions are too extreme, above 1 too timid (van Houwelingen 2000; Royston & Altman
+    2013). NaN where no event was seen.
+
+    Args:
+        risk: Predicted probability of the event by `time`, [n].
+        rows: The patients.
+        time: The horizon.
+    """
+    rows = censor_after(time, rows)
+    predictor = np.log(-np.log(1 - np.clip(risk, _EDGE, 1 - _EDGE)))
+    order = np.argsort(-rows.times, kind="stable")
+    predictor, times, events = predictor[order], rows.times[order], rows.events[order]
+    # With times falling, those at risk are all rows up to the last one of the same time (ties are Breslow's).
+    last = len(times) - 1 - np.searchsorted(times[::-1], times[events], side="left")
+    if not len(last):
+        return float("nan")
+    slope = 1.0
+    for _ in range(20):
+        weights = np.exp(slope * (predictor - predictor.max()))
+        total, first, second = (np.cumsum(weights * predictor**power)[last] for power in range(3))
+        mean = first / total
+        information = (second / total - mean**2).sum()
+        step = (predictor[events] - mean).sum() / max(information, _EDGE)
+        slope += float(np.clip(step, -1, 1))
+    return slope
+
+
+def observed_to_expected(risk: Floats, rows: Patients, time: float) -> float:
+    """Observed risk by a time (1 - Kaplan-Meier) over the mean predicted one, [n]."""
+    times, alive = kaplan_meier_estimator(rows.events, rows.times)
+    before = np.searchsorted(times, time, side="right") - 1
+    observed = 1 - alive[before] if before >= 0 else 0.0
+    return float(observed / risk.mean())
+
+
+def survival_at(survival: Floats, curve_times: Floats, times: Floats) -> Floats:
+    """Each patient's survival at a time of their own, [n], by a constant hazard between the curve's times.
+
+    Args:
+        survival: [n, curve times].
+        curve_times: Rising from 0.
+        times: [n], none above the last of the curve's.
+    """
+    logs = np.log(np.clip(survival, _EDGE, 1))
+    after = np.clip(np.searchsorted(curve_times, times, side="left"), 1, len(curve_times) - 1)
+    row = np.arange(len(times))
+    part = (times - curve_times[after - 1]) / (curve_times[after] - curve_times[after - 1])
+    result: Floats = np.exp((1 - part) * logs[row, after - 1] + part * logs[row, after])
+    return result
+
+
+def d_calibration(survival: Floats, curve_times: Floats, rows: Patients) -> float:
+    """P-value of D-calibration (Haider et al. 2020, section 3.4): small where the curves as a whole are off.
+
+    Survival at the time of the event is even on 0 to 1 if the curves are right. A patient censored at survival s counts
+    for all of what lies below s, evenly. Pearson's chi-squared test over ten bins; follow-up ends with the curve.
+
+    Args:
+        survival: [n, curve times].
+        curve_times: Rising from 0.
+        rows: The patients.
+    """
+    end = curve_times[-1]
+    events, times = rows.events & (rows.times <= end), np.minimum(rows.times, end)
+    reached = survival_at(survival, curve_times, times)
+    edges = np.arange(_BINS) / _BINS
+    # Of a censored patient's mass, what lies in each bin; an event's lies in one.
+    below = np.clip(reached[:, None] - edges, 0, 1 / _BINS) / reached[:, None]
+    inside = np.minimum((reached * _BINS).astype(int), _BINS - 1)
+    mass = np.where(events[:, None], np.eye(_BINS)[inside], below).sum(axis=0)
+    expected = len(times) / _BINS
+    return float(chi2.sf(((mass - expected) ** 2 / expected).sum(), _BINS - 1))

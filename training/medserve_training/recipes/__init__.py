@@ -1,0 +1,1 @@
+"""Recipes: the TOML files that come with medserve, and what reads them."""

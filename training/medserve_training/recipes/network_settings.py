@@ -1,0 +1,132 @@
+"""The tables `[network]` of a recipe: one for each network, told apart by `name`. Builders are in `networks/`."""
+
+from typing import Literal, get_args, get_type_hints
+
+from pydantic.dataclasses import dataclass
+
+from medserve_training.recipes.strict_toml import STRICT, Count, Several
+from medserve_training.recipes.training_settings import Share
+
+Activation = Literal["relu", "leaky-relu", "elu", "gelu", "tanh", "sigmoid"]
+Pooling = Literal["max", "average"]
+Initialization = Literal["glorot-uniform", "glorot-normal", "he-uniform", "he-normal"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaselineCnn:
+    """The articles' image network; every choice that they discuss is a parameter, and theirs is its default."""
+
+    name: Literal["baseline-cnn"]
+    widths: tuple[Count, Count, Count] = (32, 64, 64)
+    kernel: Count = 3
+    dense: Count = 64
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    batch_norm: bool = False
+    dropout: Share = 0.0
+    initialization: Initialization = "glorot-uniform"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResidualSe:
+    """A small residual network with squeeze-and-excitation, pooled by mean and maximum."""
+
+    name: Literal["residual-se"]
+    widths: tuple[Count, Count, Count] = (16, 32, 64)
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LeNet5:
+    """LeNet-5 (LeCun et al. 1998): tanh and average pooling by default."""
+
+    name: Literal["lenet-5"]
+    widths: tuple[Count, Count, Count] = (6, 16, 120)
+    dense: Count = 84
+    activation: Activation = "tanh"
+    pooling: Pooling = "average"
+    dropout: Share = 0.0
+    initialization: Initialization = "glorot-uniform"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AlexNet:
+    """AlexNet (Krizhevsky et al. 2012) for small pictures, with `width` channels where the original has 64."""
+
+    name: Literal["alexnet"]
+    width: Count = 32
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    dropout: Share = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Vgg:
+    """VGG (Simonyan & Zisserman 2015): stages of 3 x 3 convolutions, each ending with a pooling."""
+
+    name: Literal["vgg"]
+    widths: Several[Count] = (32, 64, 128)
+    convolutions: Count = 2
+    dense: Count = 256
+    activation: Activation = "relu"
+    pooling: Pooling = "max"
+    batch_norm: bool = True
+    dropout: Share = 0.5
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResNet:
+    """ResNet (He et al. 2016, section 4.2): stages of residual blocks, each but the first halving the maps."""
+
+    name: Literal["resnet"]
+    widths: Several[Count] = (16, 32, 64)
+    blocks: Count = 3
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    initialization: Initialization = "he-normal"
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaselineRiskCnn:
+    """The articles' risk network."""
+
+    name: Literal["baseline-risk-cnn"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProjectionRiskCnn:
+    """A convolution over learned projections of the covariates, whose order then means nothing.
+
+    Attributes:
+        name: Its name.
+        encoding: Of the covariates: the transforms that the schema names, or piecewise linear between quantiles.
+        bins: Of each number in the piecewise-linear encoding.
+        channels: Of the sequence that the covariates are laid out to.
+        positions: Its length.
+        dropout: Of the convolution's output.
+        effect: Of the covariates on the hazard over time: constant; constant plus a part that fades, to 1/e
+            after two intervals; or free in each interval.
+    """
+
+    name: Literal["projection-risk-cnn"]
+    encoding: Literal["clinical", "piecewise-linear"] = "clinical"
+    bins: Count = 4
+    channels: Count = 16
+    positions: Count = 8
+    dropout: Share = 0.0
+    effect: Literal["constant", "fading", "free"] = "constant"
+
+
+# A network that is added here is built in `networks/`.
+ImageNetworkSettings = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
+RiskNetworkSettings = BaselineRiskCnn | ProjectionRiskCnn
+
+
+def names(networks: object) -> list[str]:
+    """The names of one of these unions."""
+    return [get_args(get_type_hints(cls)["name"])[0] for cls in get_args(networks) or (networks,)]

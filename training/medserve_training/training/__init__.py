@@ -1,0 +1,1 @@
+"""Trains networks, and makes a model file of what comes out."""

@@ -1,0 +1,239 @@
+"""The training loop: one for every network, on CPU, GPU and several nodes."""
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from medserve_training.data.splits import Splits
+from medserve_training.errors import Diverged
+from medserve_training.recipes.training_settings import Training
+from medserve_training.training.losses import LOSSES, Loss, class_weights, smoothed
+from medserve_training.training.optimization import clip, make_optimizer, make_schedule, moving_average, penalty
+
+Model = TypeVar("Model", bound=nn.Module)
+Change = Callable[[Tensor], Tensor]
+# Between the seeds of an ensemble's members.
+_SEED_STEP = 1000
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    The training loss is the mean over the rows while the weights moved, with what regularisation adds; the validation
+    loss is the plain one. The gradients' L2 norm, before any clipping: its mean over the epoch's steps, and its
+    largest; near 0 they vanish, growing without end they explode.
+    """
+
+    number: int
+    train_loss: float
+    validation_loss: float
+    gradient_norm: float
+    largest_gradient_norm: float
+    learning_rate: float
+    member: int = 0
+
+
+def seed_everything(seed: int) -> None:
+    """Makes what follows repeatable: the same seed on the same machine gives the same weights, bit for bit."""
+    # CUDA's matrix products are only deterministic with this; it is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True)
+    # Nothing here reads memory before it is written; filling it was a tenth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # not in its types
+    torch.manual_seed(seed)
+
+
+def tensors(*arrays: NDArray[np.generic] | Tensor) -> TensorDataset:
+    """Rows of arrays as `train` takes them."""
+    return TensorDataset(*(torch.as_tensor(array) for array in arrays))
+
+
+def train_members(
+    build: Callable[[], Model],
+    data: Splits[TensorDataset],
+    settings: Training,
+    seed: int,
+    fabric: Fabric,
+    console: Console,
+    change: Change | None = None,
+) -> tuple[list[Model], list[Epoch]]:
+    """Trains an ensemble: `settings.members` models, each from its own seed.
+
+    Args:
+        build: Makes a model with fresh random weights.
+        data: As `train` takes it.
+        settings: As `train` takes them.
+        seed: Of the first member.
+        fabric: Already launched.
+        console: For the progress bar.
+        change: As `train` takes it.
+
+    Returns:
+        The models, on the CPU, and the epochs of all of them.
+    """
+    models, history = [], []
+    for member in range(settings.members):
+        seed_everything(seed + _SEED_STEP * member)
+        model = build()
+        history += train(model, data, settings, fabric, console, change, member)
+        models.append(model.cpu())
+    return models, history
+
+
+def train(
+    model: nn.Module,
+    data: Splits[TensorDataset],
+    settings: Training,
+    fabric: Fabric,
+    console: Console,
+    change: Change | None = None,
+    member: int = 0,
+) -> list[Epoch]:
+    """Trains a model in place.
+
+    With early stopping the model ends with the weights of its best epoch, else with those of its last.
+
+    Args:
+        model: On any device; takes the first tensor of a batch.
+        data: Rows of the model's input and of what the loss takes beside its output; the test split is not looked at.
+        settings: Everything about the way.
+        fabric: Already launched.
+        console: For the progress bar; a console that is no terminal shows none.
+        change: What is done to a batch of training input, e.g. augmentation.
+        member: The model's number in an ensemble.
+
+    Returns:
+        The losses of each epoch.
+
+    Raises:
+        Diverged: The loss is no number any more.
+    """
+    optimizer: torch.optim.Optimizer = make_optimizer(model, settings)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    batches, checks = fabric.setup_dataloaders(
+        _training_batches(data.train, settings),
+        DataLoader(data.validation, batch_size=1024),
+    )
+    steps = settings.epochs * len(batches)
+    average = moving_average(model, settings.weight_average) if settings.weight_average else None
+    step = _Step(
+        wrapped,
+        optimizer,
+        make_schedule(optimizer, settings, steps),
+        average,
+        smoothed(settings.loss, settings.label_smoothing),
+        _weights(data.train, settings, fabric),
+        settings,
+        change,
+    )
+    evaluated = model if average is None else average.module
+    history: list[Epoch] = []
+    best_weights = model.state_dict()
+    with _progress(console, fabric) as progress:
+        task = progress.add_task(_title(member, settings), total=steps, losses="")
+        for number in range(1, settings.epochs + 1):
+            rate = optimizer.param_groups[0]["lr"]
+            train_loss, norms = _train_epoch(step, progress.track(batches, task_id=task), fabric)
+            validation_loss = _validate(evaluated, LOSSES[settings.loss], checks, fabric)
+            epoch = Epoch(number, train_loss, validation_loss, sum(norms) / len(norms), max(norms), rate, member)
+            if not math.isfinite(epoch.train_loss + epoch.validation_loss):
+                raise Diverged(f"the loss is {epoch.train_loss} in epoch {number}; lower training.learning_rate")
+            history.append(epoch)
+            progress.update(task, losses=f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
+            best = min(history, key=lambda earlier: earlier.validation_loss)
+            if best is epoch:
+                best_weights = copy.deepcopy(evaluated.state_dict())
+            if settings.patience is not None and number - best.number >= settings.patience:
+                break
+    model.load_state_dict(evaluated.state_dict() if settings.patience is None else best_weights)
+    return history
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step of training works with."""
+
+    model: _FabricModule
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    average: AveragedModel | None
+    loss: Loss
+    weights: Tensor | None
+    settings: Training
+    change: Change | None
+
+
+def _training_batches(rows: TensorDataset, settings: Training) -> DataLoader[tuple[Tensor, ...]]:
+    if settings.balance != "sampling":
+        return DataLoader(rows, batch_size=settings.batch_size, shuffle=True)
+    labels = rows.tensors[1].long()
+    chances = class_weights(labels)[labels].tolist()
+    return DataLoader(rows, batch_size=settings.batch_size, sampler=WeightedRandomSampler(chances, len(labels)))
+
+
+def _weights(rows: TensorDataset, settings: Training, fabric: Fabric) -> Tensor | None:
+    if settings.balance != "class-weights":
+        return None
+    return fabric.to_device(class_weights(rows.tensors[1]))
+
+
+def _train_epoch(step: _Step, batches: Iterable[list[Tensor]], fabric: Fabric) -> tuple[float, list[float]]:
+    """The mean loss over the rows, and each step's gradient norm."""
+    step.model.train()
+    losses, norms = [], []
+    for inputs, *targets in batches:
+        step.optimizer.zero_grad()
+        output = step.model(inputs if step.change is None else step.change(inputs))
+        rows = step.loss(output, *targets)
+        if step.weights is not None:
+            rows = rows * step.weights[targets[0].long()]
+        value = rows.mean() + penalty(step.model, step.settings)
+        fabric.backward(value)
+        norms.append(clip(step.model.parameters(), step.settings.gradient_clip))
+        step.optimizer.step()
+        step.schedule.step()
+        if step.average is not None:
+            step.average.update_parameters(step.model.module)
+        losses.append(value.detach().repeat(len(inputs)))
+    return _mean(torch.cat(losses), fabric), norms
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, loss: Loss, batches: Iterable[list[Tensor]], fabric: Fabric) -> float:
+    model.eval()
+    return _mean(torch.cat([loss(model(inputs), *targets) for inputs, *targets in batches]), fabric)
+
+
+def _mean(losses: Tensor, fabric: Fabric) -> float:
+    return float(cast("Tensor", fabric.all_reduce(losses.mean(), reduce_op="mean")))
+
+
+def _title(member: int, settings: Training) -> str:
+    return "training" if settings.members == 1 else f"training {member + 1} of {settings.members}"
+
+
+def _progress(console: Console, fabric: Fabric) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+        console=console,
+        disable=not (console.is_terminal and fabric.is_global_zero),
+    )
