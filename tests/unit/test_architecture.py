@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from importlinter.cli import lint_imports
 
 from server_process import REPOSITORY
@@ -12,6 +13,7 @@ def test_the_import_contracts_hold() -> None:
     assert lint_imports(config_filename=str(REPOSITORY / "pyproject.toml"), cache_dir=None) == 0
 
 
+@pytest.mark.process
 def test_a_program_that_imports_the_client_gets_little() -> None:
     code = "import medserve_client, sys; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
