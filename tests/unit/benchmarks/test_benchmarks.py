@@ -100,6 +100,7 @@ def test_answers_are_decoded_in_every_encoding() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.process
 def test_cpu_time_counts_processes_that_left_the_session_and_ended(tmp_path: Path) -> None:
     started_at = time.monotonic()
     command = [sys.executable, "-c", BUSY_CHILD]
@@ -110,6 +111,7 @@ def test_cpu_time_counts_processes_that_left_the_session_and_ended(tmp_path: Pat
     assert not marked_processes(started.mark)
 
 
+@pytest.mark.process
 def test_a_server_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with (

@@ -9,6 +9,7 @@ import explained_models
 import onnx_models
 
 
+@pytest.mark.process
 def test_each_kind_of_call_that_a_model_can_answer_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

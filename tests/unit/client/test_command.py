@@ -180,6 +180,7 @@ def test_help_tells_the_exit_status(capsys: Captured) -> None:
     assert "3    no answer" in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_a_reader_that_leaves_early_gets_no_traceback(clinic: str, tmp_path: Path) -> None:
     path = tmp_path / "xray.png"
     path.write_bytes(b"four")
@@ -191,6 +192,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback(clinic: str, tmp_path: Pat
     assert done.stderr == ""
 
 
+@pytest.mark.process
 def test_on_a_terminal_risks_are_a_table(clinic: str, tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("id,age,tumor_size,grade\nA-1,40,20,I\nA-2,400,20,I\n")

@@ -197,6 +197,7 @@ with Client(sys.argv[1]) as client:
 """
 
 
+@pytest.mark.process
 def test_pillow_is_not_imported(clinic: str) -> None:
     program = [sys.executable, "-c", WITHOUT_PILLOW, clinic]
     ran = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)

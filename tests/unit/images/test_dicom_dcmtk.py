@@ -19,6 +19,8 @@ from dicom_files import packed, raw_dicom, words
 from medserve_images import ImageLimits, ImageReader, Target
 from programs import program
 
+pytestmark = pytest.mark.process
+
 LITTLE = uid.ExplicitVRLittleEndian
 SYNTAXES = [uid.ImplicitVRLittleEndian, LITTLE, uid.ExplicitVRBigEndian]
 WINDOW, VOI_LUT, LEAST_AND_GREATEST = ("--use-window", "1"), ("--use-voi-lut", "1"), ("--min-max-window",)

@@ -242,6 +242,7 @@ def test_pixels_are_not_parsed_as_the_text_that_a_file_calls_them() -> None:
     np.testing.assert_array_equal(read(called), read(data))
 
 
+@pytest.mark.process
 def test_without_pydicom_the_extra_is_named() -> None:
     program = """
 import sys

@@ -209,6 +209,7 @@ reader.read(small)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
+@pytest.mark.process
 def test_what_no_decoder_expects_is_a_refusal_of_that_image_too(tmp_path: Path) -> None:
     """Without it, a request with that image would fail as INTERNAL, and the others with it."""
     small, large = tmp_path / "small", tmp_path / "large"

@@ -189,3 +189,24 @@ def test_what_the_file_ends_up_with_comes_into_force(
             now = content.current()
             assert now == word or action in {"remove", "wrong"}
     assert content.current() == last
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken_half_old_and_half_new(tmp_path: Path) -> None:
+    """As a certificate and its key, which are two files: what was read in between fits nothing."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes: list[str] = []
+
+    def read() -> tuple[str, str]:
+        one = read_word(first)
+        if changes:
+            for path in (first, second):
+                path.write_text(changes[0])
+            del changes[0]
+        return one, read_word(second)
+
+    for path in (first, second):
+        path.write_text("a")
+    content = FileReloader(read, first, second)
+    first.write_text("b")
+    changes += ["c", "d"]
+    assert [content.current() for _ in range(3)] == [("a", "a"), ("a", "a"), ("d", "d")]

@@ -35,6 +35,7 @@ library.malloc_stats()
 @pytest.mark.parametrize(
     ("shared", "variables", "heaps"), [(True, {}, 2), (False, {}, None), (True, {"MALLOC_ARENA_MAX": "3"}, 3)]
 )
+@pytest.mark.process
 def test_threads_share_two_heaps_unless_the_environment_says_otherwise(
     shared: bool, variables: dict[str, str], heaps: int | None
 ) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clock import Clock
 from medserve_server.errors import Overloaded
 from medserve_server.security.limits import CallLimits, client_of
 
@@ -54,3 +55,58 @@ def test_a_quiet_client_may_send_the_requests_of_a_second_at_once(rate: float, b
             limits.enter("a")
         assert caught.value.limit == "client_rate"
         assert limits.pay("a") > 0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("medserve_server.limits.time", clock)
+    monkeypatch.setattr("medserve_server.limits._FORGET_AT", 3)
+    return clock
+
+
+def limit_hit(limits: CallLimits, client: str) -> str | None:
+    try:
+        limits.enter(client)
+    except Overloaded as error:
+        return error.limit
+    limits.leave(client)
+    return None
+
+
+def test_a_client_that_spent_its_requests_is_not_forgotten_however_many_others_come(clock: Clock) -> None:
+    limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
+    assert [limit_hit(limits, "a") for _ in range(3)] == [None, None, "client_rate"]
+    for number in range(20):
+        assert limit_hit(limits, f"other {number}") is None
+    assert limit_hit(limits, "a") == "client_rate"
+    clock.sleep(0.5)
+    assert [limit_hit(limits, "a") for _ in range(2)] == [None, "client_rate"]
+
+
+def test_clients_that_were_quiet_for_long_are_forgotten(clock: Clock) -> None:
+    """Their meters would fill the memory; as a client who is new, they may send the requests of a second."""
+    limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
+    for number in range(1000):
+        assert limit_hit(limits, f"client {number}") is None
+        clock.sleep(10)
+    assert len(limits._paid_until) <= 3  # noqa: SLF001 - memory is what this is about
+    assert [limit_hit(limits, "client 0") for _ in range(3)] == [None, None, "client_rate"]
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 8), st.sampled_from("abcdef")), max_size=60))
+def test_forgetting_clients_changes_nothing_for_any_of_them(steps: list[tuple[int, str]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock()
+        patch.setattr("medserve_server.limits.time", clock)
+        refusals = []
+        for forget_at in (0, 1000):
+            patch.setattr("medserve_server.limits._FORGET_AT", forget_at)
+            limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
+            clock.now = 1000.0
+            seen = []
+            for eighths, client in steps:
+                clock.sleep(eighths / 8)
+                seen.append(limit_hit(limits, client))
+            refusals.append(seen)
+    assert refusals[0] == refusals[1]

@@ -88,6 +88,7 @@ def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("two_processors")
+@pytest.mark.process
 def test_the_number_of_threads_is_the_same_at_every_start_however_busy_the_machine_is() -> None:
     """And no run is needed to find it."""
     (path,) = (REPOSITORY / "models").glob("chest-xray/1/model.onnx")

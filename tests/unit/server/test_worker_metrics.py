@@ -1,12 +1,15 @@
 """The sum of several workers' metrics."""
 
 import multiprocessing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
-from medserve_server.telemetry.worker_metrics import Link, total
-from waiting import wait_until
+from medserve_server.telemetry.worker_metrics import Link, WorkerMetrics, total
+from waiting import PATIENCE, wait_until
 
 
 def worker(number: int) -> Iterable[Metric]:
@@ -79,3 +82,49 @@ def test_an_answer_that_can_not_be_read_does_not_end_the_asking() -> None:
     theirs.close()
     link.join()
     ours.close()
+
+
+@pytest.fixture
+def pipes() -> Iterator[list[Connection]]:
+    opened: list[Connection] = []
+    yield opened
+    for pipe in opened:
+        pipe.close()
+
+
+def linked(metrics: WorkerMetrics, pipes: list[Connection]) -> tuple[Link, Connection]:
+    """A worker's link, and the worker's end of its pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    pipes += [theirs, ours]
+    return metrics.add(ours), theirs
+
+
+def seen(metrics: WorkerMetrics) -> float:
+    return samples(metrics.collect())["medserve_inferences_total", "x"]
+
+
+def test_a_worker_that_hangs_is_shown_as_it_last_was_and_the_others_as_they_are(
+    pipes: list[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = WorkerMetrics()
+    (hanging, hanging_end), (_, other_end) = linked(metrics, pipes), linked(metrics, pipes)
+    with ThreadPoolExecutor() as pool:
+        try:
+            monkeypatch.setattr("medserve_server.worker_metrics.PATIENCE", PATIENCE)
+            told = pool.submit(seen, metrics)
+            for end, number in ((hanging_end, 1), (other_end, 10)):
+                end.recv()
+                end.send((list(worker(number)), ""))
+            assert told.result(PATIENCE) == 11
+            monkeypatch.setattr("medserve_server.worker_metrics.PATIENCE", 0.01)
+            told = pool.submit(seen, metrics)
+            other_end.recv()
+            other_end.send((list(worker(20)), ""))
+            assert told.result(PATIENCE) in {11, 21}, "it does not wait for the worker that hangs"
+            wait_until(lambda: seen(metrics) == 21, "the other's answer")
+            hanging_end.recv()
+            assert not hanging_end.poll(), "a worker that owes an answer is not asked again"
+        finally:
+            hanging_end.close()
+    metrics.remove(hanging)
+    assert seen(metrics) == 21, "what a worker counted is not forgotten when it ends"

@@ -1,0 +1,27 @@
+"""What CONTRIBUTING.md and make say about the repository is so."""
+
+import re
+
+import pytest
+
+from server_process import REPOSITORY
+
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+PACKAGES = ("server/medserve_server", "training/medserve_training", "client/medserve_client")
+PATHS = {one for one in re.findall(r"`([\w./-]+)`", CONTRIBUTING) if "/" in one or one.endswith((".py", ".md"))}
+
+
+@pytest.mark.parametrize("path", sorted(PATHS - {"NAME/VERSION/model.onnx"}))
+def test_every_path_that_it_names_exists(path: str) -> None:
+    """From the repository's folder, or below a package, as a paragraph that is about one says it."""
+    places = [REPOSITORY, *(REPOSITORY / package for package in PACKAGES)]
+    assert any((place / path).exists() for place in places)
+
+
+def test_make_help_explains_every_target() -> None:
+    text = (REPOSITORY / "Makefile").read_text("utf-8")
+    targets = " ".join(re.findall(r"^\.PHONY: (.*)", text, re.MULTILINE)).split()
+    assert re.findall(r"^## ([\w-]+): .+\n(?:#.*\n|\1: export .*\n)*\1:", text, re.MULTILINE) == re.findall(
+        r"^## ([\w-]*)", text, re.MULTILINE
+    ), "each explanation stands above its target"
+    assert set(re.findall(r"^## ([\w-]+): ", text, re.MULTILINE)) == set(targets)
