@@ -5,6 +5,7 @@ import gzip
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -73,24 +74,24 @@ class Caller:
             stop.set()
         interceptor = CallInterceptor(Metrics(), stop, CallLimits(99, max_client_calls, None), None, [])
         kinds: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            "Same": grpc.unary_unary_rpc_method_handler(self.echo.same, bytes, bytes),  # type: ignore[arg-type]
-            "Wait": grpc.unary_unary_rpc_method_handler(self.echo.wait, bytes, bytes),  # type: ignore[arg-type]
-            "Each": grpc.stream_stream_rpc_method_handler(self.echo.each, bytes, bytes),  # type: ignore[arg-type]
-            "Twice": grpc.unary_stream_rpc_method_handler(self.echo.twice, bytes, bytes),  # type: ignore[arg-type]
+            "Same": grpc.unary_unary_rpc_method_handler(self.echo.same, bytes, bytes),
+            "Wait": grpc.unary_unary_rpc_method_handler(self.echo.wait, bytes, bytes),
+            "Each": grpc.stream_stream_rpc_method_handler(self.echo.each, bytes, bytes),
+            "Twice": grpc.unary_stream_rpc_method_handler(self.echo.twice, bytes, bytes),
         }
         interceptor.add_registered_method_handlers("test.Echo", kinds)
         self.decoders = Decoders(1)
         rest = Rest(interceptor, self.open_calls, MAX_BYTES, lambda: "", self.decoders)
         self.application = Application(GrpcAdapter(interceptor, self.open_calls, MAX_BYTES), rest)
 
-    async def call(self, path: str, *chunks: bytes, ends: bool = True, **options: object) -> "Answer":
+    async def call(self, path: str, *chunks: bytes, ends: bool = True, **options: Any) -> "Answer":  # noqa: ANN401 - of `exchange`
         """Sends a body in chunks and waits for the answer; without an end, the client sends no more and stays."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         for chunk in chunks:
             events.put_nowait({"type": "http.request", "body": chunk, "more_body": True})
         if ends:
             events.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-        return await self.exchange(path, events, **options)  # type: ignore[arg-type]
+        return await self.exchange(path, events, **options)
 
     async def exchange(
         self,
@@ -168,9 +169,9 @@ async def watched(caller: Caller) -> AsyncIterator[Caller]:
     assert caller.open_calls.held == 0
 
 
-def run(test: Callable[[Caller], Coroutine[None, None, None]], **options: bool | int) -> None:
+def run(test: Callable[[Caller], Coroutine[None, None, None]], **options: Any) -> None:  # noqa: ANN401 - of `Caller`
     async def whole() -> None:
-        async with watched(Caller(**options)) as caller:  # type: ignore[arg-type]
+        async with watched(Caller(**options)) as caller:
             await asyncio.wait_for(test(caller), PATIENCE)
 
     asyncio.run(whole())
@@ -341,7 +342,7 @@ def test_a_method_that_is_not_there_is_unimplemented() -> None:
         ({"http_version": "1.1", "headers": [(b"x-medserve-content-type", b"application/grpc-web")]}, 200),
     ],
 )
-def test_http_that_is_no_grpc_gets_a_status_of_http(options: dict[str, object], status: int) -> None:
+def test_http_that_is_no_grpc_gets_a_status_of_http(options: dict[str, Any], status: int) -> None:
     async def test(caller: Caller) -> None:
         assert (await caller.call("/test.Echo/Same", frame(b"x"), **options)).status == status
 
