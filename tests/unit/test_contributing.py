@@ -18,10 +18,8 @@ def test_every_path_that_it_names_exists(path: str) -> None:
     assert any((place / path).exists() for place in places)
 
 
-def test_make_help_explains_every_target() -> None:
+def test_make_help_explains_every_target_above_it() -> None:
     text = (REPOSITORY / "Makefile").read_text("utf-8")
     targets = " ".join(re.findall(r"^\.PHONY: (.*)", text, re.MULTILINE)).split()
-    assert re.findall(r"^## ([\w-]+): .+\n(?:#.*\n|\1: export .*\n)*\1:", text, re.MULTILINE) == re.findall(
-        r"^## ([\w-]*)", text, re.MULTILINE
-    ), "each explanation stands above its target"
-    assert set(re.findall(r"^## ([\w-]+): ", text, re.MULTILINE)) == set(targets)
+    explained = re.findall(r"^## ([\w-]+): .+\n(?:#.*\n)*\1:", text, re.MULTILINE)
+    assert sorted(explained) == sorted(targets)

@@ -7,6 +7,8 @@ import pytest
 
 from medserve_client.cli import main
 
+pytestmark = pytest.mark.process  # a load is made by processes of their own
+
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--duration", "0.6", "--warmup", "0.1", "--metrics-url", "http://127.0.0.1:1/metrics")
 

@@ -17,6 +17,8 @@ from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, Progress, 
 from small_server import Serve
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.process  # a load is made by processes of their own
+
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 

@@ -19,6 +19,8 @@ from medserve_client.loadtest import LoadError, LoadPlan, LoadResult, run
 from oip_app import TOKEN, app
 from waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.process  # a load is made by processes of their own
+
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--duration", "0.5", "--warmup", "0.1", "--metrics-url", "http://127.0.0.1:1/metrics")
 

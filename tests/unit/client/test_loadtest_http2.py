@@ -15,6 +15,8 @@ from medserve_client.loadtest.protocol import wire
 from small_server import Serve
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.process  # a load is made by processes of their own
+
 PING = bytes(8)
 LAST = wire.END_HEADERS | wire.END_STREAM
 

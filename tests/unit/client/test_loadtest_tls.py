@@ -15,6 +15,8 @@ from medserve_client import Tls
 from medserve_client.loadtest import LoadError, LoadPlan, run
 from waiting import PATIENCE
 
+pytestmark = pytest.mark.process  # a load is made by processes of their own
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
