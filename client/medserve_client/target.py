@@ -26,13 +26,15 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def check_target(target: str) -> None:
-    """Checks that an IPv6 address in a target stands in brackets.
+    """Checks that a target is no URL, and that an IPv6 address in it stands in brackets.
 
     gRPC takes `::1:9101` for an IPv6 address without a port, and calls its port 443.
 
     Raises:
         ValueError: with the right spelling.
     """
+    if match := re.match(r"https?://", target, re.IGNORECASE):
+        raise ValueError(f"{target} is a URL; write HOST:PORT, without {match[0]}")
     addresses = re.sub(r"^(dns:(//[^/]*/)?|ipv6:(//)?)", "", target)
     scheme = target.removesuffix(addresses)
     for address in addresses.split(","):

@@ -28,10 +28,11 @@ def medserve_server() -> int:
     """Runs the command `medserve-server`, and returns its exit status."""
     try:
         _end_when_interrupted()
-        from medserve_server.__main__ import main  # noqa: PLC0415
+        from medserve_server.__main__ import loaded  # noqa: PLC0415
 
+        serve = loaded()
         _raise_when_interrupted()
-        main()
+        serve()
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
@@ -41,10 +42,11 @@ def medserve_train() -> int:
     """Runs the command `medserve-train`, and returns its exit status."""
     try:
         _end_when_interrupted()
-        from medserve_training.__main__ import main  # noqa: PLC0415
+        from medserve_training.__main__ import loaded  # noqa: PLC0415
 
+        train = loaded()
         _raise_when_interrupted()
-        return main()
+        return train()
     except KeyboardInterrupt:
         return _INTERRUPTED
 

@@ -103,7 +103,7 @@ class ImageReader:
             from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415 - pydicom is optional
         except ModuleNotFoundError as error:
             raise ImageRefused(
-                "is a DICOM file, which needs the extra dicom "
+                "is a DICOM file, which needs the extra dicom where it is read "
                 "(pip install '.[dicom]' in a checkout of medserve, or 'FILE.whl[dicom]' with its wheel); or send a PNG"
             ) from error
         return read_dicom(data, frame, self.limits, warnings)

@@ -1,14 +1,15 @@
 """Runs the server, as `medserve-server` or `python -m medserve_server`."""
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 NEEDED = ("onnxruntime", "orjson", "PIL", "prometheus_client", "pydantic", "uvicorn")
 """Of the extras `server` and `cuda`."""
 
 
-def main() -> None:
-    """Runs the command, or says which extra is missing."""
+def loaded() -> Callable[[], None]:
+    """Returns the command once all that it needs is imported; ends the process where an extra is missing."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         sys.stderr.write(
             f"medserve-server: needs the extra server (not installed: {', '.join(missing)}): "
@@ -16,10 +17,10 @@ def main() -> None:
             "cuda in its place for an NVIDIA GPU\n"
         )
         raise SystemExit(2)
-    from medserve_server.process.cli import main as serve  # noqa: PLC0415 - it needs them
+    from medserve_server.process.cli import main  # noqa: PLC0415 - it needs them
 
-    serve()
+    return main
 
 
 if __name__ == "__main__":
-    main()
+    loaded()()

@@ -1,6 +1,7 @@
 """Runs `medserve-train`, also as `python -m medserve_training`."""
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 NEEDED = (
@@ -24,23 +25,19 @@ NEEDED = (
 """Of the extra `training`."""
 
 
-def main() -> int:
-    """Runs the command, or says which extra is missing.
-
-    Returns:
-        The exit status.
-    """
+def loaded() -> Callable[[], int]:
+    """Returns the command once it is imported; ends the process where the extra is missing."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         sys.stderr.write(
             f"medserve-train: needs the extra training (not installed: {', '.join(missing)}): "
             "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel; "
             "with Python 3.11 to 3.13\n"
         )
-        return 2
-    from medserve_training.commands.cli import main as train  # noqa: PLC0415 - it needs them
+        raise SystemExit(2)
+    from medserve_training.commands.cli import main  # noqa: PLC0415 - it needs them
 
-    return train()
+    return main
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(loaded()())

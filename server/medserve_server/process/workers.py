@@ -145,6 +145,8 @@ class Supervisor:
             began = loop.time()
             try:
                 failure = await self._run_worker(number)
+            except (SettingsError, OSError) as error:
+                failure = str(error)
             except Exception as error:  # noqa: BLE001 - reported; the other workers go on
                 report("worker", error)
                 failure = f"a worker can't be started: {type(error).__name__}: {error}"

@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.asgi import Event
-from medserve_server.decoders import Decoders
+from medserve_server.call_context import Context
+from medserve_server.calls.interceptor import CallInterceptor
+from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.errors import InvalidInput
-from medserve_server.limits import CallLimits
-from medserve_server.metrics import Metrics
+from medserve_server.http.asgi import Event
+from medserve_server.inputs.decoders import Decoders
 from medserve_server.rest.application import Rest
+from medserve_server.security.limits import CallLimits
+from medserve_server.telemetry.metrics import Metrics
 from medserve_server.transport.application import Application
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpc_frames import frame
-from medserve_server.transport.interceptor import CallInterceptor, Context
-from medserve_server.transport.open_calls import OpenCalls
 from waiting import PATIENCE
 
 MAX_BYTES = 200_000

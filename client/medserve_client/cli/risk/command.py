@@ -81,6 +81,8 @@ def score(
     task = model.manifest.patient_risk
     if as_json and output is not None:
         raise UsageError("-o writes a file; with --json the rows go to standard output")
+    if output is not None and output.exists() and path.exists() and output.samefile(path):
+        raise UsageError(f"-o {output}: is the file that is read; name another one")
     as_json = as_json or (output is not None and output.suffix.lower() == ".jsonl")
     as_csv = not as_json and (output is not None or not sys.stdout.isatty())
     if as_csv and reasons is not None and reasons.what_if is not None:

@@ -1,13 +1,15 @@
 """What Envoy refused before the application saw it, for Prometheus."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from medserve_server.supervise import report
 from medserve_server.transport.envoy.admin import counters
+
+log = logging.getLogger(__name__)
 
 _REQUESTS = "http.ingress.adaptive_concurrency.gradient_controller.rq_blocked"
 _CONNECTIONS = "downstream_global_cx_overflow"
@@ -33,7 +35,7 @@ class EnvoyRefusals(Collector):
         try:
             found = counters(self._admin, "rq_blocked|global_cx_overflow")
         except OSError as error:
-            report("envoy metrics", error)
+            log.info("Envoy starts or stops and does not answer; its counters are shown as they last were: %s", error)
         else:
             self._told = {
                 "requests": found.get(_REQUESTS, 0),

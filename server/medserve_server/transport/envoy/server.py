@@ -1,6 +1,7 @@
 """The transport of a worker that runs in Envoy: Envoy listens, this answers."""
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any
 
@@ -9,13 +10,15 @@ from medserve_server.calls.open_calls import OpenCalls
 from medserve_server.config import Settings
 from medserve_server.file_reloader import POLL_INTERVAL, FileReloader
 from medserve_server.security.tls import Certificates, read_certificates
-from medserve_server.supervise import reporting, start_task
+from medserve_server.supervise import start_task
 from medserve_server.transport.envoy.admin import drain_listeners
 from medserve_server.transport.envoy.files import EnvoyFiles
 from medserve_server.transport.envoy.process import write_secrets
 
 LEAVE_SECONDS = 1.0
 """Longest time in which clients are told to go elsewhere and are answered all the same."""
+
+log = logging.getLogger(__name__)
 
 
 class EnvoyServer:
@@ -54,8 +57,10 @@ class EnvoyServer:
 
     async def drain(self, grace: float) -> bool:
         """Sends clients elsewhere, refuses new calls after that, and waits for those that were taken."""
-        with reporting("drain"):
+        try:
             await asyncio.to_thread(drain_listeners, self._files.admin)
+        except OSError as error:
+            log.warning("Envoy was asked to stop as well and tells no client to go elsewhere: %s", error)
         loop = asyncio.get_running_loop()
         await self._interceptor.wait_until_quiet(min(LEAVE_SECONDS, grace))
         self._stopping.set()
