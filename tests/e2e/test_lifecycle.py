@@ -178,7 +178,8 @@ def test_a_missing_repository_is_named() -> None:
 
 
 def test_an_empty_repository_is_named(tmp_path: Path) -> None:
-    assert f"--models {tmp_path}: it holds no <name>/<version>/model.onnx" in refusal("--models", str(tmp_path))
+    expected = f"--models {tmp_path}: {tmp_path} holds no model; expected a folder of <name>/<version>/model.onnx"
+    assert expected in refusal("--models", str(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
