@@ -63,6 +63,7 @@ def decode(
     plain = _decode_plain(request, inputs, max_rows) if batched else None
     if plain is not None:
         return plain
+    priority, timeout = scheduling(request)
     if (count := max(len(request.inputs), len(request.outputs))) > MAX_TENSORS:
         text = f"the request names {count} tensors, at most {MAX_TENSORS} are accepted"
         raise InvalidInput.of("", text, "tensors")
@@ -98,7 +99,6 @@ def decode(
     if violations:
         raise InvalidInput(violations)
     rows = _rows(arrays, max_rows) if batched else 1
-    priority, timeout = scheduling(request)
     typed = any(tensor.HasField("contents") for tensor in tensors)
     return InferRequest(arrays, tuple(wanted) or None, rows, not typed, priority, timeout)
 

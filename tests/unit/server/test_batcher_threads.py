@@ -100,7 +100,7 @@ def two() -> Iterator[Threads]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("medserve_server.batcher.time", clock)
+    monkeypatch.setattr("medserve_server.engine.batcher.time", clock)
     return clock
 
 

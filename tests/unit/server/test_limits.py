@@ -60,8 +60,8 @@ def test_a_quiet_client_may_send_the_requests_of_a_second_at_once(rate: float, b
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("medserve_server.limits.time", clock)
-    monkeypatch.setattr("medserve_server.limits._FORGET_AT", 3)
+    monkeypatch.setattr("medserve_server.security.limits.time", clock)
+    monkeypatch.setattr("medserve_server.security.limits._FORGET_AT", 3)
     return clock
 
 
@@ -98,10 +98,10 @@ def test_clients_that_were_quiet_for_long_are_forgotten(clock: Clock) -> None:
 def test_forgetting_clients_changes_nothing_for_any_of_them(steps: list[tuple[int, str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
-        patch.setattr("medserve_server.limits.time", clock)
+        patch.setattr("medserve_server.security.limits.time", clock)
         refusals = []
         for forget_at in (0, 1000):
-            patch.setattr("medserve_server.limits._FORGET_AT", forget_at)
+            patch.setattr("medserve_server.security.limits._FORGET_AT", forget_at)
             limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
             clock.now = 1000.0
             seen = []
