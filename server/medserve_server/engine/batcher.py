@@ -82,11 +82,6 @@ class Batcher:
         """Requests that wait."""
         return self._plan.works
 
-    @property
-    def running(self) -> int:
-        """Threads that run the model, or are reserved to."""
-        return self._runs - self._free
-
     def reserve(self) -> int:
         """How many threads the caller has to let call `run_reserved` for what waits to be run."""
         if not self._free:
