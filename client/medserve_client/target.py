@@ -35,9 +35,8 @@ def check_target(target: str) -> None:
     """
     if match := re.match(r"https?://", target, re.IGNORECASE):
         raise ValueError(f"{target} is a URL; write HOST:PORT, without {match[0]}")
-    addresses = re.sub(r"^(dns:(//[^/]*/)?|ipv6:(//)?)", "", target)
-    scheme = target.removesuffix(addresses)
-    for address in addresses.split(","):
+    scheme = match[0] if (match := _SCHEME.match(target)) else ""
+    for address in target.removeprefix(scheme).split(","):
         host, _, port = address.rpartition(":")
         if _is_ipv6(host) and port.isdecimal():
             raise ValueError(f"{target} has an IPv6 address without brackets; write {scheme}[{host}]:{port}")
