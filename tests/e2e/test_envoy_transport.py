@@ -172,6 +172,7 @@ def test_an_envoy_that_ends_is_replaced(flags: tuple[str, ...], tmp_path: Path, 
         caller = Caller(channel)
         wait_until(lambda: caller.code("a") is OK, "an answer")
     assert f"worker 0 (process {envoy}) was ended by {number.name}; another takes its place" in log.read_text()
+    assert "this is a bug" not in log.read_text()
 
 
 def test_an_envoy_that_keeps_ending_ends_the_server_with_the_reason(flags: tuple[str, ...], tmp_path: Path) -> None:

@@ -170,16 +170,20 @@ def test_replacing_the_authority_shuts_out_its_clients(mutual: Secured) -> None:
     wait_until(lambda: is_in(HOSPITAL))
 
 
-def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -> None:
     HOSPITAL.issue().write(tmp_path / "a.pem", tmp_path / "a.key")
     HOSPITAL.issue().write(tmp_path / "b.pem", tmp_path / "b.key")
     certificate, key = ("--tls-certificate", str(tmp_path / "a.pem")), ("--tls-key", str(tmp_path / "a.key"))
-    assert "go together" in refusal(*certificate)
-    assert "--tls-client-ca needs" in refusal("--tls-client-ca", str(tmp_path / "a.pem"))
-    assert "--require-auth: give --tokens or --tls-client-ca" in refusal(*certificate, *key, "--require-auth")
-    assert "the key is not the certificate's" in refusal(*certificate, "--tls-key", str(tmp_path / "b.key"))
-    assert "nowhere.pem: No such file" in refusal(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
-    assert "no PEM file" in refusal(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
+
+    def refused(*flags: str) -> str:
+        return refusal("--transport", transport, *flags)
+
+    assert "go together" in refused(*certificate)
+    assert "--tls-client-ca needs" in refused("--tls-client-ca", str(tmp_path / "a.pem"))
+    assert "--require-auth: give --tokens or --tls-client-ca" in refused(*certificate, *key, "--require-auth")
+    assert "the key is not the certificate's" in refused(*certificate, "--tls-key", str(tmp_path / "b.key"))
+    assert "nowhere.pem: No such file" in refused(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
+    assert "no PEM file" in refused(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
 
 
 @pytest.mark.parametrize(("flags", "words"), [((), ["ANYONE", "NOT ENCRYPTED"]), (("--host", "127.0.0.1"), [])])

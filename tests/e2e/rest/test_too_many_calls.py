@@ -11,7 +11,9 @@ from grpc_status import rpc_status
 
 import onnx_models
 from medserve_proto.v1 import image_classification_pb2 as pb
+from medserve_proto.v1 import model_catalog_pb2 as catalog
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_server.transport.envoy.config import SPARE_REQUESTS
 from rest_client import RestClient
 from server_process import ServerProcess, running_server
@@ -70,3 +72,11 @@ def test_grpc(crowded: ServerProcess) -> None:
 
 def test_probes_are_answered_all_the_same(crowded: ServerProcess) -> None:
     assert RestClient(crowded.http_url, {}).get("/readyz").status == 200
+
+
+def test_the_list_of_models_is_answered_but_not_their_manifests(crowded: ServerProcess) -> None:
+    with grpc.insecure_channel(crowded.target, [("grpc.enable_retries", 0)]) as channel:
+        stub = ModelCatalogStub(channel)
+        (model,) = stub.ListModels(catalog.ListModelsRequest(), timeout=PATIENCE).models
+        manifest = stub.GetManifest.future(catalog.GetManifestRequest(model_name=model.name), timeout=PATIENCE)
+        assert manifest.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -64,6 +64,15 @@ def test_the_command_names_what_is_wrong(flags: list[str], words: str, capsys: p
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("scheme", ["http://", "HTTPS://"])
+def test_a_url_is_refused_as_a_server(scheme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=f"write HOST:PORT, without {scheme}"):
+        Client(f"{scheme}localhost:8001")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--server", f"{scheme}localhost:8001", "health"])
+    assert f"write HOST:PORT, without {scheme}" in capsys.readouterr().err
+
+
 def test_the_environment_may_hold_the_token(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

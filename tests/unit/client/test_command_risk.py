@@ -91,6 +91,17 @@ def test_one_row_out_for_each_row_in(clinic: str, tmp_path: Path, capsys: Captur
     assert captured.err.count("column age: 130") == 10
 
 
+@pytest.mark.parametrize("name", ["patients.csv", "link.csv", "hard.csv"])
+def test_the_file_that_is_read_is_not_overwritten(clinic: str, tmp_path: Path, capsys: Captured, name: str) -> None:
+    path, text = tmp_path / "patients.csv", "age,tumor_size,grade\n40,20,I\n"
+    path.write_text(text)
+    (tmp_path / "link.csv").symlink_to(path)
+    (tmp_path / "hard.csv").hardlink_to(path)
+    assert main(["--server", clinic, "risk", str(path), "-o", str(tmp_path / name)]) == 2
+    assert f"-o {tmp_path / name}: " in capsys.readouterr().err
+    assert path.read_text() == text
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_delimiters_and_a_byte_order_mark(clinic: str, tmp_path: Path, capsys: Captured, delimiter: str) -> None:
     path = tmp_path / "patients.csv"
