@@ -43,11 +43,13 @@ def is_well_named(key: Key) -> bool:
 
 
 def find_versions(folder: Path) -> dict[Key, Found]:
-    """Finds every version of every model. Folders whose names begin with a dot are not looked into.
+    """Finds every version of every model, except in folders whose names begin with a dot.
 
     Raises:
-        OSError: the folder itself can't be listed.
+        OSError: the folder itself cannot be listed, or was moved or replaced meanwhile, so that versions that were not
+            found may still exist.
     """
+    before = folder.stat()
     root = folder.resolve(strict=True)
     found: dict[Key, Found] = {}
     for name in _folders(folder):
@@ -60,6 +62,8 @@ def find_versions(folder: Path) -> dict[Key, Found]:
             look = _look(name, version, folder / name / version / MODEL_FILE, root)
             if look is not None:
                 found[name, version] = look
+    if not os.path.samestat(before, folder.stat()):
+        raise OSError(errno.ESTALE, "it was replaced while it was read")
     return found
 
 

@@ -1,5 +1,6 @@
 """What one client may have: calls under way, requests in a second, connections and how it treats them."""
 
+import math
 import threading
 import time
 from functools import lru_cache
@@ -85,7 +86,7 @@ class CallLimits:
 
     def _next(self, client: str, now: float) -> float:
         """A token bucket as one number: the time up to which the client's requests are paid for, with one more."""
-        return max(self._paid_until.get(client, 0.0), now - self._burst) + self._interval
+        return max(self._paid_until.get(client, -math.inf), now - self._burst) + self._interval
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,7 @@
 """The counts of calls under way, and who a client is."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,12 @@ def test_no_client_and_not_all_together_ever_have_more_than_they_may(steps: list
             else:
                 limits.enter(client)
                 under_way.append(client)
+
+
+def test_the_first_request_after_boot_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock starts at 0 there, and a request may pay for longer than the machine has been up."""
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    CallLimits(max_calls=1, max_client_calls=1, max_client_rate=0.001).enter("a")
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(1000.0, 1000), (2.0, 2), (0.001, 1)])
