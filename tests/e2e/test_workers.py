@@ -164,8 +164,7 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
             enough.set()
             for thread in threads:
                 thread.join()
-        # An answer that was sent in part can't be asked for again: gRPC's retries end with the first header. Envoy sends
-        # header, message and trailer one after the other.
+        # gRPC does not retry a call once a header of its answer has arrived, and Envoy sends the header first.
         assert all("Socket closed" in str(error) for error in errors)
         assert len(errors) <= (2 if "envoy" in flags else 0)
         assert counts == sorted(counts)
