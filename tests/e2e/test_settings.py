@@ -59,7 +59,7 @@ def test_help_has_every_setting_once_in_a_group() -> None:
         ("threads", "0", "is '0', expected a number above 0"),
         ("poll_interval", "often", "is 'often', expected a number"),
         ("transport", "pigeon", "is 'pigeon', expected 'auto', 'envoy' or 'grpcio'"),
-        ("version_policy", "newest", "'newest' is none of all, latest:N"),
+        ("version_policy", "newest", "'newest' is not a rule, expected all, latest:N"),
         ("otlp_endpoint", "collector:4317", "is no address of a collector, expected http://HOST:PORT"),
     ],
 )

@@ -117,7 +117,7 @@ def test_a_renewed_certificate_is_served_without_a_restart_and_calls_go_on(tls: 
 def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -> None:
     first, second = HOSPITAL.issue(), HOSPITAL.issue()
     tls.serve(first)
-    told = tls.log.count("can't be used")
+    told = tls.log.count("cannot be reloaded")
     certificate = tls.folder / "server.pem"
     if damage == "gone":
         certificate.unlink()
@@ -126,7 +126,7 @@ def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -
 
     def is_told() -> bool:
         assert tls.served() == first.certificate  # the connection that has it look
-        return tls.log.count("can't be used") == told + 1
+        return tls.log.count("cannot be reloaded") == told + 1
 
     wait_until(is_told)
     assert tls.health() == "SERVING"
