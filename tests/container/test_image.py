@@ -280,7 +280,7 @@ def test_sigterm_ends_it_in_time(engine: Engine, image: str) -> None:
         engine.run("stop", f"--time={GRACE}", container.name)
         assert time.monotonic() - started < GRACE / 2
         assert container.inspect(".State.ExitCode") == "0"
-        assert "every call was answered" in container.logs()
+        assert "all calls were answered" in container.logs()
 
 
 def test_mounted_models_replace_the_embedded_ones(engine: Engine, image: str, tmp_path: Path) -> None:

@@ -174,17 +174,19 @@ def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:
     HOSPITAL.issue().write(tmp_path / "a.pem", tmp_path / "a.key")
     HOSPITAL.issue().write(tmp_path / "b.pem", tmp_path / "b.key")
     certificate, key = ("--tls-certificate", str(tmp_path / "a.pem")), ("--tls-key", str(tmp_path / "a.key"))
-    assert "go together" in refusal(*certificate)
+    assert "given together" in refusal(*certificate)
     assert "--tls-client-ca needs" in refusal("--tls-client-ca", str(tmp_path / "a.pem"))
-    assert "--require-auth: give --tokens or --tls-client-ca" in refusal(*certificate, *key, "--require-auth")
+    assert "--require-auth needs --tokens or --tls-client-ca" in refusal(*certificate, *key, "--require-auth")
     assert "the key is not the certificate's" in refusal(*certificate, "--tls-key", str(tmp_path / "b.key"))
     assert "nowhere.pem: No such file" in refusal(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
     assert "no PEM file" in refusal(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
 
 
-@pytest.mark.parametrize(("flags", "words"), [((), ["ANYONE", "NOT ENCRYPTED"]), (("--host", "127.0.0.1"), [])])
+@pytest.mark.parametrize(
+    ("flags", "words"), [((), ["NO AUTHENTICATION", "NO ENCRYPTION"]), (("--host", "127.0.0.1"), [])]
+)
 def test_an_open_address_is_warned_of(tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]) -> None:
     log = tmp_path / "log"
     with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log) as server:
         assert server.metrics()
-    assert [word for word in ("ANYONE", "NOT ENCRYPTED") if word in log.read_text()] == words
+    assert [word for word in ("NO AUTHENTICATION", "NO ENCRYPTION") if word in log.read_text()] == words

@@ -232,7 +232,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
         os.kill(min(started), signal.SIGKILL)
         assert server.process.wait(PATIENCE) == 1
         assert not any(is_alive(pid) for pid in started)
-    assert "was ended by SIGKILL; another takes its place" in log.read_text()
+    assert "was killed by SIGKILL; starting a replacement" in log.read_text()
     assert log.read_text().splitlines()[-1].startswith(f"medserve-server: {path}: ")
 
 

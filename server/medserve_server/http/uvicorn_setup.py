@@ -38,7 +38,9 @@ def listening_socket(host: str, port: int, flag: str, *, backlog: int = BACKLOG,
             listener.close()
             raise
     except OSError as error:
-        raise OSError(f"can't listen on {host_and_port(host, port)}; is it taken? {flag} chooses another") from error
+        raise OSError(
+            f"cannot listen on {host_and_port(host, port)}; if it is in use, choose another port with {flag}"
+        ) from error
     return listener
 
 

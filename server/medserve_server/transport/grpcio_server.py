@@ -75,7 +75,7 @@ class GrpcioServer:
                 port = self._grpcio.add_insecure_port(address)
             await self._grpcio.start()
         except (RuntimeError, OSError) as error:
-            raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
+            raise OSError(f"cannot listen on {address}; if it is in use, choose another port with --port") from error
         return port
 
     async def drain(self, grace: float) -> bool:

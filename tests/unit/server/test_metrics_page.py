@@ -297,7 +297,10 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
         number = other.getsockname()[1]
         with pytest.raises(OSError, match="listen") as caught:
             serve_metrics(registry_of(), "127.0.0.1", number, None, str)
-    assert str(caught.value) == f"can't listen on 127.0.0.1:{number}; is it taken? --metrics-port chooses another"
+    assert (
+        str(caught.value)
+        == f"cannot listen on 127.0.0.1:{number}; if it is in use, choose another port with --metrics-port"
+    )
 
 
 def test_an_ipv6_address() -> None:
