@@ -241,6 +241,6 @@ def test_a_port_is_shared_with_workers_alone(flags: list[str], transport: str) -
         host, port = server.target.split(":")
         others = ["--port", port, "--transport", transport]
         for count in ("1", "2"):
-            assert f"can't listen on {server.target}" in refusal(*others, "--workers", count)
+            assert f"cannot listen on {server.target}" in refusal(*others, "--workers", count)
     with socket.create_server((host, int(port))):
-        assert f"can't listen on {server.target}" in refusal(*others, "--workers", "2")
+        assert f"cannot listen on {server.target}" in refusal(*others, "--workers", "2")
