@@ -33,9 +33,9 @@ class Worker:
     """Receives its configuration from the supervisor that started this process, and runs a server accordingly."""
 
     def __init__(self) -> None:
-        pipe, lifeline = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
+        pipe, stop_pipe = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
         self._pipe = Connection(pipe)
-        self._lifeline = Connection(lifeline, writable=False)
+        self._stop_pipe = Connection(stop_pipe, writable=False)
         try:
             self.order: WorkerOrder = self._pipe.recv()
         except (EOFError, OSError):  # the supervisor has already been killed
@@ -90,7 +90,7 @@ class Worker:
     def _stop_with_supervisor(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         """Stops the worker when the supervisor closes the pipe or exits; exits forcibly if the shutdown hangs."""
         with suppress(OSError):
-            self._lifeline.poll(None)
+            self._stop_pipe.poll(None)
         if not self.ready:  # `_load` exits the process without further cleanup
             self._remove_files()
         with suppress(RuntimeError):  # the loop is already closed

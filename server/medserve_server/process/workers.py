@@ -167,8 +167,8 @@ class Supervisor:
         """Runs a worker until it exits, and returns a description of how it ended."""
         order = WorkerOrder(self._settings, os.getpid(), self._envoy_files(number))
         pipe, its_pipe = multiprocessing.Pipe()
-        its_lifeline, lifeline = multiprocessing.Pipe(duplex=False)
-        descriptors = its_pipe.fileno(), its_lifeline.fileno()
+        its_stop_pipe, stop_pipe = multiprocessing.Pipe(duplex=False)
+        descriptors = its_pipe.fileno(), its_stop_pipe.fileno()
         process = await asyncio.create_subprocess_exec(
             *_command(order),
             env=_environment(order) | {DESCRIPTORS: ",".join(map(str, descriptors))},
@@ -177,7 +177,7 @@ class Supervisor:
             start_new_session=True,
         )
         its_pipe.close()
-        its_lifeline.close()
+        its_stop_pipe.close()
         self._processes[number] = process
         link = None
         message: list[ServedModel] | str = ""
@@ -191,7 +191,7 @@ class Supervisor:
                 self._note_ready(number, process, message)
                 await process.wait()
         finally:
-            lifeline.close()
+            stop_pipe.close()
             if self._stopping and link is None:  # it serves no calls yet, and may notice the stop request late
                 _kill(process)
             elif self._stopping and await process.wait() > 0:  # negative: killed by a signal from outside
