@@ -111,7 +111,7 @@ def test_the_reader_chooses_the_format(port: Port) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/v2/models/x/ready", "/v2/health/ready", "/livez/x", "/%ff"])
 def test_no_other_page_answers(port: Port, path: str) -> None:
-    assert port.ask(path)[::2] == (404, b"there is no such page; there are /metrics, /livez, /readyz\n")
+    assert port.ask(path)[::2] == (404, b"no such page; the pages are /metrics, /livez, /readyz\n")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
