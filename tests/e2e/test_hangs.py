@@ -150,7 +150,7 @@ def test_the_server_ends_although_a_run_does_not(flags: tuple[str, ...], tmp_pat
             assert call.code() is DEADLINE_EXCEEDED
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 1
-    assert "the server ends without it" in log.read_text()
+    assert "exiting without waiting for it" in log.read_text()
 
 
 def test_a_model_that_does_not_end_on_zeros_does_not_block_others(tmp_path: Path, transport: str, models: Path) -> None:
