@@ -125,7 +125,9 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
 
 
 def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
-    assert "--otlp-endpoint: is not the address" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
+    assert "--otlp-endpoint: is not the address" in refusal(
+        "--models", str(repository), "--otlp-endpoint", "collector:4317"
+    )
 
 
 def test_the_missing_extra_is_named(repository: Path) -> None:

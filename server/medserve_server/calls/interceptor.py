@@ -139,7 +139,7 @@ class CallInterceptor(aio.ServerInterceptor):
             async with _Call(self._counted[path], context, self._observers):
                 raise error
 
-        behavior: Any = refuse  # typed for grpc's synchronous servers alone
+        behavior: Any = refuse  # typed for grpc's synchronous servers
         return grpc.stream_stream_rpc_method_handler(behavior)
 
     def _wrap(self, path: str, handler: Handler) -> Handler:
@@ -161,7 +161,7 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
         if handler.stream_stream is not None:
-            behavior: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
+            behavior: Any = handler.stream_stream  # typed for grpc's synchronous servers
             return grpc.stream_stream_rpc_method_handler(_stream(behavior, call, parse), *codec)
         behavior = handler.unary_stream
         return grpc.unary_stream_rpc_method_handler(_watch(behavior, call, parse), *codec)
@@ -260,7 +260,7 @@ class _Call:
             await self._context.abort(STATUS[type(error)], status.message, to_trailers(status))
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
             report("call", error, f"of {self._metrics.path}")
-            await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+            await self._context.abort(grpc.StatusCode.INTERNAL, "internal server error; see the server log")
 
     def _code(self, error: BaseException | None) -> grpc.StatusCode:
         if isinstance(error, aio.AbortError):  # the handler aborted the call itself

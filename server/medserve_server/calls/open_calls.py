@@ -34,8 +34,8 @@ class OpenCall:
         "_receive",
         "_task",
         "deadline",
+        "disconnected",
         "held",
-        "left",
         "overdue",
         "probe",
         "probed_at",
@@ -53,7 +53,7 @@ class OpenCall:
         """Bytes that count toward the limit on incomplete messages."""
         self.probed_at = 0.0
         self.probe: asyncio.Task[Event] | None = None
-        self.left = False
+        self.disconnected = False
         """Whether the task was cancelled because the client disconnected."""
         self.overdue = ""
         """Reason for the client if the task was cancelled because it took too long, else empty."""
@@ -83,22 +83,22 @@ class OpenCall:
         """
         event = await self._receive()
         if event["type"] == "http.disconnect":
-            self.leave()
+            self.disconnect()
             await asyncio.get_running_loop().create_future()
         self.read = not event.get("more_body", False)
         chunk: bytes = event.get("body", b"")
         self._body_end += len(chunk) / BODY_RATE
         return chunk
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Cancels the task, since the client disconnected."""
-        if not (self.left or self.overdue):
-            self.left = True
+        if not (self.disconnected or self.overdue):
+            self.disconnected = True
             self._task.cancel()
 
     def check_time(self, now: float) -> None:
         """Cancels the task if the deadline has passed or the body is late."""
-        if self.left or self.overdue:
+        if self.disconnected or self.overdue:
             return
         if self.deadline is not None and now >= self.deadline:
             self.overdue = "the deadline passed before the response was ready"
@@ -120,7 +120,7 @@ class OpenCall:
             self.probe = start_awaited_task("open calls", self._received)
         elif self.probe.done():
             if self.probe.result()["type"] == "http.disconnect":
-                self.leave()
+                self.disconnect()
             self.probe = None
 
     async def _received(self) -> Event:
@@ -165,7 +165,7 @@ class OpenCalls:
     def cancel(self) -> None:
         """Cancels all calls."""
         for call in self._open:
-            call.leave()
+            call.disconnect()
 
     async def watch(self) -> None:
         """Checks the calls periodically, until cancelled; short calls finish before their first check."""

@@ -58,7 +58,7 @@ async def _response(where: str, pages: Mapping[str, Page], scope: Scope) -> Resp
         return await page(scope)
     except Exception as error:  # noqa: BLE001 - reported, and answered with status 500
         report(where, error)
-        return Response.line(500, "the server failed; its log says why")
+        return Response.line(500, "internal server error; see the server log")
 
 
 def probes(why_not_ready: Callable[[], str]) -> dict[str, Page]:

@@ -228,7 +228,7 @@ class Server:
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             with reporting("watchdog"):
-                self._watchdog.look()
+                self._watchdog.check()
             with reporting("health"):
                 await self._update_health()
 

@@ -26,7 +26,7 @@ class Watchdog:
         self._max_seconds = max_seconds
         self._hung: set[Session] = set()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Terminates overdue runs. A run still active at the next call hangs, and its model is suspended until it ends.
 
         ONNX Runtime checks the termination flag between two nodes of the graph: a run stuck in a node cannot be

@@ -63,7 +63,7 @@ class Rest:
         try:
             await _send(await self._answer(call, opened, error_body), scope["method"], send)
         except asyncio.CancelledError:
-            if not opened.left:
+            if not opened.disconnected:
                 raise
         except OSError:  # raised by the ASGI server if the client disconnected
             return
@@ -89,7 +89,7 @@ class Rest:
             return HttpError(http_status, error_body(http_status, status)).answer
         except Exception as error:  # noqa: BLE001 - reported, and answered with status 500
             report("REST", error)
-            failed = status_pb2.Status(code=13, message="the server failed; its log says why")
+            failed = status_pb2.Status(code=13, message="internal server error; see the server log")
             return HttpError(500, error_body(500, failed)).answer
 
     def _find(self, method: str, path: str, error_body: ErrorBody) -> tuple[Endpoint, Mapping[str, str]]:

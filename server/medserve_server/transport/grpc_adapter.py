@@ -61,7 +61,7 @@ class GrpcAdapter:
             return
         deadline, header_error = _deadline(headers.get(b"grpc-timeout"))
         opened = self._open_calls.begin(receive, deadline)
-        response = Response(send, opened.leave)
+        response = Response(send, opened.disconnect)
         call = HttpCall(scope, deadline)
         reader = MessageReader(opened, headers, self._max_bytes)
         try:
@@ -83,10 +83,10 @@ class GrpcAdapter:
             await response.fail(call.code(), call.details(), call.trailing_metadata())
         elif isinstance(error, Exception):  # reported; if it were raised, the client would receive OK
             report("call", error, f"of {path[:256]}")
-            await response.fail(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+            await response.fail(grpc.StatusCode.INTERNAL, "internal server error; see the server log")
         elif isinstance(error, asyncio.CancelledError) and opened.overdue:
             await response.fail(grpc.StatusCode.DEADLINE_EXCEEDED, opened.overdue)
-        elif not (isinstance(error, asyncio.CancelledError) and opened.left):
+        elif not (isinstance(error, asyncio.CancelledError) and opened.disconnected):
             raise error
 
     async def _answer(

@@ -147,7 +147,7 @@ def test_probes_need_no_token(tmp_path: Path) -> None:
 def test_a_page_that_can_not_be_made_is_reported_and_the_next_one_comes() -> None:
     port = Port(registry_of(Once()))
     try:
-        assert port.ask("/metrics")[::2] == (500, b"the server failed; its log says why\n")
+        assert port.ask("/metrics")[::2] == (500, b"internal server error; see the server log\n")
         assert b'medserve_internal_errors_total{where="metrics page"} 1.0' in port.ask("/metrics")[2]
     finally:
         port.stop()
