@@ -1,17 +1,17 @@
-# The server in an image.   docker build -t medserve .   (podman build does the same)
-# With CUDA:                docker build --target cuda -t medserve:cuda .
+# Image of the server:   docker build -t medserve .   (podman build works too)
+# With CUDA:             docker build --target cuda -t medserve:cuda .
 
-# Any base with Python 3.11 or newer, glibc and a Debian-like layout. Envoy runs Python from libpython: the images of
-# Docker's Python have it, one of Debian needs its package libpython3.11.
+# Any base image with Python 3.11 or newer, glibc and a Debian-like layout. Envoy embeds Python and needs libpython: the
+# official Python images contain it, a Debian image needs the package libpython3.11.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 
 FROM ${BASE_IMAGE} AS installer
-# Byte code is compiled once, when all that is not needed is gone.
+# Bytecode is compiled once, after unneeded files have been removed.
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 COPY deploy/requirements-*.txt ./
-# Only files with the checksums that these lists name. What builds the package is kept apart from what runs.
+# Only files with the hashes in these lists are installed. The build tools have their own environment.
 RUN python3 -m venv /opt/medserve && python3 -m venv /build && \
     /build/bin/pip install --require-hashes -r requirements-build.txt
 
@@ -42,7 +42,7 @@ RUN /opt/medserve/bin/pip install --no-deps --no-index /wheel/*.whl && sh prune-
 
 FROM ${BASE_IMAGE} AS models
 COPY models /models
-# A checkout may be for its owner's eyes only; the image's user is another.
+# Files of a checkout may be readable only by their owner, but the image runs as another user.
 RUN chmod -R a+rX /models
 
 
@@ -52,12 +52,12 @@ LABEL org.opencontainers.image.title="medserve" \
       org.opencontainers.image.description="Serves CNN diagnosis models over gRPC and REST" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# What can install packages, wherever the base keeps it.
+# Removes package installers, wherever the base image has them.
 RUN rm -rf /usr/local/lib/python3.*/site-packages/* /usr/local/lib/python3.*/ensurepip \
            /usr/lib/python3.*/ensurepip /usr/lib/python3/dist-packages/* /usr/share/python-wheels \
            /usr/local/bin/pip* /usr/bin/pip*
-# MEDSERVE_SERVER is where the command medserve asks: whoever changes the port changes both.
-# ONNX Runtime would report its use to its maker.
+# MEDSERVE_SERVER is the address that the command medserve connects to: keep its port equal to MEDSERVE_PORT.
+# ONNX Runtime sends telemetry to Microsoft by default.
 ENV PATH=/opt/medserve/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
@@ -70,7 +70,7 @@ ENV PATH=/opt/medserve/bin:/usr/local/bin:/usr/bin:/bin \
     ORT_DISABLE_TELEMETRY=1
 EXPOSE 8001 8002
 WORKDIR /
-# nobody in /etc/passwd: a number that Kubernetes can check with runAsNonRoot.
+# A numeric user without an entry in /etc/passwd: Kubernetes checks runAsNonRoot only for numeric users.
 USER 65532:65532
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["medserve", "health"]

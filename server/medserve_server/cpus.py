@@ -1,4 +1,4 @@
-"""How many processors this process may use, which in a container is not what the host has."""
+"""Number of CPUs available to this process, which in a container may be fewer than the host has."""
 
 import math
 import os
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The smaller of the CPU affinity and the cgroup's quota, rounded up; at least 1.
+    """Returns the smaller of the CPU affinity and the cgroup's CPU quota, rounded up; at least 1.
 
-    Reads `cpu.max` (cgroup v2) or `cpu/cpu.cfs_quota_us` (v1) below `cgroup`, which in a container
-    is the container's own group.
+    Reads `cpu.max` (cgroup v2) or `cpu/cpu.cfs_quota_us` (v1) in `cgroup`, which in a container is the container's own
+    cgroup.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup)
@@ -17,7 +17,7 @@ def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:
-    """The quota in processors; None where there is no limit."""
+    """Returns the quota in CPUs, or None if there is no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except FileNotFoundError:

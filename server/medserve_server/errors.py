@@ -1,4 +1,4 @@
-"""What can go wrong while serving, and the one table that turns it into a gRPC status."""
+"""Errors of the server, and their mapping to gRPC status codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,26 +23,26 @@ Limit = Literal[
     "decompression",
     "image_parts",
 ]
-"""The reasons of `medserve_refused_total`."""
+"""Values of the label `reason` of `medserve_refused_total`."""
 
 
 MAX_LISTING = 400
-"""Characters of a list of names in an error."""
+"""Maximum length of a list of names in an error message, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One bad field of a request: its path, and what it was, what was expected and what to do."""
+    """An invalid field of a request: its path, and a description with its value, what was expected and what to do."""
 
     field: str
     description: str
 
 
 class ServingError(Exception):
-    """A request that can't be answered, for a reason its sender should read."""
+    """Base class of errors whose message is sent to the client."""
 
     limit: Limit | None = None
-    """What refused it, where that was a limit."""
+    """The limit that was exceeded, if any."""
 
     def __init__(self, message: str, violations: Sequence[FieldViolation] = (), limit: Limit | None = None) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class ServingError(Exception):
 
 
 class InvalidInput(ServingError):
-    """The request itself is wrong."""
+    """The request is invalid."""
 
     def __init__(self, violations: Sequence[FieldViolation], limit: Limit | None = None) -> None:
         first, more = violations[0], len(violations) - 1
@@ -62,7 +62,7 @@ class InvalidInput(ServingError):
 
     @classmethod
     def of(cls, field: str, description: str, limit: Limit | None = None) -> "InvalidInput":
-        """An error about a single field."""
+        """Creates an error about a single field."""
         return cls([FieldViolation(field, description)], limit)
 
 
@@ -75,39 +75,39 @@ class WrongModel(ServingError):
 
 
 class Unauthenticated(ServingError):
-    """The call carries no token, or one that is not known."""
+    """The call has no token or an unknown one."""
 
     limit: Limit | None = "unauthenticated"
 
 
 class PermissionDenied(ServingError):
-    """The token is known, and its scopes do not cover the method, or the priority that is asked for."""
+    """The token is valid, but its scopes do not include the method or the requested priority."""
 
     limit: Limit | None = "permission"
 
 
 class ModelRefused(ServingError):
-    """A model that can't be loaded as it lies in the repository."""
+    """The model in the repository cannot be loaded."""
 
 
 class Overloaded(ServingError):
-    """The queue is full, or another bound on what is under way is reached."""
+    """The queue is full, or another limit on concurrent work is reached."""
 
     limit: Limit | None = "queue"
 
 
 class MessageTooLarge(ServingError):
-    """The request has more bytes than are accepted."""
+    """The request exceeds the maximum message size."""
 
     limit: Limit | None = "message_size"
 
 
 class DeadlineExceeded(ServingError):
-    """The request's deadline passed while it waited."""
+    """The request's deadline expired while it was waiting."""
 
 
 class Unavailable(ServingError):
-    """The server cannot answer now: it is starting or stopping, or the model hangs or has just been closed."""
+    """The server cannot answer now: it is starting or stopping, or the model hangs or was just unloaded."""
 
 
 class InferenceFailed(ServingError):
@@ -115,23 +115,23 @@ class InferenceFailed(ServingError):
 
 
 class Unsupported(ServingError):
-    """A part of the protocol that this server does not have."""
+    """A feature of the protocol that this server does not implement."""
 
 
 class ModelLoadError(Exception):
-    """A model file that can't be served; the message names the file and the reason."""
+    """A model file cannot be served; the message names the file and the reason."""
 
 
 class TransientLoadError(ModelLoadError):
-    """A model file that can't be read or loaded at the moment, for a reason that its content is not to blame for."""
+    """A model file cannot be read or loaded at the moment, for a reason unrelated to its content."""
 
 
 class ProviderUnavailable(ModelLoadError):
-    """The execution provider that was asked for can't be had on this machine."""
+    """The requested execution provider is unavailable on this machine."""
 
 
 def listing(names: Sequence[str]) -> str:
-    """The names, separated by commas; of a long list the first ones, and how many more there are."""
+    """Returns the names separated by commas; a long list is truncated and ends with the number of omitted names."""
     length = 0
     for count, name in enumerate(names):
         length += len(name) + 2
@@ -141,7 +141,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line of ASCII, cut: what comes out of a model's file or its name may hold anything."""
+    """Returns the text as one line of escaped ASCII, truncated: text from a model file or its name may be arbitrary."""
     return text[:1000].encode("unicode_escape").decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Files that are read again when they change. Where the new content is wrong, the old one stays."""
+"""Reloads files when they change. If the new content is invalid, the previous content stays in use."""
 
 import hashlib
 import logging
@@ -14,25 +14,25 @@ Content = TypeVar("Content")
 State = tuple[tuple[int, int, bytes], ...]
 
 POLL_INTERVAL = 0.25
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 REPEAT_AFTER = 60.0
-"""Seconds until a failure that lasts is logged again."""
+"""Seconds after which a persistent failure is logged again."""
 
 log = logging.getLogger(__name__)
 
 
 class FileReloader(Generic[Content]):
-    """What `read` makes of some files, as they are now or were a moment ago.
+    """The result of `read` for some files, reloaded at most `POLL_INTERVAL` after they change.
 
-    Only content that was read successfully counts as seen: a read that fails is repeated at every look. Threads may
-    share one.
+    A failed read is repeated at every check until it succeeds or the files are restored. Thread-safe: instances may be
+    shared between threads.
 
     Args:
-        read: reads the files, and raises OSError or ValueError where they are wrong.
-        paths: the files.
+        read: reads and parses the files; raises OSError or ValueError if they are missing or invalid.
+        paths: the files to monitor.
 
     Raises:
-        SettingsError: `read` fails the first time.
+        SettingsError: the first `read` fails.
     """
 
     def __init__(self, read: Callable[[], Content], *paths: Path) -> None:
@@ -45,42 +45,42 @@ class FileReloader(Generic[Content]):
             raise SettingsError(f"{error.filename or self._names}: {error.strerror or error}") from error
         except ValueError as error:
             raise SettingsError(str(error)) from error
-        self._next_look = time.monotonic() + POLL_INTERVAL
+        self._next_check = time.monotonic() + POLL_INTERVAL
         self._failure = ""
         self._logged_at = 0.0
 
     def current(self) -> Content:
-        """The content, read again where a file has changed."""
+        """Returns the content, reloaded if a file has changed."""
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + POLL_INTERVAL
-            self._look()
+        if now >= self._next_check:
+            self._next_check = now + POLL_INTERVAL
+            self._reload_if_changed()
         return self._content
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         try:
             state = self._state()
             if state == self._seen:
                 return
             content = self._read()
             if self._state() != state:
-                return  # changed while it was read; the next look takes it
+                return  # changed while it was read; the next check reloads it
         except (OSError, ValueError) as error:
             self._log_failure(str(error))
             return
         self._content = content
         self._seen = state
         self._failure = ""
-        log.info("%s changed and was read again", self._names)
+        log.info("%s changed and was reloaded", self._names)
 
     def _log_failure(self, failure: str) -> None:
-        """Logs a failure once, and again when it has lasted for long."""
+        """Logs a failure once, and again every `REPEAT_AFTER` seconds while it persists."""
         now = time.monotonic()
         if failure == self._failure and now < self._logged_at + REPEAT_AFTER:
             return
         self._failure = failure
         self._logged_at = now
-        log.error("%s can't be used; what was read before stays in force: %s", self._names, failure)
+        log.error("%s cannot be reloaded; the previous content stays in use: %s", self._names, failure)
 
     @property
     def _names(self) -> str:
@@ -91,15 +91,15 @@ class FileReloader(Generic[Content]):
 
 
 def _state(path: Path) -> tuple[int, int, bytes]:
-    """What tells the content of a file from any other.
+    """Returns a fingerprint of a file: inode, modification time and SHA-256 digest.
 
-    It includes a digest, since a file system's clock may give two contents the same time, and a copy may keep the time
-    of its original.
+    The digest is needed because two versions of a file may have the same modification time: the file system's clock is
+    coarse, and a copy may keep the time of its original.
 
     Raises:
-        OSError: the file is gone, or can't be read at the moment.
+        OSError: the file does not exist or cannot be read.
     """
     status = path.stat()
-    # A pipe's content can be read only once.
+    # The content of a pipe can be read only once.
     digest = hashlib.sha256(path.read_bytes()).digest() if stat.S_ISREG(status.st_mode) else b""
     return status.st_ino, status.st_mtime_ns, digest

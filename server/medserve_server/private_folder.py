@@ -1,4 +1,4 @@
-"""The folder of Envoy's files: private, and removed by whoever is left when the supervisor was killed."""
+"""Private temporary folder for Envoy's files. If the supervisor is killed, its workers or the next server remove it."""
 
 import fcntl
 import os
@@ -11,30 +11,30 @@ from pathlib import Path
 
 PREFIX = "medserve-"
 LOCK = "lock"
-"""File that is locked for as long as the supervisor or a worker lives."""
+"""File that stays locked as long as the supervisor or one of its workers is alive."""
 
 
 @contextmanager
 def private_folder() -> Iterator[tuple[Path, int]]:
-    """Makes a folder that only this user can enter, and removes it, and those of servers that were killed.
+    """Creates a folder that only this user can access, and removes it on exit; also removes those of killed servers.
 
     Yields:
-        The folder, and the descriptor of its lock, which workers inherit.
+        The folder and the file descriptor of its lock, which workers inherit.
 
     Raises:
-        OSError: There is no place for it.
+        OSError: no temporary directory is writable, or the folder cannot be created.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
         raise OSError(
-            "nothing can be written to /tmp, /var/tmp or the current folder, and Envoy's files need a place: "
-            "mount one on /tmp (docker run --tmpfs /tmp), or name one in TMPDIR"
+            "none of /tmp, /var/tmp and the current folder is writable, and Envoy needs a folder for its files: "
+            "mount one on /tmp (docker run --tmpfs /tmp), or set TMPDIR"
         ) from None
     remove_stale_folders()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        # Locked before it has its name: a start at the same time must not take the folder for one that is left over.
+        # Locked before it is renamed, so that a server starting at the same time does not remove the folder as stale.
         unnamed = folder / f"{LOCK}.new"
         with unnamed.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -45,9 +45,9 @@ def private_folder() -> Iterator[tuple[Path, int]]:
 
 
 def remove_stale_folders() -> None:
-    """Removes the folders of this user whose supervisor and workers are all gone."""
+    """Removes this user's folders whose supervisor and workers have all exited."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # locked, gone by now, or another user's
+        with suppress(OSError):  # locked, already removed, or owned by another user
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 continue

@@ -1,4 +1,4 @@
-"""A ServingError as it travels: a google.rpc.Status that fits into the metadata of a response."""
+"""Converts a ServingError into a google.rpc.Status that fits into the response metadata."""
 
 from collections.abc import Iterable
 
@@ -9,31 +9,31 @@ from medserve_server.errors import STATUS, Overloaded, ServingError
 
 CODES: dict[object, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 CODES |= {code: code for code in grpc.StatusCode}
-"""gRPC's codes, by their numbers and by themselves."""
+"""Maps a code, given as a number or as a `grpc.StatusCode`, to the `grpc.StatusCode`."""
 
 DETAILS_KEY = "grpc-status-details-bin"
-"""Where gRPC's clients look for the google.rpc.Status."""
+"""Metadata key under which gRPC clients expect the google.rpc.Status."""
 
-# gRPC's clients refuse a response with more than 8 KiB of metadata. An error puts its message there twice:
-# percent-encoded in grpc-message, and in the status, which base64 makes a third longer.
+# gRPC clients reject a response with more than 8 KiB of metadata. An error message appears there twice:
+# percent-encoded in grpc-message, and in the status, which base64 encoding makes a third longer.
 MAX_MESSAGE_BYTES = 1024
 MAX_FIELD_BYTES = 512
 MAX_STATUS_BYTES = 4096
 
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
-"""What percent-encoding leaves as it is (gRPC over HTTP/2, section "Responses"); any other byte takes three."""
+"""Bytes that percent-encoding leaves unchanged (gRPC over HTTP/2, section "Responses"); any other takes three."""
 _CUT = " ... "
 
 
 def to_status(error: ServingError) -> status_pb2.Status:
-    """The error as clients read it: code, message, and what else is to be said of it.
+    """Returns the error as a status with code, message and details.
 
-    That is a google.rpc.BadRequest that names the fields, or, where the same request may be answered at another time, a
-    google.rpc.ErrorInfo that names the limit. Long texts are cut in the middle. Of many violations the last ones are
-    left out; the first one never is.
+    The details are a google.rpc.BadRequest with the field violations and, for an error that may succeed on retry, a
+    google.rpc.ErrorInfo with the limit that was exceeded. Long texts are truncated in the middle. If there are too many
+    violations, the last ones are omitted, but never the first one.
     """
     status = status_pb2.Status(code=STATUS[type(error)].value[0], message=shortened(error.message, MAX_MESSAGE_BYTES))
-    left = MAX_STATUS_BYTES - status.ByteSize() - 64  # for the type's name
+    left = MAX_STATUS_BYTES - status.ByteSize() - 64  # for the type URLs
     bad_request = error_details_pb2.BadRequest()
     for violation in error.violations:
         entry = error_details_pb2.BadRequest.FieldViolation(
@@ -52,13 +52,13 @@ def to_status(error: ServingError) -> status_pb2.Status:
 
 
 def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes]]:
-    """The status as metadata."""
+    """Returns the status as trailing metadata."""
     return ((DETAILS_KEY, status.SerializeToString()),)
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, without its middle where it takes more than `most` bytes when it is percent-encoded."""
-    text = text.encode(errors="backslashreplace").decode()  # protobuf takes no half of a surrogate pair
+    """Returns the text, truncated in the middle if its percent-encoded form exceeds `most` bytes."""
+    text = text.encode(errors="backslashreplace").decode()  # protobuf rejects lone surrogates
     if len(text) <= most and _encoded_bytes(text) <= most:
         return text
     room = most - len(_CUT)
@@ -72,7 +72,7 @@ def _encoded_bytes(text: str) -> int:
 
 
 def _fitting(characters: Iterable[str], room: int) -> int:
-    """How many of the characters take at most `room` bytes when they are percent-encoded."""
+    """Returns how many of the leading characters fit into `room` bytes when percent-encoded."""
     count = 0
     for character in characters:
         room -= _encoded_bytes(character)

@@ -1,7 +1,8 @@
-"""Starts every thread and task of the server, so that none of them can fail silently.
+"""Starts all threads and tasks of the server, so that none of them can fail silently.
 
-Whatever fails outside of a request's own errors is logged, counted in `medserve_internal_errors_total`, and, where it
-has to go on, started again. No other module starts threads or tasks (tests/unit/server/test_supervise.py).
+Any failure other than a request's own errors is logged and counted in `medserve_internal_errors_total`, and the thread
+or task is restarted if it has to keep running. No other module starts threads or tasks
+(tests/unit/server/test_supervise.py).
 """
 
 import asyncio
@@ -23,26 +24,26 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 RESTART_SECONDS = 0.1
-"""Pause before a failed thread or task is started again."""
+"""Delay before a failed thread or task is restarted."""
 
 INTERNAL_ERRORS = Counter(
     "medserve_internal_errors_total",
-    "Failures of a part of the server itself; each is a bug, see the log.",
+    "Internal failures of the server, by component; each is a bug, see the log.",
     ["where"],
     registry=None,
 )
-"""Of this process. Every registry of metrics shows it."""
+"""Counter of this process, registered with every metrics registry."""
 
 _REPORTED = "_medserve_reported"
 
 
 def report(where: str, error: BaseException, which: str = "") -> None:
-    """Logs and counts a failure that is a bug of the server. The same exception is reported once.
+    """Logs and counts a failure that is a bug of the server. The same exception is reported only once.
 
     Args:
-        where: the part that failed; one of few constants, since it is a label.
-        error: what it raised.
-        which: of several such parts, for the log alone.
+        where: the component that failed; one of few constants, since it becomes a metric label.
+        error: the exception that it raised.
+        which: which of several such components, for the log only.
     """
     if getattr(error, _REPORTED, False):
         return
@@ -53,7 +54,7 @@ def report(where: str, error: BaseException, which: str = "") -> None:
 
 @contextmanager
 def reporting(where: str) -> Iterator[None]:
-    """Reports what the block raises, and goes on after it."""
+    """Context manager that reports an exception of the block and suppresses it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - reported
@@ -61,7 +62,7 @@ def reporting(where: str) -> Iterator[None]:
 
 
 class ThreadStartError(RuntimeError):
-    """The operating system cannot start another thread at the moment."""
+    """The operating system cannot start another thread."""
 
 
 def start_thread(
@@ -71,14 +72,14 @@ def start_thread(
     name: str = "",
     restart: bool = False,
 ) -> threading.Thread:
-    """Starts a daemon thread that calls the function and reports what it raises.
+    """Starts a daemon thread that calls the function and reports its exceptions.
 
     Args:
-        where: for `report`.
-        function: returns when the thread's work is done.
-        arguments: of the function.
-        name: of the thread; by default `where`.
-        restart: whether the function is called again after it failed.
+        where: component name for `report`.
+        function: function to call; the thread ends when it returns.
+        arguments: arguments of the function.
+        name: name of the thread; by default `where`.
+        restart: whether to call the function again after a failure.
 
     Raises:
         ThreadStartError: the thread cannot be started.
@@ -100,12 +101,12 @@ def start_thread(
     try:
         thread.start()
     except RuntimeError as error:
-        raise ThreadStartError(f"a thread is needed: {error}") from error
+        raise ThreadStartError(f"cannot start a thread: {error}") from error
     return thread
 
 
 def start_task(where: str, function: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    """Starts a task that lasts until it is cancelled or the function returns; after a failure it is called again."""
+    """Starts a task that runs until it is cancelled or the function returns; restarts the function after a failure."""
 
     async def run() -> None:
         while True:
@@ -124,13 +125,13 @@ def start_awaited_task(
     *arguments: *Arguments,
     expected: type[Exception] = ServingError,
 ) -> asyncio.Task[Result]:
-    """Starts a task whose result is awaited; what it raises is reported as well, since nobody may get to await it.
+    """Starts a task whose result is awaited; also reports its exceptions, since it may never be awaited.
 
     Args:
-        where: for `report`.
-        function: what the task runs.
-        arguments: of the function.
-        expected: errors that are results, and not reported.
+        where: component name for `report`.
+        function: coroutine function that the task runs.
+        arguments: arguments of the function.
+        expected: exceptions that are valid outcomes and are not reported.
     """
 
     async def run() -> Result:
@@ -146,22 +147,22 @@ def start_awaited_task(
 
 
 class Pool(ThreadPoolExecutor):
-    """Threads for functions whose results are awaited, by `submit`, and for those that nobody waits for, by `start`.
+    """Thread pool: `submit` for functions whose result is awaited, `start` for fire-and-forget functions.
 
-    All threads are started at once. `ThreadPoolExecutor` starts them on demand, after it has queued the function: if
-    that fails, the caller is told that the function was not submitted, yet it may run later.
+    All threads are started by the constructor. `ThreadPoolExecutor` starts them on demand, after it has queued the
+    function: if that fails, `submit` raises, yet the function may still run later.
 
     Args:
         threads: number of threads.
-        thread_name_prefix: prefix of their names.
+        thread_name_prefix: prefix of the thread names.
 
     Raises:
-        ThreadStartError: a thread cannot be started; none is left running.
+        ThreadStartError: a thread cannot be started; those already started are stopped.
     """
 
     def __init__(self, threads: int, thread_name_prefix: str = "") -> None:
         super().__init__(threads, thread_name_prefix)
-        # Each thread waits for all the others, so that none is idle and every submission starts another one.
+        # Each thread waits for all the others, so that none is idle and every submission starts another thread.
         all_started = threading.Barrier(threads)
         try:
             for _ in range(threads):
@@ -169,13 +170,13 @@ class Pool(ThreadPoolExecutor):
         except RuntimeError as error:
             all_started.abort()
             self.shutdown(cancel_futures=True)
-            raise ThreadStartError(f"{threads} threads are needed: {error}") from error
+            raise ThreadStartError(f"cannot start {threads} threads: {error}") from error
 
     def start(self, where: str, function: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
-        """Has a thread call the function, and reports what it raises.
+        """Runs the function in a thread of the pool and reports its exceptions.
 
         Raises:
-            RuntimeError: the pool was shut down.
+            RuntimeError: the pool is shut down.
         """
         self.submit(_call, where, function, arguments)
 
@@ -190,7 +191,7 @@ def _call(where: str, function: Callable[[*Arguments], object], arguments: tuple
 def call_in_loop(
     loop: asyncio.AbstractEventLoop, function: Callable[[*Arguments], object], *arguments: *Arguments
 ) -> None:
-    """Has an event loop call the function soon, from any thread; `watch` reports what it raises.
+    """Schedules the function on an event loop, from any thread; `watch` reports its exceptions.
 
     Raises:
         RuntimeError: the loop is closed.
@@ -201,22 +202,22 @@ def call_in_loop(
 def call_in_loop_after(
     loop: asyncio.AbstractEventLoop, seconds: float, function: Callable[[], object]
 ) -> asyncio.TimerHandle:
-    """Has the event loop of this thread call the function later; `watch` reports what it raises."""
+    """Schedules the function on this thread's event loop after a delay; `watch` reports its exceptions."""
     return loop.call_later(seconds, function)
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:
-    """Reports what no other part catches: exceptions of callbacks, of tasks nobody awaits, and of other threads."""
+    """Installs handlers that report uncaught exceptions of callbacks, of tasks never awaited, and of threads."""
     loop.set_exception_handler(_report_loop)
     threading.excepthook = _report_thread
 
 
 def _report_loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
-    if isinstance(error, ServingError):  # its call has ended in another way
+    if isinstance(error, ServingError):  # its call has already ended otherwise
         return
-    if isinstance(error, OSError) and "socket" in context:  # descriptors ran out; asyncio accepts again in a second
-        log.warning("a connection can't be accepted now: %s", error.strerror)
+    if isinstance(error, OSError) and "socket" in context:  # out of file descriptors; asyncio retries after a second
+        log.warning("cannot accept a connection now: %s", error.strerror)
         return
     report("event loop", error if isinstance(error, BaseException) else RuntimeError(context["message"]))
 

@@ -1,4 +1,4 @@
-"""Which versions of a model are served: all, the latest ones, or some by their numbers."""
+"""Version policy: which versions of a model are served (all, the latest N, or specific ones)."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,34 +11,34 @@ LATEST = re.compile(r"latest:([1-9][0-9]{0,3})")
 
 
 class VersionPolicy:
-    """A rule for all models, and rules for some by name."""
+    """A default rule for all models, and rules for individual models."""
 
-    def __init__(self, general: Choice, by_name: dict[str, Choice]) -> None:
-        self._general = general
+    def __init__(self, default: Choice, by_name: dict[str, Choice]) -> None:
+        self._default = default
         self._by_name = by_name
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads rules separated by spaces: `all`, `latest:N`, or `NAME=` and one of these or versions, as in 1,3.
+        """Parses space-separated rules: `all`, `latest:N`, or `NAME=` followed by one of these or versions such as 1,3.
 
         Raises:
-            ValueError: naming the rule that is none.
+            ValueError: a rule is invalid; the message names it.
         """
-        general: Choice = _all
+        default: Choice = _all
         by_name: dict[str, Choice] = {}
         for rule in text.split():
             name, equals, choice = rule.rpartition("=")
             if not equals:
-                general = _parse_choice(rule, choice)
+                default = _parse_choice(rule, choice)
             elif NAME.fullmatch(name):
                 by_name[name] = _parse_choice(rule, choice)
             else:
-                raise ValueError(f"{rule!r}: {name!r} is no name of a model")
-        return cls(general, by_name)
+                raise ValueError(f"{rule!r}: {name!r} is not a valid model name")
+        return cls(default, by_name)
 
     def choose(self, name: str, versions: Iterable[str]) -> list[str]:
-        """Those of a model's versions that are to be served, highest first."""
-        return sorted(self._by_name.get(name, self._general)(versions), key=int, reverse=True)
+        """Returns those of a model's versions that the policy selects, highest first."""
+        return sorted(self._by_name.get(name, self._default)(versions), key=int, reverse=True)
 
 
 def _all(versions: Iterable[str]) -> list[str]:
@@ -53,5 +53,7 @@ def _parse_choice(rule: str, choice: str) -> Choice:
         return lambda versions: sorted(versions, key=int, reverse=True)[:count]
     named = choice.split(",")
     if "=" not in rule or not all(VERSION.fullmatch(version) for version in named):
-        raise ValueError(f"{rule!r} is none of all, latest:N, NAME=all, NAME=latest:N and NAME=VERSION,VERSION")
+        raise ValueError(
+            f"{rule!r} is not a rule, expected all, latest:N, NAME=all, NAME=latest:N or NAME=VERSION,VERSION"
+        )
     return lambda versions: [version for version in versions if version in named]

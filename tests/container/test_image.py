@@ -220,7 +220,7 @@ def test_a_container_without_a_place_for_envoys_files_says_what_to_mount(engine:
     nowhere = ["--read-only-tmpfs=false"] if engine.command == "podman" else []
     ended = engine.run("run", "--rm", *LOCKED, *nowhere, image, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("medserve-server: nothing can be written to /tmp")
+    assert ended.stderr.splitlines()[-1].startswith("medserve-server: none of /tmp")
     assert "--tmpfs /tmp" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -280,7 +280,7 @@ def test_sigterm_ends_it_in_time(engine: Engine, image: str) -> None:
         engine.run("stop", f"--time={GRACE}", container.name)
         assert time.monotonic() - started < GRACE / 2
         assert container.inspect(".State.ExitCode") == "0"
-        assert "every call was answered" in container.logs()
+        assert "all calls were answered" in container.logs()
 
 
 def test_mounted_models_replace_the_embedded_ones(engine: Engine, image: str, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_token_that_is_revoked_while_no_file_can_be_read_ends_as_soon_as_one_c
 
 @pytest.mark.parametrize("damage", ["ward infer,metadata", "ward all 00", "ward infer " + "x" * 64, "\0", None])
 def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str | None) -> None:
-    told = guarded.log.count("can't be used")
+    told = guarded.log.count("cannot be reloaded")
     if damage is None:
         (guarded.folder / "tokens.txt").unlink()
     else:
@@ -237,7 +237,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
 
     def is_told() -> bool:
         assert guarded.code("stranger") is grpc.StatusCode.UNAUTHENTICATED
-        return guarded.log.count("can't be used") > told
+        return guarded.log.count("cannot be reloaded") > told
 
     try:
         wait_until(is_told)

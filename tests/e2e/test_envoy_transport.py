@@ -171,7 +171,7 @@ def test_an_envoy_that_ends_is_replaced(flags: tuple[str, ...], tmp_path: Path, 
         wait_until(lambda: server.total("medserve_workers_replaced_total") == 1, "another Envoy")
         caller = Caller(channel)
         wait_until(lambda: caller.code("a") is OK, "an answer")
-    assert f"worker 0 (process {envoy}) was ended by {number.name}; another takes its place" in log.read_text()
+    assert f"worker 0 (process {envoy}) was killed by {number.name}; starting a replacement" in log.read_text()
     assert "this is a bug" not in log.read_text()
 
 
@@ -186,7 +186,7 @@ def test_an_envoy_that_keeps_ending_ends_the_server_with_the_reason(flags: tuple
     assert len(killed) == 5
     last = log.read_text().splitlines()[-1]
     assert last.startswith("medserve-server: ")
-    assert "was ended by SIGKILL" in last
+    assert "was killed by SIGKILL" in last
 
 
 STAGES = ["folder", "config", "socket", "model"]

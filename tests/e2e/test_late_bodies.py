@@ -21,9 +21,9 @@ WATCH = "/grpc.health.v1.Health/Watch"
 BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[1]}]}'
 SECONDS, RATE = "0.5", "0.01"  # each byte is worth 100 seconds
 PATHS = {
-    "/v2/models/a/infer": '"error":"the request did not arrive whole',
+    "/v2/models/a/infer": '"error":"the request was not complete',
     "/v1/models/a:classify": '"status":"DEADLINE_EXCEEDED"',
-    "/v2/repository/index": '"error":"the request did not arrive whole',
+    "/v2/repository/index": '"error":"the request was not complete',
 }
 LENGTH = f"Content-Length: {len(BODY)}\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked\r\n\r\n"
@@ -121,7 +121,7 @@ ENVOY = pytest.mark.parametrize("transport", ["envoy"], indirect=True, scope="se
 def test_grpc(channel: grpc.Channel, unread: Callable[[], int], path: str) -> None:
     call = Open(channel, path)
     assert call.answers.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "the request did not arrive whole" in call.answers.details()
+    assert "the request was not complete" in call.answers.details()
     assert unread() == 1
     call.end()
 

@@ -96,7 +96,7 @@ def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], worker
         assert server.process.wait(PATIENCE) == 0
     assert load.wrong == 0
     assert set(load.codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
-    assert log.read_text().count("every call was answered") == workers
+    assert log.read_text().count("all calls were answered") == workers
 
 
 def test_a_slow_call_is_waited_for(flags: list[str], tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_manifest_that_does_not_fit_its_graph_is_refused(tmp_path: Path, old: 
 
 def test_a_taken_port_is_named(server: ServerProcess) -> None:
     port = server.target.rsplit(":", 1)[1]
-    assert f"can't listen on 127.0.0.1:{port}" in refusal("--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in refusal("--port", port)
 
 
 def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:

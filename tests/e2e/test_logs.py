@@ -173,4 +173,7 @@ def test_a_taken_port_makes_one_line(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         server = ended("--models", str(models), "--transport", "grpcio", "--port", port)
-    assert server.stderr == f"medserve-server: can't listen on 127.0.0.1:{port}; is it taken? --port chooses another\n"
+    assert (
+        server.stderr
+        == f"medserve-server: cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --port\n"
+    )

@@ -106,7 +106,7 @@ def test_a_taken_port_is_named_with_its_flag(models: Path) -> None:
         port = str(other.getsockname()[1])
         for workers in ("1", "2"):
             told = refusal("--models", str(models), "--metrics-port", port, "--workers", workers)
-            reason = f"can't listen on 127.0.0.1:{port}; is it taken? --metrics-port chooses another"
+            reason = f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --metrics-port"
             assert told == f"medserve-server: {reason}\n"
 
 

@@ -263,7 +263,7 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (("--version-policy", "newest"), "--version-policy: 'newest' is none of all, latest:N"),
+        (("--version-policy", "newest"), "--version-policy: 'newest' is not a rule, expected all, latest:N"),
         (
             ("--model-control", "explicit", "--load-model", "nothing"),
             "--load-model nothing: --models models has no",

@@ -174,7 +174,7 @@ def test_bytes_that_are_no_message_are_refused(zoo_channel: grpc.Channel, method
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff\xff")
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
-    assert "3 bytes that are no message of this method" in str(caught.value.details())
+    assert "the 3 bytes of the message are not a valid request of this method" in str(caught.value.details())
 
 
 def test_bytes_that_are_no_message_end_a_stream(zoo_channel: grpc.Channel) -> None:

@@ -59,8 +59,8 @@ def test_help_has_every_setting_once_in_a_group() -> None:
         ("threads", "0", "is '0', expected a number above 0"),
         ("poll_interval", "often", "is 'often', expected a number"),
         ("transport", "pigeon", "is 'pigeon', expected 'auto', 'envoy' or 'grpcio'"),
-        ("version_policy", "newest", "'newest' is none of all, latest:N"),
-        ("otlp_endpoint", "collector:4317", "is no address of a collector, expected http://HOST:PORT"),
+        ("version_policy", "newest", "'newest' is not a rule, expected all, latest:N"),
+        ("otlp_endpoint", "collector:4317", "is not the address of a collector, expected http://HOST:PORT"),
     ],
 )
 def test_a_wrong_value_is_told_with_where_it_stands(setting: str, value: str, expected: str, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"max_batch_row = 3", "max_batch_row: is no setting (did you mean max_batch_rows?)"),
+        (b"max_batch_row = 3", "max_batch_row: is not a setting (did you mean max_batch_rows?)"),
         (b"port = [1]", "port: is [1], expected a whole number"),
-        (b"host = 3", "host: is 3, expected a text"),
-        (b"port =", "is no TOML: "),
-        (b"\xff", "is no TOML: "),
+        (b"host = 3", "host: is 3, expected a string"),
+        (b"port =", "is not valid TOML: "),
+        (b"\xff", "is not valid TOML: "),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(content: bytes, problem: str, tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_a_variable_that_is_no_setting_is_told_without_its_value(nothing: tuple[
     told = ended(*nothing, **variables, MEDSERVE_SERVER="a:1", MEDSERVE_TOKEN="t", MEDSERVE_DATA="data").stderr  # noqa: S106
     lines = [line.partition("environment variable ")[2] for line in told.splitlines() if "WARNING" in line]
     assert lines == [
-        "MEDSERVE_MAX_BATCH_ROW is no setting (did you mean MEDSERVE_MAX_BATCH_ROWS?); it is ignored",
-        "MEDSERVE_QQQ is no setting; it is ignored",
-        "MEDSERVE_TOKEN_FILE is no setting (did you mean MEDSERVE_METRICS_TOKEN_FILE?); it is ignored",
+        "MEDSERVE_MAX_BATCH_ROW is not a setting (did you mean MEDSERVE_MAX_BATCH_ROWS?); it is ignored",
+        "MEDSERVE_QQQ is not a setting; it is ignored",
+        "MEDSERVE_TOKEN_FILE is not a setting (did you mean MEDSERVE_METRICS_TOKEN_FILE?); it is ignored",
     ]
     assert "s3cret" not in told
 

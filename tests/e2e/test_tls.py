@@ -117,7 +117,7 @@ def test_a_renewed_certificate_is_served_without_a_restart_and_calls_go_on(tls: 
 def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -> None:
     first, second = HOSPITAL.issue(), HOSPITAL.issue()
     tls.serve(first)
-    told = tls.log.count("can't be used")
+    told = tls.log.count("cannot be reloaded")
     certificate = tls.folder / "server.pem"
     if damage == "gone":
         certificate.unlink()
@@ -126,7 +126,7 @@ def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -
 
     def is_told() -> bool:
         assert tls.served() == first.certificate  # the connection that has it look
-        return tls.log.count("can't be used") == told + 1
+        return tls.log.count("cannot be reloaded") == told + 1
 
     wait_until(is_told)
     assert tls.health() == "SERVING"
@@ -178,17 +178,19 @@ def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -
     def refused(*flags: str) -> str:
         return refusal("--transport", transport, *flags)
 
-    assert "go together" in refused(*certificate)
+    assert "given together" in refused(*certificate)
     assert "--tls-client-ca needs" in refused("--tls-client-ca", str(tmp_path / "a.pem"))
-    assert "--require-auth: give --tokens or --tls-client-ca" in refused(*certificate, *key, "--require-auth")
+    assert "--require-auth needs --tokens or --tls-client-ca" in refused(*certificate, *key, "--require-auth")
     assert "the key is not the certificate's" in refused(*certificate, "--tls-key", str(tmp_path / "b.key"))
     assert "nowhere.pem: No such file" in refused(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
     assert "no PEM file" in refused(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
 
 
-@pytest.mark.parametrize(("flags", "words"), [((), ["ANYONE", "NOT ENCRYPTED"]), (("--host", "127.0.0.1"), [])])
+@pytest.mark.parametrize(
+    ("flags", "words"), [((), ["NO AUTHENTICATION", "NO ENCRYPTION"]), (("--host", "127.0.0.1"), [])]
+)
 def test_an_open_address_is_warned_of(tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]) -> None:
     log = tmp_path / "log"
     with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log) as server:
         assert server.metrics()
-    assert [word for word in ("ANYONE", "NOT ENCRYPTED") if word in log.read_text()] == words
+    assert [word for word in ("NO AUTHENTICATION", "NO ENCRYPTION") if word in log.read_text()] == words

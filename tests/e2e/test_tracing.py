@@ -121,11 +121,13 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
     flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1")
     with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
         assert GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=PATIENCE).outputs
-    assert "every call was answered" in log.read_text()
+    assert "all calls were answered" in log.read_text()
 
 
 def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
-    assert "--otlp-endpoint: is no address" in refusal("--models", str(repository), "--otlp-endpoint", "collector:4317")
+    assert "--otlp-endpoint: is not the address" in refusal(
+        "--models", str(repository), "--otlp-endpoint", "collector:4317"
+    )
 
 
 def test_the_missing_extra_is_named(repository: Path) -> None:
@@ -195,5 +197,5 @@ def test_a_wrong_address_in_opentelemetrys_variable_is_told_without_it(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4317")
     said = refusal("--models", str(repository))
-    assert said.startswith("medserve-server: OTEL_EXPORTER_OTLP_ENDPOINT: is no address of a collector")
+    assert said.startswith("medserve-server: OTEL_EXPORTER_OTLP_ENDPOINT: is not the address of a collector")
     assert "s3cret" not in said

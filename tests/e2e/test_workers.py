@@ -234,7 +234,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
         os.kill(min(started), signal.SIGKILL)
         assert server.process.wait(PATIENCE) == 1
         assert not any(is_alive(pid) for pid in started)
-    assert "was ended by SIGKILL; another takes its place" in log.read_text()
+    assert "was killed by SIGKILL; starting a replacement" in log.read_text()
     assert log.read_text().splitlines()[-1].startswith(f"medserve-server: {path}: ")
 
 
@@ -243,6 +243,6 @@ def test_a_port_is_shared_with_workers_alone(flags: list[str], transport: str) -
         host, port = server.target.split(":")
         others = ["--port", port, "--transport", transport]
         for count in ("1", "2"):
-            assert f"can't listen on {server.target}" in refusal(*others, "--workers", count)
+            assert f"cannot listen on {server.target}" in refusal(*others, "--workers", count)
     with socket.create_server((host, int(port))):
-        assert f"can't listen on {server.target}" in refusal(*others, "--workers", "2")
+        assert f"cannot listen on {server.target}" in refusal(*others, "--workers", "2")

@@ -50,7 +50,7 @@ FAULTS: dict[str, Callable[[int], None]] = {
     "batch": lambda times: patch(Batcher, "_answer", times),
     "withdrawn": lambda times: setattr(Work, "withdrawn", property(failing(Work.withdrawn.fget, times))),  # type: ignore[attr-defined]
     "observer": lambda times: setattr(lifecycle, "log_call", failing(logs.log_call, times)),
-    "watchdog": lambda times: patch(Watchdog, "look", times),
+    "watchdog": lambda times: patch(Watchdog, "check", times),
     "suspend": lambda times: patch(Model, "suspend", times),
     "health": lambda times: patch(Health, "set_serving", times),
     "watch": lambda times: patch(Health, "_follow", times),

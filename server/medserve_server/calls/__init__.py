@@ -1,1 +1,1 @@
-"""What every call passes on its way to a service, whatever the transport."""
+"""Processing common to all calls and transports: authentication, limits, metrics and error mapping."""

@@ -1,4 +1,4 @@
-"""Authentication, limits, metrics and the mapping of errors to gRPC statuses, for every call."""
+"""Interceptor of all calls: authentication, limits, metrics and error mapping."""
 
 import asyncio
 import logging
@@ -33,21 +33,21 @@ KINDS = {
     (True, True): "bidi_stream",
 }
 
-if TYPE_CHECKING:  # generic for the type checker alone
+if TYPE_CHECKING:  # generic only for the type checker
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:
     Handler = grpc.RpcMethodHandler
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Lets in who may call, counts each call of a known method, and turns a ServingError into its status.
+    """Authenticates clients, enforces limits, records metrics, and maps a ServingError to its gRPC status.
 
     Args:
-        metrics: where calls are counted.
+        metrics: metrics that record the calls of known methods.
         stopping: once set, new calls are refused.
-        limits: what one client may have under way.
-        tokens: who may call; None where anyone may.
-        observers: who is told of finished calls.
+        limits: limits on concurrent calls and rates.
+        tokens: tokens of the clients; None disables authentication by token.
+        observers: notified of finished calls.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class CallInterceptor(aio.ServerInterceptor):
         self._last_start = time.monotonic()
 
     async def wait_until_quiet(self, longest: float) -> None:
-        """Waits until no call has come in for `QUIET_SECONDS`, or `longest` seconds are over; at least for a look."""
+        """Waits until no call has arrived for `QUIET_SECONDS`, but at most about `longest` seconds."""
         end = time.monotonic() + longest
         await asyncio.sleep(QUIET_POLL_INTERVAL)
-        while time.monotonic() < min(end, self._last_start + QUIET_SECONDS):  # noqa: ASYNC110 - of the clock alone
+        while time.monotonic() < min(end, self._last_start + QUIET_SECONDS):  # noqa: ASYNC110 - depends only on the clock
             await asyncio.sleep(QUIET_POLL_INTERVAL)
 
     async def intercept_service(
@@ -79,48 +79,48 @@ class CallInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Gives a method's handler, wrapped when it is first called."""
+        """Returns a method's handler, which is wrapped when the method is first called."""
         method = handler_call_details.method
         if method not in self._wrapped:
             handler = await continuation(handler_call_details)
-            if handler is None:  # no such method: grpc answers UNIMPLEMENTED
+            if handler is None:  # unknown method: grpc responds with UNIMPLEMENTED
                 return None
             self._wrapped[method] = self._wrap(method, handler)
         admitted = self.admit(method, lambda: handler_call_details.invocation_metadata)
         if admitted is not None and admitted.unary_unary is not None:
-            # A call that ends before its message reaches the handler: grpc does not tell Python in another way.
+            # Detects a call that ends before its message reaches the handler; grpc has no other notification for this.
             _this_task().add_done_callback(self.count_unread)
         return admitted
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Does nothing: the generated code adds the same methods by their names too."""
+        """Does nothing: the generated code also registers the same methods by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Adds the methods of a service, as the generated code does, for a transport other than grpc's own server."""
+        """Registers the methods of a service; called by the generated code for transports other than grpcio."""
         for name, handler in handlers.items():
             path = f"/{service}/{name}"
             self._wrapped[path] = self._wrap(path, handler)
 
     def has(self, path: str) -> bool:
-        """Says whether there is a method at this path, on a transport other than grpc's own server."""
+        """Returns whether a method is registered at this path; for transports other than grpcio."""
         return path in self._wrapped
 
     def admit(self, path: str, metadata: Callable[[], Metadata]) -> Handler | None:
-        """Lets a call in before its message is read.
+        """Authenticates a call and checks the limits before its message is read.
 
         Args:
-            path: Of the method.
-            metadata: Gives the caller's metadata.
+            path: path of the method.
+            metadata: returns the metadata of the call.
 
         Returns:
-            The method's handler, to be called by the same task, or one that answers with the reason of a refusal; None
-            where there is no such method.
+            The method's handler, to be called in the same task, or a handler that ends the call with an error; None if
+            the method is unknown.
         """
         handler = self._wrapped.get(path)
         if handler is None:
             return None
         try:
-            # The handler finds the grant in the context of its task.
+            # The handler reads the grant from the context of its task.
             GRANT.set(ANYONE if self._tokens is None else self._tokens.client(path, metadata()))
             if not path.startswith(HEALTH):
                 self._limits.check()
@@ -129,51 +129,51 @@ class CallInterceptor(aio.ServerInterceptor):
         return handler
 
     def count_unread(self, _: object = None) -> None:
-        """Counts a call that ended before its message reached a handler."""
+        """Counts a call that ended before its message reached the handler."""
         self._metrics.unread.inc()
 
     def refusal(self, path: str, error: ServingError) -> Handler:
-        """Gives what answers a call with an error without reading its message: a handler of streams."""
+        """Returns a streaming handler that ends a call with an error without reading its message."""
 
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
             async with _Call(self._counted[path], context, self._observers):
                 raise error
 
-        behaviour: Any = refuse  # typed for grpc's synchronous servers alone
-        return grpc.stream_stream_rpc_method_handler(behaviour)
+        behavior: Any = refuse  # typed for grpc's synchronous servers
+        return grpc.stream_stream_rpc_method_handler(behavior)
 
     def _wrap(self, path: str, handler: Handler) -> Handler:
-        # Messages are parsed inside of the call: grpc would log each that it can't parse, with its bytes.
+        # Messages are parsed in the handler: grpc would log each invalid message with its bytes.
         parse = _parser(handler.request_deserializer or bytes)
         codec = (None, handler.response_serializer)
         metrics = MethodMetrics(self._metrics, KINDS[handler.request_streaming, handler.response_streaming], path)
         self._counted[path] = metrics
-        # A stopping server still has to say that it is, and a flooded one that it lives.
+        # Health checks have to be answered while the server is stopping or overloaded.
         stopping = None if path.startswith("/grpc.") else self._stopping
         limits = None if path.startswith(HEALTH) else self._limits
 
-        def call(context: Any) -> _Call:  # noqa: ANN401 - of grpc.aio, or alike
+        def call(context: Any) -> _Call:  # noqa: ANN401 - of grpc.aio, or an HttpCall
             self._last_start = time.monotonic()
-            if not isinstance(context, HttpCall):  # of grpc's own server: see intercept_service
+            if not isinstance(context, HttpCall):  # grpcio's context: see intercept_service
                 _this_task().remove_done_callback(self.count_unread)
             return _Call(metrics, context, self._observers, stopping, limits, self._tokens)
 
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, call, parse), *codec)
         if handler.stream_stream is not None:
-            behaviour: Any = handler.stream_stream  # typed for grpc's synchronous servers alone
-            return grpc.stream_stream_rpc_method_handler(_stream(behaviour, call, parse), *codec)
-        behaviour = handler.unary_stream
-        return grpc.unary_stream_rpc_method_handler(_watch(behaviour, call, parse), *codec)
+            behavior: Any = handler.stream_stream  # typed for grpc's synchronous servers
+            return grpc.stream_stream_rpc_method_handler(_stream(behavior, call, parse), *codec)
+        behavior = handler.unary_stream
+        return grpc.unary_stream_rpc_method_handler(_watch(behavior, call, parse), *codec)
 
 
 def _this_task() -> asyncio.Task[Any]:
-    """The task of the call: its interceptor and its handler run in the same one."""
+    """Returns the task of the call, in which both the interceptor and the handler run."""
     return cast("asyncio.Task[Any]", asyncio.current_task())
 
 
 class _Call:
-    """Times one call, counts its outcome, and answers a ServingError with its status."""
+    """Measures one call, records its outcome, and maps a ServingError to its status."""
 
     def __init__(
         self,
@@ -197,8 +197,8 @@ class _Call:
         self.begin()
 
     def begin(self) -> None:
-        """Notes that the call began."""
-        self._began = time.monotonic()
+        """Records the start of the call."""
+        self._start_time = time.monotonic()
         self._metrics.started()
         if self._observers:
             metadata = self._context.invocation_metadata() or ()
@@ -207,23 +207,23 @@ class _Call:
 
     @property
     def _caller(self) -> str:
-        """The name of the client's token, else of its certificate, else its address."""
+        """The client: the name of its token, else the name in its certificate, else its address."""
         return GRANT.get().client or _certificate_name(self._context) or client_of(self._context.peer())
 
     def admit(self) -> None:
-        """Refuses a call that is one too many for its client, and one that comes too late.
+        """Refuses the call if the server is stopping or the client exceeds its limits.
 
-        Left to grpc, a call that arrives in the moment of its shutdown is CANCELLED, which no client retries.
+        grpc itself would end a call that arrives during its shutdown with CANCELLED, which clients do not retry.
         """
         if self._stopping is not None and self._stopping.is_set():
-            raise Unavailable("the server is stopping; another one may answer")
+            raise Unavailable("the server is stopping; retry on another server")
         if self._limits is not None:
             client = self._caller
             self._limits.enter(client)
             self._client = client
 
     async def metered(self, payloads: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """A stream's messages, no faster than its client may send them, and only while its token holds."""
+        """Yields a stream's messages at the client's rate limit, and checks its token for each message."""
         async for payload in payloads:
             if self._tokens is not None:
                 GRANT.set(self._tokens.client(self._metrics.path, self._context.invocation_metadata() or ()))
@@ -240,18 +240,18 @@ class _Call:
             await self.fail(error)
 
     def end(self, code: grpc.StatusCode) -> None:
-        """Notes that the call ended."""
-        self._metrics.ended(code, time.monotonic() - self._began)
+        """Records the end of the call."""
+        self._metrics.ended(code, time.monotonic() - self._start_time)
         if self._record is not None:
             self._record.end(code)
         if self._limits is not None and self._client is not None:
             self._limits.leave(self._client)
 
     async def fail(self, error: BaseException) -> None:
-        """Notes that the call ended by an error, and ends it with the error's status.
+        """Records that the call failed, and ends it with the error's status.
 
         Raises:
-            AbortError: where the error is not one that ended the call already.
+            AbortError: the call is ended with a status; not raised for errors that have already ended it.
         """
         self.end(self._code(error))
         if isinstance(error, ServingError):
@@ -260,16 +260,16 @@ class _Call:
             await self._context.abort(STATUS[type(error)], status.message, to_trailers(status))
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
             report("call", error, f"of {self._metrics.path}")
-            await self._context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+            await self._context.abort(grpc.StatusCode.INTERNAL, "internal server error; see the server log")
 
     def _code(self, error: BaseException | None) -> grpc.StatusCode:
-        if isinstance(error, aio.AbortError):  # the handler ended the call itself
+        if isinstance(error, aio.AbortError):  # the handler aborted the call itself
             return CODES[self._context.code()]
         return status_of(error)
 
 
 def _certificate_name(context: Context) -> str:
-    """The common name in the certificate that the client's connection was accepted for; empty without one."""
+    """Returns the common name in the client's certificate; empty without one."""
     names = context.auth_context().get("x509_common_name", ())
     return next((name.decode(errors="replace") for name in names), "")
 
@@ -282,20 +282,22 @@ def _parser(deserialize: Parser) -> Parser:
         try:
             return deserialize(payload)
         except DecodeError:
-            raise InvalidInput.of("", f"{len(payload)} bytes that are no message of this method") from None
+            raise InvalidInput.of(
+                "", f"the {len(payload)} bytes of the message are not a valid request of this method"
+            ) from None
 
     return parse
 
 
 def _unary(
-    behaviour: Callable[..., Awaitable[object]], make_call: Callable[[Context], _Call], parse: Parser
+    behavior: Callable[..., Awaitable[object]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., Awaitable[object]]:
     async def answer(payload: bytes, context: Context) -> object:
         call = make_call(context)
         call.begin()
         try:
             call.admit()
-            response = await behaviour(parse(payload), context)
+            response = await behavior(parse(payload), context)
         except BaseException as error:
             await call.fail(error)
             raise
@@ -306,9 +308,9 @@ def _unary(
 
 
 def _watch(
-    behaviour: Callable[..., Awaitable[None]], make_call: Callable[[Context], _Call], parse: Parser
+    behavior: Callable[..., Awaitable[None]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., Any]:
-    """Of Health.Watch alone. It lasts as long as its client likes: only one that is refused is timed and counted."""
+    """Wraps Health.Watch, which runs as long as the client likes: only a refused call is measured and counted."""
 
     async def answer(payload: bytes, context: Context) -> None:
         try:
@@ -316,20 +318,20 @@ def _watch(
         except ServingError as error:
             async with make_call(context):
                 raise error from None
-        await behaviour(request, context)
+        await behavior(request, context)
 
     return answer
 
 
 def _stream(
-    behaviour: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call], parse: Parser
+    behavior: Callable[..., AsyncIterator[Any]], make_call: Callable[[Context], _Call], parse: Parser
 ) -> Callable[..., AsyncIterator[Any]]:
     async def answer(payloads: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         call = make_call(context)
         async with call:
             call.admit()
             requests = (parse(payload) async for payload in call.metered(payloads))
-            async for response in behaviour(requests, context):
+            async for response in behavior(requests, context):
                 yield response
 
     return answer

@@ -1,4 +1,4 @@
-"""Calls under way over HTTP: ended when they take too long or their client leaves, bounded while they arrive."""
+"""HTTP calls in progress: cancels them on timeout or client disconnect, and bounds the memory of incomplete ones."""
 
 import asyncio
 import math
@@ -11,22 +11,22 @@ from medserve_server.supervise import start_awaited_task
 
 POLL_INTERVAL = 0.05
 PROBES = 32
-"""Calls that are asked at each look whether their client left. A question costs as much as a small message."""
+"""Maximum calls per poll that are checked for a client disconnect. A check costs as much as a small message."""
 FREE_BYTES = 1024 * 1024
-"""What every call may hold of a message that has not arrived whole, however much the other calls hold."""
+"""Bytes of an incomplete message that every call may buffer, regardless of all other calls."""
 UNFINISHED_MESSAGES = 16
-"""Messages of the greatest length that may be held together, beyond `FREE_BYTES` of each, before they are whole.
+"""Limit on the total size of incomplete messages beyond `FREE_BYTES` each, in messages of the maximum size.
 
-The limits on calls count a call when its message is there: without this one, clients that never send the last byte
-would fill the memory."""
+The limits on concurrent calls apply only once a message is complete: without this limit, clients that never send the
+last byte could exhaust the memory."""
 BODY_SECONDS = 60.0
-"""In which a request that is read as a whole has to be there, and one second more for each `BODY_RATE` bytes of it."""
+"""Time in which a request body has to arrive, plus one second for each `BODY_RATE` bytes."""
 BODY_RATE = 16 * 1024
-"""Bytes in a second of the slowest client that may send a request of the greatest length."""
+"""Minimum transfer rate of a request body, in bytes per second."""
 
 
 class OpenCall:
-    """A call and the task that answers it."""
+    """A call and the task that handles it."""
 
     __slots__ = (
         "_body_end",
@@ -34,11 +34,11 @@ class OpenCall:
         "_receive",
         "_task",
         "deadline",
+        "disconnected",
         "held",
-        "left",
-        "looked_at",
         "overdue",
         "probe",
+        "probed_at",
         "read",
     )
 
@@ -48,86 +48,86 @@ class OpenCall:
         self._receive = receive
         self.deadline = deadline
         self.read = False
-        """The body was received whole: until then, whoever reads it learns when the client leaves."""
+        """Whether the body is complete. Until then, the task that reads it detects a client disconnect."""
         self.held = 0
-        """Bytes that count against the bound on messages that are not whole."""
-        self.looked_at = 0.0
+        """Bytes that count toward the limit on incomplete messages."""
+        self.probed_at = 0.0
         self.probe: asyncio.Task[Event] | None = None
-        self.left = False
-        """The task was cancelled since the client left."""
+        self.disconnected = False
+        """Whether the task was cancelled because the client disconnected."""
         self.overdue = ""
-        """Why the task was cancelled where it took too long: a text for the client."""
+        """Reason for the client if the task was cancelled because it took too long, else empty."""
         self._body_end = math.inf
 
     def limit_body(self) -> None:
-        """Cancels the task where the body does not arrive whole in time, on the clock of `time.monotonic`."""
+        """Starts the time limit for the body: the task is cancelled if the body is not complete in time."""
         self._body_end = time.monotonic() + BODY_SECONDS
 
     def hold(self, count: int) -> None:
-        """Notes how many bytes are there of a message that is not whole; 0 once it is.
+        """Sets the number of buffered bytes of an incomplete message; 0 once it is complete.
 
         Raises:
-            Overloaded: All calls together hold too many.
+            Overloaded: all calls together hold too many bytes.
         """
         beyond = max(0, count - FREE_BYTES)
         if beyond > self.held and self._calls.held + beyond - self.held > self._calls.max_held:
-            text = f"requests that have not been read hold {self._calls.held} bytes already; try again later"
+            text = f"incomplete requests already hold {self._calls.held} bytes; try again later"
             raise Overloaded(text, limit="calls")
         self._calls.held += beyond - self.held
         self.held = beyond
 
     async def chunk(self) -> bytes:
-        """Returns the next part of the body, which may be empty, and sets `read` with the last one.
+        """Returns the next part of the body, which may be empty, and sets `read` after the last one.
 
-        Where the client left, cancels the task, and never returns.
+        If the client disconnected, cancels the task and never returns.
         """
         event = await self._receive()
         if event["type"] == "http.disconnect":
-            self.leave()
+            self.disconnect()
             await asyncio.get_running_loop().create_future()
         self.read = not event.get("more_body", False)
         chunk: bytes = event.get("body", b"")
         self._body_end += len(chunk) / BODY_RATE
         return chunk
 
-    def leave(self) -> None:
-        """Cancels the task: nobody waits for its answer."""
-        if not (self.left or self.overdue):
-            self.left = True
+    def disconnect(self) -> None:
+        """Cancels the task, since the client disconnected."""
+        if not (self.disconnected or self.overdue):
+            self.disconnected = True
             self._task.cancel()
 
-    def look(self, now: float) -> None:
-        """Cancels the task where the deadline passed, or the body is late."""
-        if self.left or self.overdue:
+    def check_time(self, now: float) -> None:
+        """Cancels the task if the deadline has passed or the body is late."""
+        if self.disconnected or self.overdue:
             return
         if self.deadline is not None and now >= self.deadline:
-            self.overdue = "the deadline passed before the answer"
+            self.overdue = "the deadline passed before the response was ready"
         elif not self.read and now >= self._body_end:
             self.overdue = (
-                f"the request did not arrive whole within {BODY_SECONDS:g} seconds "
-                f"and one more for each {BODY_RATE} bytes that came"
+                f"the request was not complete after {BODY_SECONDS:g} seconds "
+                f"plus one for each {BODY_RATE} bytes received"
             )
         if self.overdue:
             self._task.cancel()
 
-    def ask(self) -> None:
-        """Cancels the task where the client left since the last question.
+    def check_client(self) -> None:
+        """Cancels the task if the client has disconnected since the last probe.
 
-        An ASGI server says so in answer to `receive`: pyvoy answers at once, with an empty message while the client
-        is there, other servers when it leaves.
+        An ASGI server reports this as the result of `receive`: pyvoy returns immediately, with an empty message while
+        the client is connected; other servers return only when it disconnects.
         """
         if self.probe is None:
             self.probe = start_awaited_task("open calls", self._received)
         elif self.probe.done():
             if self.probe.result()["type"] == "http.disconnect":
-                self.leave()
+                self.disconnect()
             self.probe = None
 
     async def _received(self) -> Event:
         return await self._receive()
 
     def end(self) -> None:
-        """Drops the question that is still open, and what is held."""
+        """Cancels a pending probe and releases the held bytes."""
         if self.held:
             self.hold(0)
         if self.probe is not None:
@@ -135,10 +135,10 @@ class OpenCall:
 
 
 class OpenCalls:
-    """All calls under way over HTTP.
+    """All HTTP calls in progress.
 
     Args:
-        max_message_bytes: Length of a request.
+        max_message_bytes: maximum size of a request.
     """
 
     def __init__(self, max_message_bytes: int) -> None:
@@ -150,9 +150,9 @@ class OpenCalls:
         return len(self._open)
 
     def begin(self, receive: Receive, deadline: float | None) -> OpenCall:
-        """Adds the call that the current task answers, until `end`."""
+        """Registers a call handled by the current task, until `end` is called."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - called by a coroutine
+        assert task is not None  # noqa: S101 - called from a coroutine
         call = OpenCall(self, task, receive, deadline)
         self._open[call] = None
         return call
@@ -165,18 +165,18 @@ class OpenCalls:
     def cancel(self) -> None:
         """Cancels all calls."""
         for call in self._open:
-            call.leave()
+            call.disconnect()
 
     async def watch(self) -> None:
-        """Looks at the calls again and again, until cancelled. Calls that end soon are never looked at."""
+        """Checks the calls periodically, until cancelled; short calls finish before their first check."""
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             now = time.monotonic()
             calls = list(self._open)
             for call in calls:
-                call.look(now)
+                call.check_time(now)
             waiting = [call for call in calls if call.read]
-            waiting.sort(key=lambda call: call.looked_at)
+            waiting.sort(key=lambda call: call.probed_at)
             for call in waiting[:PROBES]:
-                call.looked_at = now
-                call.ask()
+                call.probed_at = now
+                call.check_client()

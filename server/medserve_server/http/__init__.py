@@ -1,1 +1,1 @@
-"""Plain HTTP: the ASGI interface, pages, the metrics port, and uvicorn as the server needs it."""
+"""Plain HTTP: ASGI types, pages, the metrics port, and the configuration of uvicorn."""

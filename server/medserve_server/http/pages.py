@@ -1,4 +1,4 @@
-"""Plain pages over HTTP as an ASGI application, and the two that tell an orchestrator how the server is."""
+"""Plain HTTP pages as an ASGI application, and the liveness and readiness probes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from medserve_server.supervise import report, reporting
 
 @dataclass(frozen=True)
 class Response:
-    """What a page answers."""
+    """The response of a page."""
 
     status: int
     body: bytes
@@ -17,12 +17,12 @@ class Response:
 
     @property
     def encoded_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The headers as ASGI takes them."""
+        """The headers in ASGI's format."""
         return tuple((name.lower().encode(), value.encode()) for name, value in self.headers)
 
     @classmethod
     def line(cls, status: int, text: str, *headers: tuple[str, str]) -> "Response":
-        """Makes a response of one line of plain text."""
+        """Creates a response with one line of plain text."""
         return cls(status, f"{text}\n".encode(), (*cls.headers, *headers))
 
 
@@ -30,11 +30,11 @@ Page = Callable[[Scope], Awaitable[Response]]
 
 
 def application(where: str, pages: Mapping[str, Page]) -> App:
-    """Returns an ASGI application that answers GET and HEAD for exactly these paths and never reads a body.
+    """Returns an ASGI application that handles GET and HEAD for exactly these paths and never reads a body.
 
     Args:
-        where: for `report`, which is told what a page raises; the client gets status 500.
-        pages: by path.
+        where: component name for `report`, which logs exceptions of a page; the client receives status 500.
+        pages: pages by path.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's
@@ -51,21 +51,22 @@ def application(where: str, pages: Mapping[str, Page]) -> App:
 async def _response(where: str, pages: Mapping[str, Page], scope: Scope) -> Response:
     page = pages.get(scope["path"])
     if page is None:
-        return Response.line(404, f"there is no such page; there are {', '.join(pages)}")
+        return Response.line(404, f"no such page; the pages are {', '.join(pages)}")
     if scope["method"] not in {"GET", "HEAD"}:
-        return Response.line(405, "the page takes GET and HEAD", ("Allow", "GET, HEAD"))
+        return Response.line(405, "only GET and HEAD are allowed", ("Allow", "GET, HEAD"))
     try:
         return await page(scope)
-    except Exception as error:  # noqa: BLE001 - reported, and answered
+    except Exception as error:  # noqa: BLE001 - reported, and answered with status 500
         report(where, error)
-        return Response.line(500, "the server failed; its log says why")
+        return Response.line(500, "internal server error; see the server log")
 
 
 def probes(why_not_ready: Callable[[], str]) -> dict[str, Page]:
-    """Returns the pages /livez, which answers as long as the process does, and /readyz.
+    """Returns the pages /livez, which always responds with 200, and /readyz.
 
     Args:
-        why_not_ready: one line that says why the server takes no work; empty while it does. Must not block.
+        why_not_ready: returns the reason why the server does not accept work as one line, or an empty string. Must not
+            block.
     """
 
     async def livez(_: Scope) -> Response:

@@ -1,8 +1,8 @@
-"""A port for plain HTTP pages, served by uvicorn from a thread and an event loop of its own.
+"""A port for plain HTTP pages, served by uvicorn in a separate thread with its own event loop.
 
-uvicorn bounds neither the number of connections nor the time that a request may take to arrive. Here, a connection
-serves one request and is closed after `CONNECTION_SECONDS` whatever its client does, so that none has to be bounded in
-any other way: not one that is silent, that sends its header byte by byte, or that does not read its answer.
+uvicorn limits neither the number of connections nor the time in which a request has to arrive. Here, a connection
+serves one request and is closed after `CONNECTION_SECONDS` in any case. This covers clients that stay silent, that send
+their headers byte by byte, and that do not read the response.
 """
 
 import asyncio
@@ -20,32 +20,32 @@ from medserve_server.http.uvicorn_setup import listening_socket, quiet_config
 from medserve_server.supervise import call_in_loop_after, start_thread, watch
 
 MAX_CONNECTIONS = 100
-"""At once; one more is closed unread."""
+"""Maximum open connections; further ones are closed immediately."""
 CONNECTION_SECONDS = 10.0
-"""From the start of a connection to its end, at most."""
+"""Maximum lifetime of a connection."""
 MAX_HEADER_BYTES = 8192
 STOP_SECONDS = 1
-"""That responses under way get when the server stops."""
+"""Time that responses in progress have to finish when the server stops."""
 
 
 def serve_pages(where: str, app: App, host: str, port: int, flag: str) -> tuple[int, Callable[[], None]]:
-    """Serves an application from a thread of its own.
+    """Serves an application in a separate thread.
 
     Args:
-        where: name of the thread, and for `report`.
-        app: must not block.
+        where: name of the thread and component name for `report`.
+        app: ASGI application; must not block.
         host: address to listen on.
-        port: 0 takes a free one.
-        flag: that chooses another port.
+        port: port to listen on; 0 picks a free port.
+        flag: command-line flag of the port, for the error message.
 
     Returns:
         The port, and a function that stops serving.
 
     Raises:
-        OSError: the address can't be had; the message names it and the flag.
-        ThreadStartError: the thread can't be started.
+        OSError: the address is unavailable; the message names it and the flag.
+        ThreadStartError: the thread cannot be started.
     """
-    # Here, so that whatever prevents it is known before the thread is started.
+    # Bound here, so that an error is raised before the thread is started.
     listener = listening_socket(host, port, flag, backlog=MAX_CONNECTIONS)
     config = quiet_config(
         app,
@@ -68,17 +68,19 @@ def serve_pages(where: str, app: App, host: str, port: int, flag: str) -> tuple[
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     watch(asyncio.get_running_loop())
-    server.server_state = ServerState()  # after a failure, the one before has connections of a loop that is gone
-    # uvicorn closes what it is given, which has to outlive a failure.
+    server.server_state = (
+        ServerState()
+    )  # after a failure, the previous state refers to connections of a closed event loop
+    # A duplicate, since uvicorn closes the socket and a restart after a failure needs it.
     await server.serve([listener.dup()])
     for connection in list(server.server_state.connections):
-        if isinstance(connection, _Connection):  # as all are
-            connection.cut()
+        if isinstance(connection, _Connection):  # always true, for the type checker
+            connection.abort()
     await asyncio.sleep(0)
 
 
 class _Connection(H11Protocol):
-    """A connection that serves one request within `CONNECTION_SECONDS`, one of at most `MAX_CONNECTIONS`."""
+    """A connection that serves one request within `CONNECTION_SECONDS`; at most `MAX_CONNECTIONS` are open."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*arguments, **options)
@@ -89,11 +91,11 @@ class _Connection(H11Protocol):
             transport.abort()
             return
         super().connection_made(transport)
-        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, self.cut)
+        self._end = call_in_loop_after(self.loop, CONNECTION_SECONDS, self.abort)
 
-    def cut(self) -> None:
-        """Ends the connection at once."""
-        # Else the system keeps what the client has not read, and tries for minutes to send it.
+    def abort(self) -> None:
+        """Aborts the connection."""
+        # Discards unsent data; otherwise, the kernel would keep trying to send it for minutes.
         connection: socket.socket = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
@@ -104,11 +106,11 @@ class _Connection(H11Protocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.cycle:  # what follows a request is dropped unread
+        if not self.cycle:  # data after the first request is discarded
             super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         if not self.cycle:
             super().send_400_response(msg)
-        else:  # the body that came along with a request is malformed
+        else:  # the body of the request is malformed
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""uvicorn as every port that it serves needs it: with our own socket, and without its logging and signals."""
+"""Common configuration of uvicorn for all HTTP ports: our own socket, no logging and no signal handlers."""
 
 import logging
 import socket
@@ -13,17 +13,17 @@ BACKLOG = 1024
 
 
 def listening_socket(host: str, port: int, flag: str, *, backlog: int = BACKLOG, shared: bool = False) -> socket.socket:
-    """Returns a socket that listens.
+    """Returns a listening socket.
 
     Args:
-        host: Address or name.
-        port: 0 takes a free one.
-        flag: That chooses another port.
-        backlog: Connections that wait to be accepted.
-        shared: Whether other processes may listen there too.
+        host: IP address or host name.
+        port: port to listen on; 0 picks a free port.
+        flag: command-line flag of the port, for the error message.
+        backlog: maximum number of connections that wait to be accepted.
+        shared: whether other processes may listen on the same port (SO_REUSEPORT).
 
     Raises:
-        OSError: The address can't be had; the message names it and the flag.
+        OSError: the address is unavailable; the message names it and the flag.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -38,18 +38,20 @@ def listening_socket(host: str, port: int, flag: str, *, backlog: int = BACKLOG,
             listener.close()
             raise
     except OSError as error:
-        raise OSError(f"can't listen on {host_and_port(host, port)}; is it taken? {flag} chooses another") from error
+        raise OSError(
+            f"cannot listen on {host_and_port(host, port)}; if it is in use, choose another port with {flag}"
+        ) from error
     return listener
 
 
 def quiet_config(app: App, **options: Any) -> uvicorn.Config:  # noqa: ANN401 - of uvicorn.Config
-    """Returns a configuration of uvicorn that leaves logging, signals and processes to the server.
+    """Returns a uvicorn configuration that leaves logging, signals and processes to the server.
 
     Args:
         app: ASGI application, which reports its own failures.
-        options: Further ones of `uvicorn.Config`.
+        options: further options of `uvicorn.Config`.
     """
-    logging.getLogger("uvicorn.access").propagate = False  # uvicorn formats each request where anyone listens
+    logging.getLogger("uvicorn.access").propagate = False  # otherwise, uvicorn formats a log record for each request
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -58,7 +60,7 @@ def quiet_config(app: App, **options: Any) -> uvicorn.Config:  # noqa: ANN401 - 
         lifespan="off",
         workers=1,
         log_config=None,
-        log_level="critical",  # what it logs is up to its clients
+        log_level="critical",  # clients can trigger its other messages at will
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -1,1 +1,1 @@
-"""The processes of a server: the command, the supervisor, its workers, from start to stop."""
+"""Processes of the server: command line, supervisor and workers, from startup to shutdown."""

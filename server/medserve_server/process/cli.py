@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Reads the settings and serves; ends with status 1 and a line that says why where it can't."""
+    """Reads the settings and serves; if that is impossible, prints the reason and exits with status 1."""
     if sys.argv[1:2] == ["token"]:
-        _make_token(sys.argv[2:])
+        _create_token(sys.argv[2:])
         return
-    _hold_standard_streams()
+    _reopen_standard_streams()
     settings = _read_settings(sys.argv[1:])
     set_up_process(settings)
     for line in warnings_about_environment():
@@ -57,43 +57,43 @@ def main() -> None:
 
 
 def _read_settings(arguments: Sequence[str]) -> Settings:
-    """Reads the settings; where a flag or the environment asks for a log of JSON, what is wrong is a record of it."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--log-format", default=os.environ.get("MEDSERVE_LOG_FORMAT"))
+    """Reads the settings; reports errors as log records if a flag or the environment requests JSON logs."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--log-format", default=os.environ.get("MEDSERVE_LOG_FORMAT"))
     try:
-        log_format = first.parse_known_args(arguments)[0].log_format
-    except argparse.ArgumentError:  # without a value
+        log_format = early.parse_known_args(arguments)[0].log_format
+    except argparse.ArgumentError:  # the flag has no value
         log_format = ""
     if log_format != "json":
         return read_settings(arguments)
     set_up_logs("json", "info")
-    told = io.StringIO()
+    captured = io.StringIO()
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(captured):
             return read_settings(arguments)
     except SystemExit as end:
         if not end.code:
             raise
-        text = end.code if isinstance(end.code, str) else told.getvalue().rstrip().rpartition("\n")[2]
+        text = end.code if isinstance(end.code, str) else captured.getvalue().rstrip().rpartition("\n")[2]
         for line in text.splitlines():
             log.critical("%s", line.removeprefix("medserve-server: "))
         raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
 
 
-def _make_token(arguments: Sequence[str]) -> None:
-    """Prints a new token's line for --tokens, and the token itself, which is kept nowhere, on standard error."""
+def _create_token(arguments: Sequence[str]) -> None:
+    """Prints the line for --tokens to standard output and the token, which is not stored, to standard error."""
     parser = argparse.ArgumentParser(
         prog="medserve-server token",
-        description="Makes a token. Its line for --tokens goes to standard output; the token goes to standard error, "
-        "once: medserve-server token NAME >> tokens.txt 2> NAME.token",
+        description="Creates a token. Prints its line for --tokens to standard output and the token to standard error; "
+        "the token cannot be recovered later: medserve-server token NAME >> tokens.txt 2> NAME.token",
         allow_abbrev=False,
     )
-    parser.add_argument("name", metavar="NAME", help="of the client, in logs and errors")
+    parser.add_argument("name", metavar="NAME", help="client name shown in logs and errors")
     parser.add_argument(
         "--scopes",
         default=f"{INFER},{METADATA}",
-        help=f"some of {','.join(SCOPES)}, separated by commas (default: %(default)s). priority: requests may ask for "
-        "priority 1, which goes before those of other clients",
+        help=f"comma-separated subset of {','.join(SCOPES)} (default: %(default)s). priority: requests may set "
+        "priority 1 and are then run before those of other clients",
     )
     options = parser.parse_args(arguments)
     try:
@@ -105,8 +105,8 @@ def _make_token(arguments: Sequence[str]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    """Serves in this process."""
-    # Not at the top: the supervisor needs neither gRPC nor ONNX Runtime.
+    """Serves in this process, without a supervisor."""
+    # Imported here: the supervisor needs neither gRPC nor ONNX Runtime.
     from medserve_server.process.lifecycle import Server  # noqa: PLC0415
     from medserve_server.process.served import served_models  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ async def _serve(settings: Settings) -> None:
 
     def stop() -> None:
         if next(signals):
-            log.warning("asked to stop a second time: calls that are being answered are dropped")
+            log.warning("second stop signal: aborting calls in progress")
             raise SystemExit(1)
         server.stop()
 
@@ -123,16 +123,16 @@ async def _serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
     def started(server: Server) -> None:
-        told = settings.model_copy(update={"http_port": server.http_port})
-        announce(told, served_models(server), server.port, server.metrics_port)
+        bound = settings.model_copy(update={"http_port": server.http_port})
+        announce(bound, served_models(server), server.port, server.metrics_port)
 
     await server.run(started)
 
 
-def _hold_standard_streams() -> None:
-    """Opens those that are closed onto nothing: else a connection gets their number, and what is written to them."""
+def _reopen_standard_streams() -> None:
+    """Opens /dev/null for closed standard streams; otherwise a connection would get their number and their output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number

@@ -1,4 +1,4 @@
-"""Whether who listens where is safe: said loudly at the start, and an error where that was asked for."""
+"""Warns at startup about unauthenticated or unencrypted listeners; with --require-auth, refuses to start."""
 
 import logging
 from ipaddress import ip_address
@@ -9,38 +9,38 @@ log = logging.getLogger(__name__)
 
 
 def check_exposure(settings: Settings) -> None:
-    """Warns of an address that others can reach without a lock on it.
+    """Warns if the server listens on a non-loopback address without authentication or encryption.
 
     Raises:
-        SettingsError: settings contradict one another, or --require-auth is not met.
+        SettingsError: the TLS settings are inconsistent, or --require-auth is not satisfied.
     """
     if (settings.tls_certificate is None) != (settings.tls_key is None):
-        raise SettingsError("--tls-certificate and --tls-key go together; one of them is missing")
+        raise SettingsError("--tls-certificate and --tls-key have to be given together; one of them is missing")
     encrypted = settings.tls_certificate is not None
     if settings.tls_client_ca is not None and not encrypted:
         raise SettingsError("--tls-client-ca needs --tls-certificate and --tls-key")
     authenticated = settings.tokens is not None or settings.tls_client_ca is not None
     if settings.require_auth and not authenticated:
-        raise SettingsError("--require-auth: give --tokens or --tls-client-ca; as it is, anyone may call")
+        raise SettingsError("--require-auth needs --tokens or --tls-client-ca; neither is given")
     if _is_loopback(settings.host):
         return
     if not authenticated:
         log.warning(
-            "ANYONE who reaches %s may call this server: --tokens or --tls-client-ca asks who they are, and "
-            "--host 127.0.0.1 keeps it to this machine (docs/security.md)",
+            "NO AUTHENTICATION: anyone who can reach %s may call this server; enable it with --tokens or "
+            "--tls-client-ca, or restrict access to this machine with --host 127.0.0.1 (docs/security.md)",
             settings.address,
         )
     if not encrypted:
         log.warning(
-            "%s is NOT ENCRYPTED: patients' data%s can be read on the way; --tls-certificate and --tls-key encrypt "
-            "(docs/security.md)",
-            settings.address,
+            "NO ENCRYPTION: patient data%s sent to and from %s can be read in transit; enable TLS with "
+            "--tls-certificate and --tls-key (docs/security.md)",
             " and tokens" if settings.tokens is not None else "",
+            settings.address,
         )
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name other than localhost counts as reachable."""
+    """Returns whether only this machine can reach the host; any name but localhost counts as reachable by others."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reads the settings: from flags, environment variables and a TOML file, in that order."""
+"""Reads the settings from flags, environment variables and a TOML file, in this order of precedence."""
 
 import argparse
 import difflib
@@ -17,17 +17,17 @@ from medserve_proto.standard_options import add_standard_options
 from medserve_server.config import Settings
 
 DESCRIPTION = """Serves ONNX models over gRPC and REST. Every flag is also an environment variable (--max-batch-rows:
-MEDSERVE_MAX_BATCH_ROWS) and a key of a TOML file (max_batch_rows); in a variable, commas separate what a flag takes
-repeatedly. A flag wins over the environment, and that over the file."""
+MEDSERVE_MAX_BATCH_ROWS) and a key of the TOML file (max_batch_rows); in an environment variable, commas separate the
+values of a flag that may be repeated. Flags take precedence over environment variables, and these over the file."""
 
 PREFIX = "MEDSERVE_"
-OF_OTHERS = ["SERVER", "TOKEN", "DATA"]
-"""Variables with that prefix that `medserve` and `medserve-train` read."""
+OTHER_VARIABLES = ["SERVER", "TOKEN", "DATA"]
+"""Environment variables with this prefix that `medserve` and `medserve-train` read."""
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 MAX_SHOWN = 128
-"""Characters of a wrong value in an error."""
+"""Maximum length of an invalid value in an error message, in characters."""
 
-# What --help shows: the groups of flags, and what each flag takes; empty where the field's type tells.
+# Groups of flags in --help, and the metavar of each flag; empty if it follows from the field's type.
 GROUPS: dict[str, dict[str, str]] = {
     "models": {
         "models": "FOLDER",
@@ -99,7 +99,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 
-# By pydantic's names for what can be wrong with a value.
+# Expected values, by pydantic's error types.
 EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -113,16 +113,16 @@ EXPECTED = {
     "less_than_equal": "{le:g} or less",
     "literal_error": "{expected}",
     "path_type": "a path",
-    "string_type": "a text",
+    "string_type": "a string",
     "tuple_type": "a list",
 }
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
-    """Reads the settings of a process from its flags, MEDSERVE_* and the file that `--config` names.
+    """Reads the settings from flags, environment variables MEDSERVE_* and the file given by `--config`.
 
     Raises:
-        SystemExit: after `--help`, or with a line about each setting that is wrong.
+        SystemExit: after `--help`, or with one line per invalid setting.
     """
     flags = vars(make_parser().parse_args(arguments))
     variables = {name: os.environ[_variable(name)] for name in Settings.model_fields if _variable(name) in os.environ}
@@ -137,16 +137,16 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             **{name: _variable(name) for name in variables},
             **{name: _flag(name) for name in flags},
         }
-        raise SystemExit("\n".join(_line(problem, sources) for problem in error.errors())) from None
+        raise SystemExit("\n".join(_error_line(problem, sources) for problem in error.errors())) from None
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Makes the parser of the flags; what is not given is absent from its result, and no value is checked."""
+    """Returns the parser of the flags; omitted flags are absent from its result, and values are not validated."""
     parser = argparse.ArgumentParser(
         prog="medserve-server",
         usage="medserve-server [--FLAG VALUE ...]\n       medserve-server token NAME",
         description=DESCRIPTION,
-        epilog="medserve-server token --help is about making tokens.",
+        epilog="To create tokens, see medserve-server token --help.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -155,21 +155,21 @@ def make_parser() -> argparse.ArgumentParser:
         group = parser.add_argument_group(title)
         for name, metavar in metavars.items():
             field = Settings.model_fields[name]
-            group.add_argument(_flag(name), help=_help(field), **_takes(field, metavar))
+            group.add_argument(_flag(name), help=_help(field), **_argument_options(field, metavar))
     return parser
 
 
 def warnings_about_environment() -> list[str]:
-    """Returns a line for each variable that looks like a setting and is none; without values, which may be secret."""
-    known = [name.upper() for name in Settings.model_fields] + OF_OTHERS
+    """Returns a warning per unknown MEDSERVE_* variable, without its value, which may be secret."""
+    known = [name.upper() for name in Settings.model_fields] + OTHER_VARIABLES
     names = sorted(name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX))
     lines = [
-        f"environment variable {PREFIX}{name} is no setting{_closest(name, known, PREFIX)}; it is ignored"
+        f"environment variable {PREFIX}{name} is not a setting{_closest(name, known, PREFIX)}; it is ignored"
         for name in names
         if name not in known
     ]
     if os.environ.get(OTLP_ENDPOINT) and not _can_send_traces():
-        lines.append(f"no traces are sent to the address in {OTLP_ENDPOINT}, since the extra otel is not installed")
+        lines.append(f"no traces are sent to the address in {OTLP_ENDPOINT}: the extra otel is not installed")
     return lines
 
 
@@ -181,8 +181,8 @@ def _variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def _takes(field: FieldInfo, metavar: str) -> dict[str, Any]:
-    """What argparse has to know of a field."""
+def _argument_options(field: FieldInfo, metavar: str) -> dict[str, Any]:
+    """Returns the keyword arguments of `add_argument` for a field."""
     if field.annotation is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(field.annotation) is Literal:
@@ -191,14 +191,14 @@ def _takes(field: FieldInfo, metavar: str) -> dict[str, Any]:
 
 
 def _help(field: FieldInfo) -> str:
-    """What a field is about, and its default where it says something."""
+    """Returns the description of a field, with its default unless that is None, False or empty."""
     default = f"{field.default:g}" if isinstance(field.default, float) else field.default
     tail = "" if default in (None, False, ()) else f" (default: {default})"
     return f"{field.description}{tail}".replace("%", "%%")
 
 
 def _standard_settings() -> dict[str, str]:
-    """What OpenTelemetry's own variables say, as far as this server can do it."""
+    """Returns the settings given by the standard variables of OpenTelemetry, as far as they are supported."""
     endpoint = os.environ.get(OTLP_ENDPOINT)
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     if not endpoint or protocol != "grpc" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
@@ -214,10 +214,10 @@ def _can_send_traces() -> bool:
 
 
 def _read_file(path: str, source: str) -> dict[str, Any]:
-    """The settings of a file.
+    """Returns the settings of a file.
 
     Raises:
-        SystemExit: it can't be read.
+        SystemExit: the file cannot be read.
     """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -225,17 +225,17 @@ def _read_file(path: str, source: str) -> dict[str, Any]:
         problem = "no such file"
     except OSError as error:
         problem = f"can't be read: {error.strerror}"
-    except ValueError as error:  # of the decoder or the parser
-        problem = f"is no TOML: {error}"
+    except ValueError as error:  # from the decoder or the parser
+        problem = f"is not valid TOML: {error}"
     raise SystemExit(f"medserve-server: {source} {path}: {problem}")
 
 
-def _line(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
-    """Says which setting is wrong, what it was, and what was expected."""
+def _error_line(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
+    """Returns the error message for a setting: its source, its value and what was expected."""
     name = str(problem["loc"][0])
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        text = f"is no setting{_closest(name, Settings.model_fields)}"
+        text = f"is not a setting{_closest(name, Settings.model_fields)}"
     elif kind == "value_error":
         text = str(context["error"])
     else:

@@ -1,4 +1,4 @@
-"""From start to stop: listen, load, serve, and on SIGTERM drain without dropping a request."""
+"""Life cycle of a server process: listens, loads models, serves, and on SIGTERM drains without dropping a request."""
 
 import asyncio
 import logging
@@ -53,22 +53,22 @@ from medserve_server.transport.http_server import HttpServer
 
 log = logging.getLogger(__name__)
 
-AWAITED_THREADS = 4
-"""Threads of `asyncio.to_thread`."""
+EXECUTOR_THREADS = 4
+"""Threads of the default executor, used by `asyncio.to_thread`."""
 
 CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
 SERVICES = [service.full_name for contract in CONTRACTS for service in contract.DESCRIPTOR.services_by_name.values()]
 
 
 class Server:
-    """One server process: the only one, or a worker of a supervisor.
+    """One server process, standalone or a worker of a supervisor.
 
     Args:
-        settings: all of them.
-        envoy: files of the Envoy in which it runs; None on another transport.
+        settings: settings of the server.
+        envoy: files of the Envoy process that embeds this server; None with another transport.
 
     Raises:
-        SettingsError: a file that the settings name can't be used.
+        SettingsError: a file named in the settings is missing or invalid.
     """
 
     def __init__(self, settings: Settings, envoy: EnvoyFiles | None = None) -> None:
@@ -77,11 +77,11 @@ class Server:
         self.metrics = Metrics()
         self.port = 0
         self.metrics_port = 0
-        self._alone = settings.workers == 1 and envoy is None
+        self._standalone = settings.workers == 1 and envoy is None
         self.http_port = 0
-        self._takes_work = False
+        self._accepting = False
         self._stopping = asyncio.Event()
-        self._stop_asked = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = Decoders(settings.cpus)
         self._control = ModelControl(settings, self.models, self.metrics)
@@ -117,19 +117,19 @@ class Server:
         """Serves until `stop`.
 
         Args:
-            started: called once all models are ready.
+            started: called once all models are loaded.
 
         Raises:
-            OSError: a port is taken.
-            ModelLoadError: a model can't be served.
+            OSError: a port is already in use.
+            ModelLoadError: a model cannot be served.
         """
         loop = asyncio.get_running_loop()
         watch(loop)
-        loop.set_default_executor(Pool(AWAITED_THREADS, thread_name_prefix="asyncio"))
+        loop.set_default_executor(Pool(EXECUTOR_THREADS, thread_name_prefix="asyncio"))
         await self._health.set_serving(False)
         watching = start_task("watchdog", self._watch)
         settings = self.settings
-        if self._alone:
+        if self._standalone:
             self.metrics_port, stop_metrics = serve_metrics(
                 self.metrics.registry,
                 settings.host,
@@ -143,13 +143,13 @@ class Server:
         freeze_heap()
         try:
             await self._load()
-            self._takes_work = True
-            await self._tell_health()
-            if settings.workers > 1:  # until now, callers were better off with the other workers
+            self._accepting = True
+            await self._update_health()
+            if settings.workers > 1:  # not before it is ready: the other workers serve meanwhile
                 await self._listen()
             started(self)
             polling = start_task("repository", self._control.poll)
-            await self._stop_asked.wait()
+            await self._stop_requested.wait()
             polling.cancel()
             await self._drain()
         finally:
@@ -168,52 +168,52 @@ class Server:
                 with reporting("stop"):
                     await asyncio.to_thread(close)
             ended.set()
-            if self._alone:
+            if self._standalone:
                 stop_metrics()
 
     async def _listen(self) -> None:
-        if self._http is not None:  # first: a grpcio server that has started has to be stopped
+        if self._http is not None:  # first: once started, a grpcio server would have to be stopped if this fails
             self.http_port = await self._http.start()
         self.port = await self._transport.start()
 
     def why_not_ready(self) -> str:
-        """Says in a line why health is NOT_SERVING; empty where it is SERVING. Any thread may ask.
+        """Returns the reason why health is NOT_SERVING as one line; empty if it is SERVING. Thread-safe.
 
-        Where callers have to prove who they are, no model is named: anyone may read the line.
+        If authentication is configured, the line does not name a model, since it is readable without authentication.
         """
-        if self._stop_asked.is_set():
+        if self._stop_requested.is_set():
             return "stopping"
-        if not self._takes_work:
+        if not self._accepting:
             return "loading models"
         settings = self.settings
-        locks = (settings.tokens, settings.tls_client_ca, settings.metrics_token_file)
+        credentials = (settings.tokens, settings.tls_client_ca, settings.metrics_token_file)
         for model in self.models:
             if model.hangs:
-                return f"model {model.name} hangs" if not any(locks) else "a model hangs"
+                return f"model {model.name} hangs" if not any(credentials) else "a model hangs"
         return ""
 
     def stop(self) -> None:
-        """Begins to stop."""
-        self._stop_asked.set()
+        """Initiates the shutdown; `run` returns once the server has drained."""
+        self._stop_requested.set()
 
     async def _load(self) -> None:
-        """Loads the models; ends the process where it is to stop meanwhile, since a model that loads can't be stopped.
+        """Loads the models; if a stop is requested meanwhile, exits the process, since loading cannot be interrupted.
 
         Raises:
-            ModelLoadError: a model can't be served.
+            ModelLoadError: a model cannot be served.
         """
         loading = start_awaited_task("repository", self._control.start, expected=ModelLoadError)
-        stop = start_awaited_task("stop", self._stop_asked.wait)
+        stop = start_awaited_task("stop", self._stop_requested.wait)
         await asyncio.wait((loading, stop), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
-            log.info("stopped before the models were loaded")
+            log.info("stopped before all models were loaded")
             logging.shutdown()
             os._exit(0)
         stop.cancel()
         await loading
 
     def _observers(self) -> list[Observer]:
-        """Who is told of finished calls, as the settings say; without any, nothing is noted."""
+        """Returns the observers of finished calls that the settings enable; without any, calls are not recorded."""
         observers: list[Observer] = [log_call] if self.settings.access_log else []
         if self.settings.otlp_endpoint is not None:
             from medserve_server.telemetry.tracing import Tracer  # noqa: PLC0415 - of the extra `otel`
@@ -224,19 +224,19 @@ class Server:
         return observers
 
     async def _watch(self) -> None:
-        """Looks for runs that do not end, until cancelled."""
+        """Periodically checks for overdue runs and updates the health status, until cancelled."""
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             with reporting("watchdog"):
-                self._watchdog.look()
+                self._watchdog.check()
             with reporting("health"):
-                await self._tell_health()
+                await self._update_health()
 
-    async def _tell_health(self) -> None:
-        """SERVING as long as work is taken and no model hangs."""
+    async def _update_health(self) -> None:
+        """Sets health to SERVING if the server accepts work and no model hangs, else to NOT_SERVING."""
         await self._health.set_serving(not self.why_not_ready())
 
-    def _add_services(self, server: Any) -> None:  # noqa: ANN401 - grpc's server, or what collects handlers alike
+    def _add_services(self, server: Any) -> None:  # noqa: ANN401 - grpc's server, or an object with the same registration methods
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
         patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(self._risk, server)
         model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), server)
@@ -246,16 +246,16 @@ class Server:
         add_reflection([*SERVICES, health_name], server)
 
     async def _drain(self) -> None:
-        """Tells everyone, stops taking work, and waits for what was taken."""
-        log.info("stopping: health says NOT_SERVING")
-        self._takes_work = False
-        with reporting("health"):  # whatever health says, calls that were taken have to be answered
-            await self._tell_health()
+        """Reports NOT_SERVING, stops accepting calls after the drain delay, and waits for accepted calls to finish."""
+        log.info("stopping: health reports NOT_SERVING")
+        self._accepting = False
+        with reporting("health"):  # accepted calls have to be answered even if this fails
+            await self._update_health()
         await asyncio.sleep(self.settings.drain_delay)
         drained = [self._transport.drain(self.settings.grace)]
         if self._http is not None:
             drained.append(self._http.drain(self.settings.grace))
         if all(await asyncio.gather(*drained)):
-            log.info("stopped: every call was answered")
+            log.info("stopped: all calls were answered")
         else:
             log.warning("stopped: --grace %g s passed with calls unanswered", self.settings.grace)

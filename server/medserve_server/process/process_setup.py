@@ -1,4 +1,4 @@
-"""What belongs to a whole process: its heaps, its log and its warnings."""
+"""Process-wide setup: memory allocator, logging and warnings."""
 
 import ctypes
 import gc
@@ -13,19 +13,19 @@ _ARENAS = 2
 
 
 def set_up_process(settings: Settings) -> None:
-    """Sets these up, once."""
+    """Configures the allocator, logging and warnings of this process; called once."""
     share_heaps()
     set_up_logs(settings.log_format, settings.log_level)
-    # They warn of sloppy metadata in images that they read all the same: anyone could fill the log with that, and
-    # pydicom quotes it.
+    # They warn about malformed metadata in images that they can still read: clients could flood the log with such
+    # warnings, and pydicom's quote the metadata.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.|pydicom\.")
 
 
 def share_heaps() -> None:
-    """Has all threads share two heaps, where the C library is glibc; `MALLOC_ARENA_MAX` in the environment wins.
+    """Limits glibc to two malloc arenas; `MALLOC_ARENA_MAX` in the environment takes precedence.
 
-    By default glibc gives threads up to eight heaps a core, and what is freed in one is free only there. A model is
-    loaded in one thread and run in others, so each new version left holes in several heaps that nothing filled again.
+    By default glibc creates up to eight arenas per core, and memory freed in one arena can be reused only there. A
+    model is loaded in one thread and run in others, so that each new version left unused memory in several arenas.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and "MALLOC_ARENA_MAX" not in os.environ:
@@ -33,9 +33,9 @@ def share_heaps() -> None:
 
 
 def freeze_heap() -> None:
-    """Keeps the garbage collector from looking again and again at what lasts as long as the process.
+    """Excludes all current objects, which live as long as the process, from garbage collection.
 
-    Called after all modules are imported and before models are loaded, since a frozen cycle is never freed.
+    Called after all modules are imported and before models are loaded, since frozen reference cycles are never freed.
     """
     gc.collect()
     gc.freeze()

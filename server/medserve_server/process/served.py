@@ -1,11 +1,11 @@
-"""What a server says at its start about the models that it serves."""
+"""Collects the models of a server for its startup message."""
 
 from medserve_server.process.lifecycle import Server
 from medserve_server.process.startup import ServedModel
 
 
 def served_models(server: Server) -> list[ServedModel]:
-    """Returns what a server serves."""
+    """Returns the models that a server serves."""
     return [
         ServedModel(
             model.name,

@@ -1,4 +1,4 @@
-"""What the server tells once it serves: a table on a terminal, plain lines elsewhere, records in a log of JSON."""
+"""Startup message of the server: a table on a terminal, plain lines otherwise, log records with JSON logs."""
 
 import os
 import sys
@@ -15,23 +15,23 @@ from medserve_server.telemetry.logs import startup as log
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model as it is told of at the start; the names of the fields are those of its record in a log of JSON."""
+    """A served model in the startup message; the field names are the keys of its JSON log record."""
 
     model: str
     version: str
     title: str
-    """Of the manifest; empty where there is none."""
+    """Title in the manifest; empty without a manifest."""
     provider: str
     runs: int
-    """At once."""
+    """Maximum concurrent runs."""
     threads: int
-    """Of each run on the CPU."""
+    """Threads per run on the CPU."""
     max_batch_rows: int
-    """0: requests are never joined."""
+    """Maximum rows per batch; 0 if requests are not batched."""
 
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
-        """Returns name, version, what it does, what it runs on, and batches, as people read them."""
+        """Returns name, version, title, execution provider and batching as human-readable text."""
         threads = self.runs * self.threads
         cores = f", {threads} thread{'s' * (threads > 1)}"
         return (
@@ -44,7 +44,7 @@ class ServedModel:
 
 
 def announce(settings: Settings, models: Sequence[ServedModel], port: int, metrics_port: int) -> None:
-    """Tells what is served and where, in a form that fits the log's format and standard output."""
+    """Prints or logs the served models and addresses, depending on the log format and on standard output."""
     grpc_address, metrics_address = (host_and_port(settings.host, number) for number in (port, metrics_port))
     metrics_url = f"http://{metrics_address}/metrics"
     http_port = settings.http_port if settings.serves_http_port else port
@@ -61,7 +61,7 @@ def announce(settings: Settings, models: Sequence[ServedModel], port: int, metri
         }
         log.info("serving", extra={"fields": fields})
         return
-    if sys.stdout is None:  # closed
+    if sys.stdout is None:  # standard output is closed
         return
     lines = [
         f"serves   by {settings.transport}",
@@ -79,19 +79,19 @@ def announce(settings: Settings, models: Sequence[ServedModel], port: int, metri
         encoding = sys.stdout.encoding
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except OSError as error:  # a disk that is full, a reader that is gone: no reason not to serve
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python would write at the end
-        log.warning("serving on port %d, which standard output does not take: %s", port, error.strerror)
+    except OSError as error:  # a full disk or a closed pipe is no reason not to serve
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # absorbs what Python flushes at exit
+        log.warning("serving on port %d, but cannot write to standard output: %s", port, error.strerror)
 
 
 def _table(models: Sequence[ServedModel]) -> str:
     table = Table(title_justify="left")
     for name in ("model", "version", "what it does", "runs on", "batches"):
-        table.add_column(name, overflow="fold")  # a name that is cut can't be asked for
+        table.add_column(name, overflow="fold")  # a truncated name could not be used in a request
     for model in models:
         table.add_row(*map(Text, model.cells))
     console = Console()
-    with console.capture() as text:  # rich's own writing ends the process where nobody reads
+    with console.capture() as text:  # rich exits the process when it writes to a closed pipe
         console.print(table)
     return text.get()
 
@@ -102,5 +102,5 @@ def _line(model: ServedModel) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Returns a text of a model's author on one line, with nothing that a terminal takes for an order."""
+    """Returns the text, which comes from a model file, as one line without control characters."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""Runs that take too long: each is told to end, and nobody waits for one that does not."""
+"""Watchdog: terminates model runs that exceed --max-run-seconds, and suspends models whose runs hang."""
 
 import logging
 import os
@@ -11,25 +11,26 @@ from medserve_server.supervise import reporting, start_thread
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.5
-# What runs get to end when the server does, before it ends without them.
+# Time in seconds that runs have to terminate at shutdown before the process exits regardless.
 EXIT_SECONDS = 5.0
 
 
 class Watchdog:
-    """Looks at the runs of this process, those of models that are being loaded too.
+    """Monitors all runs of this process, including those of models that are being loaded.
 
     Args:
-        max_seconds: that a run may take.
+        max_seconds: maximum duration of a run, in seconds.
     """
 
     def __init__(self, max_seconds: float) -> None:
         self._max_seconds = max_seconds
         self._hung: set[Session] = set()
 
-    def look(self) -> None:
-        """Ends what is overdue. What has not ended by the next look hangs, and its model is suspended until it does.
+    def check(self) -> None:
+        """Terminates overdue runs. A run still active at the next call hangs, and its model is suspended until it ends.
 
-        ONNX Runtime looks at its orders between two nodes of the graph: a run that is stuck in one can't be ended.
+        ONNX Runtime checks the termination flag between two nodes of the graph: a run stuck in a node cannot be
+        terminated.
         """
         latest = time.monotonic() - self._max_seconds
         hung: set[Session] = set()
@@ -40,7 +41,7 @@ class Watchdog:
                 hung.add(run.session)
                 continue
             run.options.terminate = True
-            log.error("%s: a run took more than --max-run-seconds %g: it is ended", run.session.path, self._max_seconds)
+            log.error("%s: a run exceeded --max-run-seconds %g and is terminated", run.session.path, self._max_seconds)
             with reporting("watchdog"):
                 if run.session.owner is not None:
                     run.session.owner.overdue()
@@ -56,10 +57,10 @@ class Watchdog:
 
 
 def exit_soon() -> threading.Event:
-    """Tells all runs to end, and ends the process with status 1 if it is still there after `EXIT_SECONDS`.
+    """Terminates all runs, and exits the process with status 1 if it is still running after `EXIT_SECONDS`.
 
     Returns:
-        What to set where nothing hangs.
+        An event that cancels the exit when it is set.
     """
     for run in list(RUNS.values()):
         run.options.terminate = True
@@ -72,6 +73,6 @@ def _exit_unless(ended: threading.Event) -> None:
     if ended.wait(EXIT_SECONDS):
         return
     try:
-        log.error("a run of a model does not end; the server ends without it")
+        log.error("a model run does not terminate; exiting without waiting for it")
     finally:
         os._exit(1)

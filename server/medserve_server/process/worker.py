@@ -1,8 +1,8 @@
-"""One of the processes that serve, started and ended by the supervisor.
+"""A worker process, started and stopped by the supervisor.
 
-Two pipes join it to the supervisor. Through one it is given its settings, says that it is ready or why it can't be, and
-later tells its metrics. Nothing goes through the other: its end tells the worker to stop, be it that the supervisor
-closed it or that the supervisor was killed.
+Two pipes connect it to the supervisor. Through the first, it receives its settings, reports that it is ready or why it
+cannot start, and later sends its metrics. The second carries no data: when it is closed, either by the supervisor or
+because the supervisor was killed, the worker stops.
 """
 
 import asyncio
@@ -25,83 +25,83 @@ from medserve_server.supervise import ThreadStartError, call_in_loop, report, re
 
 log = logging.getLogger(__name__)
 
-# What a worker gets beyond its own limits to stop, before it is taken to hang.
-HANGS_SECONDS = 10.0
+# Time in seconds that a worker has to stop, beyond its drain delay and grace period, before it is considered hung.
+STOP_SECONDS = 10.0
 
 
 class Worker:
-    """Takes the order of the supervisor that started this process, and carries it out."""
+    """Receives its configuration from the supervisor that started this process, and runs a server accordingly."""
 
     def __init__(self) -> None:
-        pipe, life = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
+        pipe, stop_pipe = (int(number) for number in os.environ.pop(DESCRIPTORS).split(","))
         self._pipe = Connection(pipe)
-        self._life = Connection(life, writable=False)
+        self._stop_pipe = Connection(stop_pipe, writable=False)
         try:
             self.order: WorkerOrder = self._pipe.recv()
-        except (EOFError, OSError):  # the supervisor was killed already
+        except (EOFError, OSError):  # the supervisor has already been killed
             os._exit(1)
         self.ready = False
         set_up_process(self.order.settings)
 
     def make_server(self) -> Server | None:
-        """Makes the server; None where it can't be had, which the supervisor is told."""
+        """Creates the server; on failure, sends the reason to the supervisor and returns None."""
         try:
             return Server(self.order.settings, self.order.envoy)
         except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
-            self._give_up(error)
+            self._report_failure(error)
             return None
 
     async def run(self, server: Server, started: Callable[[], None]) -> int:
-        """Serves until the supervisor ends it, and returns the status of the process.
+        """Serves until the supervisor stops the worker, and returns the exit status of the process.
 
         Args:
-            server: What `make_server` gave.
-            started: Called when all models are loaded.
+            server: server returned by `make_server`.
+            started: called once all models are loaded.
         """
 
-        def tell(server: Server) -> None:
+        def report_ready(server: Server) -> None:
             self._pipe.send(served_models(server))
             self.ready = True
-            start_thread("metrics", _tell_metrics, self._pipe, server)
+            start_thread("metrics", _send_metrics, self._pipe, server)
             started()
 
         try:
-            start_thread("supervisor", self._stop_with, server, asyncio.get_running_loop())
-            await server.run(tell)
+            start_thread("supervisor", self._stop_with_supervisor, server, asyncio.get_running_loop())
+            await server.run(report_ready)
         except (ModelLoadError, SettingsError, ModuleNotFoundError, OSError, ThreadStartError) as error:
             if self.ready:
                 report("worker", error)
             else:
-                self._give_up(error)
+                self._report_failure(error)
             return 1
         finally:
             self._remove_files()
         return 0
 
     def _remove_files(self) -> None:
-        """Removes what a supervisor that was killed can't."""
+        """Removes Envoy's files if the supervisor, which normally does so, was killed."""
         if self.order.envoy is not None and os.getppid() != self.order.supervisor:
             self.order.envoy.remove_orphaned()
 
-    def _give_up(self, error: Exception) -> None:
-        with suppress(OSError):  # nobody listens any more
+    def _report_failure(self, error: Exception) -> None:
+        with suppress(OSError):  # the supervisor has exited
             self._pipe.send(str(error))
 
-    def _stop_with(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        """Stops the worker when the supervisor says so or is gone; by force where it can't stop by itself."""
+    def _stop_with_supervisor(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        """Stops the worker when the supervisor closes the pipe or exits; exits forcibly if the shutdown hangs."""
         with suppress(OSError):
-            self._life.poll(None)
-        if not self.ready:  # it ends while it loads, with nothing to clean up after it
+            self._stop_pipe.poll(None)
+        if not self.ready:  # `_load` exits the process without further cleanup
             self._remove_files()
-        with suppress(RuntimeError):  # the loop is over already
+        with suppress(RuntimeError):  # the loop is already closed
             call_in_loop(loop, server.stop)
-        time.sleep(server.settings.drain_delay + 2 * server.settings.grace + HANGS_SECONDS)
-        log.error("this worker hangs and is ended by force")
+        time.sleep(server.settings.drain_delay + 2 * server.settings.grace + STOP_SECONDS)
+        log.error("this worker did not stop in time; exiting forcibly")
         os._exit(1)
 
 
-def _tell_metrics(pipe: "Connection[object, object]", server: Server) -> None:
-    """Answers whatever comes with the metrics, the last ones where these can't be collected, and the readiness."""
+def _send_metrics(pipe: "Connection[object, object]", server: Server) -> None:
+    """Replies to every message with the metrics, or the previous ones if collecting fails, and the readiness."""
     metrics: list[Metric] = []
     with suppress(EOFError, OSError):
         while True:
@@ -112,12 +112,12 @@ def _tell_metrics(pipe: "Connection[object, object]", server: Server) -> None:
 
 
 def main() -> None:
-    """Runs a worker that is a process of Python."""
+    """Runs a worker in a Python process of its own, without Envoy."""
     raise SystemExit(asyncio.run(_run(Worker())))
 
 
 async def _run(worker: Worker) -> int:
-    server = worker.make_server()  # in the event loop to which grpcio's server then belongs
+    server = worker.make_server()  # inside the event loop, which grpcio's server is bound to
     return 1 if server is None else await worker.run(server, lambda: None)
 
 

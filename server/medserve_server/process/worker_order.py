@@ -1,4 +1,4 @@
-"""What the supervisor tells a worker."""
+"""The configuration that the supervisor sends to a worker."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ from medserve_server.config import Settings
 from medserve_server.transport.envoy.files import EnvoyFiles
 
 DESCRIPTORS = "_MEDSERVE_WORKER"
-"""Environment variable with the numbers of the worker's ends of its two pipes."""
+"""Environment variable with the file descriptors of the worker's ends of its two pipes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
-    """All that a worker has to know."""
+    """Configuration of a worker."""
 
     settings: Settings
     supervisor: int
-    """Process id."""
+    """Process id of the supervisor."""
     envoy: EnvoyFiles | None
-    """Where the worker runs in Envoy."""
+    """Files of the Envoy process that embeds the worker; None with another transport."""

@@ -1,7 +1,7 @@
-"""The processes that serve on one port: started, watched, replaced when they die, and stopped together.
+"""Supervises the worker processes that share one port: starts, monitors, replaces and stops them.
 
-The supervisor serves no call and loads no model. It holds the port without listening, and the kernel shares connections
-out among the workers that listen.
+The supervisor itself handles no calls and loads no models. It binds the port without listening, and the kernel
+distributes connections among the workers that listen on it.
 """
 
 import asyncio
@@ -30,31 +30,34 @@ from medserve_server.transport.envoy.process import envoy_command, envoy_environ
 
 log = logging.getLogger(__name__)
 
-# How often in a row a worker may end soon after its start, and the time before the second start; it doubles each time.
-ATTEMPTS = 5
+# Consecutive early exits of a worker after which the supervisor gives up, and the delay before the second restart in
+# seconds, which doubles with each further one.
+MAX_EARLY_EXITS = 5
 RETRY_SECONDS = 0.5
-# A worker that lived that long does not count as one of those.
-SOON_SECONDS = 60.0
-# How often the metrics are looked at: a worker that is killed takes at most so much of its counts along.
+# An exit is early if the worker ran for less than this many seconds.
+EARLY_EXIT_SECONDS = 60.0
+# Seconds between two collections of the metrics: a worker that is killed loses at most the counts since the last one.
 POLL_INTERVAL = 1.0
 
 Show = Callable[[Settings, Sequence[ServedModel], int, int], None]
 
 
 class Supervisor:
-    """Keeps `settings.workers` workers serving.
+    """Keeps `settings.workers` workers running.
 
     Args:
-        settings: of all of them.
-        show: is given what a worker serves, with the two ports, once every worker is ready.
+        settings: settings of all workers.
+        show: called with the settings, the served models and the two ports once all workers are ready.
 
     Raises:
-        SettingsError: models are to be loaded on request, and a request reaches only one of several workers.
+        SettingsError: several workers with --model-control explicit, since a load request reaches only one of them.
     """
 
     def __init__(self, settings: Settings, show: Show) -> None:
         if settings.workers > 1 and settings.model_control == "explicit":
-            raise SettingsError("--model-control explicit would reach one of the --workers; use poll, or one worker")
+            raise SettingsError(
+                "--model-control explicit would reach only one of the --workers; use poll, or one worker"
+            )
         self._settings = settings
         self._show = show
         self._processes: dict[int, Process] = {}
@@ -68,14 +71,16 @@ class Supervisor:
         self._registry = CollectorRegistry()
         self._registry.register(self._metrics)
         self._replaced = Counter(
-            "medserve_workers_replaced_total", "Workers that died and were replaced.", registry=self._registry
+            "medserve_workers_replaced_total",
+            "Workers that exited unexpectedly and were replaced.",
+            registry=self._registry,
         )
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; a second one ends it at once.
+        """Serves until SIGTERM or SIGINT; a second signal kills the workers immediately.
 
         Raises:
-            OSError: a port is taken, or a worker can't start; the message says why.
+            OSError: a port is already in use, or a worker cannot start; the message gives the reason.
         """
         loop = asyncio.get_running_loop()
         watch(loop)
@@ -83,19 +88,20 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         host, metrics_port = self._settings.host, self._settings.metrics_port
         with ExitStack() as ports, self._folder():
-            self._settings = _hold_ports(self._settings, ports)
+            self._settings = _reserve_ports(self._settings, ports)
             self._metrics_port, stop_metrics = serve_metrics(
                 self._registry, host, metrics_port, self._settings.metrics_token_file, self.why_not_ready
             )
-            looking = start_task("worker metrics", self._look)
+            polling = start_task("worker metrics", self._poll_metrics)
             numbers = range(self._settings.workers)
             self._tasks = [
-                start_awaited_task("worker", self._keep, number, expected=ChildProcessError) for number in numbers
+                start_awaited_task("worker", self._keep_running, number, expected=ChildProcessError)
+                for number in numbers
             ]
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             self._stop()
             await asyncio.wait(self._tasks)
-            looking.cancel()
+            polling.cancel()
             stop_metrics()
         for error in [task.exception() for task in self._tasks if not task.cancelled()]:
             if error is not None:
@@ -104,7 +110,7 @@ class Supervisor:
             raise SystemExit(1)
 
     def why_not_ready(self) -> str:
-        """Says in a line why no worker takes work; empty where one does. Any thread may ask."""
+        """Returns the reason why no worker accepts work as one line; empty if one does. Thread-safe."""
         if self._stopping:
             return "stopping"
         reasons = self._metrics.why_not_ready()
@@ -117,7 +123,7 @@ class Supervisor:
         if self._signals == 1:
             self._stop()
             return
-        log.warning("asked to stop a second time: calls that are being answered are dropped")
+        log.warning("second stop signal: aborting calls in progress")
         for process in self._processes.values():
             _kill(process)
 
@@ -127,17 +133,17 @@ class Supervisor:
             if not task.cancelling():
                 task.cancel()
 
-    async def _look(self) -> None:
-        """Keeps what is known of each worker's counts from growing old."""
+    async def _poll_metrics(self) -> None:
+        """Collects the workers' metrics periodically, so that few counts are lost if a worker is killed."""
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             await asyncio.to_thread(self._metrics.collect)
 
-    async def _keep(self, number: int) -> None:
-        """Runs one worker after another, until cancelled.
+    async def _keep_running(self, number: int) -> None:
+        """Runs a worker and replaces it whenever it exits, until cancelled.
 
         Raises:
-            ChildProcessError: one can't start.
+            ChildProcessError: the worker failed to start, or exited early too often.
         """
         loop = asyncio.get_running_loop()
         failures = 0
@@ -147,48 +153,48 @@ class Supervisor:
                 failure = await self._run_worker(number)
             except (SettingsError, OSError) as error:
                 failure = str(error)
-            except Exception as error:  # noqa: BLE001 - reported; the other workers go on
+            except Exception as error:  # noqa: BLE001 - reported; the other workers continue
                 report("worker", error)
-                failure = f"a worker can't be started: {type(error).__name__}: {error}"
-            failures = failures + 1 if loop.time() < began + SOON_SECONDS else 1
-            if number not in self._served or failures == ATTEMPTS:
+                failure = f"a worker cannot be started: {type(error).__name__}: {error}"
+            failures = failures + 1 if loop.time() < began + EARLY_EXIT_SECONDS else 1
+            if number not in self._served or failures == MAX_EARLY_EXITS:
                 raise ChildProcessError(failure)
-            log.error("%s; another takes its place", failure)
+            log.error("%s; starting a replacement", failure)
             if failures > 1:
                 await asyncio.sleep(RETRY_SECONDS * 2 ** (failures - 2))
 
     async def _run_worker(self, number: int) -> str:
-        """Runs a worker to its end, and returns what that was."""
+        """Runs a worker until it exits, and returns a description of how it ended."""
         order = WorkerOrder(self._settings, os.getpid(), self._envoy_files(number))
         pipe, its_pipe = multiprocessing.Pipe()
-        its_life, life = multiprocessing.Pipe(duplex=False)
-        descriptors = its_pipe.fileno(), its_life.fileno()
+        its_stop_pipe, stop_pipe = multiprocessing.Pipe(duplex=False)
+        descriptors = its_pipe.fileno(), its_stop_pipe.fileno()
         process = await asyncio.create_subprocess_exec(
             *_command(order),
             env=_environment(order) | {DESCRIPTORS: ",".join(map(str, descriptors))},
             pass_fds=(*descriptors, *self._locks),
-            # Ctrl-C in a terminal goes to the supervisor alone.
+            # Ctrl-C in a terminal is sent only to the supervisor.
             start_new_session=True,
         )
         its_pipe.close()
-        its_life.close()
+        its_stop_pipe.close()
         self._processes[number] = process
         link = None
-        told: list[ServedModel] | str = ""
+        message: list[ServedModel] | str = ""
         try:
-            with suppress(BrokenPipeError):  # it has ended
+            with suppress(BrokenPipeError):  # it has exited
                 pipe.send(order)
             await _readable(pipe.fileno())
-            told = _first_message(pipe)
-            if isinstance(told, list):
+            message = _first_message(pipe)
+            if isinstance(message, list):
                 link = self._metrics.add(pipe)
-                self._note_ready(number, process, told)
+                self._note_ready(number, process, message)
                 await process.wait()
         finally:
-            life.close()
-            if self._stopping and link is None:  # it serves nobody yet, and may take long to see that it is to end
+            stop_pipe.close()
+            if self._stopping and link is None:  # it serves no calls yet, and may notice the stop request late
                 _kill(process)
-            elif self._stopping and await process.wait() > 0:  # below 0: someone else ended it
+            elif self._stopping and await process.wait() > 0:  # negative: killed by a signal from outside
                 self._failed = True
             await process.wait()
             if link is not None:
@@ -196,13 +202,13 @@ class Supervisor:
             pipe.close()
             if order.envoy is not None:
                 order.envoy.remove()
-        if isinstance(told, list):
-            return f"worker {number} (process {process.pid}) {_end_of(process)}"
-        return told or f"a worker {_end_of(process)} before it was ready"
+        if isinstance(message, list):
+            return f"worker {number} (process {process.pid}) {_exit_description(process)}"
+        return message or f"a worker {_exit_description(process)} before it was ready"
 
     @contextmanager
     def _folder(self) -> Iterator[None]:
-        """Makes the private folder of Envoy's files, where there is an Envoy."""
+        """Creates the private folder for Envoy's files if the transport is Envoy."""
         if self._settings.transport != "envoy":
             yield
             return
@@ -212,7 +218,7 @@ class Supervisor:
             yield
 
     def _envoy_files(self, number: int) -> EnvoyFiles | None:
-        """The files of a worker that runs in Envoy, its configuration written."""
+        """Writes the configuration of a worker's Envoy and returns its files; None with another transport."""
         if self._settings.transport != "envoy":
             return None
         files = EnvoyFiles(self._envoy_folder, number)
@@ -222,7 +228,7 @@ class Supervisor:
     def _note_ready(self, number: int, process: Process, rows: list[ServedModel]) -> None:
         if number in self._served:
             self._replaced.inc()
-            log.info("worker %d is process %d now", number, process.pid)
+            log.info("worker %d was replaced by process %d", number, process.pid)
             return
         self._served.add(number)
         if len(self._served) == self._settings.workers:
@@ -230,12 +236,12 @@ class Supervisor:
 
 
 def _kill(process: Process) -> None:
-    with suppress(ProcessLookupError):  # it has ended
+    with suppress(ProcessLookupError):  # it has exited
         process.kill()
 
 
 async def _readable(descriptor: int) -> None:
-    """Waits until there is something to read, or the other end is closed."""
+    """Waits until the descriptor is readable or its other end is closed."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(descriptor, readable.set)
@@ -256,49 +262,51 @@ def _environment(order: WorkerOrder) -> dict[str, str]:
 
 
 def _first_message(pipe: Connection) -> list[ServedModel] | str:
-    """What a worker serves, or why it can't; nothing where it ended without a word."""
+    """Returns the models a worker serves, or why it cannot start; empty if it exited without a message."""
     try:
-        told: list[ServedModel] | str = pipe.recv()
+        message: list[ServedModel] | str = pipe.recv()
     except (EOFError, ConnectionResetError):
         return ""
-    return told
+    return message
 
 
-def _end_of(process: Process) -> str:
+def _exit_description(process: Process) -> str:
     code = process.returncode
     return (
-        f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
+        f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with status {code}"
     )
 
 
-def _hold_ports(settings: Settings, ports: ExitStack) -> Settings:
-    """The settings with the ports that are held until the stack is closed.
+def _reserve_ports(settings: Settings, ports: ExitStack) -> Settings:
+    """Reserves the ports until the stack is closed, and returns the settings with their numbers.
 
     Raises:
-        OSError: one is taken.
+        OSError: a port is already in use.
     """
-    held = {"port": ports.enter_context(_held_port(settings.host, settings.port, "--port"))}
+    reserved = {"port": ports.enter_context(_reserved_port(settings.host, settings.port, "--port"))}
     if settings.serves_http_port:
-        held["http_port"] = ports.enter_context(_held_port(settings.host, settings.http_port, "--http-port"))
-    return settings.model_copy(update=held)
+        reserved["http_port"] = ports.enter_context(_reserved_port(settings.host, settings.http_port, "--http-port"))
+    return settings.model_copy(update=reserved)
 
 
 @contextmanager
-def _held_port(host: str, port: int, flag: str) -> Iterator[int]:
-    """Binds a port without listening, so that it is ours alone, and stays ours while workers come and go.
+def _reserved_port(host: str, port: int, flag: str) -> Iterator[int]:
+    """Binds a port without listening, which reserves it while workers are started and replaced.
 
     Raises:
-        OSError: it is taken.
+        OSError: the port is already in use.
     """
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as held:
-        # Connections in TIME_WAIT may have the port, but no other socket, not even one that would share it.
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, kind) as reserved:
+        # Allows connections in TIME_WAIT on the port, but no other socket, not even one with SO_REUSEPORT.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            held.bind(address)
+            reserved.bind(address)
         except OSError as error:
             name = host_and_port(host, port)
-            raise OSError(f"can't listen on {name}: {error.strerror}; is it taken? {flag} chooses another") from error
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        yield held.getsockname()[1]
+            raise OSError(
+                f"cannot listen on {name}: {error.strerror}; if it is in use, choose another port with {flag}"
+            ) from error
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield reserved.getsockname()[1]

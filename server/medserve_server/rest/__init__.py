@@ -1,1 +1,1 @@
-"""REST: the Open Inference Protocol and the typed APIs as JSON, answered by the methods of gRPC."""
+"""REST: the Open Inference Protocol and the typed APIs as JSON, served by the gRPC methods."""

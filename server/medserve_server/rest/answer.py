@@ -1,4 +1,4 @@
-"""What a REST endpoint answers, and how a gRPC status looks over HTTP."""
+"""Responses of REST endpoints, and the mapping of gRPC statuses to HTTP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import orjson
 from google.protobuf.json_format import MessageToDict
-from google.rpc import error_details_pb2, status_pb2  # noqa: F401 - MessageToDict has to know the types of details
+from google.rpc import error_details_pb2, status_pb2  # noqa: F401 - MessageToDict needs the detail types registered
 
 Headers = Sequence[tuple[bytes, bytes]]
 ErrorBody = Callable[[int, status_pb2.Status], bytes]
-"""Writes a status, which is answered with an HTTP status, as JSON."""
+"""Serializes an error as JSON, given its HTTP status and its gRPC status."""
 
 JSON = (b"content-type", b"application/json")
 
@@ -47,13 +47,13 @@ class Answer:
     status: int = 200
 
     @classmethod
-    def json(cls, content: Any, status: int = 200) -> "Answer":  # noqa: ANN401 - whatever JSON can say
-        """Makes a response of JSON; NumPy arrays are written as lists."""
+    def json(cls, content: Any, status: int = 200) -> "Answer":  # noqa: ANN401 - any JSON value
+        """Creates a JSON response; NumPy arrays are serialized as lists."""
         return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status=status)
 
 
 class HttpError(Exception):
-    """A request that ends with an error, and what its client is told."""
+    """Ends a request with an error response."""
 
     def __init__(self, status: int, body: bytes, headers: Headers = ()) -> None:
         super().__init__(status)
@@ -61,12 +61,12 @@ class HttpError(Exception):
 
 
 def short_error(_: int, status: status_pb2.Status) -> bytes:
-    """Returns an error as the Open Inference Protocol has it: a text."""
+    """Returns an error in the format of the Open Inference Protocol, `{"error": MESSAGE}`."""
     return orjson.dumps({"error": status.message})
 
 
 def long_error(http_status: int, status: status_pb2.Status) -> bytes:
-    """Returns an error as Google's APIs have it: a google.rpc.Status with its details (https://google.aip.dev/193)."""
+    """Returns an error in the format of Google's APIs, a google.rpc.Status with details (https://google.aip.dev/193)."""
     error: dict[str, Any] = {
         "code": http_status,
         "message": status.message,

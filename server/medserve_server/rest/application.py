@@ -1,4 +1,4 @@
-"""The ASGI application of REST: finds what answers a path."""
+"""The REST application (ASGI): routes requests to endpoints."""
 
 import asyncio
 import re
@@ -23,14 +23,14 @@ from medserve_server.supervise import report
 
 
 class Rest:
-    """Answers HTTP requests with JSON.
+    """Handles the REST requests of an ASGI application.
 
     Args:
-        interceptor: Has the handlers of the gRPC methods that answer.
-        open_calls: Where the calls are watched for clients that leave.
-        max_message_bytes: Length of a body.
-        why_not_ready: Says in a line why the server takes no work; nothing where it does.
-        decoders: Threads for bodies that take long to read.
+        interceptor: provides the handlers of the gRPC methods.
+        open_calls: monitors client disconnects and slow request bodies.
+        max_message_bytes: maximum size of a body.
+        why_not_ready: returns the reason why the server does not accept work as one line, or an empty string.
+        decoders: threads that parse large bodies.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Rest:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, by ASGI."""
+        """Handles a request (ASGI)."""
         opened = self._open_calls.begin(receive, None)
         error_body = short_error if scope["path"].startswith("/v2") else long_error
         call = RestCall(scope, opened, self._interceptor, self._max_bytes, error_body, self._decoders)
         try:
             await _send(await self._answer(call, opened, error_body), scope["method"], send)
         except asyncio.CancelledError:
-            if not opened.left:
+            if not opened.disconnected:
                 raise
-        except OSError:  # what a server raises where the client is gone
+        except OSError:  # raised by the ASGI server if the client disconnected
             return
         finally:
             self._open_calls.end(opened)
@@ -73,7 +73,7 @@ class Rest:
     async def _answer(self, call: RestCall, opened: OpenCall, error_body: ErrorBody) -> Answer:
         try:
             if b"content-length" in call.headers and b"transfer-encoding" in call.headers:
-                raise _two_lengths(error_body)
+                raise _ambiguous_length(error_body)
             endpoint, names = self._find(call.scope["method"], call.scope["path"], error_body)
             return await endpoint(call, names)
         except HttpError as error:
@@ -83,27 +83,27 @@ class Rest:
                 raise
             late = status_pb2.Status(code=4, message=opened.overdue)
             return HttpError(408, error_body(408, late), [(b"connection", b"close")]).answer
-        except ServingError as error:  # of an answer that can't be written as JSON
+        except ServingError as error:  # from a response that cannot be written as JSON
             status = to_status(error)
             http_status = HTTP_STATUS[CODES[status.code]]
             return HttpError(http_status, error_body(http_status, status)).answer
-        except Exception as error:  # noqa: BLE001 - reported, and answered
+        except Exception as error:  # noqa: BLE001 - reported, and answered with status 500
             report("REST", error)
-            failed = status_pb2.Status(code=13, message="the server failed; its log says why")
+            failed = status_pb2.Status(code=13, message="internal server error; see the server log")
             return HttpError(500, error_body(500, failed)).answer
 
     def _find(self, method: str, path: str, error_body: ErrorBody) -> tuple[Endpoint, Mapping[str, str]]:
-        """What answers a path, and the path's variables."""
+        """Returns the endpoint for a path, and the path's variables."""
         for pattern, methods in self._routes:
             if match := pattern.fullmatch(path):
                 endpoint = methods.get(method)
                 if endpoint is None:
                     allowed = ", ".join(methods)
-                    wrong = status_pb2.Status(code=12, message=f"{method[:32]} is not allowed here, {allowed} is")
+                    wrong = status_pb2.Status(code=12, message=f"{method[:32]} is not allowed here, expected {allowed}")
                     raise HttpError(405, error_body(405, wrong), [(b"allow", allowed.encode())])
                 return endpoint, {name: value for name, value in match.groupdict().items() if value is not None}
         unknown = status_pb2.Status(
-            code=5, message=f"there is no {path[:256]!r} here; /openapi.json lists what there is"
+            code=5, message=f"unknown path {path[:256]!r}; see /openapi.json for the available paths"
         )
         raise HttpError(404, error_body(404, unknown))
 
@@ -111,15 +111,15 @@ class Rest:
         return Answer(self._openapi)
 
 
-def _two_lengths(error_body: ErrorBody) -> HttpError:
-    """The error about a body whose end a proxy may see elsewhere (RFC 9112, section 6.3). Envoy refuses it itself."""
-    text = "the request has Content-Length and Transfer-Encoding; send one of them"
+def _ambiguous_length(error_body: ErrorBody) -> HttpError:
+    """Returns the error for an ambiguous body length (RFC 9112, section 6.3), which Envoy refuses itself."""
+    text = "the request has both Content-Length and Transfer-Encoding; send only one of them"
     wrong = status_pb2.Status(code=3, message=text)
     return HttpError(400, error_body(400, wrong), [(b"connection", b"close")])
 
 
 def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern[str], dict[str, Endpoint]]]:
-    """The endpoints of each pattern by HTTP method."""
+    """Groups endpoints by path pattern and HTTP method; GET endpoints also handle HEAD."""
     found: dict[str, dict[str, Endpoint]] = {}
     for method, pattern, endpoint in endpoints:
         found.setdefault(pattern, {})[method] = endpoint
@@ -129,7 +129,7 @@ def _routes(endpoints: list[tuple[str, str, Endpoint]]) -> list[tuple[re.Pattern
 
 
 async def _page(page: Page, call: RestCall, _: Mapping[str, str]) -> Answer:
-    """Answers as the metrics port does."""
+    """Serves a page of `medserve_server.http.pages`, as the metrics port does."""
     response = await page(call.scope)
     return Answer(response.body, response.encoded_headers, response.status)
 

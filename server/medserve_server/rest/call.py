@@ -1,4 +1,4 @@
-"""One HTTP request, and the gRPC method that answers it."""
+"""An HTTP request that is handled by a gRPC method."""
 
 import asyncio
 import zlib
@@ -22,21 +22,21 @@ from medserve_server.security.auth import Metadata
 from medserve_server.status import DETAILS_KEY
 
 LARGE_BYTES = 256 * 1024
-"""Length from which JSON is read in a thread, so that other calls do not have to wait for it."""
+"""Size from which JSON is parsed in a thread, so that it does not block the event loop."""
 _FORMATS = {"gzip": GZIP, "deflate": ZLIB}
-"""Of each Content-Encoding (RFC 9110)."""
+"""zlib `wbits` by Content-Encoding (RFC 9110)."""
 
 
 class RestCall:
-    """An HTTP request that a gRPC method answers.
+    """An HTTP request that is handled by a gRPC method.
 
     Args:
-        scope: Of the ASGI application.
-        opened: Gives the body.
-        interceptor: Has the handlers of all methods.
-        max_bytes: Length of a body, also when it is decompressed.
-        error_body: Writes an error for the client.
-        decoders: Threads for bodies that take long to read.
+        scope: ASGI scope of the request.
+        opened: provides the body.
+        interceptor: provides the handlers of all methods.
+        max_bytes: maximum size of the body, both compressed and decompressed.
+        error_body: serializes an error for the client.
+        decoders: threads that parse large bodies.
     """
 
     __slots__ = ("_decoders", "_error_body", "_interceptor", "_max_bytes", "_opened", "headers", "scope")
@@ -59,19 +59,20 @@ class RestCall:
         self._decoders = decoders
 
     def header(self, name: bytes) -> str:
-        """Returns the value of a header, empty where the request has none of that name."""
+        """Returns the value of a header, or an empty string if the request does not have it."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def run(self, path: str, read: Callable[[bytes], Message], json_bytes: int | None = None) -> Any:  # noqa: ANN401 - of the method's type
+    async def run(self, path: str, read: Callable[[bytes], Message], json_bytes: int | None = None) -> Any:  # noqa: ANN401 - of the method's response type
         """Calls a method as a gRPC client would, and returns its response.
 
         Args:
-            path: Of the method.
-            read: Makes the method's request of the body; raises a ServingError where it can't. A thread may call it.
-            json_bytes: The part of the body that is JSON; None: all of it.
+            path: path of the method.
+            read: parses the body into the method's request; raises a ServingError if it is invalid. May be called in a
+                thread.
+            json_bytes: number of leading bytes of the body that are JSON; None if all of it is JSON.
 
         Raises:
-            HttpError: The call ended with another status than OK.
+            HttpError: the call ended with a status other than OK.
         """
         call = HttpCall(self.scope, None)
         try:
@@ -103,13 +104,13 @@ class RestCall:
         return HttpError(http_status, self._error_body(http_status, _status(call, call.trailing_metadata())), headers)
 
     async def _payload(self, read: Callable[[bytes], Message], json_bytes: int | None) -> bytes:
-        """The method's request. Until it is made, the body counts as if it had not arrived whole.
+        """Returns the method's serialized request. Until it is parsed, the body counts as incomplete (`OpenCall.hold`).
 
         Raises:
-            InvalidInput: The body is not what its headers say, or not what the method takes.
-            MessageTooLarge: It is too long.
-            Overloaded: Bodies that are not read hold too much already.
-            Unsupported: Its Content-Encoding is not known here.
+            InvalidInput: the body does not match its headers, or is not a valid request of the method.
+            MessageTooLarge: the body is too long.
+            Overloaded: unparsed bodies already occupy too much memory.
+            Unsupported: the Content-Encoding is not supported.
         """
         length = self.header(b"content-length")
         if length.isdigit() and len(length) < 20 and int(length) > self._max_bytes:
@@ -149,16 +150,16 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
     try:
         data, whole = inflated(body, _FORMATS[encoding], max_bytes)
     except zlib.error:
-        raise InvalidInput.of("", f"the body is {len(body)} bytes that are not {encoding}") from None
+        raise InvalidInput.of("", f"the {len(body)} bytes of the body are not a {encoding} stream") from None
     if len(data) > max_bytes:
         raise MessageTooLarge(f"the decompressed body has more than the {max_bytes} bytes accepted")
     if not whole:
-        raise InvalidInput.of("", f"the body is {len(body)} bytes that are not one whole {encoding} stream")
+        raise InvalidInput.of("", f"the {len(body)} bytes of the body are not one complete {encoding} stream")
     return data
 
 
 def _status(call: HttpCall, metadata: Metadata) -> status_pb2.Status:
-    """The status as it would travel over gRPC, with its details where it has any."""
+    """Returns the status of a call, with its details if it has any."""
     for key, value in metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             return status_pb2.Status.FromString(value)

@@ -17,15 +17,15 @@ from medserve_server.rest.tensors import parse, read_parameters, read_request, w
 
 _METHODS = "/inference.GRPCInferenceService/"
 JSON_BYTES = b"inference-header-content-length"
-"""The header that says how much of a body is JSON where binary data follows."""
+"""Header with the length of the JSON in a body with binary data."""
 
 Names = Mapping[str, str]
-"""What the variables of a path are: `name` and `version`, as far as it has them."""
+"""Variables of a path: `name` and `version`, if present."""
 Endpoint = Callable[[RestCall, Names], Awaitable[Answer]]
 
 
 async def infer(call: RestCall, names: Names) -> Answer:
-    """Runs a model."""
+    """Runs an inference."""
     document: dict[str, Any] = {}
     header = call.header(JSON_BYTES)
     json_bytes = int(header) if header.isdecimal() and len(header) < 20 else None
@@ -44,46 +44,46 @@ async def infer(call: RestCall, names: Names) -> Answer:
 
 
 async def live(call: RestCall, _: Names) -> Answer:
-    """Says whether the server is live."""
+    """Returns whether the server is live."""
     response = await call.run(_METHODS + "ServerLive", lambda _: pb.ServerLiveRequest())
     return Answer.json({"live": response.live}, 200 if response.live else 400)
 
 
 async def ready(call: RestCall, _: Names) -> Answer:
-    """Says whether the server is ready; the protocol wants a status of 4xx where it is not."""
+    """Returns whether the server is ready; if not, the status is 4xx, as the protocol requires."""
     response = await call.run(_METHODS + "ServerReady", lambda _: pb.ServerReadyRequest())
     return Answer.json({"ready": response.ready}, 200 if response.ready else 400)
 
 
 async def model_ready(call: RestCall, names: Names) -> Answer:
-    """Says whether a model is ready."""
+    """Returns whether a model is ready."""
     response = await call.run(_METHODS + "ModelReady", lambda _: pb.ModelReadyRequest(**names))
     return Answer.json({**names, "ready": response.ready}, 200 if response.ready else 400)
 
 
 async def metadata(call: RestCall, _: Names) -> Answer:
-    """Describes the server."""
+    """Returns the metadata of the server."""
     response = await call.run(_METHODS + "ServerMetadata", lambda _: pb.ServerMetadataRequest())
-    content = plain(response)
+    content = to_json(response)
     content["extensions"].append("binary_tensor_data")
     return Answer.json(content)
 
 
 async def model_metadata(call: RestCall, names: Names) -> Answer:
-    """Describes the tensors of a model."""
-    return Answer.json(plain(await call.run(_METHODS + "ModelMetadata", lambda _: pb.ModelMetadataRequest(**names))))
+    """Returns the metadata of a model, with its tensors."""
+    return Answer.json(to_json(await call.run(_METHODS + "ModelMetadata", lambda _: pb.ModelMetadataRequest(**names))))
 
 
 async def model_config(call: RestCall, names: Names) -> Answer:
-    """Returns a model's configuration as Triton has it."""
+    """Returns a model's configuration in Triton's format."""
     response = await call.run(_METHODS + "ModelConfig", lambda _: pb.ModelConfigRequest(**names))
-    return Answer.json(plain(response.config))
+    return Answer.json(to_json(response.config))
 
 
 async def statistics(call: RestCall, names: Names) -> Answer:
-    """Returns counts and times of one model or of all."""
+    """Returns the inference counts and durations of one model or of all models."""
     response = await call.run(_METHODS + "ModelStatistics", lambda _: pb.ModelStatisticsRequest(**names))
-    return Answer.json(plain(response))
+    return Answer.json(to_json(response))
 
 
 async def index(call: RestCall, _: Names) -> Answer:
@@ -95,7 +95,7 @@ async def index(call: RestCall, _: Names) -> Answer:
             raise InvalidInput.of("ready", "is not a boolean")
         return pb.RepositoryIndexRequest(ready=only_ready)
 
-    return Answer.json(plain(await call.run(_METHODS + "RepositoryIndex", read))["models"])
+    return Answer.json(to_json(await call.run(_METHODS + "RepositoryIndex", read))["models"])
 
 
 async def load(call: RestCall, names: Names) -> Answer:
@@ -124,23 +124,23 @@ async def _control(call: RestCall, names: Names, method: str, request: Callable[
     return Answer(b"", (JSON,))
 
 
-def plain(message: Message) -> dict[str, Any]:
-    """Returns a message as Triton writes it as JSON: names as in the contract, 64-bit integers as numbers."""
+def to_json(message: Message) -> dict[str, Any]:
+    """Returns a message as JSON in Triton's format: original field names, 64-bit integers as numbers."""
     return {field.name: _value(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
 
 
-def _value(field: Any, value: Any) -> Any:  # noqa: ANN401 - a field's descriptor, of two kinds, and its value
+def _value(field: Any, value: Any) -> Any:  # noqa: ANN401 - a field's descriptor, of one of two types, and its value
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         entry = field.message_type.fields_by_name["value"]
-        return {str(key): _one(entry, value[key]) for key in value}
+        return {str(key): _element(entry, value[key]) for key in value}
     if field.is_repeated:
-        return [_one(field, element) for element in value]
-    return _one(field, value)
+        return [_element(field, element) for element in value]
+    return _element(field, value)
 
 
-def _one(field: Any, value: Any) -> Any:  # noqa: ANN401 - an element of a field
+def _element(field: Any, value: Any) -> Any:  # noqa: ANN401 - an element of a field
     if field.message_type is not None:
-        return plain(value)
+        return to_json(value)
     if field.enum_type is not None:
         return field.enum_type.values_by_number[value].name
     return value
@@ -153,7 +153,7 @@ def _json_bytes(header: str, body_bytes: int) -> int | None:
         text = f"is {header[:32]!r}, expected at most the {body_bytes} bytes of the body"
         raise InvalidInput.of("Inference-Header-Content-Length", text)
     if length == 0:
-        text = "is 0, but a body of binary data alone is not accepted; begin it with JSON that describes the inputs"
+        text = "is 0, but a body with only binary data is not supported; begin it with JSON that describes the inputs"
         raise InvalidInput.of("Inference-Header-Content-Length", text)
     return length
 
@@ -176,4 +176,4 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", f"{_REPOSITORY}/load", load),
     ("POST", f"{_REPOSITORY}/unload", unload),
 )
-"""Method, pattern of the path, and what answers; the first that matches counts."""
+"""HTTP method, path pattern and endpoint; the first match is used."""

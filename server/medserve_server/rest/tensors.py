@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol as JSON and as binary data, to and from the messages of gRPC.
+"""Converts tensors of the Open Inference Protocol between JSON or binary data and gRPC messages.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
@@ -21,7 +21,7 @@ from medserve_server.services.codec import MAX_AXES, split
 
 MAX_TENSORS = 256
 MAX_CONTAINERS = 2**20
-"""Arrays and objects of a request: each takes some 60 bytes of memory, and two of its JSON."""
+"""Maximum arrays and objects of a request: each takes about 60 bytes of memory, but only two bytes of JSON."""
 
 _CODES = {
     "UINT8": "B",
@@ -35,7 +35,7 @@ _CODES = {
     "FP32": "f",
     "FP64": "d",
 }
-"""Type codes of `array`, which refuses what does not fit: fractions, text, and integers that are out of range."""
+"""Type codes of `array`, which rejects unsuitable values: fractions, strings and out-of-range integers."""
 _NOT_JSON = re.compile(rb"-?\b(?:NaN|Infinity)\b")
 _INT64 = range(-(2**63), 2**63)
 
@@ -43,24 +43,25 @@ Document = dict[str, Any]
 
 
 def read_request(body: bytes, json_bytes: int | None) -> tuple[pb.ModelInferRequest, Document]:
-    """Reads an inference request.
+    """Parses an inference request.
 
     Args:
-        body: Of the HTTP request.
-        json_bytes: The part of it that is JSON; what follows is binary data. None: all of it.
+        body: body of the HTTP request.
+        json_bytes: number of leading bytes that are JSON, followed by binary data; None if all of the body is JSON.
 
     Returns:
-        The message, with all tensors raw, and the JSON, whose `outputs` say how they are answered.
+        The message, with all tensors in `raw_input_contents`, and the JSON document, whose `outputs` select the format
+        of the response.
 
     Raises:
-        InvalidInput: Something in it is wrong; the error names the tensor.
+        InvalidInput: the request is invalid; the error names the field or tensor.
     """
     head = body if json_bytes is None else body[:json_bytes]
     blobs = b"" if json_bytes is None else memoryview(body)[json_bytes:]
     try:
         document = parse(head)
     except ServingError:
-        if _NOT_JSON.search(head):  # Python's json writes NaN and infinities
+        if _NOT_JSON.search(head):  # Python's json module writes NaN and infinities
             _refuse_null(_NOT_JSON.sub(b"null", head), memoryview(blobs))
         raise
     booleans = b"true" in head or b"false" in head
@@ -68,10 +69,10 @@ def read_request(body: bytes, json_bytes: int | None) -> tuple[pb.ModelInferRequ
 
 
 def parse(text: bytes) -> Document:
-    """Reads a JSON object; no text is an empty one.
+    """Parses a JSON object; an empty text gives an empty object.
 
     Raises:
-        InvalidInput: It is none, or holds more than `MAX_CONTAINERS` arrays and objects.
+        InvalidInput: the text is not a JSON object, or has more than `MAX_CONTAINERS` arrays and objects.
     """
     if not text:
         return {}
@@ -87,14 +88,14 @@ def parse(text: bytes) -> Document:
 
 
 def read_parameters(document: Document, field: str = "") -> dict[str, pb.InferParameter]:
-    """Reads `parameters`.
+    """Parses `parameters`.
 
     Args:
-        document: What they belong to.
-        field: Its path in errors.
+        document: JSON object that contains them.
+        field: path of that object in error messages.
 
     Raises:
-        InvalidInput: One is neither a string, nor a number, nor a boolean.
+        InvalidInput: a parameter is neither a string, nor a number, nor a boolean.
     """
     prefix = f"{field}." if field else ""
     parameters = _member(document, "parameters", dict, prefix) or {}
@@ -120,17 +121,17 @@ def read_parameters(document: Document, field: str = "") -> dict[str, pb.InferPa
 
 
 def write_response(response: pb.ModelInferResponse, document: Document) -> tuple[list[bytes], int | None]:
-    """Writes the answer of an inference request.
+    """Serializes the response of an inference request.
 
     Args:
-        response: With raw tensors.
-        document: The request's JSON.
+        response: response with all tensors in `raw_output_contents`.
+        document: JSON document of the request.
 
     Returns:
-        The parts of the body, and the length of the first one, the JSON, where binary data follows.
+        The parts of the body, and the length of the first part, the JSON, if binary data follows, else None.
 
     Raises:
-        InvalidInput: An output can't be written as JSON.
+        InvalidInput: an output cannot be represented in JSON.
     """
     wanted = {output["name"]: output.get("parameters") or {} for output in document.get("outputs") or ()}
     by_default = (document.get("parameters") or {}).get("binary_data_output", False)
@@ -187,11 +188,11 @@ def _request(document: Document, blobs: memoryview, *, booleans: bool) -> pb.Mod
 
 
 def _refuse_null(head: bytes, blobs: memoryview) -> None:
-    """Raises InvalidInput about the tensor that holds null, which stands here for what JSON does not have."""
+    """Raises InvalidInput for the tensor that contains null, which has replaced NaN and infinities in `head`."""
     try:
         _request(parse(head), blobs, booleans=True)
     except InvalidInput as error:
-        text = "holds NaN or an infinity, which JSON does not have; send it as binary data"
+        text = "contains NaN or an infinity, which JSON cannot represent; send it as binary data"
         field = error.violations[0].field
         raise (InvalidInput.of(field, text) if field.endswith(".data") else error) from None
 
@@ -207,7 +208,7 @@ def _tensors(document: Document, name: str) -> list[Document]:
     return tensors
 
 
-def _member(document: Document, name: str, kind: type, prefix: str) -> Any:  # noqa: ANN401 - of the kind
+def _member(document: Document, name: str, kind: type, prefix: str) -> Any:  # noqa: ANN401 - of type `kind`
     value = document.get(name)
     if value is not None and not isinstance(value, kind):
         raise InvalidInput.of(f"{prefix}{name}", f"is {_kind(value)}, expected {_KINDS[kind]}")
@@ -229,27 +230,27 @@ def _shape(tensor: Document, field: str) -> list[int]:
         raise InvalidInput.of(f"{field}.shape", f"has {len(shape)} axes, at most {MAX_AXES} are accepted")
     for size in shape:
         if type(size) is not int or not 0 <= size < 2**63:
-            raise InvalidInput.of(f"{field}.shape", "holds a size that is not a whole number from 0")
+            raise InvalidInput.of(f"{field}.shape", "contains a size that is not a non-negative integer")
     return shape
 
 
 def _blob(tensor: Document, size: pb.InferParameter, blobs: memoryview, at: int, field: str) -> bytes:
     parameter = f"{field}.parameters[binary_data_size]"
     if "data" in tensor:
-        raise InvalidInput.of(f"{field}.data", "is set beside binary_data_size; use one of them")
+        raise InvalidInput.of(f"{field}.data", "is set together with binary_data_size; use only one of them")
     if not size.HasField("int64_param") or size.int64_param < 0:
-        raise InvalidInput.of(parameter, "is not a whole number from 0")
+        raise InvalidInput.of(parameter, "is not a non-negative integer")
     if size.int64_param > len(blobs) - at:
         raise InvalidInput.of(parameter, f"is {size.int64_param}, but {len(blobs) - at} bytes are left in the body")
     return bytes(blobs[at : at + size.int64_param])
 
 
 def _payload(tensor: Document, datatype: str, shape: list[int], field: str, *, booleans: bool) -> bytes:
-    """The data of a tensor in JSON, flat or nested as its shape says, as raw contents."""
+    """Returns the JSON data of a tensor, flat or nested according to its shape, as raw contents."""
     if datatype not in DATATYPES:
         raise InvalidInput.of(f"{field}.datatype", f"is {datatype[:32]!r}, expected one of {', '.join(DATATYPES)}")
     if datatype in {"FP16", "BF16"}:
-        raise InvalidInput.of(f"{field}.data", f"can't hold {datatype}; send it as binary data")
+        raise InvalidInput.of(f"{field}.data", f"cannot represent {datatype} in JSON; send it as binary data")
     data = _member(tensor, "data", list, f"{field}.")
     if data is None:
         raise InvalidInput.of(f"{field}.data", "is missing")
@@ -261,7 +262,7 @@ def _payload(tensor: Document, datatype: str, shape: list[int], field: str, *, b
 
 
 def _packed(data: list[Any], datatype: str, field: str, *, booleans: bool) -> bytes:
-    # To Python, a boolean is an integer. Looking at each element's type takes as long as parsing it.
+    # In Python, a boolean is an integer. Checking the type of each element takes as long as parsing it.
     if datatype == "BOOL":
         if not set(map(type, data)) <= {bool}:
             raise _wrong_data(data, datatype, field)
@@ -274,19 +275,19 @@ def _packed(data: list[Any], datatype: str, field: str, *, booleans: bool) -> by
     except (TypeError, ValueError, OverflowError):
         raise _wrong_data(data, datatype, field) from None
     if datatype == "FP32" and not np.isfinite(np.frombuffer(numbers, np.float32)).all():
-        raise InvalidInput.of(f"{field}.data", "holds a number that is out of the range of FP32")
+        raise InvalidInput.of(f"{field}.data", "contains a number that is out of range for FP32")
     return numbers.tobytes()
 
 
 def _flat(data: list[Any], shape: list[int], field: str) -> list[Any]:
-    """The elements of nested lists, row by row; each list has to be as long as its axis."""
+    """Flattens nested lists in row-major order; the length of each list has to match the shape."""
     for axis, size in enumerate(shape):
         if axis:
             if set(map(type, data)) != {list}:
                 break
             lengths = set(map(len, data))
             if lengths != {size}:
-                text = f"is ragged, or not of the shape {shape}: axis {axis} has {sorted(lengths)[:4]} elements"
+                text = f"is ragged, or not of shape {shape}: axis {axis} has {sorted(lengths)[:4]} elements"
                 raise InvalidInput.of(f"{field}.data", text)
             data = list(chain.from_iterable(data))
         elif len(data) != size:
@@ -298,33 +299,35 @@ def _strings(data: list[Any], field: str) -> bytes:
     parts = []
     for element in data:
         if not isinstance(element, str):
-            raise InvalidInput.of(f"{field}.data", f"holds {_kind(element)}, expected strings for BYTES")
+            raise InvalidInput.of(f"{field}.data", f"contains {_kind(element)}, expected strings for BYTES")
         encoded = element.encode()
         parts += [len(encoded).to_bytes(4, "little"), encoded]
     return b"".join(parts)
 
 
 def _wrong_data(data: list[Any], datatype: str, field: str) -> InvalidInput:
-    """The error about the first element that is not of the datatype."""
+    """Returns the error for the first element that does not match the datatype."""
     fitting = {bool} if datatype == "BOOL" else {int, float} if datatype.startswith("FP") else {int}
     for index, element in enumerate(data):
         if type(element) not in fitting:
-            expected = "numbers" if float in fitting else "whole numbers" if int in fitting else "true and false"
+            expected = "numbers" if float in fitting else "integers" if int in fitting else "booleans"
             said = f"{element!r}"[:32] if isinstance(element, float) else _kind(element)
-            return InvalidInput.of(f"{field}.data", f"holds {said} at {index}, expected {expected} for {datatype}")
-    return InvalidInput.of(f"{field}.data", f"holds a number that is out of the range of {datatype}")
+            return InvalidInput.of(
+                f"{field}.data", f"contains {said} at index {index}, expected {expected} for {datatype}"
+            )
+    return InvalidInput.of(f"{field}.data", f"contains a number that is out of range for {datatype}")
 
 
 def _json_data(tensor: pb.ModelInferResponse.InferOutputTensor, payload: bytes) -> NDArray[np.generic] | list[str]:
     name, datatype = tensor.name, tensor.datatype
-    binary = 'ask for it as binary data, with "binary_data": true in its parameters'
+    binary = 'request it as binary data, with "binary_data": true in its parameters'
     if datatype in {"FP16", "BF16"}:
-        raise InvalidInput.of(f"outputs[{name}]", f"JSON can't hold {datatype}; {binary}")
+        raise InvalidInput.of(f"outputs[{name}]", f"JSON cannot represent {datatype}; {binary}")
     if datatype == "BYTES":
         return [element.decode() for element in split(payload, math.prod(tensor.shape), f"outputs[{name}]")]
     data = np.frombuffer(payload, DATATYPES[datatype].dtype)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise InvalidInput.of(f"outputs[{name}]", f"holds NaN or an infinity, which JSON does not have; {binary}")
+        raise InvalidInput.of(f"outputs[{name}]", f"contains NaN or an infinity, which JSON cannot represent; {binary}")
     return data
 
 
@@ -340,5 +343,5 @@ _KINDS: dict[type, str] = {
 
 
 def _kind(value: object) -> str:
-    """What a value of JSON is called."""
+    """Returns the name of the JSON type of a value."""
     return _KINDS[type(value)]

@@ -1,4 +1,4 @@
-"""The typed APIs as JSON, by the annotations google.api.http of their contracts.
+"""The typed APIs as JSON, transcoded by the google.api.http annotations of their proto files.
 
 https://google.aip.dev/127
 """
@@ -28,22 +28,22 @@ CONTRACTS: tuple[FileDescriptor, ...] = (
     model_catalog_pb2.DESCRIPTOR,
 )
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "application/dicom", "application/octet-stream")
-"""Content-Types of a body that is the one image of a request; which kind of file it is, its bytes say."""
+"""Content-Types of a body that is a single image; the actual format is detected from its bytes."""
 
-# What protobuf's parser says of an error: the fields on the way to it, and the path, behind the message's name.
+# Error messages of protobuf's JSON parser: the fields that lead to the error, and the path after the message's name.
 _FIELDS = re.compile(r"Failed to parse (\w+) field: ")
 _NO_FIELD = re.compile(r'has no field named "(.*?)" at "\w+\.?(.*?)"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A method of gRPC at a path of HTTP."""
+    """The HTTP binding of a gRPC method."""
 
     http_method: str
     template: str
-    """With variables that are fields of the request, e.g. `/v1/models/{model_name}:classify`."""
+    """Path template, whose variables are fields of the request, e.g. `/v1/models/{model_name}:classify`."""
     body: str
-    """`*` where the body is the request, empty where there is none."""
+    """`*` if the body is the request, empty if the request has no body."""
     method: MethodDescriptor
 
     @property
@@ -54,11 +54,13 @@ class Rule:
 
 
 def rules() -> Iterator[Rule]:
-    """Yields what the contracts say about HTTP."""
+    """Yields all HTTP bindings of the proto files."""
     for contract in CONTRACTS:
         for service in contract.services_by_name.values():
             for method in service.methods:
-                extensions: Any = method.GetOptions().Extensions  # typed for extensions of another kind alone
+                extensions: Any = (
+                    method.GetOptions().Extensions
+                )  # the type annotations do not cover this kind of extension
                 first: http_pb2.HttpRule = extensions[annotations_pb2.http]
                 for rule in (first, *first.additional_bindings):
                     if kind := rule.WhichOneof("pattern"):
@@ -66,7 +68,7 @@ def rules() -> Iterator[Rule]:
 
 
 def endpoints() -> list[tuple[str, str, Endpoint]]:
-    """Returns method, pattern of the path, and what answers, for every rule."""
+    """Returns HTTP method, path pattern and endpoint of every rule."""
     return [(rule.http_method, rule.pattern, _endpoint(rule)) for rule in rules()]
 
 
@@ -91,7 +93,7 @@ def _endpoint(rule: Rule) -> Callable[[RestCall, Names], Awaitable[Answer]]:
             else:
                 request = _from_json(message_type(), body)
                 if query:
-                    raise InvalidInput.of("", "the URL has a query, but this method takes all fields in its body")
+                    raise InvalidInput.of("", "the URL has a query, but this method takes all fields from the body")
             return _with_names(request, names)
 
         response = await call.run(path, read, 0 if image else None)
@@ -126,7 +128,7 @@ def _from_query(request: Message, query: str) -> Message:
         fields: dict[str, Any] = {}
         for name, value in pairs:
             if name in fields:
-                raise InvalidInput.of(name[:128], "is in the URL's query for the second time")
+                raise InvalidInput.of(name[:128], "appears more than once in the URL's query")
             fields[name] = value
         return ParseDict(fields, request)
     except UnicodeDecodeError:
@@ -136,20 +138,20 @@ def _from_query(request: Message, query: str) -> Message:
 
 
 def _with_names(request: Message, names: Names) -> Message:
-    """The request with the variables of its path; where its body has them too, they have to be the same."""
+    """Sets the path variables in the request; if the body contains them too, the values have to match."""
     for name, value in names.items():
         if (given := getattr(request, name)) not in {"", value}:
-            raise InvalidInput.of(name, f"is {given[:128]!r}, but the path says {value[:128]!r}")
+            raise InvalidInput.of(name, f"is {given[:128]!r}, but the path has {value[:128]!r}")
         setattr(request, name, value)
     return request
 
 
 def _wrong_json(error: Exception) -> InvalidInput:
-    """The error of protobuf's parser, with the field that it names."""
+    """Converts an error of protobuf's JSON parser, with the path of the field that it names."""
     text = str(error)
     if match := _NO_FIELD.search(text):
         parent, name = match[2], match[1][:128]
-        return InvalidInput.of(f"{parent}.{name}" if parent else name, "is no field of this message")
+        return InvalidInput.of(f"{parent}.{name}" if parent else name, "is not a field of this message")
     fields = _FIELDS.findall(text)
     reason = _FIELDS.sub("", text).removeprefix("Failed to load JSON: ").rstrip(".")
-    return InvalidInput.of(".".join(fields), reason if fields else f"the body is no such message: {reason}")
+    return InvalidInput.of(".".join(fields), reason if fields else f"the body is not a valid message: {reason}")

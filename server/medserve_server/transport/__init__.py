@@ -1,1 +1,1 @@
-"""How calls reach the services: grpcio's server, or Envoy with an ASGI application inside."""
+"""Transports that carry calls to the services: grpcio's server, or Envoy with an embedded ASGI application."""

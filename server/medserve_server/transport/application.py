@@ -1,4 +1,4 @@
-"""The ASGI application: gRPC where the server that runs it has HTTP trailers, REST everywhere."""
+"""The ASGI application: serves REST, and gRPC if the ASGI server supports HTTP trailers."""
 
 from medserve_server.http.asgi import Receive, Scope, Send
 from medserve_server.rest.application import Rest
@@ -8,11 +8,11 @@ _TRAILERS = "http.response.trailers"
 
 
 class Application:
-    """Hands each request to the API that it is for.
+    """Dispatches requests to gRPC or REST.
 
     Args:
-        grpc: Answers gRPC.
-        rest: Answers everything else.
+        grpc: handles gRPC requests.
+        rest: handles all other requests.
     """
 
     def __init__(self, grpc: GrpcAdapter, rest: Rest) -> None:
@@ -20,7 +20,7 @@ class Application:
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, by ASGI."""
+        """Handles a request (ASGI)."""
         headers = dict(scope["headers"])
         is_grpc = headers.get(b"content-type", b"").startswith(b"application/grpc") or self._grpc.has(scope["path"])
         if is_grpc and _TRAILERS in scope.get("extensions", ()):

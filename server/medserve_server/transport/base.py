@@ -1,24 +1,24 @@
-"""What the life cycle of a server asks of its transport."""
+"""The interface between the server's life cycle and its transport."""
 
 from typing import Protocol
 
 
 class Transport(Protocol):
-    """Carries calls to the services."""
+    """Accepts connections and passes calls to the services."""
 
     async def start(self) -> int:
-        """Begins to listen and returns the port.
+        """Starts listening and returns the port.
 
         Raises:
-            OSError: the address can't be had.
+            OSError: the address is unavailable.
         """
 
     async def drain(self, grace: float) -> bool:
-        """Takes no new calls, and waits for those that were taken.
+        """Stops accepting new calls, and waits for accepted calls to finish.
 
         Returns:
-            False when `grace` seconds passed with calls unanswered.
+            False if calls were still unanswered after `grace` seconds.
         """
 
     async def close(self) -> None:
-        """Ends all calls at once."""
+        """Aborts all calls."""

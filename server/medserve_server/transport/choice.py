@@ -1,4 +1,4 @@
-"""Which transport serves, where the settings leave that open."""
+"""Selects the transport for --transport auto."""
 
 import logging
 
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 def choose_transport(settings: Settings) -> Settings:
-    """Returns the settings with a transport that can serve here; says so where it is not the one with Envoy.
+    """Returns the settings with an available transport; logs a warning if `auto` falls back to grpcio.
 
     Raises:
-        SettingsError: Envoy was asked for and can't run.
+        SettingsError: --transport envoy was given, but Envoy is unavailable.
     """
     if settings.transport not in {"auto", "envoy"}:
         return settings
@@ -21,6 +21,6 @@ def choose_transport(settings: Settings) -> Settings:
     except EnvoyUnavailable as error:
         if settings.transport == "envoy":
             raise SettingsError(f"--transport envoy: {error}") from None
-        log.warning("--transport auto takes grpcio, which is slower and has no gRPC-Web: %s", error)
+        log.warning("--transport auto falls back to grpcio, which is slower and does not support gRPC-Web: %s", error)
         return settings.model_copy(update={"transport": "grpcio"})
     return settings.model_copy(update={"transport": "envoy"})

@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing: which other sites' pages a browser lets call the server.
+"""Cross-origin resource sharing (CORS).
 
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -10,18 +10,18 @@ from medserve_server.http.asgi import App, Event, Receive, Scope, Send
 Headers = list[tuple[bytes, bytes]]
 
 MAX_AGE_SECONDS = 7200
-"""That a browser may remember the answer to a preflight request; none remembers it for longer."""
+"""Time that browsers may cache the response to a preflight request; no browser caches it for longer."""
 _EXPOSED = b"grpc-status, grpc-message, grpc-status-details-bin, inference-header-content-length"
 _METHODS = b"GET, HEAD, POST"
 
 
 def with_cors(app: App, origins: Collection[str]) -> App:
-    """Returns an application whose responses the pages of some origins may read.
+    """Returns an application that adds CORS headers for the given origins to the responses of another one.
 
     Args:
-        app: REST and gRPC-Web.
-        origins: As browsers send them, `https://HOST` or `https://HOST:PORT`; `*` for every one. Without any, the
-            application is returned as it is.
+        app: application that serves REST and gRPC-Web.
+        origins: allowed origins as browsers send them, `https://HOST` or `https://HOST:PORT`; `*` allows any origin. If
+            empty, the application is returned unchanged.
     """
     if not origins:
         return app
@@ -32,7 +32,7 @@ def with_cors(app: App, origins: Collection[str]) -> App:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin")
         if origin is None or not (any_origin or origin in allowed):
-            await app(scope, receive, send if any_origin else _adding([(b"vary", b"Origin")], send))
+            await app(scope, receive, send if any_origin else _with_headers([(b"vary", b"Origin")], send))
             return
         cors: Headers = [(b"access-control-allow-origin", b"*" if any_origin else origin)]
         if not any_origin:
@@ -40,12 +40,12 @@ def with_cors(app: App, origins: Collection[str]) -> App:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             await _preflight(headers.get(b"access-control-request-headers", b""), cors, send)
             return
-        await app(scope, receive, _adding([*cors, (b"access-control-expose-headers", _EXPOSED)], send))
+        await app(scope, receive, _with_headers([*cors, (b"access-control-expose-headers", _EXPOSED)], send))
 
     return answer
 
 
-def _adding(headers: Headers, send: Send) -> Send:
+def _with_headers(headers: Headers, send: Send) -> Send:
     def send_with_headers(event: Event) -> Awaitable[None]:
         if event["type"] == "http.response.start":
             event = {**event, "headers": [*event["headers"], *headers]}
@@ -58,7 +58,7 @@ async def _preflight(request_headers: bytes, cors: Headers, send: Send) -> None:
     headers = [
         *cors,
         (b"access-control-allow-methods", _METHODS),
-        # Whatever the page wants to send: `*` would leave `authorization` out.
+        # Echoes the requested headers: `*` would not include `authorization`.
         *([(b"access-control-allow-headers", request_headers)] if request_headers else []),
         (b"access-control-max-age", str(MAX_AGE_SECONDS).encode()),
     ]

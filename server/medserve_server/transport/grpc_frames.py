@@ -1,4 +1,4 @@
-"""Length-prefixed messages of gRPC over HTTP/2.
+"""Length-prefixed gRPC messages over HTTP/2.
 
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
@@ -14,38 +14,38 @@ PREFIX_BYTES = 5
 
 
 def frame(payload: bytes) -> bytes:
-    """Returns the message with its prefix, uncompressed."""
+    """Returns the uncompressed message with its 5-byte prefix."""
     return b"\0" + len(payload).to_bytes(4, "big") + payload
 
 
 class MessageReader:
-    """Cuts the body of a request into messages.
+    """Splits a request body into messages.
 
-    A message is refused by its prefix, before the rest of it is read, where it is longer than `max_bytes`.
+    A message longer than `max_bytes` is refused as soon as its prefix has arrived.
 
     Args:
-        call: Gives the body.
-        headers: Of the request.
-        max_bytes: Length of a message, also when it is decompressed.
+        call: provides the body.
+        headers: headers of the request.
+        max_bytes: maximum size of a message, both compressed and decompressed.
     """
 
-    __slots__ = ("_at", "_call", "_data", "_headers", "_max_bytes")
+    __slots__ = ("_call", "_data", "_headers", "_max_bytes", "_position")
 
     def __init__(self, call: OpenCall, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
         self._headers = headers
         self._max_bytes = max_bytes
         self._call = call
         self._data: bytes | bytearray = b""
-        self._at = 0
+        self._position = 0
 
     async def only(self) -> bytes:
-        """Returns the one message of a unary call, which has to arrive in time (`OpenCall.limit_body`).
+        """Returns the single message of a unary call, whose arrival time is limited (`OpenCall.limit_body`).
 
         Raises:
-            InvalidInput: The body is not exactly one message.
-            MessageTooLarge: It is too long.
-            Overloaded: Messages that are not whole hold too much already.
-            Unsupported: Its compression is not known here.
+            InvalidInput: the body is not exactly one message.
+            MessageTooLarge: the message is too long.
+            Overloaded: incomplete messages already occupy too much memory.
+            Unsupported: the compression is not supported.
         """
         self._call.limit_body()
         chunk = await self._call.chunk()
@@ -53,61 +53,61 @@ class MessageReader:
         if self._call.read and chunk[:1] == b"\0" and int.from_bytes(chunk[1:PREFIX_BYTES], "big") == length:
             if length > self._max_bytes:
                 raise self._too_long(length)
-            return chunk[PREFIX_BYTES:]  # as nearly always: all of it in one event
+            return chunk[PREFIX_BYTES:]  # the common case: the whole body in one event
         self._append(chunk)
         message = await self._next()
         if message is None:
-            raise InvalidInput.of("", "the call ended without a message; this method takes one")
+            raise InvalidInput.of("", "the call ended without a message; this method expects one")
         if not self._call.read:
             self._call.hold(len(message))
-        if self._at != len(self._data) or (not self._call.read and await self._more()):
-            raise InvalidInput.of("", "more than one message was sent; this method takes one")
+        if self._position != len(self._data) or (not self._call.read and await self._read_chunk()):
+            raise InvalidInput.of("", "more than one message was sent; this method expects one")
         self._call.hold(0)
         return message
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yields the messages of a stream as they come.
+        """Yields the messages of a stream as they arrive.
 
         Raises:
-            InvalidInput: The body ends within a message.
-            MessageTooLarge: A message is too long.
-            Overloaded: Messages that are not whole hold too much already.
-            Unsupported: Its compression is not known here.
+            InvalidInput: the body ends within a message.
+            MessageTooLarge: a message is too long.
+            Overloaded: incomplete messages already occupy too much memory.
+            Unsupported: the compression is not supported.
         """
         while (message := await self._next()) is not None:
             yield message
 
     async def _next(self) -> bytes | None:
-        """The next message; None at the end of the body."""
-        if not await self._has(PREFIX_BYTES):
+        """Returns the next message, or None at the end of the body."""
+        if not await self._fill(PREFIX_BYTES):
             return None
-        prefix = self._data[self._at : self._at + PREFIX_BYTES]
+        prefix = self._data[self._position : self._position + PREFIX_BYTES]
         length = int.from_bytes(prefix[1:], "big")
         if length > self._max_bytes:
             raise self._too_long(length)
-        if not await self._has(PREFIX_BYTES + length):
+        if not await self._fill(PREFIX_BYTES + length):
             raise InvalidInput.of("", "the body ends within a message")
-        start = self._at + PREFIX_BYTES
+        start = self._position + PREFIX_BYTES
         message = bytes(memoryview(self._data)[start : start + length])
-        self._at = start + length
-        if self._at == len(self._data):
-            self._data, self._at = b"", 0  # a stream may wait long for the next one
+        self._position = start + length
+        if self._position == len(self._data):
+            self._data, self._position = b"", 0  # frees the buffer: the next message may arrive much later
         return self._decompressed(message) if prefix[0] else message
 
-    async def _has(self, count: int) -> bool:
-        """Reads until that many bytes are there; False where the body ends before."""
-        while len(self._data) - self._at < count:
-            self._call.hold(len(self._data) - self._at)
-            if self._call.read or not await self._more():
-                if len(self._data) == self._at:
+    async def _fill(self, count: int) -> bool:
+        """Reads until `count` bytes are buffered; returns False if the body ends before the next message."""
+        while len(self._data) - self._position < count:
+            self._call.hold(len(self._data) - self._position)
+            if self._call.read or not await self._read_chunk():
+                if len(self._data) == self._position:
                     return False
                 raise InvalidInput.of("", "the body ends within a message")
         if self._call.held:
             self._call.hold(0)
         return True
 
-    async def _more(self) -> bool:
-        """Reads a chunk that is not empty; False at the end of the body."""
+    async def _read_chunk(self) -> bool:
+        """Reads the next non-empty chunk; returns False at the end of the body."""
         while not self._call.read:
             if chunk := await self._call.chunk():
                 self._append(chunk)
@@ -118,15 +118,15 @@ class MessageReader:
         return MessageTooLarge(f"the message has {length} bytes, at most {self._max_bytes} are accepted")
 
     def _append(self, chunk: bytes) -> None:
-        if self._at == len(self._data):
-            self._data, self._at = chunk, 0
+        if self._position == len(self._data):
+            self._data, self._position = chunk, 0
             return
         if not isinstance(self._data, bytearray):
-            self._data = bytearray(memoryview(self._data)[self._at :])
-            self._at = 0
-        elif self._at:
-            del self._data[: self._at]
-            self._at = 0
+            self._data = bytearray(memoryview(self._data)[self._position :])
+            self._position = 0
+        elif self._position:
+            del self._data[: self._position]
+            self._position = 0
         self._data += chunk
 
     def _decompressed(self, message: bytes) -> bytes:
@@ -137,9 +137,13 @@ class MessageReader:
         try:
             data, whole = inflated(message, GZIP, self._max_bytes)
         except zlib.error:
-            raise InvalidInput.of("", f"{len(message)} bytes that are no gzip stream") from None
+            raise InvalidInput.of(
+                "", f"the {len(message)} bytes of a compressed message are not a gzip stream"
+            ) from None
         if len(data) > self._max_bytes:
             raise MessageTooLarge(f"the decompressed message has more than the {self._max_bytes} bytes accepted")
         if not whole:
-            raise InvalidInput.of("", f"{len(message)} bytes that are not one whole gzip stream")
+            raise InvalidInput.of(
+                "", f"the {len(message)} bytes of a compressed message are not one complete gzip stream"
+            )
         return data

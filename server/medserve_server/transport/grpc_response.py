@@ -1,4 +1,4 @@
-"""The answer of a gRPC call as events of ASGI."""
+"""The response of a gRPC call as ASGI events."""
 
 import asyncio
 import base64
@@ -13,36 +13,36 @@ from medserve_server.supervise import start_awaited_task
 from medserve_server.transport.grpc_frames import frame
 
 SMALL_BYTES = 64 * 1024
-"""Answers up to this size are handed over without waiting until they are on their way.
+"""Responses up to this size are passed to the ASGI server without waiting until they are sent.
 
-pyvoy does not document that, but allows it (tests/e2e/test_envoy_transport.py). A stream waits when it has this much
-to send."""
+pyvoy does not document this, but allows it (tests/e2e/test_envoy_transport.py). A stream waits once it has buffered
+more than this size."""
 
 _HEADERS = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
 _START: Event = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
 _TRAILERS: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-"""What percent-encoding leaves as it is in grpc-message."""
+"""Characters of grpc-message that percent-encoding leaves unchanged."""
 
 
 class Response:
     """Sends the messages and the status of one call.
 
     Args:
-        send: Of the ASGI application.
-        left: Called where the client is gone.
+        send: ASGI callable that sends an event.
+        on_disconnect: called if the client has disconnected.
     """
 
-    __slots__ = ("_bytes", "_drained", "_frames", "_left", "_send", "_started", "_wake", "_writer")
+    __slots__ = ("_bytes", "_drained", "_frames", "_on_disconnect", "_send", "_started", "_wake", "_writer")
 
-    def __init__(self, send: Send, left: Callable[[], None]) -> None:
+    def __init__(self, send: Send, on_disconnect: Callable[[], None]) -> None:
         self._send = send
-        self._left = left
+        self._on_disconnect = on_disconnect
         self._started = False
         self._writer: asyncio.Task[None] | None = None
 
     async def only(self, payload: bytes) -> None:
-        """Sends the message of a unary call, and OK."""
+        """Sends the message of a unary call and status OK."""
         body: Event = {"type": "http.response.body", "body": frame(payload), "more_body": False}
         if len(payload) <= SMALL_BYTES:
             self._send(_START)
@@ -54,9 +54,9 @@ class Response:
         await self._send(_TRAILERS)
 
     async def write(self, payload: bytes) -> None:
-        """Sends a message of a stream; waits where much is on its way already.
+        """Sends a message of a stream; waits if more than `SMALL_BYTES` are buffered.
 
-        Messages that come while others are on their way are sent together.
+        Messages that are written while others are being sent are sent together.
         """
         if self._writer is None:
             self._frames: list[bytes] = []
@@ -72,14 +72,14 @@ class Response:
             await self._drained.wait()
 
     async def finish(self) -> None:
-        """Sends what is left of a stream, and OK."""
+        """Sends the buffered messages of a stream and status OK."""
         await self._flush()
         await self._start()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         await self._send(_TRAILERS)
 
     async def fail(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
-        """Sends what is left of a stream, and a status."""
+        """Sends the buffered messages of a stream and an error status."""
         await self._flush()
         status: list[tuple[bytes, bytes]] = [
             (b"grpc-status", str(code.value[0]).encode()),
@@ -94,7 +94,7 @@ class Response:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
-        """Drops what was not sent."""
+        """Discards buffered messages."""
         if self._writer is not None:
             self._writer.cancel()
 
@@ -110,7 +110,7 @@ class Response:
             await self._send(_START)
 
     async def _write_all(self) -> None:
-        """Sends frames as they come, until `_flush` takes the writer away."""
+        """Sends buffered frames until `_flush` detaches the writer."""
         try:
             while self._frames or self._writer is not None:
                 await self._wake.wait()
@@ -121,9 +121,9 @@ class Response:
                     await self._send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
                 self._drained.set()
         except OSError:
-            self._left()
+            self._on_disconnect()
 
 
 def _encoded(value: str | bytes) -> bytes:
-    """Values of keys that end in -bin are bytes."""
+    """Encodes a metadata value; bytes, the values of keys that end in -bin, as base64."""
     return base64.b64encode(value) if isinstance(value, bytes) else value.encode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""gRPC by grpcio's own server, which runs wherever Python does."""
+"""The grpcio transport: grpcio's own server, available on every platform."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from medserve_server.config import Settings
 from medserve_server.security.limits import connection_limits
 from medserve_server.security.tls import Certificates, read_certificates
 
-LEAVE_SECONDS = 1.0
-"""Longest time in which new calls are refused before grpc's own shutdown begins."""
+REFUSE_SECONDS = 1.0
+"""Maximum time in which new calls are refused before grpc's own shutdown starts."""
 
 
 class GrpcioServer:
-    """Listens on the settings' address.
+    """A grpc.aio server on the configured address.
 
     Args:
-        settings: address, limits, and which transport.
-        interceptor: of all calls.
+        settings: address, limits and TLS files.
+        interceptor: interceptor of all calls.
         stopping: once set, new calls are refused.
         add_services: adds all services to a grpcio server.
 
     Raises:
-        SettingsError: a file of certificates can't be used.
+        SettingsError: a certificate file is missing or invalid.
     """
 
     def __init__(
@@ -45,27 +45,27 @@ class GrpcioServer:
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),
             ("grpc.max_concurrent_streams", settings.max_connection_streams),
-            # Calls that have ended count until they are cleared away, and a client that fills its connection sends the
-            # next ones at once: without room for as many again, grpc refuses most of these.
+            # Finished calls count until they are deallocated, and a client that uses all streams starts new calls
+            # immediately: without room for as many again, grpc refuses most of them.
             ("grpc.http2.max_deallocating_streams", settings.max_connection_streams),
-            # Without these, grpc drops calls that wait for the event loop as CANCELLED, which says nothing.
+            # Without these, grpc ends calls that wait for the event loop with CANCELLED, which gives clients no reason.
             ("grpc.server.max_pending_requests", 1_000_000),
             ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
-            # Only workers share a port: two servers on one would split its connections without a word.
+            # Only workers share a port: two servers on one port would silently split its connections.
             ("grpc.so_reuseport", int(settings.workers > 1)),
             *connection_limits(settings),
         ]
-        # The interceptor counts what it answers. This bounds the calls whose message has not come yet.
+        # The interceptor limits the calls that it handles. This limits those whose message has not arrived yet.
         self._grpcio = aio.server(
             interceptors=[self._interceptor], options=options, maximum_concurrent_rpcs=8 * settings.max_pending_requests
         )
         add_services(self._grpcio)
 
     async def start(self) -> int:
-        """Begins to listen and returns the port.
+        """Starts listening and returns the port.
 
         Raises:
-            OSError: the address can't be had.
+            OSError: the address is unavailable.
         """
         address = self._settings.address
         try:
@@ -75,46 +75,46 @@ class GrpcioServer:
                 port = self._grpcio.add_insecure_port(address)
             await self._grpcio.start()
         except (RuntimeError, OSError) as error:
-            raise OSError(f"can't listen on {self._settings.address}; is it taken? --port chooses another") from error
+            raise OSError(f"cannot listen on {address}; if it is in use, choose another port with --port") from error
         return port
 
     async def drain(self, grace: float) -> bool:
-        """Waits for the calls that were taken; False when `grace` seconds passed with calls unanswered.
+        """Waits for accepted calls to finish; returns False if some were still unanswered after `grace` seconds.
 
-        New calls are refused as UNAVAILABLE until none comes any more or a second is over: a call that arrives in the
-        moment of grpc's own shutdown is CANCELLED, which few clients retry; and only that shutdown sends clients to
-        another server, so it can't be put off for long.
+        New calls are refused with UNAVAILABLE until none arrives any more or `REFUSE_SECONDS` have passed: a call that
+        arrives during grpc's own shutdown ends with CANCELLED, which few clients retry. That shutdown cannot be delayed
+        for long, since only it makes clients connect to another server (GOAWAY).
         """
         self._stopping.set()
-        await self._interceptor.wait_until_quiet(LEAVE_SECONDS)
+        await self._interceptor.wait_until_quiet(REFUSE_SECONDS)
         loop = asyncio.get_running_loop()
         started = loop.time()
         await self._grpcio.stop(grace)
         return loop.time() - started < grace
 
     async def close(self) -> None:
-        """Ends all calls at once."""
+        """Aborts all calls."""
         await self._grpcio.stop(None)
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """The certificates for new connections, as the files hold them or held them a moment ago; None for plain text.
+    """Returns the TLS credentials, which follow changes of the certificate files, or None for plaintext.
 
     Raises:
-        SettingsError: a file can't be used.
+        SettingsError: a certificate file is missing or invalid.
     """
     certificates = read_certificates(settings)
     if certificates is None:
         return None
-    handed_out = certificates.current()
+    current = certificates.current()
 
-    def changed() -> Any:  # noqa: ANN401 - None for no change, which grpc's types don't know
-        nonlocal handed_out
-        before, handed_out = handed_out, certificates.current()
-        return None if handed_out is before else _configuration(handed_out)
+    def changed() -> Any:  # noqa: ANN401 - None for no change, which grpc's type annotations do not allow
+        nonlocal current
+        previous, current = current, certificates.current()
+        return None if current is previous else _configuration(current)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(handed_out), changed, require_client_authentication=settings.tls_client_ca is not None
+        _configuration(current), changed, require_client_authentication=settings.tls_client_ca is not None
     )
 
 

@@ -1,6 +1,6 @@
-"""uvicorn in the event loop of the services, for REST where Envoy does not run.
+"""REST with the grpcio transport: uvicorn's HTTP protocol in the event loop of the services.
 
-uvicorn bounds neither the number of connections nor the time that a request may take to arrive; both are bounded here.
+uvicorn limits neither the number of connections nor the time in which a request has to arrive; this module limits both.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from medserve_server.http.uvicorn_setup import listening_socket, quiet_config
 from medserve_server.supervise import call_in_loop_after
 
 RESPONSE_SECONDS = 60.0
-"""For a response to be read: slower clients are cut off."""
+"""Time in which a client has to read a response; slower clients are disconnected."""
 REFUSAL_SECONDS = 10.0
-"""In which the application refuses a body that is late. One that it does not read is cut off then."""
+"""Additional time in which the application can refuse a late body, before the connection is closed."""
 HEADER_SECONDS = 10.0
-"""From the start of a connection, or its first byte after a response, to the end of a request's header."""
+"""Time from the start of a connection, or the first byte after a response, to the end of the request's headers."""
 MAX_HEADER_BYTES = 32 * 1024
 
 
@@ -30,9 +30,9 @@ class HttpServer:
     """Serves an ASGI application over HTTP/1.1.
 
     Args:
-        app: The application, which reports its own failures.
-        settings: Address, and limits on connections.
-        tls: What connections are encrypted with; None: nothing.
+        app: ASGI application, which reports its own failures.
+        settings: address and connection limits.
+        tls: TLS context, or None for plaintext.
     """
 
     def __init__(self, app: App, settings: Settings, tls: ssl.SSLContext | None) -> None:
@@ -46,10 +46,10 @@ class HttpServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
-        """Begins to serve and returns the port.
+        """Starts serving and returns the port.
 
         Raises:
-            OSError: The address can't be had.
+            OSError: the address is unavailable.
         """
         settings = self._settings
         listener = self._listener = listening_socket(
@@ -65,17 +65,17 @@ class HttpServer:
         return port
 
     async def drain(self, grace: float) -> bool:
-        """Accepts no more connections, and waits for the requests that were taken.
+        """Stops accepting connections, and waits for accepted requests to finish.
 
         Args:
-            grace: Seconds that they get.
+            grace: maximum time to wait, in seconds.
 
         Returns:
-            False when the time passed with requests unanswered.
+            False if requests were still unanswered after that time.
         """
         if self._listener is not None:
-            # Connections that were accepted just now get their transports in this turn of the loop. Those without one
-            # when the server is closed, asyncio leaves open and unanswered.
+            # Connections that were just accepted get their transports in this iteration of the event loop. If the
+            # server was closed earlier, asyncio would leave them open and unanswered.
             asyncio.get_running_loop().remove_reader(self._listener)
             await asyncio.sleep(0)
         self._stop_listening()
@@ -87,7 +87,7 @@ class HttpServer:
         return not tasks
 
     async def close(self) -> None:
-        """Ends all connections at once."""
+        """Aborts all connections."""
         self._stop_listening()
         for connection in list(self._state.connections):
             connection.transport.abort()
@@ -101,12 +101,12 @@ class HttpServer:
 
 
 class _Connection(H11Protocol):
-    """A connection whose requests arrive in time, one of a bounded number."""
+    """A connection with time limits for its requests; their number is limited too."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, max_connections: int) -> None:
         super().__init__(config, state, {})
         self._max_connections = max_connections
-        self._limit: asyncio.TimerHandle | None = None
+        self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol's
         self.transport = transport
@@ -114,44 +114,44 @@ class _Connection(H11Protocol):
             transport.abort()
             return
         super().connection_made(transport)
-        self._limit_to(HEADER_SECONDS)
+        self._set_timeout(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._limit_to(None)
-        if self.flow is not None:  # None: one connection too many
+        self._set_timeout(None)
+        if self.flow is not None:  # None: refused, since there were too many connections
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._limit is None and (self.cycle is None or self.cycle.response_complete):
-            self._limit_to(HEADER_SECONDS)
-        elif self._limit is not None and self.cycle is not None and self.cycle.more_body:
-            self._limit_to(self._limit.when() - self.loop.time() + len(data) / BODY_RATE)
+        if self._timeout is None and (self.cycle is None or self.cycle.response_complete):
+            self._set_timeout(HEADER_SECONDS)
+        elif self._timeout is not None and self.cycle is not None and self.cycle.more_body:
+            self._set_timeout(self._timeout.when() - self.loop.time() + len(data) / BODY_RATE)
         super().data_received(data)
 
     def handle_events(self) -> None:
-        before = self.cycle
+        previous = self.cycle
         super().handle_events()
         if self.cycle is not None and not self.cycle.more_body:
-            self._limit_to(None)
-        elif self.cycle is not before:
-            self._limit_to(BODY_SECONDS + REFUSAL_SECONDS + len(self.cycle.body) / BODY_RATE)
+            self._set_timeout(None)
+        elif self.cycle is not previous:
+            self._set_timeout(BODY_SECONDS + REFUSAL_SECONDS + len(self.cycle.body) / BODY_RATE)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limit_to(RESPONSE_SECONDS)
+        self._set_timeout(RESPONSE_SECONDS)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._limit_to(None)
+        self._set_timeout(None)
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self._limit_to(HEADER_SECONDS)  # for what the client has not read yet
+        self._set_timeout(HEADER_SECONDS)  # for data that the client has not read yet
 
-    def _limit_to(self, seconds: float | None) -> None:
-        """Cuts the connection off after some time; None: not at all."""
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = call_in_loop_after(self.loop, seconds, self.transport.abort) if seconds is not None else None
+    def _set_timeout(self, seconds: float | None) -> None:
+        """Schedules an abort of the connection after `seconds`; None cancels it."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = call_in_loop_after(self.loop, seconds, self.transport.abort) if seconds is not None else None

@@ -38,7 +38,7 @@ def test_a_port_that_is_taken_is_named_with_its_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refusal("--transport", "grpcio", "--http-port", str(port))
-    assert f"can't listen on 127.0.0.1:{port}; is it taken? --http-port chooses another" in said
+    assert f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --http-port" in said
 
 
 def test_one_connection_too_many_is_closed(models: Path, transport: str) -> None:

@@ -132,7 +132,7 @@ def test_compressed_requests(rest: RestClient, encoding: str, compress: Any) -> 
     cut = rest.post("/v2/models/identity-fp32/infer", body[:-1], Content_Encoding=encoding)
     assert (cut.status, cut.error) == (
         400,
-        f"the body is {len(body) - 1} bytes that are not one whole {encoding} stream",
+        f"the {len(body) - 1} bytes of the body are not one complete {encoding} stream",
     )
 
 
@@ -140,7 +140,7 @@ def test_what_json_can_not_hold_is_not_answered_as_something_else(rest: RestClie
     head = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}]}
     reply = binary(rest, head, np.array([1, np.nan, 2], np.float32).tobytes())
     assert reply.status == 400
-    assert reply.error.startswith("outputs[y]: holds NaN or an infinity")
+    assert reply.error.startswith("outputs[y]: contains NaN or an infinity")
 
 
 def test_head(rest: RestClient) -> None:
@@ -150,7 +150,7 @@ def test_head(rest: RestClient) -> None:
 
 
 def test_unknown_paths_and_methods(rest: RestClient) -> None:
-    assert rest.get("/v2/nothing").error.startswith("there is no '/v2/nothing' here")
+    assert rest.get("/v2/nothing").error.startswith("unknown path '/v2/nothing'")
     wrong = rest.get("/v2/models/identity-fp32/infer")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert "POST" in wrong.error

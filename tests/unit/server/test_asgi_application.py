@@ -280,7 +280,7 @@ def test_a_call_ends_at_its_deadline_whatever_it_waits_for(method: str, body: by
             f"/test.Echo/{method}", body, ends=method == "Wait", headers=[(b"grpc-timeout", b"60m")]
         )
         assert answer.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert answer.message == "the deadline passed before the answer"
+        assert answer.message == "the deadline passed before the response was ready"
         assert caller.echo.cancelled.is_set() == (method == "Wait")
 
     run(test)

@@ -66,7 +66,7 @@ def test_a_token_that_is_revoked_while_no_file_can_be_opened_ends_afterwards(tmp
 
     path.write_text(f"{kept_line}\n")
     with no_descriptors():
-        assert (client(kept), client(revoked)) == ("kept", "revoked"), "what was read before stays in force"
+        assert (client(kept), client(revoked)) == ("kept", "revoked"), "the previous content stays in use"
     with pytest.raises(Unauthenticated):
         client(revoked)
     assert client(kept) == "kept"
@@ -117,7 +117,7 @@ def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
             content.current()
     (record,) = caplog.records
     assert "Too many open files" in record.getMessage()
-    assert "what was read before stays in force" in record.getMessage()
+    assert "the previous content stays in use" in record.getMessage()
     monkeypatch.setattr(file_reloader, "REPEAT_AFTER", 0.0)
     with no_descriptors():
         content.current()
@@ -126,7 +126,7 @@ def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
     caplog.clear()
     assert [content.current() for _ in range(3)] == ["new"] * 3
     (record,) = caplog.records
-    assert "was read again" in record.getMessage()
+    assert "was reloaded" in record.getMessage()
 
 
 def test_a_pipe_is_read_once() -> None:

@@ -111,7 +111,7 @@ def test_the_reader_chooses_the_format(port: Port) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/v2/models/x/ready", "/v2/health/ready", "/livez/x", "/%ff"])
 def test_no_other_page_answers(port: Port, path: str) -> None:
-    assert port.ask(path)[::2] == (404, b"there is no such page; there are /metrics, /livez, /readyz\n")
+    assert port.ask(path)[::2] == (404, b"no such page; the pages are /metrics, /livez, /readyz\n")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
@@ -147,7 +147,7 @@ def test_probes_need_no_token(tmp_path: Path) -> None:
 def test_a_page_that_can_not_be_made_is_reported_and_the_next_one_comes() -> None:
     port = Port(registry_of(Once()))
     try:
-        assert port.ask("/metrics")[::2] == (500, b"the server failed; its log says why\n")
+        assert port.ask("/metrics")[::2] == (500, b"internal server error; see the server log\n")
         assert b'medserve_internal_errors_total{where="metrics page"} 1.0' in port.ask("/metrics")[2]
     finally:
         port.stop()
@@ -297,7 +297,10 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
         number = other.getsockname()[1]
         with pytest.raises(OSError, match="listen") as caught:
             serve_metrics(registry_of(), "127.0.0.1", number, None, str)
-    assert str(caught.value) == f"can't listen on 127.0.0.1:{number}; is it taken? --metrics-port chooses another"
+    assert (
+        str(caught.value)
+        == f"cannot listen on 127.0.0.1:{number}; if it is in use, choose another port with --metrics-port"
+    )
 
 
 def test_an_ipv6_address() -> None:

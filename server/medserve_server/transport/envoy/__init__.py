@@ -1,1 +1,1 @@
-"""Envoy: its configuration, its process, and the server that runs in it."""
+"""The Envoy transport: configuration, process, and the server that runs inside Envoy."""

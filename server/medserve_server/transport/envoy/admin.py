@@ -1,4 +1,4 @@
-"""Envoy's admin interface, on its Unix socket: the drain of its listeners, and its counters.
+"""Client of Envoy's admin interface on a Unix socket: drains listeners and reads statistics.
 
 https://www.envoyproxy.io/docs/envoy/v1.39.0/operations/admin
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 TIMEOUT = 2.0
-"""Seconds."""
+"""Timeout of a request, in seconds."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -25,29 +25,29 @@ class _Connection(http.client.HTTPConnection):
 
 
 def drain_listeners(admin: Path) -> None:
-    """Tells clients by GOAWAY to go elsewhere; their connections, and new calls on them, go on.
+    """Sends GOAWAY on all connections; they stay open, and new calls on them are still accepted.
 
     Raises:
-        OSError: Envoy does not answer.
+        OSError: Envoy does not respond.
     """
-    _ask(admin, "POST", "/drain_listeners?graceful&skip_exit")
+    _request(admin, "POST", "/drain_listeners?graceful&skip_exit")
 
 
 def counters(admin: Path, names: str) -> dict[str, int]:
     """Returns Envoy's counters and gauges by name.
 
     Args:
-        admin: Path of the socket.
-        names: Regular expression that selects them.
+        admin: path of the socket.
+        names: regular expression that selects the names.
 
     Raises:
-        OSError: Envoy does not answer.
+        OSError: Envoy does not respond.
     """
-    found = json.loads(_ask(admin, "GET", f"/stats?format=json&filter={quote(names)}"))["stats"]
+    found = json.loads(_request(admin, "GET", f"/stats?format=json&filter={quote(names)}"))["stats"]
     return {stat["name"]: stat["value"] for stat in found if "value" in stat}
 
 
-def _ask(admin: Path, method: str, target: str) -> bytes:
+def _request(admin: Path, method: str, target: str) -> bytes:
     connection = _Connection(admin)
     try:
         connection.request(method, target)
@@ -58,5 +58,5 @@ def _ask(admin: Path, method: str, target: str) -> bytes:
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise OSError(f"Envoy's admin interface answers {response.status}")
+        raise OSError(f"Envoy's admin interface responded with status {response.status}")
     return body

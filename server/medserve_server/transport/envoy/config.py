@@ -1,4 +1,4 @@
-"""The configuration of Envoy: one listener, its limits, and the ASGI application at the end of the filters.
+"""Envoy's bootstrap configuration: one listener, its limits, and the ASGI application as terminal filter.
 
 https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/api
 """
@@ -21,25 +21,25 @@ APPLICATION = "medserve_server.process.envoy_worker:application"
 MAX_HEADERS_KIB = 32
 MAX_HEADERS = 100
 HEADERS_SECONDS = 30
-"""Time in which the headers of a request have to arrive, and a TLS handshake has to end."""
+"""Time in which request headers have to arrive and a TLS handshake has to complete."""
 STREAM_WINDOW_BYTES = 1024 * 1024
-"""What a client may send of one request before the application takes it."""
+"""Flow-control window of a stream: data that a client may send before the application reads it."""
 CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024
 BUFFER_BYTES = 1024 * 1024
 WINDOW_UPDATES = 16_384
 """WINDOW_UPDATE frames accepted for each DATA frame that is sent.
 
-gRPC clients may send one for each message that they take, and one frame may hold as many as `SMALL_BYTES` of answers.
-Envoy's default of 10 takes that for a flood and cuts the connection."""
+gRPC clients may send one for each message that they receive, and one DATA frame may contain up to `SMALL_BYTES` of
+messages. With Envoy's default of 10, this counts as a flood and Envoy closes the connection."""
 
 SPARE_REQUESTS = 64
-"""Requests beyond --max-pending-requests that Envoy lets pass at most: some of them are answered already."""
-LEAST_REQUESTS = 256
-"""Requests under way that Envoy always lets pass."""
+"""Requests that Envoy admits beyond --max-pending-requests, since some of them have been answered already."""
+MIN_REQUESTS = 256
+"""Number of concurrent requests that Envoy always admits."""
 LATENCY = "0.1s"
-"""What nine of ten requests may take while more than `LEAST_REQUESTS` are under way."""
+"""Target for the 90th percentile of the latency while more than `MIN_REQUESTS` requests are in progress."""
 SPARE_DESCRIPTORS = 96
-"""Files of the process that are no connections: models, sockets, pipes, certificates."""
+"""File descriptors reserved for purposes other than connections: models, sockets, pipes, certificates."""
 EXEMPT = (
     "/grpc.health.",
     "/grpc.reflection.",
@@ -48,7 +48,7 @@ EXEMPT = (
     "/readyz",
     "/v2/health/",
 )
-"""Beginnings of paths that are answered however many requests are under way."""
+"""Path prefixes that are exempt from load shedding."""
 
 Config = dict[str, Any]
 
@@ -59,10 +59,10 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
     """Returns the bootstrap configuration.
 
     Args:
-        settings: Port, limits, TLS and log format.
-        host: Address to listen on, as a number.
-        module: Shared library of pyvoy.
-        files: Where the socket of the admin interface is made, and where the secrets lie.
+        settings: port, limits, TLS and log format.
+        host: IP address to listen on.
+        module: shared library of pyvoy.
+        files: paths of the admin interface's socket and of the secrets.
     """
     secrets = files if settings.tls_certificate is not None else None
     return {
@@ -79,7 +79,7 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
                     "typed_config": {
                         "@type": f"{_EXTENSIONS}resource_monitors.downstream_connections.v3"
                         ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": _most_connections(settings),
+                        "max_active_downstream_connections": _max_connections(settings),
                     },
                 }
             ]
@@ -89,25 +89,25 @@ def envoy_config(settings: Settings, host: str, module: Path, files: EnvoyFiles)
 
 
 def pair_secret(certificate: bytes, key: bytes) -> Config:
-    """Returns a pair as Envoy reads it from a file, and takes it as a whole or not at all."""
+    """Returns the secret with certificate and key, in one file so that Envoy replaces both atomically."""
     pair = {"certificate_chain": _inline(certificate), "private_key": _inline(key)}
     return _secret("pair", {"tls_certificate": pair})
 
 
 def client_ca_secret(client_ca: bytes) -> Config:
-    """Returns the authorities of clients as Envoy reads them from a file."""
+    """Returns the secret with the CA certificates for client certificates."""
     return _secret("client_ca", {"validation_context": {"trusted_ca": _inline(client_ca)}})
 
 
 def _secret(name: str, content: Config) -> Config:
-    # Envoy refuses a file with more than one.
+    # Envoy rejects a file with more than one secret.
     return {"resources": [{"@type": f"{_EXTENSIONS}transport_sockets.tls.v3.Secret", "name": name, **content}]}
 
 
-def _most_connections(settings: Settings) -> int:
-    """Those that the settings allow, as far as the process may have descriptors for them.
+def _max_connections(settings: Settings) -> int:
+    """Returns the maximum number of connections: --max-connections, or fewer if file descriptors are limited.
 
-    Without any left, Envoy would try again and again to accept the next connection.
+    If it ran out of descriptors, Envoy would busy-wait to accept the next connection.
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
@@ -131,17 +131,17 @@ def _listener(settings: Settings, host: str, module: Path, secrets: EnvoyFiles |
         "listener_filters": _listener_filters(secrets),
         "listener_filters_timeout": _seconds(min(HEADERS_SECONDS, settings.max_connection_idle)),
         "filter_chains": [chain],
-        # The supervisor holds the port, bound alone: only its own workers can share it.
+        # The supervisor has bound the port exclusively, so that only its own workers can share it.
         "enable_reuse_port": True,
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
     }
 
 
 def _listener_filters(secrets: EnvoyFiles | None) -> list[Config]:
-    """What tells HTTP/2 from HTTP/1.1 on a connection without TLS, which has no ALPN to do so.
+    """Returns the filter that detects HTTP/2 on connections without TLS, which have no ALPN.
 
-    Without it, Envoy decides by the first bytes that come: where these are fewer than the preface of HTTP/2, it takes
-    them for HTTP/1.1.
+    Without it, Envoy decides by the first bytes received: if they are fewer than the HTTP/2 connection preface, it
+    assumes HTTP/1.1.
     """
     if secrets is not None:
         return []
@@ -153,12 +153,12 @@ def _http(settings: Settings, module: Path) -> Config:
     return {
         "@type": f"{_EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
-        # What X-Forwarded-For says of the client counts for nothing.
+        # X-Forwarded-For is not trusted: the client's address is that of the connection.
         "use_remote_address": True,
         "skip_xff_append": True,
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        # The application reads the client's certificate from the connection; a header that claims one is removed.
+        # The application reads the client certificate from the connection; a header with one is removed.
         "forward_client_cert_details": "SANITIZE",
         "normalize_path": True,
         "merge_slashes": False,
@@ -173,7 +173,7 @@ def _http(settings: Settings, module: Path) -> Config:
             "max_connection_duration": _seconds(settings.max_connection_age),
             "max_headers_count": MAX_HEADERS,
         },
-        # nginx speaks HTTP/1.0 to what is behind it unless it is told otherwise.
+        # nginx uses HTTP/1.0 for upstream servers by default.
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "medserve"},
         "http2_protocol_options": {
             "max_concurrent_streams": settings.max_connection_streams,
@@ -187,7 +187,7 @@ def _http(settings: Settings, module: Path) -> Config:
 
 
 def _filters(settings: Settings) -> list[Config]:
-    """What a request passes before the application."""
+    """Returns the HTTP filters ahead of the application."""
     grpc_web = {"@type": f"{_EXTENSIONS}filters.http.grpc_web.v3.GrpcWeb"}
     return [
         _sent_content_type(),
@@ -198,7 +198,7 @@ def _filters(settings: Settings) -> list[Config]:
 
 
 def _sent_content_type() -> Config:
-    """Copies the Content-Type to a header of our own: the filter for gRPC-Web replaces it."""
+    """Copies the Content-Type to `SENT_CONTENT_TYPE`, since the gRPC-Web filter replaces it."""
     header = {"key": SENT_CONTENT_TYPE.decode(), "value": "%REQ(content-type)%"}
     mutation = {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
     return {
@@ -211,17 +211,17 @@ def _sent_content_type() -> Config:
 
 
 def _concurrency_limit(settings: Settings) -> Config:
-    """Refuses requests before they cost the application anything, where it can't keep up with them.
+    """Sheds load: refuses requests before they reach the application if it is overloaded.
 
-    The filter's controller allows fewer requests at once while they take longer than `LATENCY`, and more while they do
-    not, never below `LEAST_REQUESTS`.
+    The filter's controller lowers the limit on concurrent requests while their latency exceeds `LATENCY` and raises it
+    otherwise, but never below `MIN_REQUESTS`.
     """
-    most = settings.max_pending_requests + SPARE_REQUESTS
+    maximum = settings.max_pending_requests + SPARE_REQUESTS
     controller = {
         "sample_aggregate_percentile": {"value": 90},
-        "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": "0.1s"},
-        # A fixed time: to measure the least that a request takes, the filter would let few through for a while.
-        "min_rtt_calc_params": {"fixed_value": LATENCY, "min_concurrency": min(LEAST_REQUESTS, most)},
+        "concurrency_limit_params": {"max_concurrency_limit": maximum, "concurrency_update_interval": "0.1s"},
+        # A fixed value: to measure the minimum latency, the filter would admit only few requests for a while.
+        "min_rtt_calc_params": {"fixed_value": LATENCY, "min_concurrency": min(MIN_REQUESTS, maximum)},
     }
     concurrency = {
         "@type": f"{_EXTENSIONS}filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
@@ -247,9 +247,9 @@ def _concurrency_limit(settings: Settings) -> Config:
 
 
 def _ascii_paths() -> Config:
-    """Refuses a path with an escaped byte that is not ASCII: pyvoy never answers where such bytes are not UTF-8.
+    """Refuses paths with percent-encoded non-ASCII bytes: pyvoy never responds if these are not valid UTF-8.
 
-    No path of the server needs them: names of models are ASCII.
+    No path of the server needs them, since model names are ASCII.
     """
     regex = {"safe_regex": {"regex": "[^?]*%[89A-Fa-f].*"}}
     policy = {
@@ -266,41 +266,41 @@ def _ascii_paths() -> Config:
 
 
 def _local_replies() -> Config:
-    """What Envoy answers itself where it refuses a request: the same as the application does."""
+    """Returns the configuration of the responses to refused requests, which match those of the application."""
     busy = status_pb2.Status(
         code=code_pb2.RESOURCE_EXHAUSTED, message="too many calls are being answered already; try again later"
     )
     busy.details.add().Pack(error_details_pb2.ErrorInfo(reason="CALLS", domain="medserve"))
-    path = status_pb2.Status(code=code_pb2.NOT_FOUND, message="the path has an escaped byte that is not ASCII")
+    path = status_pb2.Status(code=code_pb2.NOT_FOUND, message="the path has a percent-encoded byte that is not ASCII")
     return {"mappers": [*_mappers(429, 429, busy), *_mappers(403, 404, path)]}
 
 
-def _mappers(refused: int, told: int, status: status_pb2.Status) -> list[Config]:
-    """Turns Envoy's refusals of one HTTP status into errors of gRPC and of both kinds of REST.
+def _mappers(refused: int, sent: int, status: status_pb2.Status) -> list[Config]:
+    """Maps Envoy's refusals with one HTTP status to errors of gRPC and of both REST APIs.
 
     Args:
-        refused: HTTP status of Envoy's own.
-        told: HTTP status that the client gets.
-        status: What it is told.
+        refused: HTTP status that Envoy sets.
+        sent: HTTP status that the client receives.
+        status: gRPC status that the client receives.
     """
     comparison = {"op": "EQ", "value": {"default_value": refused, "runtime_key": f"medserve.{refused}"}}
-    ours: Config = {"status_code_filter": {"comparison": comparison}}
+    status_filter: Config = {"status_code_filter": {"comparison": comparison}}
     grpc = _header("content-type", {"prefix": "application/grpc"})
     open_inference = _header(":path", {"prefix": "/v2"})
     details = base64.b64encode(status.SerializeToString()).decode()
     headers = {"grpc-status": str(status.code), "grpc-status-details-bin": details}
     return [
         {
-            "filter": {"and_filter": {"filters": [ours, grpc]}},
+            "filter": {"and_filter": {"filters": [status_filter, grpc]}},
             "body": {"inline_string": status.message},
             "headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
         },
         {
-            "filter": {"and_filter": {"filters": [ours, open_inference]}},
-            "status_code": told,
-            "body_format_override": _json(short_error(told, status)),
+            "filter": {"and_filter": {"filters": [status_filter, open_inference]}},
+            "status_code": sent,
+            "body_format_override": _json(short_error(sent, status)),
         },
-        {"filter": ours, "status_code": told, "body_format_override": _json(long_error(told, status))},
+        {"filter": status_filter, "status_code": sent, "body_format_override": _json(long_error(sent, status))},
     ]
 
 
@@ -332,11 +332,11 @@ def _tls(settings: Settings, files: EnvoyFiles) -> Config:
     context: Config = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [_source("pair", files.secrets)],
+        "tls_certificate_sds_secret_configs": [_secret_source("pair", files.secrets)],
     }
     mutual = settings.tls_client_ca is not None
     if mutual:
-        context["validation_context_sds_secret_config"] = _source("client_ca", files.client_ca)
+        context["validation_context_sds_secret_config"] = _secret_source("client_ca", files.client_ca)
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -347,14 +347,14 @@ def _tls(settings: Settings, files: EnvoyFiles) -> Config:
     }
 
 
-def _source(name: str, file: Path) -> Config:
-    # Envoy takes a new file only where it was renamed into its place.
+def _secret_source(name: str, file: Path) -> Config:
+    # Envoy reloads a file only when another file is renamed to its path.
     source = {"path": str(file), "watched_directory": {"path": str(file.parent)}}
     return {"name": name, "sds_config": {"path_config_source": source, "resource_api_version": "V3"}}
 
 
 def _log_format(settings: Settings) -> Config:
-    """Envoy's own lines look like those of the application."""
+    """Returns the format of Envoy's log lines, which matches that of the application."""
     if settings.log_format == "json":
         return {"json_format": {"time": "%Y-%m-%dT%T.%e%z", "level": "%l", "logger": "envoy.%n", "message": "%j"}}
     return {"text_format": "%Y-%m-%d %T,%e %l envoy.%n: %v"}
@@ -365,5 +365,5 @@ def _inline(data: bytes) -> Config:
 
 
 def _seconds(seconds: float) -> str:
-    """A Duration of protobuf; what is longer than ten years lasts ten years."""
+    """Returns a protobuf Duration as JSON, limited to ten years."""
     return f"{min(seconds, 315_360_000):.3f}s"

@@ -1,4 +1,4 @@
-"""The files of one Envoy."""
+"""Paths of the files of one Envoy process."""
 
 import shutil
 from contextlib import suppress
@@ -10,29 +10,29 @@ from medserve_server.private_folder import LOCK
 
 @dataclass(frozen=True, slots=True)
 class EnvoyFiles:
-    """Files of one Envoy, in the private folder of its supervisor."""
+    """Files of one Envoy process, in the private folder of its supervisor."""
 
     folder: Path
     number: int
 
     @property
     def config(self) -> Path:
-        """The configuration."""
+        """The bootstrap configuration."""
         return self.folder / f"{self.number}.json"
 
     @property
     def admin(self) -> Path:
-        """Socket of the admin interface."""
+        """The Unix socket of the admin interface."""
         return self.folder / f"{self.number}.sock"
 
     @property
     def secrets(self) -> Path:
-        """Certificate and key."""
+        """The server's certificate and private key."""
         return self.folder / f"{self.number}-tls.json"
 
     @property
     def client_ca(self) -> Path:
-        """Authorities of the clients' certificates."""
+        """The CA certificates for client certificates."""
         return self.folder / f"{self.number}-ca.json"
 
     def remove(self) -> None:
@@ -41,7 +41,7 @@ class EnvoyFiles:
             path.unlink(missing_ok=True)
 
     def remove_orphaned(self) -> None:
-        """Removes the files, and the folder where no other worker has files in it, once the supervisor is gone."""
+        """Removes the files, and the folder if it has no other files; used if the supervisor was killed."""
         self.remove()
         with suppress(OSError):
             if [path.name for path in self.folder.iterdir()] == [LOCK]:

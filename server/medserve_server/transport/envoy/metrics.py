@@ -1,4 +1,4 @@
-"""What Envoy refused before the application saw it, for Prometheus."""
+"""Prometheus collector for requests and connections that Envoy refused before they reached the application."""
 
 import logging
 from collections.abc import Iterator
@@ -16,37 +16,37 @@ _CONNECTIONS = "downstream_global_cx_overflow"
 
 
 class EnvoyRefusals(Collector):
-    """Asks Envoy whenever it is asked itself.
+    """Collects the refusals from Envoy's admin interface.
 
     Args:
-        admin: Socket of Envoy's admin interface.
+        admin: socket of Envoy's admin interface.
     """
 
     def __init__(self, admin: Path) -> None:
         self._admin = admin
-        self._told = {"requests": 0, "connections": 0}
+        self._counts = {"requests": 0, "connections": 0}
 
     def describe(self) -> list[CounterMetricFamily]:
-        """Returns the family without samples: at its registration, Envoy does not answer yet."""
+        """Returns the metric family without samples, since Envoy does not respond yet at registration."""
         return [_family()]
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yields the refusals by what was refused; the last that are known where Envoy does not answer."""
+        """Yields the refusals by kind; the last known counts if Envoy does not respond."""
         try:
             found = counters(self._admin, "rq_blocked|global_cx_overflow")
         except OSError as error:
-            log.info("Envoy starts or stops and does not answer; its counters are shown as they last were: %s", error)
+            log.info("Envoy is starting or stopping and does not respond; using its last known counters: %s", error)
         else:
-            self._told = {
+            self._counts = {
                 "requests": found.get(_REQUESTS, 0),
                 "connections": sum(count for name, count in found.items() if name.endswith(_CONNECTIONS)),
             }
         family = _family()
-        for kind, count in self._told.items():
+        for kind, count in self._counts.items():
             family.add_metric([kind], count)
         yield family
 
 
 def _family() -> CounterMetricFamily:
-    text = "Requests and connections that Envoy refused, since too many were under way."
+    text = "Requests and connections that Envoy refused because too many were active."
     return CounterMetricFamily("medserve_envoy_refused", text, labels=["kind"])

