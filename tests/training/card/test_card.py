@@ -153,7 +153,7 @@ def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Pa
     matrix = [re.findall(r"(\d+) \(", row) for row in re.findall(r"^\| (?:dark|light) \|.*$", markdown, re.MULTILINE)]
     (test,) = (entry for entry in manifest.evaluations if entry.split == "test")
     assert sum(int(count) for row in matrix for count in row) == test.size
-    assert "Net benefit" in html
+    assert "net benefit" in html
     assert "synthetic image" in html  # no license permits reproduction of the others
     assert "test image" not in html
 

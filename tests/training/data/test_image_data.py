@@ -119,7 +119,7 @@ def test_broken_idx_files_are_refused(tmp_path: Path) -> None:
     write_idx(path, np.zeros((3, 28, 28), np.uint8))
     whole = path.read_bytes()
     for content, message in (
-        (whole[:-1], r"has 2367 bytes, but its header \[3, 28, 28\] asks for 2368"),
+        (whole[:-1], r"has 2367 bytes, but its header \[3, 28, 28\] implies 2368"),
         (whole + b"x", "has 2369 bytes"),
         (whole[:9], "has 9 bytes"),
         (b"\x00\x00\x0d\x03" + whole[4:], "starts with 00000d03, expected 00000803"),

@@ -216,7 +216,7 @@ def test_unit_and_horizons_follow_from_the_times(
         ({**AGE, "time": ["", *OUTCOME["time"][1:]], "event": OUTCOME["event"]}, ("--time", "time"), ["'' in row 1"]),
         ({**AGE, "time": OUTCOME["time"], "event": ["1", "", *OUTCOME["event"][2:]]}, (), ["is empty in row 2"]),
         ({**AGE, "time": ["1e300"] * 30 + ["5"] * 30, "event": OUTCOME["event"]}, (), ["'1e300' in row"]),
-        (OUTCOME, (), ["no column is left as a covariate"]),
+        (OUTCOME, (), ["no column remains as a covariate"]),
         ({"name": [f"N{row}" for row in range(ROWS)], **OUTCOME}, (), ['"name" identifies the row']),
         ({"age": AGE["age"]}, (), ["no column"]),
     ],

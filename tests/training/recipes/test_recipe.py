@@ -43,7 +43,7 @@ def test_curve_times_are_half_years_from_zero() -> None:
         ("training.loss=cross-entropy", "goes with network.name 'baseline-risk-cnn' or 'projection-risk-cnn'"),
         ("network.name=cnn", "network: Input tag 'cnn'"),
         ("network.dropuot=0.5", "dropuot: no such key"),
-        ("training.optimizer=sgd", "weight_decay goes with optimizer 'adamw'"),
+        ("training.optimizer=sgd", "weight_decay requires optimizer 'adamw'"),
         ("training.label_smoothing=0.1", "need classes"),
         ("augmentation.rotation=5.0", "augmentation changes pictures"),
         ("task.reference_horizon='9 years'", "reference_horizon '9 years'"),

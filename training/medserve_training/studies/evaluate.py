@@ -12,7 +12,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
 from medserve_training.data.image_data import load_pictures
 from medserve_training.data.splits import Images, Patients, Splits
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import SPLITS, figures
 from medserve_training.export.onnx_file import save
@@ -67,7 +67,7 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
         (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         file = save(onnx.load(source.path), measured.fresh, source.path, stage)
         write_card(file, measured, alarmed)
-        list_anew(source.path, file.read_bytes(), stage)
+        update_checksum(source.path, file.read_bytes(), stage)
     return found
 
 

@@ -14,7 +14,7 @@ from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session
 from medserve_training.export.manifest import figures, image_manifest
 from medserve_training.export.measure_images import measure_images
@@ -65,7 +65,7 @@ def fit_images(recipe: Recipe, task: ImageTask, paths: RunPaths, fabric: Fabric,
         write_report(recipe, history, figures(manifest) | worst, report)
         plot_classification(predicted, task.labels, manifest.image_classification.operating_points, report)
         file = write(graph, manifest, paths.model, stage)
-        list_anew(paths.model, file.read_bytes(), stage)
+        update_checksum(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 

@@ -10,7 +10,7 @@ from medserve_training.data.background import background
 from medserve_training.data.covariates import describe
 from medserve_training.data.data_checks import check_patients
 from medserve_training.data.patient_data import load_patients
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import figures, risk_manifest
 from medserve_training.export.measure_risk import FEWEST_EVENTS, measure_patients
@@ -52,7 +52,7 @@ def fit_survival(
         write_report(recipe, history, figures(manifest), report)
         plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, report)
         file = write(graph, manifest, paths.model, stage)
-        list_anew(paths.model, file.read_bytes(), stage)
+        update_checksum(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
