@@ -93,7 +93,7 @@ def test_too_few_patients(
             ([True] * 3 + [False]) * 75,
             "no event among the training patients up to the first horizon",
         ),
-        ([900 - row for row in range(300)], HALF, "were followed for .* but the last horizon is at 1826"),
+        ([900 - row for row in range(300)], HALF, "patients ends at .* but the last horizon is at 1826"),
     ],
 )
 def test_too_few_patients_to_cross_validate(

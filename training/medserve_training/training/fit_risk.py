@@ -1,4 +1,4 @@
-"""From a survival or status recipe to an ONNX file, a metrics file and plots."""
+"""Trains a survival or status recipe and writes an ONNX file (survival only), metrics and plots."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from medserve_training.training.train_risk import status_probabilities, train_st
 def fit_survival(
     recipe: Recipe, task: SurvivalTask, paths: RunPaths, fabric: Fabric, console: Console
 ) -> dict[str, float]:
-    """Trains a survival model; arguments and errors are those of `fit`."""
+    """Trains a survival model; arguments and errors as for `fit`."""
     data, schema = load_patients(recipe)
     check_patients(data, recipe, schema)
     model, history = train_survival(recipe, task, data, schema, fabric, console)
@@ -43,7 +43,7 @@ def fit_survival(
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
     if not manifest.evaluations[0].metrics:
         console.print(
-            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to measure the model on it."
+            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to evaluate the model on it."
         )
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
@@ -57,7 +57,7 @@ def fit_survival(
 
 
 def fit_status(recipe: Recipe, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
-    """Trains the status model, which is not exported; arguments and errors are those of `fit`."""
+    """Trains the status model, which is not exported; arguments and errors as for `fit`."""
     data, schema = load_patients(recipe)
     check_patients(data, recipe, schema)
     model, history = train_status(recipe, data, schema, fabric, console)
