@@ -136,10 +136,10 @@ def test_uneven_classes_are_balanced(tmp_path: Path, counts: Size, balance: str)
         ({}, "found no folder"),
         ({"a.png": 1}, "found no folder"),
         ({"a/1.png": 1}, "found ['a']"),
-        ({"a/1.png": 1, "b/": 0}, "'b' holds no files"),
-        ({"train/a/1.png": 1, "test/a/1.png": 1}, "sound like splits"),
+        ({"a/1.png": 1, "b/": 0}, "'b' contains no files"),
+        ({"train/a/1.png": 1, "test/a/1.png": 1}, "look like splits"),
         ({"a/1.png": 1, ".thumbnails/1.png": 1}, "found ['a']"),
-        ({"a/1.png": 1, "b/.DS_Store": 1, "b/Thumbs.db": 1}, "'b' holds no files"),
+        ({"a/1.png": 1, "b/.DS_Store": 1, "b/Thumbs.db": 1}, "'b' contains no files"),
         ({"a/1.png": 1, "b/1.png": 1, "__MACOSX/1.png": 1}, "'__MACOSX'"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_folder_has_no_follow_up_and_is_not_overwritten(tmp_path: Path, capsys
     start(tmp_path / "scans")
     before = (tmp_path / "scans.recipe.toml").read_bytes()
     assert main(["init", str(tmp_path / "scans")]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "scans.recipe.toml").read_bytes() == before
 
 

@@ -35,8 +35,8 @@ class Epoch:
     """The losses and gradient norms of one epoch.
 
     The training loss is the mean over the rows during the epoch, including penalties, label smoothing and class
-    weights; the validation loss excludes them. The gradient norm is the L2 norm of all gradients before clipping, as mean and
-    maximum over the steps: values near 0 indicate vanishing gradients, unbounded growth exploding gradients.
+    weights; the validation loss excludes them. The gradient norm is the L2 norm of all gradients before clipping, as
+    mean and maximum over the steps: values near 0 indicate vanishing gradients, unbounded growth exploding gradients.
     """
 
     number: int
