@@ -1,1 +1,1 @@
-"""How fast medserve is: load, ceiling and peers, side by side."""
+"""Benchmarks of medserve against bare ONNX Runtime and other model servers."""

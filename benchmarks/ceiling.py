@@ -1,6 +1,6 @@
-"""The ceiling: the same ONNX Runtime session in a process of its own, without any server.
+"""The upper bound of performance: the same ONNX Runtime session in a separate process, without a server.
 
-`python -m benchmarks.ceiling 1 32` prints what one picture costs, by batch size and threads, as JSON.
+`python -m benchmarks.ceiling 1 32` prints the cost of one picture, by batch size and number of threads, as JSON.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ort.disable_telemetry_events()
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one picture, in µs: on the clock, and in CPU time over all threads."""
+    """Cost of one picture in µs: wall-clock time, and CPU time of all threads."""
 
     batch: int
     threads: int
@@ -31,7 +31,7 @@ class Cost:
 
 
 def cost(batch: int, threads: int, seconds: float) -> Cost:
-    """Runs the session in a loop."""
+    """Measures the cost by running the session in a loop."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -50,7 +50,7 @@ def cost(batch: int, threads: int, seconds: float) -> Cost:
 
 
 def costs_in_a_process(seconds: float) -> list[Cost]:
-    """Batches of 1 and 32, on one thread and on two."""
+    """Measures batches of 1 and 32 on one and two threads, in a separate process."""
     command = [sys.executable, "-m", "benchmarks.ceiling", "1", "32", "--seconds", str(seconds)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603
     return [Cost(**each) for each in json.loads(output)]

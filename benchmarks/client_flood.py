@@ -1,4 +1,4 @@
-"""A load of medserve's own client: calls at random times, whatever becomes of the earlier ones."""
+"""An open-loop load from medserve's own client: Poisson arrivals, independent of the completion of earlier calls."""
 
 import asyncio
 import random
@@ -19,17 +19,17 @@ from medserve_client.loadtest import LoadResult
 
 @dataclass(frozen=True, slots=True)
 class ClientLoad:
-    """What is to be sent.
+    """The load to send.
 
     Attributes:
-        target: the server's host:port.
-        images: what `AsyncClient.classify` takes as images, in turn.
-        reasons: asked for with each.
-        rate: calls per second, of all clients together.
-        duration: seconds that are measured.
-        warmup: seconds before them.
-        timeout: seconds that each call may take.
-        clients: that many, each with its own connection, take turns.
+        target: Address of the server as host:port.
+        images: Arguments of `AsyncClient.classify`, sent in turn.
+        reasons: Explanations to request with each call.
+        rate: Calls per second of all clients together.
+        duration: Measured time in seconds.
+        warmup: Warm-up time in seconds before the measurement.
+        timeout: Timeout of a call in seconds.
+        clients: Number of clients, each with its own connection, that take turns.
     """
 
     target: str
@@ -43,7 +43,7 @@ class ClientLoad:
 
 
 def run(load: ClientLoad) -> tuple[LoadResult, float]:
-    """Sends the load from a process of its own: what came of it, and when, by `time.monotonic`, the last was sent."""
+    """Sends the load from a separate process; returns the result, and the `time.monotonic` of the last call."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_run, load).result()
 
@@ -80,7 +80,7 @@ async def _send(load: ClientLoad) -> tuple[LoadResult, float]:
 
         async def arrivals() -> float:
             turns, images = cycle(clients), cycle(load.images)
-            gaps = random.Random(0)  # noqa: S311 - arrivals, no secrets
+            gaps = random.Random(0)  # noqa: S311 - not for cryptography
             due = time.monotonic()
             while due < end:
                 await asyncio.sleep(due - time.monotonic())

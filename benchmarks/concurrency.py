@@ -1,7 +1,7 @@
-"""What concurrent runs of a model gain and cost: `python -m benchmarks.concurrency`.
+"""Measures the gain and the cost of concurrent runs of a model: `python -m benchmarks.concurrency`.
 
-The server's own batcher and session, without a network: callers that each have one row in flight, and submit the next
-one when it was answered. Prints a Markdown table.
+Uses the server's batcher and session without a network; a fixed number of callers (closed loop) each submit a row as
+soon as their previous one is answered. Prints a Markdown table.
 """
 
 import argparse
@@ -27,22 +27,22 @@ MAX_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one number of runs and of callers."""
+    """Results for one number of concurrent runs and of callers."""
 
     rows_per_second: float
     cpu_microseconds: float
-    """Of a row."""
+    """CPU time per row."""
     p50: float
     """Milliseconds from a row's submission to its outcome."""
     p99: float
     batch: float
-    """Mean rows of a run."""
+    """Mean number of rows per run."""
     at_once: float
-    """Mean number of runs in progress, while there are any."""
+    """Mean number of runs in progress."""
 
 
 class Load:
-    """Callers of one batcher."""
+    """A closed-loop load on one batcher."""
 
     def __init__(self, session: Session, runs: int) -> None:
         self._session = session
@@ -57,7 +57,7 @@ class Load:
         self._stopping = False
 
     def measure(self, in_flight: int, warmup: float, seconds: float) -> Figures:
-        """Runs for `warmup` and then for `seconds`."""
+        """Applies the load for `warmup` seconds, and then measures it for `seconds`."""
         for _ in range(in_flight):
             self._submit()
         self._wake()
@@ -103,7 +103,7 @@ class Load:
 
 
 def main() -> None:
-    """Prints a line for each number of runs and of callers."""
+    """Prints a line for each number of concurrent runs and of callers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -111,7 +111,7 @@ def main() -> None:
     file = read_model(arguments.model, max_bytes=2**30, listed=None, public_key=None)
     session = Session(file, "cpu", Settings(threads=1))
     session.warm_up(MAX_ROWS)
-    print("| in flight | runs | rows a run | runs at once | rows/s | CPU a row, µs | p50, ms | p99, ms |")  # noqa: T201
+    print("| in flight | runs | rows per run | concurrent runs | rows/s | CPU per row, µs | p50, ms | p99, ms |")  # noqa: T201
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")  # noqa: T201
     for in_flight in IN_FLIGHT:
         for runs in RUNS:

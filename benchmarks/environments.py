@@ -1,6 +1,6 @@
 """Builds each peer's environment, `.venv-bench-NAME`: `python -m benchmarks.environments [NAME ...]`.
 
-A peer that can't be installed is no failure: the reason is kept, and `serving.py` reports it.
+If a peer cannot be installed, the reason is saved, and `serving.py` reports it.
 """
 
 import argparse
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from benchmarks.servers import PEER_SERVERS, PEERS, peer_environment
 
-PATIENCE = 900
+TIMEOUT = 900
 
 
 def build(name: str) -> str | None:
-    """Installs a peer, unless it is installed from these very requirements; the reason where it can't be."""
+    """Installs a peer unless it is already installed from the same requirements; returns the reason of a failure."""
     folder = peer_environment(name)
     wanted = (PEERS / name / "requirements.txt").read_text()
     stamp = folder / "installed"
@@ -22,16 +22,16 @@ def build(name: str) -> str | None:
         return None
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=PATIENCE)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=TIMEOUT)  # noqa: S603
         subprocess.run(  # noqa: S603
             [*pip, "--requirement", str(PEERS / name / "requirements.txt")],
             check=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             stderr=subprocess.PIPE,
             text=True,
         )
     except subprocess.TimeoutExpired:
-        return _failed(folder, f"was not installed within {PATIENCE} s")
+        return _failed(folder, f"was not installed within {TIMEOUT} s")
     except subprocess.CalledProcessError as error:
         lines = [line for line in str(error.stderr).splitlines() if "ERROR" in line]
         return _failed(folder, lines[0] if lines else str(error))
@@ -40,7 +40,7 @@ def build(name: str) -> str | None:
 
 
 def missing(name: str) -> str | None:
-    """Why a peer is not installed; None where it is."""
+    """Returns why a peer is not installed; None if it is."""
     folder = peer_environment(name)
     if (folder / "installed").is_file():
         return None
@@ -55,7 +55,7 @@ def _failed(folder: Path, reason: str) -> str:
 
 
 def main() -> None:
-    """Builds all that are named, or all."""
+    """Builds the environments of the named peers, or of all."""
     names = list(dict.fromkeys(server.peer for server in PEER_SERVERS))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))

@@ -1,4 +1,4 @@
-"""Puts one load on a server that runs, and adds up what it cost the server."""
+"""Applies a load to a running server, and measures throughput, latency, CPU time and memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from medserve_client.channel import Tls
 from medserve_client.loadtest import LoadPlan, LoadResult, Progress, run
 
 TOLERANCE = 1e-4
-"""Most that a probability may differ from ONNX Runtime's in this process."""
+"""Maximum difference of a probability from that of ONNX Runtime in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A load, whichever server gets it."""
+    """A load, independent of the server."""
 
     rows: int
     in_flight: int
@@ -26,14 +26,14 @@ class Shape:
 
     @property
     def label(self) -> str:
-        """As the tables say it."""
+        """Name of the load in tables and in serving.json."""
         kind = "stream" if self.stream else "unary"
         return f"{kind}, {self.in_flight} in flight" + (f", {self.rows} pictures each" if self.rows > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was measured after the warm-up. Latencies are in ms, CPU times in µs per picture."""
+    """Results, without the warm-up. Latencies are in ms, CPU times in µs per picture."""
 
     pictures_per_second: float
     p50: float
@@ -42,15 +42,15 @@ class Outcome:
     client_cpu: float
     memory_mib: float
     ready_after: float
-    """Seconds from the server's start to its first answer."""
+    """Seconds from the server's start to its first response."""
 
 
 @dataclass(slots=True)
 class Meter:
-    """Reads the server's CPU time twice, at the begin and at the end of what is measured.
+    """Reads the server's CPU time at the beginning and at the end of the measurement.
 
-    The requests that ended between the two readings are counted too, so that it does not matter that they fall a
-    tenth of a second beside the borders.
+    The requests that complete between the two readings are counted too, so that delayed readings, by up to 0.1 s, do
+    not bias the CPU time per request.
     """
 
     mark: str
@@ -59,27 +59,27 @@ class Meter:
     readings: list[tuple[int, float]] = field(default_factory=list)
 
     def __call__(self, progress: Progress) -> None:
-        """What the load calls ten times a second."""
+        """Progress callback of the load, called ten times per second."""
         if progress.elapsed >= (self.begin, self.end, float("inf"))[len(self.readings)]:
             self.readings.append((progress.succeeded, cpu_seconds(self.mark)))
 
     def per_request(self) -> float:
-        """Seconds."""
+        """Returns the CPU time per request in seconds."""
         (count, cpu), (later_count, later_cpu) = self.readings
         return (later_cpu - cpu) / (later_count - count)
 
 
 def measure(server: Server, port: int, started: Started, shape: Shape, seconds: float, warmup: float) -> Outcome:
-    """Warms up, checks an answer, and measures.
+    """Warms the server up, measures it, and checks a response.
 
     Raises:
-        RuntimeError: requests failed, or answers were wrong.
+        RuntimeError: Requests failed, or a response was wrong.
     """
     meter = Meter(started.mark, warmup, warmup + seconds - 0.15)
     payloads = [requests.encode(images, server.protocol) for images in requests.pictures(shape.rows)]
     result = _load(server, port, shape, payloads, seconds, warmup)(meter)
     if result.errors or not result.completed:
-        raise RuntimeError(f"of {result.sent} requests {result.completed} succeeded; errors: {dict(result.errors)}")
+        raise RuntimeError(f"{result.completed} of {result.sent} requests succeeded; errors: {dict(result.errors)}")
     _check(requests.decode(result.sample, server.protocol, stream=shape.stream), shape.rows)
     return Outcome(
         pictures_per_second=result.throughput * shape.rows,
@@ -95,7 +95,7 @@ def measure(server: Server, port: int, started: Started, shape: Shape, seconds: 
 def _load(
     server: Server, port: int, shape: Shape, payloads: list[bytes], seconds: float, warmup: float
 ) -> Callable[[Meter], LoadResult]:
-    """The load, ready to be made: over HTTP/1.1 with a connection for each request in flight."""
+    """Returns a function that runs the load; over HTTP/1.1, with a connection for each request in flight."""
     http = server.protocol != "grpc"
     method = requests.STREAM if shape.stream else requests.UNARY
     plan = LoadPlan(
@@ -114,9 +114,9 @@ def _load(
 
 
 def _check(probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float32]], rows: int) -> None:
-    """A fast wrong answer is no result."""
+    """Checks probabilities against ONNX Runtime, so that a fast but wrong server is not reported."""
     session = ort.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     (expected,) = session.run(["probabilities"], {"image": requests.pictures(rows)[0]})
     difference = float(np.abs(probabilities - expected).max())
     if difference > TOLERANCE:
-        raise RuntimeError(f"its probabilities differ from ONNX Runtime's by {difference}")
+        raise RuntimeError(f"the probabilities differ from ONNX Runtime's by {difference}, expected up to {TOLERANCE}")

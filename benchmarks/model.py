@@ -1,6 +1,6 @@
-"""The model under test: the articles' CNN, as small as models come, so that the server around it is what is measured.
+"""The model under test: the articles' CNN, which is very small, so that the server's overhead dominates.
 
-What a server costs does not depend on the weights, so they are random and no data is needed.
+The overhead does not depend on the weights, so they are random and no data is needed.
 """
 
 import subprocess
@@ -10,13 +10,13 @@ from benchmarks.servers import MODEL, ROOT
 
 
 def make_model() -> None:
-    """Writes the model where it is missing; in another process, so that PyTorch is not in this one."""
+    """Writes the model if it is missing; in a separate process, so that PyTorch is not imported in this one."""
     if not MODEL.is_file():
         subprocess.run([sys.executable, "-m", "benchmarks.model"], cwd=ROOT, check=True)
 
 
 def _write() -> None:
-    import numpy as np  # noqa: PLC0415 - all of this only where it is needed
+    import numpy as np  # noqa: PLC0415 - imported only in the separate process
     import torch  # noqa: PLC0415
 
     from medserve_training.data.splits import Images  # noqa: PLC0415
@@ -31,7 +31,7 @@ def _write() -> None:
     recipe = load_recipe("chest-xray-article")
     task = recipe.task
     if not isinstance(task, ImageTask) or not isinstance(recipe.network, BaselineCnn):
-        raise TypeError(f"{recipe.name} is no image recipe with the articles' CNN")
+        raise TypeError(f"{recipe.name} is not an image recipe with the articles' CNN")
     torch.manual_seed(0)
     network = image_network(recipe.network, (task.channels, task.height, task.width), len(task.labels))
     model = ImageGraph([ImageClassifier(network, np.full(task.channels, 128.0), np.full(task.channels, 64.0))])

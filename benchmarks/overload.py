@@ -1,11 +1,11 @@
-"""More calls than the server can answer, for a minute: `python -m benchmarks.overload`. Prints a table.
+"""Overloads the server with more calls than it can answer: `python -m benchmarks.overload`. Prints a table.
 
-The most that the shipped chest X-ray model gives, 64 calls in flight, is measured first: of some pictures, as tensors
-or as `Classify` takes them, of a picture as a PNG file, which the server has to decode, and of one with an occlusion
-map. Then come 3 and 5 times as many, at random times, whatever becomes of them, each with a second to be answered in:
-from callers that never hold back, and from programs with medserve's own client. Meanwhile another caller asks once
-every tenth of a second, and goes on doing so when the flood is over: it tells how soon the server is back. Server and
-load get half of the cores each, so that a larger load takes nothing from the server but by what it sends.
+The capacity of the included chest X-ray model is measured first, with 64 calls in flight: for pictures, as tensors or
+in `Classify` requests, for a picture as a PNG file, which the server has to decode, and for one with an occlusion map.
+Then follow 3 and 5 times as many calls at random times (open loop), for a minute each and with a timeout of one second:
+from callers without any backoff ("reckless"), and from programs with medserve's own client. Meanwhile, a probe sends a
+call every 0.1 s, and continues after the flood, to measure how soon the server recovers. Server and load run on
+separate halves of the cores, so that the load generator does not take CPU time from the server.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TIMEOUT = 1.0
 CLASSIFY = "/medserve.v1.ImageClassification/Classify"
 CONNECTIONS = 16
 AFTERWARDS = 3.0
-"""Seconds for which the other caller goes on."""
+"""Seconds for which the probe continues after the flood."""
 HEADER = """\
 | server | callers | request | flood | sent/s | answered/s | of the most | p50, ms | p99, ms | refused | late | back |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -47,7 +47,7 @@ HEADER = """\
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a flood consists of: the messages, and, where they are those of `Classify`, what they are made of."""
+    """A kind of request: its messages and, for `Classify`, the images and reasons from which they are built."""
 
     name: str
     method: str
@@ -57,18 +57,18 @@ class Kind:
 
 
 def tensors(rows: int) -> Kind:
-    """Requests with that many pictures of 28 x 28 each."""
+    """Returns tensor requests with `rows` pictures of 28 x 28 each."""
     payloads = [requests.encode(images, "grpc") for images in requests.pictures(rows)]
     return Kind(f"{rows} of 28 x 28", requests.UNARY, payloads)
 
 
 def pictures(rows: int) -> Kind:
-    """The same pictures as `Classify` takes them."""
+    """Returns `Classify` requests with the same pictures."""
     return classifying(f"{rows} of 28 x 28", [list(images) for images in requests.pictures(rows)])
 
 
 def files(side: int) -> Kind:
-    """Requests with a PNG file of that many pixels along either side: smooth shapes under noise, as X-rays have it."""
+    """Returns requests with a PNG file of `side` x `side` pixels: smooth shapes with noise, similar to X-rays."""
     generator = np.random.default_rng(0)
     sent: list[list[ImageSource]] = []
     for _ in range(requests.VARIANTS):
@@ -83,26 +83,26 @@ def files(side: int) -> Kind:
 
 
 def occlusion_maps() -> Kind:
-    """Requests with one picture of 28 x 28 whose answer is to be explained, for which the model computes 50 rows."""
+    """Returns requests for an occlusion map of one picture of 28 x 28, for which the model computes 50 rows."""
     return classifying("occlusion map", [list(images) for images in requests.pictures(1)], ImageReasons(occlusion=True))
 
 
 def classifying(name: str, images: Sequence[list[ImageSource]], reasons: ImageReasons | None = None) -> Kind:
-    """Requests for what these pictures show."""
+    """Returns `Classify` requests with these images."""
     messages = [classify_request(each, "chest-xray", "", 0, reasons) for each in images]
     return Kind(name, CLASSIFY, [message.SerializeToString() for message in messages], images, reasons)
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One call of the other caller: when its answer came, and how long it took."""
+    """One answered call of the probe: the time of the response, and the latency."""
 
     at: float
     took: float
 
 
-class Caller:
-    """Asks every tenth of a second, in a thread of its own, until told to stop, and notes what is answered."""
+class Probe:
+    """Sends a call every 0.1 s from its own thread while the context is active, and records the answered ones."""
 
     def __init__(self, target: str, kind: Kind) -> None:
         self.answered: list[Answered] = []
@@ -126,20 +126,20 @@ class Caller:
                 began = time.monotonic()
                 try:
                     call(self._kind.payloads[0], timeout=TIMEOUT)
-                except grpc.RpcError:  # refused or late, as most are in a flood
+                except grpc.RpcError:  # rejected or late, as most are in a flood
                     continue
                 now = time.monotonic()
                 self.answered.append(Answered(now, now - began))
 
 
 def recovery(answered: Sequence[Answered], flood_ended: float, usual: float) -> float:
-    """Seconds from the flood's end to the first answer that came about as fast as usual."""
+    """Returns the seconds from the end of the flood to the first response within 3 times the usual latency."""
     fast = (call.at for call in answered if call.at >= flood_ended and call.took <= 3 * usual)
     return next(fast, math.inf) - flood_ended
 
 
 def flood(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadResult, float]:
-    """Sends calls at this rate, and says what came of them and when, on the clock of `time.monotonic`, they ended."""
+    """Sends calls at this rate; returns the result, and the `time.monotonic` of the end of the flood."""
     ended = 0.0
 
     def on_progress(progress: Progress) -> None:
@@ -161,14 +161,14 @@ def flood(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadRes
 
 
 def client_load(target: str, kind: Kind, rate: float, seconds: float) -> tuple[LoadResult, float]:
-    """As `flood`, by medserve's client."""
+    """As `flood`, with medserve's client."""
     return client_flood.run(
         client_flood.ClientLoad(target, kind.images, kind.reasons, rate, seconds, WARMUP, TIMEOUT, CONNECTIONS)
     )
 
 
 def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int], *, client: bool) -> None:
-    """Prints a row for each flood of such requests, by medserve's client or by callers that never hold back."""
+    """Prints a row for each flood of such requests, from medserve's client or from callers without backoff."""
     send, callers = (client_load, "client") if client else (flood, "reckless")
     cores = sorted(os.sched_getaffinity(0))
     ours, its = cores[: len(cores) // 2], cores[len(cores) // 2 :]
@@ -182,11 +182,11 @@ def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]
         most = run(
             LoadPlan(target, kind.method, kind.payloads, concurrency=IN_FLIGHT, duration=10, warmup=WARMUP)
         ).throughput
-        with Caller(target, kind) as calm:
+        with Probe(target, kind) as idle:
             time.sleep(2)
-        usual = statistics.median(call.took for call in calm.answered)
+        usual = statistics.median(call.took for call in idle.answered)
         for multiple in multiples:
-            with Caller(target, kind) as caller:
+            with Probe(target, kind) as probe:
                 result, ended = send(target, kind, multiple * most, seconds)
                 time.sleep(AFTERWARDS)
             late = result.errors["DEADLINE_EXCEEDED"]
@@ -194,7 +194,7 @@ def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]
                 f"| {server.name} | {callers} | {kind.name} | {multiple} x | {result.offered:,.0f} "
                 f"| {result.throughput:,.0f} | {result.throughput / most:.2f} | {1e3 * result.percentile(50):,.0f} "
                 f"| {1e3 * result.percentile(99):,.0f} | {(result.errors.total() - late) / result.sent:.0%} "
-                f"| {late / result.sent:.0%} | {recovery(caller.answered, ended, usual):.2f} |\n"
+                f"| {late / result.sent:.0%} | {recovery(probe.answered, ended, usual):.2f} |\n"
             )
             sys.stdout.flush()
     os.sched_setaffinity(0, cores)
@@ -203,10 +203,10 @@ def measure(server: Server, kind: Kind, seconds: float, multiples: Sequence[int]
 def main() -> None:
     """Floods each transport."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each flood")
-    parser.add_argument("--tensors", type=int, nargs="*", default=[1, 4], help="pictures of a request")
-    parser.add_argument("--files", type=int, nargs="*", default=[512], help="pixels along a side of a PNG file")
-    parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="of the most that it can answer")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each flood")
+    parser.add_argument("--tensors", type=int, nargs="*", default=[1, 4], help="numbers of pictures per request")
+    parser.add_argument("--files", type=int, nargs="*", default=[512], help="side lengths of PNG files in pixels")
+    parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="loads as multiples of the capacity")
     arguments = parser.parse_args()
     others = [*map(files, arguments.files), occlusion_maps()]
     sys.stdout.write(HEADER)

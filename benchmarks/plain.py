@@ -1,6 +1,6 @@
-"""The server that most would write first: grpc.aio, and the model run in the handler.
+"""A minimal grpc.aio server that runs the model in the handler, as a baseline.
 
-`python -m benchmarks.plain PORT`. It checks nothing, counts nothing and joins nothing.
+`python -m benchmarks.plain PORT`. It has no validation, no metrics and no batching.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def _answer(probabilities: NDArray[np.float32]) -> pb.ModelInferResponse:
 
 
 async def main(port: int) -> None:
-    """Serves until it is ended."""
+    """Serves until the process is terminated."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])

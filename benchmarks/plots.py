@@ -1,4 +1,4 @@
-"""The two pictures of RESULTS.md."""
+"""The plots of RESULTS.md."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def plot(results: Results, folder: Path) -> None:
 
 
 def _bars(results: Results, path: Path) -> None:
-    """The server's CPU time of a picture, beside what ONNX Runtime alone needs."""
+    """Plots the server's CPU time per picture, compared with ONNX Runtime alone."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for panel, shape in zip(panels, (Shape(1, 64), Shape(32, 4)), strict=True):
         found = [
@@ -35,9 +35,9 @@ def _bars(results: Results, path: Path) -> None:
             [value.median - value.least for _, value in found],
             [value.most - value.median for _, value in found],
         ]
-        colours = [OURS if name.startswith("medserve") else THEIRS for name, _ in found]
-        panel.barh([name for name, _ in found], medians, xerr=spread, color=colours, ecolor="#404040", capsize=2)
-        # One that is far behind would leave no room for the others: its bar leaves the picture, its figure stays.
+        colors = [OURS if name.startswith("medserve") else THEIRS for name, _ in found]
+        panel.barh([name for name, _ in found], medians, xerr=spread, color=colors, ecolor="#404040", capsize=2)
+        # The bar of an outlier is cut off, to leave space for the others, and labeled with its value.
         limit = 1.3 * sorted(medians)[-2:][0]
         for place, (_, value) in enumerate(found):
             outside = value.most > limit * 0.93
@@ -60,7 +60,7 @@ def _bars(results: Results, path: Path) -> None:
 
 
 def _lines(results: Results, path: Path) -> None:
-    """Unary throughput over the number of requests in flight."""
+    """Plots unary throughput against the number of requests in flight."""
     figure, panel = plt.subplots(figsize=(8, 4.6), layout="constrained")
     for style, name in zip(STYLES, results.outcomes, strict=False):
         points = [

@@ -1,4 +1,4 @@
-"""Starts a server in an environment of its own, adds up the CPU time of all its processes, and ends them."""
+"""Starts and stops servers, and measures CPU time and memory of all their processes."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "MEDSERVE_BENCHMARK"
-"""An environment variable that a server's processes inherit, and by which they are found again.
+"""An environment variable that a server's processes inherit, and by which they are identified.
 
-Neither parents nor process groups would do: Ray's processes leave both.
+Parents and process groups do not identify them, since Ray's processes leave both.
 """
 TICKS = os.sysconf("SC_CLK_TCK")
 GRACE = 15.0
@@ -21,33 +21,33 @@ GRACE = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A server that answers."""
+    """A server that is ready."""
 
     mark: str
-    """Of its processes."""
+    """Value of the environment variable of its processes."""
     ready_after: float
-    """Seconds from its start to its first answer."""
+    """Seconds from its start to its first response."""
 
 
 def cpu_seconds(mark: str) -> float:
-    """User and system time so far of every process with this mark, and of their children that ended and were reaped."""
+    """Returns user plus system time of all processes with this mark and of their terminated, reaped children."""
     return sum(_cpu_seconds(pid) for pid in marked_processes(mark))
 
 
 def resident_mib(mark: str) -> float:
-    """Proportional set size of every process with this mark: memory that they share is counted once."""
+    """Returns the total proportional set size of the processes with this mark, which counts shared memory once."""
     total = 0
     for pid in marked_processes(mark):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it ended just now
+        except OSError:  # the process has just terminated
             continue
         total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
 
 
 def marked_processes(mark: str) -> list[int]:
-    """The ids of the processes with this mark that still run."""
+    """Returns the ids of the running processes with this mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -56,7 +56,7 @@ def marked_processes(mark: str) -> list[int]:
         try:
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
-        except OSError:  # it ended just now, or is another user's
+        except OSError:  # the process has just terminated, or belongs to another user
             continue
     return found
 
@@ -65,18 +65,19 @@ def marked_processes(mark: str) -> list[int]:
 def running(
     command: Sequence[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool], patience: float
 ) -> Iterator[Started]:
-    """Runs a server for the length of the block.
+    """Runs a server for the duration of the block.
 
     Raises:
-        RuntimeError: it ended, or did not get ready in `patience` seconds; the end of its log is in the message.
+        RuntimeError: The server terminated, or was not ready in `patience` seconds; the message quotes the end of its
+            log.
     """
     mark = uuid.uuid4().hex
     start = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - the commands are this repository's own
+        process = subprocess.Popen(  # noqa: S603 - the commands are from this repository
             command,
             env={**os.environ, **environment, MARK: mark},
-            cwd=log.parent,  # some leave folders where they are started
+            cwd=log.parent,  # some servers create folders in the working directory
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -100,7 +101,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path
 
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """SIGTERM to the server itself, and SIGKILL to whatever of it is left after a while."""
+    """Sends SIGTERM to the server and, after a grace period, SIGKILL to its remaining processes."""
     process.terminate()
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline and (process.poll() is None or marked_processes(mark)):
@@ -116,8 +117,8 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
 def _cpu_seconds(pid: int) -> float:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # it ended just now: its parent has its time
+    except OSError:  # the process has just terminated, and its time is in its parent's
         return 0.0
-    # The name, in brackets, may hold blanks. After it come state, ppid, ...; utime, stime, cutime, cstime are 12th on.
+    # The name, in brackets, may contain spaces. After it, fields 12 to 15 are utime, stime, cutime and cstime.
     user, system, children_user, children_system = stat.rpartition(")")[2].split()[11:15]
     return (int(user) + int(system) + int(children_user) + int(children_system)) / TICKS

@@ -1,7 +1,7 @@
-"""Where a server's CPU time goes, drawn: `python -m benchmarks.profile`. Needs perf (linux-perf) and py-spy.
+"""Profiles the server's CPU time by component: `python -m benchmarks.profile`. Needs perf (linux-perf) and py-spy.
 
-perf tells which library the CPU was in: ONNX Runtime, gRPC, the kernel, or Python. What it spent in Python is split as
-py-spy's samples of the thread that holds the interpreter's lock are.
+perf attributes the CPU time to libraries: ONNX Runtime, gRPC, the kernel, or Python. The time in Python is divided in
+proportion to py-spy's samples of the thread that holds the GIL.
 """
 
 import argparse
@@ -32,21 +32,21 @@ PICTURE = ROOT / "benchmarks" / "profile.png"
 IN_FLIGHT = 64
 WARMUP = 1.0
 LEAST_STACKS = 200
-"""Fewer of py-spy's samples say nothing: on a busy machine it falls behind."""
+"""Minimum number of py-spy's samples; on a busy machine, py-spy falls behind."""
 PLAIN = Server(
     "plain grpc.aio handler",
     ("{python}", "-m", "benchmarks.plain", "{port}"),
     settings={"PYTHONPATH": "{root}:{root}/proto:{root}/client"},
 )
 
-# Libraries, the first that fits; whatever else there is, is Python and what it is extended by.
+# Libraries, of which the first match is used; all others are Python and its extensions.
 LIBRARIES: Mapping[str, re.Pattern[str]] = {
     "ONNX Runtime": re.compile(r"onnxruntime"),
     "gRPC": re.compile(r"cygrpc"),
     "kernel: sockets, waking threads": re.compile(r"\[kernel"),
     "C library": re.compile(r"libc\.so|libstdc|ld-linux|\[vdso\]"),
 }
-# Python's frames: the innermost one that one of these knows tells what a sample was spent on.
+# Python frames; a sample is attributed by its innermost frame that matches.
 STEPS: Mapping[str, re.Pattern[str]] = {
     "Python: metrics": re.compile(r"prometheus_client/|medserve_server/telemetry/metrics\.py"),
     "Python: answers": re.compile(r"^(encode|_response) \(|_answer \(benchmarks/plain\.py"),
@@ -59,15 +59,15 @@ STEPS: Mapping[str, re.Pattern[str]] = {
 }
 REST = "Python: transport, event loop"
 PARTS = (*LIBRARIES, *STEPS, REST)
-COLOURS = ("#1f77b4", "#7f7f7f", "#b0b0b0", "#d9d9d9", "#9467bd", "#8fbc4f", "#17a2a2", "#e0a030", "#d62728")
+COLORS = ("#1f77b4", "#7f7f7f", "#b0b0b0", "#d9d9d9", "#9467bd", "#8fbc4f", "#17a2a2", "#e0a030", "#d62728")
 
 
 class Sampler:
-    """Takes samples once the load is warm: perf's, with the CPU time that they stand for, and then py-spy's."""
+    """Samples the server after the warm-up: with perf, together with the CPU time, and then with py-spy."""
 
     def __init__(self, mark: str, seconds: int, folder: Path) -> None:
         self._mark = mark
-        # Of a server with a supervisor, the process that came last answers.
+        # If the server has a supervisor, its last process handles the requests.
         self._process = max(marked_processes(mark))
         self._seconds = seconds
         self._folder = folder
@@ -77,20 +77,20 @@ class Sampler:
         self._failed = ""
 
     def __call__(self, progress: Progress) -> None:
-        """What the load calls ten times a second."""
+        """Progress callback of the load, called ten times per second."""
         self._answered = progress.succeeded
         if progress.elapsed > WARMUP and not self._thread.ident:
             self._thread.start()
 
     def microseconds(self) -> dict[str, float]:
-        """CPU time for a request, by part, when all samples are there.
+        """Waits for the samples and returns the CPU time per request by part.
 
         Raises:
-            RuntimeError: they could not be taken.
+            RuntimeError: Sampling failed.
         """
         self._thread.join()
         if self._failed:
-            raise RuntimeError(f"can't look into the server, for which one may need to be root: {self._failed}")
+            raise RuntimeError(f"cannot profile the server, which may require root: {self._failed}")
         report = _output("perf", "report", "-i", f"{self._folder}/perf", "--stdio", "--sort", "dso")
         stacks = (self._folder / "stacks").read_text().splitlines()
         return {part: share * self._cpu_per_request * 1e6 for part, share in shares(report, stacks).items()}
@@ -113,10 +113,10 @@ def _output(*command: str) -> str:
 
 
 def shares(report: str, stacks: Sequence[str]) -> dict[str, float]:
-    """Each part's share of the CPU time, from perf's report and py-spy's stacks.
+    """Returns each part's share of the CPU time, from perf's report and py-spy's stacks.
 
     Raises:
-        RuntimeError: there are too few stacks to split by.
+        RuntimeError: There are too few stacks.
     """
     found = dict.fromkeys(PARTS, 0.0)
     python = 0.0
@@ -131,14 +131,14 @@ def shares(report: str, stacks: Sequence[str]) -> dict[str, float]:
         stack, _, taken = line.rpartition(" ")
         samples[step_of(stack)] += int(taken)
     if samples.total() < LEAST_STACKS:
-        raise RuntimeError(f"py-spy took {samples.total()} samples, {LEAST_STACKS} are needed; give it more --seconds")
+        raise RuntimeError(f"py-spy took {samples.total()} samples, but {LEAST_STACKS} are needed; increase --seconds")
     for step, count in samples.items():
         found[step] = python * count / samples.total()
     return found
 
 
 def step_of(stack: str) -> str:
-    """What a stack of Python's frames, outermost first, was doing."""
+    """Returns the step to which a stack of Python frames, outermost first, is attributed."""
     for frame in reversed(stack.split(";")):
         for step, known in STEPS.items():
             if known.search(frame):
@@ -147,7 +147,7 @@ def step_of(stack: str) -> str:
 
 
 def profile(server: Server, seconds: int) -> dict[str, float]:
-    """Starts a server, puts it under load, and splits its CPU time for a request."""
+    """Starts a server, applies a load, and returns its CPU time per request by part."""
     port = free_port()
     command, environment = server.start_with(port)
     payloads = [requests.encode(images, "grpc") for images in requests.pictures(1)]
@@ -166,13 +166,13 @@ def profile(server: Server, seconds: int) -> dict[str, float]:
 
 
 def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """One bar for each server."""
+    """Plots one stacked bar for each server."""
     figure, panel = plt.subplots(figsize=(10, 4), layout="constrained")
     names = list(found)[::-1]
     left = [0.0] * len(names)
-    for part, colour in zip(PARTS, COLOURS, strict=True):
+    for part, color in zip(PARTS, COLORS, strict=True):
         widths = [found[name][part] for name in names]
-        panel.barh(names, widths, left=left, color=colour, label=part)
+        panel.barh(names, widths, left=left, color=color, label=part)
         for row, (start, width) in enumerate(zip(left, widths, strict=True)):
             if width > 0.03 * max(sum(times.values()) for times in found.values()):
                 panel.text(start + width / 2, row, f"{width:.0f}", ha="center", va="center", fontsize=9)
@@ -180,7 +180,7 @@ def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
     for row, total in enumerate(left):
         panel.text(total, row, f"  {total:.0f}", va="center", fontweight="bold")
     panel.set_xlim(0, 1.1 * max(left))
-    panel.set_xlabel(f"CPU time of the server for a picture, µs: unary, {IN_FLIGHT} in flight")
+    panel.set_xlabel(f"CPU time of the server per picture, µs: unary, {IN_FLIGHT} in flight")
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
@@ -188,11 +188,11 @@ def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 
 def main() -> None:
-    """Profiles the three, and draws them."""
+    """Profiles the plain server and medserve's transports, and plots the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=8, help="sampled, of each server")
+    parser.add_argument("--seconds", type=int, default=8, help="duration of each sampling of each server")
     arguments = parser.parse_args()
-    for program, how in (("perf", "Debian's linux-perf brings it"), ("py-spy", "pip install py-spy")):
+    for program, how in (("perf", "install Debian's linux-perf"), ("py-spy", "pip install py-spy")):
         if shutil.which(program) is None:
             raise SystemExit(f"benchmarks.profile needs {program}: {how}")
     found: dict[str, dict[str, float]] = {}

@@ -1,7 +1,7 @@
-"""What a call with reasons costs, as a multiple of the same call without, through the real server.
+"""Measures the cost of a call with explanations as a multiple of the same call without, with a real server.
 
-`python -m benchmarks.reasons` prints a table; calls with and without reasons take turns. Pictures and patients are
-random, the patients within the training data's ranges.
+`python -m benchmarks.reasons` prints a table; calls with and without explanations alternate. Pictures and patients are
+random, the patients within the ranges of the training data.
 """
 
 import argparse
@@ -34,12 +34,12 @@ Call = Callable[[], object]
 
 
 def measure(mark: str, calls: Mapping[str, Call], count: int) -> None:
-    """Prints latency and the server's CPU time of each kind of call, the first being the plain one."""
+    """Prints latency and server CPU time of each kind of call, of which the first is without explanations."""
     latency: dict[str, list[float]] = {name: [] for name in calls}
     cpu: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            call()  # the first one after another kind is not typical
+            call()  # the first call after another kind is not representative
             before = cpu_seconds(mark)
             for _ in range(count):
                 start = time.perf_counter()
@@ -52,11 +52,11 @@ def measure(mark: str, calls: Mapping[str, Call], count: int) -> None:
         busy, least, most = (1e3 * pick(cpu[name]) for pick in (statistics.median, min, max))
         times = milliseconds / (1e3 * statistics.median(latency[plain]))
         spread = f"{busy:.2f} ({least:.2f} to {most:.2f})"
-        print(f"| {name} | {milliseconds:.2f} | {times:.1f} | {spread} |")  # noqa: T201 - what the command is for
+        print(f"| {name} | {milliseconds:.2f} | {times:.1f} | {spread} |")  # noqa: T201 - output of the command
 
 
 def image_calls(client: Client, model: str) -> dict[str, Call]:
-    """Each kind of call about a picture that the model can answer."""
+    """Returns the kinds of image calls that the model supports."""
     size = client.describe(model).manifest.image_classification.input
     random = np.random.default_rng(0)
 
@@ -76,7 +76,7 @@ def image_calls(client: Client, model: str) -> dict[str, Call]:
 
 
 def risk_calls(client: Client, model: str) -> dict[str, Call]:
-    """Each kind of call about a patient that the model can answer."""
+    """Returns the kinds of risk calls that the model supports."""
     features = client.describe(model).manifest.patient_risk.features
     random = np.random.default_rng(0)
 
@@ -102,7 +102,7 @@ def _value(feature: Feature, random: np.random.Generator) -> FeatureValue:
 
 
 def _answered(calls: dict[str, Call]) -> dict[str, Call]:
-    """Those calls that the model can answer."""
+    """Returns the calls that the model supports."""
     return {name: call for name, call in calls.items() if _is_answered(call)}
 
 
@@ -123,7 +123,7 @@ def _serves(target: str) -> bool:
 
 
 def measure_models(transport: str, models: Path, count: int) -> None:
-    """Serves a folder and measures each of its models."""
+    """Serves a model repository and measures each of its models."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -153,8 +153,8 @@ def measure_models(transport: str, models: Path, count: int) -> None:
 
 
 def main(models: Path, count: int) -> None:
-    """Measures every model of a folder on both transports."""
-    print("| call | ms, median | times plain | server's CPU ms |\n| --- | --- | --- | --- |")  # noqa: T201
+    """Measures every model of a repository on both transports."""
+    print("| call | ms, median | times plain | server CPU, ms |\n| --- | --- | --- | --- |")  # noqa: T201
     for transport in ("envoy", "grpcio"):
         measure_models(transport, models, count)
 
@@ -162,6 +162,6 @@ def main(models: Path, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=ROOT / "models")
-    parser.add_argument("--count", type=int, default=100, help="calls of each kind in each round")
+    parser.add_argument("--count", type=int, default=100, help="number of calls of each kind in each round")
     options = parser.parse_args()
     main(options.models.resolve(), options.count)

@@ -1,4 +1,4 @@
-"""RESULTS.md: the tables, and in words where we are worse."""
+"""Renders RESULTS.md: the tables, and a list of the loads in which medserve is worse."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,39 +6,39 @@ from benchmarks.measure import Shape
 from benchmarks.results import Figure, Results
 from benchmarks.servers import PEER_SERVERS
 
-INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} round(s), the servers taking
-turns, {results.seconds:g} s of each load after a warm-up. Figures are medians over the rounds, with the least and the
-most behind them. The model is the articles' CNN (uint8 pixels in, probabilities out), the same file for
-all. Each server runs alone, all of its processes count, and each gave ONNX Runtime's probabilities to 1e-4. The load
-comes from one process on the same cores, so that throughput is what server and load reach together; the server's CPU
-time is its own, and noise disturbs it least."""
-QUICK = "**This was a quick run: it shows that everything works, and little more.**"
-PROFILE = """Where that time goes (`python -m benchmarks.profile`, with the totals of its own run): before, in a plain
-grpc.aio handler around the same model, and after. What is not ONNX Runtime itself is many small parts.
+INTRODUCTION = """Measured on {results.date} with `{results.command}`: {results.rounds} round(s) in which the servers
+alternate, with {results.seconds:g} s of each load after a warm-up. Figures are medians over the rounds, followed by
+minimum and maximum. The model is the articles' CNN (uint8 pixels as input, probabilities as output), the same file for
+all servers. Each server runs alone, figures include all of its processes, and its probabilities agree with ONNX
+Runtime's to 1e-4. The load generator is one process on the same cores, so throughput depends on both server and load
+generator; the server's CPU time is measured separately and is the least affected by noise."""
+QUICK = "**This was a quick run, which only shows that everything works; its figures are not reliable.**"
+PROFILE = """Breakdown of that time (`python -m benchmarks.profile`, with the totals of its own run) for a plain
+grpc.aio handler around the same model and for medserve. Outside of ONNX Runtime, it consists of many small parts.
 
 ![Profile](profile.png)"""
-OPENVINO = """ResNet-18 on `openvino` over `cpu` (to reach: 3): not measured here, on an AMD processor. The plugin
-onnxruntime-ep-openvino 1.8.1 gives ONNX Runtime devices of the vendor Intel alone (it compares the id with 0x8086)."""
+OPENVINO = """ResNet-18 with `openvino`, speedup over `cpu` (target: 3): not measured, on an AMD processor. The plugin
+onnxruntime-ep-openvino 1.8.1 offers ONNX Runtime only devices of the vendor Intel (it compares the id with 0x8086)."""
 UNARY = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4))
 STREAM = (Shape(1, 16, stream=True), Shape(1, 64, stream=True))
 FASTEST = ("medserve envoy", "medserve grpcio", "medserve")
 
 
 def report(results: Results) -> str:
-    """The whole page."""
+    """Returns the page as Markdown."""
     ours = next(name for name in FASTEST if name in results.outcomes)
     return "\n".join(
         [
-            "# Serving: ceiling, medserve and peers",
+            "# Serving benchmarks: medserve, bare ONNX Runtime and peers",
             "",
             INTRODUCTION.format(results=results),
             "",
             *([QUICK, ""] if results.rounds < 3 else []),
             *_machine(results),
             "",
-            f"## The figures to reach (`{ours}`)",
+            f"## Targets (`{ours}`)",
             "",
-            "Where two settings of a peer were measured, ours is set against the better one.",
+            "If a peer was measured with two settings, medserve is compared with the better one.",
             "",
             *_goals(results, ours),
             "",
@@ -49,7 +49,7 @@ def report(results: Results) -> str:
             "",
             *_worse(results, ours),
             "",
-            "## CPU time of a picture, µs",
+            "## CPU time per picture, µs",
             "",
             "![CPU time](serving_cpu.png)",
             "",
@@ -65,7 +65,7 @@ def report(results: Results) -> str:
             "",
             *_table(results, "pictures_per_second", (*UNARY, *STREAM), _count),
             "",
-            "## Latency of a request, ms",
+            "## Request latency, ms",
             "",
             "Median:",
             "",
@@ -75,13 +75,14 @@ def report(results: Results) -> str:
             "",
             *_table(results, "p99", (*UNARY, *STREAM), _decimal),
             "",
-            f"## `{ours}` to the others",
+            f"## `{ours}` compared with the others",
             "",
-            "Throughput of ours over theirs, and in brackets CPU time of theirs over ours: above 1 ours is better.",
+            f"Ratio of the throughput of `{ours}` to that of the other server and, in parentheses, inverse ratio of",
+            f"the CPU times: above 1, `{ours}` is better.",
             "",
             *_ratios(results, ours),
             "",
-            "## Start and memory",
+            "## Startup time and memory",
             "",
             *_start(results),
             "",
@@ -101,8 +102,8 @@ def _machine(results: Results) -> Iterator[str]:
 
 
 def _goals(results: Results, ours: str) -> Iterator[str]:
-    """Each figure that the default transport is held to, against Triton at its better setting."""
-    yield "| figure | to reach | measured | |"
+    """Compares the default transport with its targets, relative to the better setting of Triton."""
+    yield "| figure | target | measured | |"
     yield "| --- | --- | --- | --- |"
     for in_flight in (16, 64):
         cpu = _over_the_better(results, "server_cpu", Shape(1, in_flight), ours, max)
@@ -130,7 +131,7 @@ def _goals(results: Results, ours: str) -> Iterator[str]:
 def _over_the_better(
     results: Results, field: str, shape: Shape, ours: str, worst: Callable[[Iterable[float]], float]
 ) -> float | None:
-    """Our figure over Triton's in the one of its settings that makes us look worst."""
+    """Returns the ratio of our figure to Triton's, with the least favorable of Triton's settings."""
     variants = [name for name in results.outcomes if name.startswith("triton") and not name.endswith("REST")]
     ratios = [ratio for name in variants if (ratio := _ratio(results, field, shape, ours, name)) is not None]
     return worst(ratios) if ratios else None
@@ -144,11 +145,11 @@ def _goal(name: str, sign: str, bound: float, ratio: float | None) -> str:
 
 
 def _worse(results: Results, ours: str) -> list[str]:
-    """Every load and figure in which a peer beats us."""
+    """Lists every load and figure in which a peer is better."""
     lines = []
     names = {
         "pictures_per_second": "more pictures per second",
-        "server_cpu": "less CPU time of a picture",
+        "server_cpu": "less CPU time per picture",
         "p50": "a lower median latency",
         "p99": "a lower 99th percentile",
         "memory_mib": "less memory",
@@ -162,14 +163,14 @@ def _worse(results: Results, ours: str) -> list[str]:
                 more_is_better = field == "pictures_per_second"
                 if theirs.median > mine.median if more_is_better else theirs.median < mine.median:
                     pair = f"{_short(theirs.median)} against {_short(mine.median)}"
-                    lines.append(f"- {peer} has {words} in {shape.label}: {pair}.")
+                    lines.append(f"- {peer} has {words} with {shape.label}: {pair}.")
     return lines or ["In none of these loads and figures."]
 
 
 def _ceiling(results: Results) -> Iterator[str]:
     yield "ONNX Runtime alone, in a process without a server:"
     yield ""
-    yield "| batch | threads | CPU time | on the clock |"
+    yield "| batch | threads | CPU time | wall-clock time |"
     yield "| --- | --- | --- | --- |"
     for batch, threads in sorted({(cost.batch, cost.threads) for costs in results.ceiling for cost in costs}):
         here = [cost for costs in results.ceiling for cost in costs if (cost.batch, cost.threads) == (batch, threads)]
@@ -206,11 +207,11 @@ def _ratio(results: Results, field: str, shape: Shape, over: str, under: str) ->
 
 
 def _start(results: Results) -> Iterator[str]:
-    yield "Seconds from the start of the process to the first answer (medserve loads two models, the others one), and"
-    yield "memory after 64 in flight (proportional set size of all its processes). The last column is what the load"
-    yield "itself cost at 64 in flight, on the same cores."
+    yield "Seconds from the start of the process to the first response (medserve loads two models, the others one), and"
+    yield "memory after 64 in flight (proportional set size of all processes). The last column is the CPU time of the"
+    yield "load generator at 64 in flight, on the same cores."
     yield ""
-    yield "| server | first answer, s | memory, MiB | load, µs per picture |"
+    yield "| server | first response, s | memory, MiB | load generator, µs per picture |"
     yield "| --- | --- | --- | --- |"
     for name in results.outcomes:
         fields = ("ready_after", "memory_mib", "client_cpu")
@@ -220,8 +221,8 @@ def _start(results: Results) -> Iterator[str]:
 
 
 def _settings(results: Results) -> Iterator[str]:
-    yield "Each peer has an environment of its own (`benchmarks/peers/NAME/requirements.txt`) and the best settings"
-    yield "that a small search found (`python -m benchmarks.tune`)."
+    yield "Each peer has its own environment (`benchmarks/peers/NAME/requirements.txt`), and the best settings found by"
+    yield "a small search (`python -m benchmarks.tune`)."
     yield ""
     for peer in PEER_SERVERS:
         chosen = ", ".join(
@@ -231,7 +232,7 @@ def _settings(results: Results) -> Iterator[str]:
         )
         yield f"- **{peer.name}** ({peer.protocol}): {chosen}. {peer.tried}"
     for name, reasons in results.reasons.items():
-        yield f"- **{name}** gave no figure, or not all: {' '.join('; '.join(reasons).split())}"
+        yield f"- **{name}** has no or not all figures: {' '.join('; '.join(reasons).split())}"
 
 
 def _count(figure: Figure) -> str:

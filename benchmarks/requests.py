@@ -1,4 +1,4 @@
-"""What is sent to the servers, built once, and what must come back."""
+"""Encodes requests to the servers and decodes their responses."""
 
 import base64
 import json
@@ -17,17 +17,17 @@ CONTENT_TYPES: dict[Protocol, str] = {
     "base64": "application/json",
 }
 VARIANTS = 8
-"""Different requests of one load, taken in turn."""
+"""Number of different requests in a load, sent in turn."""
 
 
 def pictures(rows: int) -> list[NDArray[np.uint8]]:
-    """The same random pictures in every run."""
+    """Returns random pictures, the same in every run."""
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (rows, 28, 28, 1), np.uint8) for _ in range(VARIANTS)]
 
 
 def encode(images: NDArray[np.uint8], protocol: Protocol) -> bytes:
-    """A request for these pictures."""
+    """Encodes a request for these pictures."""
     if protocol == "octets":
         return images.tobytes()
     if protocol == "json":
@@ -41,12 +41,12 @@ def encode(images: NDArray[np.uint8], protocol: Protocol) -> bytes:
 
 
 def stream_status(answer: bytes) -> str:
-    """Whether an answer of a stream is one: its first field is an error message, its second a response."""
+    """Returns the status of a stream's response, whose first field is an error message and the second a result."""
     return "OK" if answer[:1] == b"\x12" else "ERROR"
 
 
 def decode(answer: bytes, protocol: Protocol, stream: bool = False) -> NDArray[np.float32]:
-    """The probabilities in an answer."""
+    """Decodes the probabilities of a response."""
     if protocol == "octets":
         values = np.frombuffer(answer, np.float32)
     elif protocol == "json":

@@ -1,4 +1,4 @@
-"""What a run of `serving.py` found: written as JSON, read again for the report."""
+"""Results of a run of `serving.py`, stored as JSON for the report."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from benchmarks.servers import PEER_SERVERS, Server
 
 @dataclass(slots=True)
 class Results:
-    """Everything that was measured, and where."""
+    """All measurements of a run, and the machine."""
 
     command: str
     date: str
@@ -26,19 +26,19 @@ class Results:
     rounds: int
     seconds: float
     ceiling: list[list[Cost]] = field(default_factory=list)
-    """By round."""
+    """Costs of ONNX Runtime alone, by round."""
     outcomes: dict[str, dict[str, list[Outcome]]] = field(default_factory=dict)
-    """By server and label of the load, one for each round."""
+    """By server and label of the load; one outcome for each round."""
     reasons: dict[str, list[str]] = field(default_factory=dict)
-    """Why a server gave no figure, in words, by its name."""
+    """Reasons for missing figures, by server."""
 
     def save(self, path: Path) -> None:
-        """Writes it."""
+        """Writes the results as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Results":
-        """Reads what `save` wrote."""
+        """Reads results that `save` wrote."""
         plain: dict[str, Any] = json.loads(path.read_text())
         plain["ceiling"] = [[Cost(**cost) for cost in costs] for costs in plain["ceiling"]]
         plain["outcomes"] = {
@@ -48,25 +48,25 @@ class Results:
         return cls(**plain)
 
     def add(self, server: Server, shape: Shape, outcome: Outcome | str) -> None:
-        """Keeps what one load in one round gave."""
+        """Adds the outcome of one load in one round, or the reason of its failure."""
         if isinstance(outcome, str):
             self.fail(server, f"{shape.label}: {outcome}")
         else:
             self.outcomes.setdefault(server.name, {}).setdefault(shape.label, []).append(outcome)
 
     def fail(self, server: Server, reason: str) -> None:
-        """Keeps a reason, once."""
+        """Adds a reason for missing figures, without duplicates."""
         reasons = self.reasons.setdefault(server.name, [])
         if reason not in reasons:
             reasons.append(reason)
 
     def figure(self, server: str, label: str, name: str) -> "Figure | None":
-        """The median and the spread over the rounds of one field of Outcome."""
+        """Returns median and range over the rounds of one field of Outcome; None if not measured."""
         found = self.outcomes.get(server, {}).get(label, [])
         return Figure.of([getattr(outcome, name) for outcome in found]) if found else None
 
     def least_cpu(self, batch: int) -> float:
-        """µs of CPU time that ONNX Runtime alone needs for a picture, with the threads that need least."""
+        """Returns the CPU time per picture of ONNX Runtime alone in µs, with the best number of threads."""
         costs = [cost for costs in self.ceiling for cost in costs if cost.batch == batch]
         return min(
             statistics.median(cost.cpu for cost in costs if cost.threads == threads)
@@ -76,7 +76,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure over several rounds."""
+    """Median and range of a figure over several rounds."""
 
     median: float
     least: float
@@ -84,12 +84,12 @@ class Figure:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Figure":
-        """Of one value for each round."""
+        """Summarizes one value for each round."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 def machine() -> dict[str, str]:
-    """What it was measured on: no names of hosts."""
+    """Describes the machine, without its host name, and the installed versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),

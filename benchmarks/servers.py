@@ -1,4 +1,4 @@
-"""The servers under comparison: how each is started with its best settings, and how it is asked."""
+"""The servers under comparison: commands, best settings and protocols."""
 
 import subprocess
 import sys
@@ -16,39 +16,39 @@ CERTIFICATE = ROOT / "build" / "benchmark" / "certificate.pem"
 KEY = ROOT / "build" / "benchmark" / "key.pem"
 
 Protocol = Literal["grpc", "json", "octets", "base64"]
-"""The Open Inference Protocol over gRPC or as JSON over HTTP/1.1, or the pixels as a body, or base64 in JSON."""
+"""The Open Inference Protocol over gRPC or as JSON over HTTP/1.1, raw pixels as the body, or base64 in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server with one choice of settings."""
+    """One server with one set of settings."""
 
     name: str
     command: Sequence[str]
     protocol: Protocol = "grpc"
     path: str = ""
-    """Of the HTTP request."""
+    """Path of the HTTP request."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment variables."""
     streams: bool = False
     tls: bool = False
     """Whether connections are encrypted, with `CERTIFICATE`."""
     tried: str = ""
-    """What the search over settings went through; the best of it is in `settings`."""
+    """Settings that were searched, for the report; the best are in `settings`."""
     peer: str = ""
-    """The folder in peers/, and the name of the environment; ours has none."""
+    """Name of the folder in peers/ and of the environment; empty for medserve."""
     package: str = ""
-    """Whose version is reported."""
+    """Package whose version is reported."""
     patience: float = 30.0
-    """Seconds that it may take to get ready."""
+    """Timeout in seconds for becoming ready."""
 
     @property
     def python(self) -> Path:
-        """The interpreter of its environment."""
+        """Interpreter of the server's environment."""
         return peer_environment(self.peer) / "bin" / "python" if self.peer else Path(sys.executable)
 
     def start_with(self, port: int, overrides: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
-        """Its command and its environment variables, listening on this port."""
+        """Returns the command and the environment variables for listening on this port."""
         places = {
             "python": str(self.python),
             "bin": str(self.python.parent),
@@ -69,7 +69,7 @@ INFER = "/v2/models/chest-xray/infer"
 
 
 def peer_environment(name: str) -> Path:
-    """Where `environments.py` puts a peer's packages."""
+    """Returns the virtual environment of a peer, which `environments.py` builds."""
     return ROOT / f".venv-bench-{name}"
 
 
@@ -86,7 +86,7 @@ PEER_SERVERS = (
         },
         streams=True,
         tried="Tried: 1 and 2 instances, 1 and 2 threads, a delay of 0 and 500 µs, preferred batches of any size and "
-        "32. A delay halves what one request in flight gets, 2 threads cost more than they gain.",
+        "32. A delay halves the throughput of one request in flight; 2 threads cost more than they gain.",
         peer="triton",
         package="nvidia-pytriton",
     ),
@@ -100,8 +100,8 @@ PEER_SERVERS = (
             "BENCH_PREFERRED": "",
             "BENCH_DELAY_US": "0",
         },
-        tried="The same with a second instance, which in the search was now the better, now the worse: both are shown. "
-        "No stream: with 64 in flight on one, tritonserver crashed (signal 11) in each of three tries.",
+        tried="The same with a second instance, which was sometimes better and sometimes worse in the search, so both "
+        "are shown. No stream: with 64 in flight on one, tritonserver crashed (signal 11) in each of three attempts.",
         peer="triton",
         package="nvidia-pytriton",
     ),
@@ -140,7 +140,7 @@ PEER_SERVERS = (
             "MLSERVER_MODEL_MAX_BATCH_TIME": "0",
         },
         tried="Tried: no batching, and batches of 16 and 64 within 0.5, 1, 5 and 10 ms; 1 and 2 threads; inference "
-        "in a process of its own (it needs a uvloop before 0.22). Both cost more than they gain here.",
+        "in a separate process (which needs uvloop before 0.22). Both cost more than they gain here.",
         peer="mlserver",
         package="mlserver",
     ),
@@ -148,8 +148,7 @@ PEER_SERVERS = (
         "kserve",
         ("{python}", "{peers}/kserve/server.py"),
         settings={"BENCH_THREADS": "1", "PYTHONPATH": "{peers}/loopback"},
-        tried="Tried: 1 and 2 threads. The SDK joins no requests; that is the work of KServe's agent, a "
-        "second process.",
+        tried="Tried: 1 and 2 threads. The SDK does not batch requests; KServe's agent, a second process, does.",
         peer="kserve",
         package="kserve",
     ),
@@ -185,8 +184,8 @@ PEER_SERVERS = (
             "BENCH_INSTANCES": "1",
             "BENTOML_DO_NOT_TRACK": "1",
         },
-        tried="Tried: a latency of 10, 100 and 1000 ms, 1 and 2 processes. It answers 503 to what would take longer "
-        "than that latency, which with 10 and 100 ms happens at 16 in flight.",
+        tried="Tried: a latency of 10, 100 and 1000 ms, 1 and 2 processes. It rejects requests that would exceed that "
+        "latency with 503, which happens at 16 in flight with 10 and 100 ms.",
         peer="bentoml",
         package="bentoml",
     ),
@@ -210,7 +209,7 @@ PEER_SERVERS = (
 
 
 def medserve_servers(models: Path = MODELS) -> list[Server]:
-    """Ours, serving these models: each transport that this installation has."""
+    """Returns medserve with each transport that this installation supports, serving these models."""
     program = str(Path(sys.executable).parent / "medserve-server")
     usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout  # noqa: S603
     command = (program, "--models", str(models), "--port", "{port}", "--http-port", "0", "--metrics-port", "0")
@@ -223,7 +222,7 @@ def medserve_servers(models: Path = MODELS) -> list[Server]:
 
 
 def variants_of(server: Server) -> list[Server]:
-    """One of ours asked over TLS, and as JSON over HTTP/1.1."""
+    """Returns variants of a medserve server: over TLS, and as JSON over HTTP/1.1."""
     encrypted = (*server.command, "--tls-certificate", str(CERTIFICATE), "--tls-key", str(KEY))
     return [
         replace(server, name=f"{server.name}, TLS", command=encrypted, streams=False, tls=True),
@@ -232,7 +231,7 @@ def variants_of(server: Server) -> list[Server]:
 
 
 def make_certificate() -> None:
-    """Writes a certificate of 127.0.0.1 and its key where they are missing; needs openssl."""
+    """Writes a self-signed certificate for 127.0.0.1 and its key if they are missing; needs openssl."""
     if CERTIFICATE.is_file() and KEY.is_file():
         return
     CERTIFICATE.parent.mkdir(parents=True, exist_ok=True)

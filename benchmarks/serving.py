@@ -1,7 +1,7 @@
-"""Measures us, the ceiling and the peers in one run, and writes RESULTS.md: `python -m benchmarks.serving`.
+"""Measures medserve, bare ONNX Runtime and the peers, and writes RESULTS.md: `python -m benchmarks.serving`.
 
-Servers take turns, A B C A B C, so that a machine that drifts does not favour one of them. `--quick` shows that
-everything works; its figures are worth little. `--render` writes the page anew from the figures of the last run.
+Servers alternate (A B C A B C), so that drift of the machine does not favor one of them. `--quick` only shows that
+everything works; its figures are not reliable. `--render` rewrites the page from the figures of the last run.
 """
 
 import argparse
@@ -33,14 +33,14 @@ PAUSE = 1.0
 
 
 def main() -> None:
-    """Runs it all, or renders what was measured before."""
+    """Runs the benchmark, or renders the results of the last run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument("--quick", action="store_true", help="run one round of one second")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured, of each load in each round")
-    parser.add_argument("--warmup", type=float, default=1.5, help="seconds of the same load before them")
-    parser.add_argument("--only", nargs="+", metavar="SERVER", help="names, or how they begin")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured duration of each load in each round")
+    parser.add_argument("--warmup", type=float, default=1.5, help="seconds of warm-up with the same load")
+    parser.add_argument("--only", nargs="+", metavar="SERVER", help="names or prefixes of the servers to measure")
+    parser.add_argument("--render", action="store_true", help="render the last results without measuring")
     arguments = parser.parse_args()
     if arguments.render:
         results = Results.load(DATA)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measured(servers: list[Server], rounds: int, seconds: float, warmup: float) -> Results:
-    """Takes turns through the servers that can be run."""
+    """Measures all installed servers, alternating over the rounds."""
     results = Results(
         command=" ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),

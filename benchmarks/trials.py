@@ -1,4 +1,4 @@
-"""One server, started, put under each load in turn, and ended."""
+"""Starts a server, applies each load in turn, and stops it."""
 
 import socket
 import urllib.request
@@ -22,10 +22,10 @@ def trial(
     warmup: float,
     overrides: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Shape, Outcome | str]]:
-    """Yields what each load gave; the reason in words where it gave nothing.
+    """Yields each load with its outcome, or with the reason of its failure.
 
     Raises:
-        RuntimeError: the server did not start.
+        RuntimeError: The server did not start.
     """
     port = free_port()
     command, environment = server.start_with(port, overrides)
@@ -42,7 +42,7 @@ def trial(
 
 
 def answers(server: Server, port: int) -> bool:
-    """Whether it answers a request for one picture."""
+    """Returns whether the server answers a request for one picture."""
     payload = requests.encode(requests.pictures(1)[0], server.protocol)
     try:
         if server.protocol == "grpc":
@@ -51,8 +51,8 @@ def answers(server: Server, port: int) -> bool:
                 call(payload, timeout=2)
             return True
         headers = {"Content-Type": requests.CONTENT_TYPES[server.protocol]}
-        question = urllib.request.Request(f"http://127.0.0.1:{port}{server.path}", payload, headers)
-        with urllib.request.urlopen(question, timeout=2) as response:  # noqa: S310 - it is http
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{server.path}", payload, headers)
+        with urllib.request.urlopen(request, timeout=2) as response:  # noqa: S310 - it is http
             return bool(response.status == 200)
     except (grpc.RpcError, OSError):
         return False
@@ -65,7 +65,7 @@ def _channel(server: Server, port: int) -> grpc.Channel:
 
 
 def free_port() -> int:
-    """A port with two free ones behind it, for servers that open more."""
+    """Returns a free port that is followed by two more free ports, for servers that need several."""
     while True:
         with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A small search over the settings of one server: `python -m benchmarks.tune triton BENCH_INSTANCES=1,2`."""
+"""A grid search over the settings of one server: `python -m benchmarks.tune triton BENCH_INSTANCES=1,2`."""
 
 import argparse
 import itertools
@@ -12,7 +12,7 @@ SHAPES = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(32, 4))
 
 
 def main() -> None:
-    """Prints a line for each combination."""
+    """Prints the results of each combination."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server")
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE,VALUE")

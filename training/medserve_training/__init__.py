@@ -1,6 +1,6 @@
-"""Data in, ONNX out: trains the networks of medserve and writes self-contained ONNX files."""
+"""Trains medserve's networks and exports them as self-contained ONNX files."""
 
 import os
 
-# ONNX Runtime's official builds report their use to their maker, from the moment they are imported.
+# Official builds of ONNX Runtime send telemetry as soon as they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Runs `medserve-train`, also as `python -m medserve_training`."""
+"""Entry point of `medserve-train` and `python -m medserve_training`."""
 
 import sys
 from collections.abc import Callable
@@ -22,19 +22,19 @@ NEEDED = (
     "tomlkit",
     "torch",
 )
-"""Of the extra `training`."""
+"""Top-level modules that the extra `training` installs."""
 
 
 def loaded() -> Callable[[], int]:
-    """Returns the command once it is imported; ends the process where the extra is missing."""
+    """Imports and returns the command's main function; exits with status 2 if the extra is not installed."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         sys.stderr.write(
-            f"medserve-train: needs the extra training (not installed: {', '.join(missing)}): "
-            "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel; "
-            "with Python 3.11 to 3.13\n"
+            f"medserve-train: needs the extra training (not installed: {', '.join(missing)}): run "
+            "pip install '.[training]' in a checkout of medserve, or pip install 'FILE.whl[training]' with its wheel, "
+            "under Python 3.11 to 3.13\n"
         )
         raise SystemExit(2)
-    from medserve_training.commands.cli import main  # noqa: PLC0415 - it needs them
+    from medserve_training.commands.cli import main  # noqa: PLC0415 - imports the modules checked above
 
     return main
 

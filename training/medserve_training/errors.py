@@ -1,9 +1,9 @@
-"""The error that is the user's to mend."""
+"""Errors that the user can correct."""
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can put right; its text says how."""
+    """An error in the data, a file or an option; its message tells the user how to correct it."""
 
 
 class Diverged(UserError):
-    """The loss is no number any more."""
+    """Training diverged: the loss became NaN or infinite."""

@@ -1,4 +1,4 @@
-"""Where training reads and writes."""
+"""Paths that training reads from and writes to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where data lies, and where the model file and the report folder go."""
+    """The data folder, the destination of the model file, and the report folder."""
 
     data_dir: Path
     model: Path

@@ -1,4 +1,4 @@
-"""Files of a command that appear at their destinations together, once all of them are whole."""
+"""Publishes a command's output files together, once all of them are complete."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ from types import FrameType
 
 from medserve_training.errors import UserError
 
-# The server's repository doesn't look into folders whose names begin with a dot.
+# The server ignores folders of the model repository whose names begin with a dot.
 _PREFIX = ".unfinished-"
 
 
 class Stage:
-    """Temporary folders on the file systems of the destinations."""
+    """Temporary output folders, each on the file system of its destination."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, Path] = {}
@@ -25,10 +25,10 @@ class Stage:
         self._outdated: list[Path] = []
 
     def folder(self, destination: Path) -> Path:
-        """The temporary folder, of the same name, whose files go to a destination folder in the end.
+        """Returns the temporary folder, of the same name, whose files `publish` moves to a destination folder.
 
         Raises:
-            UserError: The destination can't be written to.
+            UserError: The destination is not writable.
         """
         destination = destination.resolve()
         if destination not in self._folders:
@@ -36,21 +36,21 @@ class Stage:
             try:
                 self._temporary.append(Path(mkdtemp(prefix=_PREFIX, dir=place)))
             except OSError as error:
-                raise UserError(f"{destination} can't be written to: {error.strerror}") from error
+                raise UserError(f"{destination} cannot be written to: {error.strerror}") from error
             folder = self._temporary[-1] / (destination.name or "root")
             folder.mkdir()
             self._folders[destination] = folder
         return self._folders[destination]
 
     def remove(self, path: Path) -> None:
-        """Has a file that describes what is replaced removed in the end, if it is there then."""
+        """Schedules an outdated file, such as the card of a replaced model, for removal by `publish`, if it exists."""
         self._outdated.append(path)
 
     def publish(self) -> None:
-        """Moves every file to its destination, in the order of the folders; a file that is there is replaced.
+        """Moves every file to its destination, in the order of the folders, replacing existing files.
 
         Raises:
-            UserError: A destination can't be written to.
+            UserError: A destination is not writable.
         """
         moves = [
             (file, destination / file.relative_to(folder))
@@ -61,7 +61,7 @@ class Stage:
         for _, destination in moves:
             require_writable(destination.parent)
             if destination.is_dir():
-                raise UserError(f"{destination} can't be written: it is a folder")
+                raise UserError(f"{destination} cannot be written: it is a folder")
         with _uninterrupted():
             for path in self._outdated:
                 path.unlink(missing_ok=True)
@@ -70,10 +70,10 @@ class Stage:
                     destination.parent.mkdir(parents=True, exist_ok=True)
                     file.replace(destination)
                 except OSError as error:
-                    raise UserError(f"{destination} can't be written: {error.strerror}") from error
+                    raise UserError(f"{destination} cannot be written: {error.strerror}") from error
 
     def discard(self) -> None:
-        """Removes the temporary folders with what is left in them."""
+        """Removes the temporary folders and any files left in them."""
         for folder in self._temporary:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,40 +83,40 @@ def staged() -> Iterator[Stage]:
     """Publishes what the block wrote into the stage's folders; nothing if the block fails or is interrupted.
 
     Raises:
-        UserError: A destination can't be written to, or the disk is full.
+        UserError: A destination is not writable, or the disk is full.
     """
     stage = Stage()
     try:
         yield stage
         stage.publish()
     except OSError as error:
-        raise UserError(f"the results can't be written: {error.strerror or error}") from error
+        raise UserError(f"the results cannot be written: {error.strerror or error}") from error
     finally:
         stage.discard()
 
 
 def require_writable(folder: Path) -> Path:
-    """Checks, without writing anything, that files can be put into a folder that may have to be made first.
+    """Checks, without writing anything, that a folder is writable or can be created.
 
     Returns:
-        The folder, or the nearest one above it that is there.
+        The folder, or its nearest existing parent.
 
     Raises:
-        UserError: They can't.
+        UserError: It is not writable.
     """
     place = folder.resolve()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        raise UserError(f"{folder} can't be written to: {place} is not a folder")
+        raise UserError(f"{folder} cannot be written to: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{folder} can't be written to: no permission for {place}")
+        raise UserError(f"{folder} cannot be written to: no permission for {place}")
     return place
 
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Holds SIGINT and SIGTERM back until the block has ended; only the main thread gets any."""
+    """Defers SIGINT and SIGTERM until the block ends; a no-op outside the main thread, which alone receives them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

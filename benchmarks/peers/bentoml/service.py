@@ -1,6 +1,6 @@
-"""BentoML, over HTTP: its gRPC server is gone since 1.2. Pixels come as base64 in JSON, its quickest way in.
+"""BentoML over HTTP, since 1.2 removed its gRPC server. Pixels are base64 in JSON, its fastest input encoding.
 
-Its own binary encoding is a pickle, which it refuses from outside; an array as JSON numbers costs more.
+Its own binary encoding is pickle, which it rejects from clients; arrays of JSON numbers are slower.
 """
 
 import base64
@@ -26,7 +26,7 @@ class ChestXray:
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=MAX_BATCH, max_latency_ms=LATENCY_MS)  # type: ignore[untyped-decorator]
     async def predict(self, images: list[str]) -> list[list[float]]:
-        """One run for all the requests that BentoML joined."""
+        """Runs the model once for all batched requests."""
         pixels = np.frombuffer(b"".join(map(base64.b64decode, images)), np.uint8)
         (probabilities,) = self.session.run(["probabilities"], {"image": pixels.reshape(-1, 28, 28, 1)})
         return probabilities.tolist()  # type: ignore[no-any-return]

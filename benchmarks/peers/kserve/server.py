@@ -1,4 +1,4 @@
-"""A custom model on KServe's Python SDK, over gRPC. Joining requests is not the SDK's work but its agent's."""
+"""A custom model on KServe's Python SDK, over gRPC. Batching is done by KServe's agent, not by the SDK."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from kserve.protocol.grpc.server import GRPCServer
 
 
-class ChestXray(Model):  # type: ignore[misc]  # kserve is not where the types are checked
+class ChestXray(Model):  # type: ignore[misc]  # kserve is not installed for type checking
     """The ONNX file behind KServe's data plane."""
 
     def __init__(self, name: str) -> None:
@@ -21,7 +21,7 @@ class ChestXray(Model):  # type: ignore[misc]  # kserve is not where the types a
         self.ready = True
 
     async def predict(self, payload: InferRequest, *_arguments: object, **_more: object) -> InferResponse:
-        """One run for one request."""
+        """Runs the model for one request."""
         images = np.asarray(payload.inputs[0].as_numpy())
         (probabilities,) = self.session.run(["probabilities"], {"image": images})
         output = InferOutput("probabilities", list(probabilities.shape), "FP32")
@@ -29,7 +29,7 @@ class ChestXray(Model):  # type: ignore[misc]  # kserve is not where the types a
         return InferResponse(payload.id, self.name, [output])
 
 
-# gRPC alone: nothing asks the REST server, and it can't be kept to the loopback interface.
+# gRPC only: the REST server is not used, and cannot be bound to the loopback interface.
 server = ModelServer(enable_latency_logging=False)
 server.register_model(ChestXray("chest-xray"))
 grpc_server = GRPCServer(

@@ -1,4 +1,4 @@
-"""LitServe: raw pixels in, raw probabilities out, over HTTP."""
+"""LitServe over HTTP, with raw pixels as input and raw probabilities as output."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from fastapi import Body, Response
 from numpy.typing import NDArray
 
 
-class ChestXray(litserve.LitAPI):  # type: ignore[misc]  # litserve is not where the types are checked
+class ChestXray(litserve.LitAPI):  # type: ignore[misc]  # litserve is not installed for type checking
     """The ONNX file behind LitServe's batching."""
 
     def setup(self, _device: str) -> None:
@@ -22,25 +22,25 @@ class ChestXray(litserve.LitAPI):  # type: ignore[misc]  # litserve is not where
         self.session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> NDArray[np.uint8]:
-        """The body is pixels and nothing else."""
+        """Decodes the body, which consists of raw pixels."""
         return np.frombuffer(request, np.uint8).reshape(-1, 28, 28, 1)
 
     def batch(self, inputs: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[int]]:
-        """The rows of all requests, and how many each brought."""
+        """Concatenates the rows of all requests, and returns them with the number of rows of each."""
         return np.concatenate(inputs), [len(images) for images in inputs]
 
     def predict(self, x: tuple[NDArray[np.uint8], list[int]]) -> list[NDArray[np.float32]]:
-        """One run for all the requests."""
+        """Runs the model once for all batched requests."""
         images, counts = x
         (probabilities,) = self.session.run(["probabilities"], {"image": images})
         return np.split(probabilities, np.cumsum(counts)[:-1])
 
     def unbatch(self, output: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """They are apart already."""
+        """Returns the output, which `predict` has already split."""
         return output
 
     def encode_response(self, output: NDArray[np.float32]) -> Response:
-        """Raw probabilities."""
+        """Encodes raw probabilities."""
         return Response(output.tobytes(), media_type="application/octet-stream")
 
 

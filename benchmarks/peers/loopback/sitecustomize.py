@@ -1,6 +1,6 @@
-"""Python imports this at its start where this folder is on PYTHONPATH: gRPC servers then stay on loopback.
+"""Binds gRPC servers to the loopback interface; Python imports this module at startup if it is on PYTHONPATH.
 
-KServe and Ray listen on [::] and have no setting for it; a benchmark should open no port to the network.
+KServe and Ray always listen on [::], but a benchmark should not open ports to the network.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ from grpc import aio
 listen = aio.Server.add_insecure_port
 
 
-def listen_on_loopback(server: Any, address: str) -> int:  # noqa: ANN401 - grpc's server, whichever version
-    """Replaces [::]."""
+def listen_on_loopback(server: Any, address: str) -> int:  # noqa: ANN401 - grpc's server, of any version
+    """Adds the port with [::] replaced by 127.0.0.1."""
     return listen(server, address.replace("[::]", "127.0.0.1"))
 
 

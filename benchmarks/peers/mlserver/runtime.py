@@ -1,4 +1,4 @@
-"""A custom runtime for MLServer. `mlserver start` reads everything else from MLSERVER_* variables."""
+"""A custom runtime for MLServer. `mlserver start` reads all other settings from MLSERVER_* variables."""
 
 import os
 
@@ -8,7 +8,7 @@ from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
 
-class ChestXray(MLModel):  # type: ignore[misc]  # mlserver is not where the types are checked
+class ChestXray(MLModel):  # type: ignore[misc]  # mlserver is not installed for type checking
     """The ONNX file behind MLServer's adaptive batching."""
 
     async def load(self) -> bool:
@@ -20,7 +20,7 @@ class ChestXray(MLModel):  # type: ignore[misc]  # mlserver is not where the typ
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """One run for all the requests that MLServer joined."""
+        """Runs the model once for all batched requests."""
         images = NumpyCodec.decode_input(payload.inputs[0])
         (probabilities,) = self.session.run(["probabilities"], {"image": images})
         return InferenceResponse(

@@ -1,4 +1,4 @@
-"""Ray Serve, over gRPC with the same protocol as the others: its proxy takes any servicer's methods."""
+"""Ray Serve over gRPC with the Open Inference Protocol, since its proxy supports the methods of any servicer."""
 
 import logging
 import os
@@ -31,12 +31,12 @@ class ChestXray:
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=DELAY)  # type: ignore[untyped-decorator]
     async def classify(self, requests: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """One run for all the requests that Ray joined."""
+        """Runs the model once for all batched requests."""
         (probabilities,) = self.session.run(["probabilities"], {"image": np.concatenate(requests)})
         return np.split(probabilities, np.cumsum([len(images) for images in requests])[:-1])
 
     async def ModelInfer(self, request: ModelInferRequest) -> ModelInferResponse:  # noqa: N802 - the protocol's name
-        """What the proxy calls."""
+        """Handles a request from the proxy."""
         pixels = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(-1, 28, 28, 1)
         probabilities = await self.classify(pixels)
         response = ModelInferResponse(model_name="chest-xray", raw_output_contents=[probabilities.tobytes()])
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         http_options=HTTPOptions(host="127.0.0.1", port=int(os.environ["BENCH_PORT"]) + 1),
         grpc_options=gRPCOptions(port=int(os.environ["BENCH_PORT"]), grpc_servicer_functions=[SERVICER]),
     )
-    serve.run(ChestXray.bind())  # type: ignore[attr-defined]  # the decorator gives it
+    serve.run(ChestXray.bind())  # type: ignore[attr-defined]  # added by the decorator
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     stop.wait()

@@ -1,4 +1,4 @@
-"""The model in Triton's Python backend: the requests that Triton joined go through ONNX Runtime as one batch."""
+"""The model in Triton's Python backend, which runs the requests that Triton batched in one ONNX Runtime call."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import triton_python_backend_utils as triton
 
 
 class TritonPythonModel:
-    """What the backend looks for in this file."""
+    """The class that the backend loads from this file."""
 
     def initialize(self, _arguments: dict[str, str]) -> None:
         """Loads the ONNX file."""
@@ -20,7 +20,7 @@ class TritonPythonModel:
         self.session = ort.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One run for all the requests."""
+        """Runs the model once for all batched requests."""
         images = [triton.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
         batch = images[0] if len(images) == 1 else np.concatenate(images)
         (probabilities,) = self.session.run(["probabilities"], {"image": batch})

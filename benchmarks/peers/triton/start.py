@@ -1,4 +1,4 @@
-"""Lays out a model repository for the tritonserver of the nvidia-pytriton wheel, and becomes that server."""
+"""Creates a model repository for the tritonserver of the nvidia-pytriton wheel, and executes that server."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ dynamic_batching {{ preferred_batch_size: [{preferred}], max_queue_delay_microse
 
 spec = importlib.util.find_spec("pytriton")
 if spec is None or spec.origin is None:
-    raise SystemExit("nvidia-pytriton is not installed here")
+    raise SystemExit("nvidia-pytriton is not installed in this environment")
 triton = Path(spec.origin).parent / "tritonserver"
 work = Path(tempfile.mkdtemp(prefix="triton-"))
 
@@ -35,12 +35,12 @@ config = CONFIG.format(
 )
 (model / "config.pbtxt").write_text(config.replace("preferred_batch_size: [], ", ""))
 
-# The wheel has a stub for each Python; the backend wants the right one beside it.
+# The wheel has a stub for each Python version; the backend requires the matching one in its own folder.
 shutil.copytree(triton / "backends", work / "backends")
 stub = triton / "python_backend_stubs" / f"{sys.version_info[0]}.{sys.version_info[1]}" / "triton_python_backend_stub"
 shutil.copy(stub, work / "backends" / "python")
 
-# The stub looks for its packages where the first Python on PATH has them.
+# The stub imports packages from the first Python on PATH.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 libraries = [str(triton.parents[1] / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
 os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")])

@@ -96,7 +96,7 @@ def test_evaluate_writes_a_card_with_the_figures_of_the_manifest(digits_model: P
         assert hashlib.sha256(path.read_bytes()).hexdigest() in text
         assert "Not a medical device" in text
         assert f"{manifest.image_classification.novelty.threshold:.4g}" in text
-        assert "test picture" in text  # the licence lets them be shown
+        assert "test image" in text  # the license permits reproduction
     is_self_contained(html)
     assert html.count("<svg ") == html.count('role="img"') > 4
 
@@ -119,7 +119,7 @@ def test_what_a_manifest_says_is_text_and_never_code(digits_model: Path, tmp_pat
     assert page.text.count(HOSTILE_LABEL) > 4
     assert not re.search(r"(?<!\\)[<`]", markdown)
     assert not re.search(r"(?<!\\)\]\(javascript", markdown)
-    head = "| truth | decided"
+    head = "| truth | predicted"
     (columns,) = {len(re.findall(r"(?<!\\)\|", line)) for line in markdown.splitlines() if line.startswith(head)}
     assert columns == 12
 
@@ -153,9 +153,9 @@ def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Pa
     matrix = [re.findall(r"(\d+) \(", row) for row in re.findall(r"^\| (?:dark|light) \|.*$", markdown, re.MULTILINE)]
     (test,) = (entry for entry in manifest.evaluations if entry.split == "test")
     assert sum(int(count) for row in matrix for count in row) == test.size
-    assert "Net benefit" in html
-    assert "made-up picture" in html  # nobody said that these may be shown
-    assert "test picture" not in html
+    assert "net benefit" in html
+    assert "synthetic image" in html  # no license permits reproduction of the others
+    assert "test image" not in html
 
 
 def test_a_risk_models_card_tells_splits_cohorts_and_subgroups(risk_model: Path, tmp_path: Path) -> None:

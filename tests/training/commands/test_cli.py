@@ -40,7 +40,7 @@ def test_an_output_that_no_server_would_find_is_refused_at_once(
     with pytest.raises(SystemExit) as stopped:
         main([*command, f"--output={folder}"])
     assert stopped.value.code == 2
-    assert f"argument --output: {folder!r}: no server would find" in capsys.readouterr().err
+    assert f"argument --output: {folder!r}: a server would not find" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

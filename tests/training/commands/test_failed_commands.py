@@ -200,6 +200,6 @@ def test_a_folder_where_a_file_should_go_is_noticed_before_anything_is_moved(tmp
             for name in "ab":
                 (stage.folder(tmp_path / name) / "file").write_text("new", encoding="utf-8")
 
-    with pytest.raises(UserError, match="b/file can't be written: it is a folder"):
+    with pytest.raises(UserError, match="b/file cannot be written: it is a folder"):
         write()
     assert files_of(tmp_path) == before

@@ -68,7 +68,7 @@ def test_pneumoniamnist_keeps_nothing_in_training_that_is_in_validation(pneumoni
         ("val_images", np.zeros((4, 28, 28)), "val_images is float64"),
         ("val_images", np.zeros((4, 784), np.uint8), r"val_images is uint8 \[4, 784\]"),
         ("val_labels", np.zeros((3, 1), np.uint8), r"val_labels has the shape \[3, 1\]"),
-        ("val_labels", np.zeros((4, 14), np.uint8), "several labels a picture are not supported"),
+        ("val_labels", np.zeros((4, 14), np.uint8), "multi-label data sets are not supported"),
         ("val_labels", np.full((4, 1), 7, np.uint8), "expected the classes 0 to 1"),
         ("val_images", np.zeros((4, 28, 28, 3), np.uint8), "has 3 channels, but task.color is 'gray'"),
         ("val_images", np.array([None] * 4), "is not a MedMNIST file"),
@@ -119,7 +119,7 @@ def test_broken_idx_files_are_refused(tmp_path: Path) -> None:
     write_idx(path, np.zeros((3, 28, 28), np.uint8))
     whole = path.read_bytes()
     for content, message in (
-        (whole[:-1], r"has 2367 bytes, but its header \[3, 28, 28\] asks for 2368"),
+        (whole[:-1], r"has 2367 bytes, but its header \[3, 28, 28\] implies 2368"),
         (whole + b"x", "has 2369 bytes"),
         (whole[:9], "has 9 bytes"),
         (b"\x00\x00\x0d\x03" + whole[4:], "starts with 00000d03, expected 00000803"),
@@ -130,7 +130,7 @@ def test_broken_idx_files_are_refused(tmp_path: Path) -> None:
             read_idx(path, dimensions=3)
     zipped = tmp_path / "file.gz"
     zipped.write_bytes(gzip.compress(whole)[:-20])
-    with pytest.raises(UserError, match="not a whole gzip file"):
+    with pytest.raises(UserError, match="not a complete gzip file"):
         read_idx(zipped, dimensions=3)
 
 

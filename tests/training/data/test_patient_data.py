@@ -109,11 +109,11 @@ def test_a_csv_is_read_by_its_schema(cohort: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("a,b,c", "a,b,weight", r"columns missing in the table: \['c'\]; columns unknown to the schema: \['weight'\]"),
+        ("a,b,c", "a,b,weight", r"columns missing from the table: \['c'\]; columns not in the schema: \['weight'\]"),
         ("\n3,3,0,M", "\n300,3,0,M", r"cohort\.csv:5: column a: is 300, expected a number from 0 to 100 mm"),
         ("\n3,3,0,M", "\nabc,3,0,M", r"cohort\.csv:5: column a: 'abc' is not a number; an empty cell means missing"),
         ("\n3,3,0,M", "\n3,3,0,X", r"cohort\.csv:5: column sex: 'X' is not one of F, M"),
-        ("\n3,3,0,M", "\n3,3,0,", r"cohort\.csv:5: column sex: is missing, but the schema says that it is required"),
+        ("\n3,3,0,M", "\n3,3,0,", r"cohort\.csv:5: column sex: is missing, but the schema requires it"),
         ("\n3,3,0,M,4,0", "\n3,3,0,M,0,0", r"cohort\.csv:5: column days: is 0, expected a time above 0 in days"),
         ("\n3,3,0,M,4,0", "\n3,3,0,M,1e39,0", "column days: is 1e[+]39, expected a time above 0 in days"),
         ("\n3,3,0,M,4,0", "\n3,3,0,M,1e-50,0", "column days: is 1e-50, expected a time above 0 in days"),
@@ -197,7 +197,7 @@ def test_a_whole_number_is_held_to_be_one(cohort: Path) -> None:
         ("censored_value = 0", "censored_value = 1", "event_value and censored_value are both 1"),
         ('event_column = "dead"', 'event_column = "days"', "time_column and event_column are both 'days'"),
         ('column = "a"', 'column = "days"', "'a' is read from a column of the outcome"),
-        ('name = "b"', 'name = "a"', "two covariates are called 'a'"),
+        ('name = "b"', 'name = "a"', "two covariates are named 'a'"),
     ],
 )
 def test_a_schema_that_can_not_be_meant_is_refused(cohort: Path, old: str, new: str, message: str) -> None:
@@ -219,7 +219,7 @@ def test_files_that_are_not_text_are_refused(cohort: Path) -> None:
     cohort.with_suffix(".toml").write_text(SCHEMA + NUMBER.format(name="a"), encoding="utf-8")
     cohort.unlink()
     cohort.mkdir()
-    with pytest.raises(UserError, match=r"cohort\.csv: can't be read: Is a directory"):
+    with pytest.raises(UserError, match=r"cohort\.csv: cannot be read: Is a directory"):
         load_cohort(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
 
 

@@ -54,11 +54,15 @@ TOO_FEW_PATIENTS = [
     (survival_times(20), HALF[:20], r"too few events in the training split: \d .* at least 10 in training, 5 in valid"),
     (survival_times(300), [False] * 300, "too few events in the training split: 0 "),
     (survival_times(300), [True] * 4 + [False] * 296, r"too few events in the training split: \d "),
-    (survival_times(300), [True] * 299 + [False], "cut off the test split .*: 1 censored, 299 with an event; about 14"),
-    (survival_times(2), HALF[:2], "too few rows to cut off the test split"),
-    (survival_times(1), HALF[:1], "too few rows to cut off the test split"),
-    ([400, 3000] * 150, ([True] * 3 + [False]) * 75, "too few different times of events in the training split: 1 "),
-    ([900 - row for row in range(300)], HALF, "was followed for 900 days, but the last horizon is at 1826"),
+    (survival_times(300), [True] * 299 + [False], "split off test .*: 1 censored, 299 with an event; about 14"),
+    (survival_times(2), HALF[:2], "too few rows to split off test"),
+    (survival_times(1), HALF[:1], "too few rows to split off test"),
+    ([400, 3000] * 150, ([True] * 3 + [False]) * 75, "too few distinct event times in the training split: 1 "),
+    (
+        [900 - row for row in range(300)],
+        HALF,
+        "follow-up in the training split ends at 900 days, but the last horizon is at 1826",
+    ),
     ([2000 + row for row in range(300)], HALF, "too few events in the training split: 0 "),
 ]
 
@@ -89,7 +93,7 @@ def test_too_few_patients(
             ([True] * 3 + [False]) * 75,
             "no event among the training patients up to the first horizon",
         ),
-        ([900 - row for row in range(300)], HALF, "were followed for .* but the last horizon is at 1826"),
+        ([900 - row for row in range(300)], HALF, "patients ends at .* but the last horizon is at 1826"),
     ],
 )
 def test_too_few_patients_to_cross_validate(
@@ -120,16 +124,16 @@ def test_a_covariate_with_one_value(run: Run, tmp_path: Path) -> None:
         (
             [5, 5],
             False,
-            r"too few pictures of class 'c\d' in the validation split: 1; at least 2 different .* about 14",
+            r"too few images of class 'c\d' in the validation split: 1; at least 2 different .* about 14",
         ),
-        ([1, 1], False, r"too few rows to cut off the test split \(split.test = 0.15\): 1 c0, 1 c1; about 14 of each"),
-        ([0, 40], False, "too few pictures of class 'c0' in the training split: 0; "),
+        ([1, 1], False, r"too few rows to split off test \(split.test = 0.15\): 1 c0, 1 c1; about 14 of each"),
+        ([0, 40], False, "too few images of class 'c0' in the training split: 0; "),
         ([0, 0], False, "its class folders are empty"),
-        ([3, 60], False, r"too few pictures of class 'c0' in the \w+ split: [01]; "),
+        ([3, 60], False, r"too few images of class 'c0' in the \w+ split: [01]; "),
         (
             [30, 30],
             True,
-            "too few pictures of class 'c0' that validation and test do not hold too in the training split: 0",
+            "too few images of class 'c0' that are not also in validation or test in the training split: 0",
         ),
         ([40], False, r"labels are \['c0'\]; expected at least two different ones"),
     ],
@@ -155,7 +159,7 @@ def test_identical_training_pictures_of_a_data_set_with_its_own_splits(run: Run,
     arrays["train_images"][1::2] = 7
     np.savez(tmp_path / "pneumoniamnist.npz", allow_pickle=False, **arrays)
     line = run("fit", "chest-xray", "--data-dir", str(tmp_path))
-    assert "all 10 pictures of class 'pneumonia' in the training split are identical; at least 2 different" in line
+    assert "all 10 images of class 'pneumonia' in the training split are identical; at least 2 different" in line
 
 
 @pytest.mark.parametrize("number", [60, 70])

@@ -5,14 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.staging import staged
 
 
 def publish(path: Path, content: bytes) -> None:
     with staged() as stage:
         (stage.folder(path.parent) / path.name).write_bytes(content)
-        list_anew(path, content, stage)
+        update_checksum(path, content, stage)
 
 
 def line(name: str, content: bytes) -> str:

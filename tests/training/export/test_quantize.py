@@ -125,7 +125,7 @@ def test_what_gains_nothing_or_is_another_is_refused(
         return code == 1 and message in capsys.readouterr().err
 
     assert refused(risk_model, "gbsg", "is a patient-risk model: its layers are so small")
-    assert refused(int8_model, "digits", "is quantised already; start from the file that it was made from")
+    assert refused(int8_model, "digits", "is already quantized; start from the file from which it was made")
     assert refused(tmp_path / "none.onnx", "digits", "is missing")
     for change, message in (("reference", "has no reference rows"), ("seed", "the training split has the SHA-256")):
         model, manifest = onnx.load(digits_model), read_manifest(digits_model)

@@ -105,7 +105,7 @@ def test_a_recipe_that_is_not_packaged_is_asked_for(
 
     path = changed(digits_model, tmp_path, rename)
     assert main(["verify", path, "--data", "digits"]) == 1
-    assert "was trained with the recipe 'mine'; name that recipe's file with --recipe" in capsys.readouterr().err
+    assert "was trained with the recipe 'mine'; specify that recipe's file with --recipe" in capsys.readouterr().err
     assert main(["verify", path, "--data", "digits", "--recipe", "digits"]) == 0
 
 

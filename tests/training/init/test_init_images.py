@@ -107,7 +107,7 @@ def test_files_that_pillow_does_not_know_leave_a_marked_guess(tmp_path: Path) ->
     task = start(tmp_path / "scans")[1]
     assert (task.color, task.height) == ("gray", 64)
     lines = (tmp_path / "scans.recipe.toml").read_text(encoding="utf-8").splitlines()
-    assert lines[lines.index('color = "gray"') - 1] == "# guess: none of 2 files looked at could be read (DICOM?)."
+    assert lines[lines.index('color = "gray"') - 1] == "# guess: none of 2 sampled files could be read (DICOM?)."
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -136,10 +136,10 @@ def test_uneven_classes_are_balanced(tmp_path: Path, counts: Size, balance: str)
         ({}, "found no folder"),
         ({"a.png": 1}, "found no folder"),
         ({"a/1.png": 1}, "found ['a']"),
-        ({"a/1.png": 1, "b/": 0}, "'b' holds no files"),
-        ({"train/a/1.png": 1, "test/a/1.png": 1}, "sound like splits"),
+        ({"a/1.png": 1, "b/": 0}, "'b' contains no files"),
+        ({"train/a/1.png": 1, "test/a/1.png": 1}, "look like splits"),
         ({"a/1.png": 1, ".thumbnails/1.png": 1}, "found ['a']"),
-        ({"a/1.png": 1, "b/.DS_Store": 1, "b/Thumbs.db": 1}, "'b' holds no files"),
+        ({"a/1.png": 1, "b/.DS_Store": 1, "b/Thumbs.db": 1}, "'b' contains no files"),
         ({"a/1.png": 1, "b/1.png": 1, "__MACOSX/1.png": 1}, "'__MACOSX'"),
     ],
 )
@@ -164,11 +164,11 @@ def test_a_folder_has_no_follow_up_and_is_not_overwritten(tmp_path: Path, capsys
     for label in ("a", "b"):
         write_images(tmp_path / "scans" / label, "L", (28, 28), count=1)
     assert main(["init", str(tmp_path / "scans"), "--time", "days"]) == 1
-    assert "go with a CSV file" in capsys.readouterr().err
+    assert "require a CSV file" in capsys.readouterr().err
     start(tmp_path / "scans")
     before = (tmp_path / "scans.recipe.toml").read_bytes()
     assert main(["init", str(tmp_path / "scans")]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "scans.recipe.toml").read_bytes() == before
 
 

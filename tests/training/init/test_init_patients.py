@@ -206,7 +206,7 @@ def test_unit_and_horizons_follow_from_the_times(
         ({**AGE, **OUTCOME}, ("--event", "dead"), ["--event 'dead' is not a column"]),
         ({**AGE, **OUTCOME}, ("--time", "event", "--event", "event"), ["both name 'event'"]),
         ({**AGE, **OUTCOME}, ("--event-value", "2"), ["--event-value '2'", "'0', '1'"]),
-        ({**AGE, **OUTCOME}, ("--event", "age"), ["'age' holds 60 different values", "expected two"]),
+        ({**AGE, **OUTCOME}, ("--event", "age"), ["'age' contains 60 different values", "expected two"]),
         (
             {**AGE, "time": OUTCOME["time"], "event": ["ab"[row % 2] for row in range(ROWS)]},
             (),
@@ -216,7 +216,7 @@ def test_unit_and_horizons_follow_from_the_times(
         ({**AGE, "time": ["", *OUTCOME["time"][1:]], "event": OUTCOME["event"]}, ("--time", "time"), ["'' in row 1"]),
         ({**AGE, "time": OUTCOME["time"], "event": ["1", "", *OUTCOME["event"][2:]]}, (), ["is empty in row 2"]),
         ({**AGE, "time": ["1e300"] * 30 + ["5"] * 30, "event": OUTCOME["event"]}, (), ["'1e300' in row"]),
-        (OUTCOME, (), ["no column is left as a covariate"]),
+        (OUTCOME, (), ["no column remains as a covariate"]),
         ({"name": [f"N{row}" for row in range(ROWS)], **OUTCOME}, (), ['"name" identifies the row']),
         ({"age": AGE["age"]}, (), ["no column"]),
     ],
@@ -244,7 +244,7 @@ def test_what_cannot_be_guessed_is_refused(
         (b'age,time,event\n1,"2,1\n', "not well-formed CSV"),
         (b"sep=|\nage|time|event\n1|2|1\n", "names the delimiter"),
         (b"age\n1\n2\n", "no column is certain"),
-        (b"age,time,event\n30,2,1\n", "holds 1 different values ('1'), expected two"),
+        (b"age,time,event\n30,2,1\n", "contains 1 different values ('1'), expected two"),
     ],
 )
 def test_what_is_no_table_of_patients_is_refused(
@@ -263,7 +263,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_no_file_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], existing: str) -> None:
     path = write_table(tmp_path / "t.csv", {**AGE, **OUTCOME})
     (tmp_path / existing).write_text("mine", encoding="utf-8")
-    assert f"{existing} exists already" in refusal(path, capsys)
+    assert f"{existing} already exists" in refusal(path, capsys)
     assert (tmp_path / existing).read_text(encoding="utf-8") == "mine"
 
 

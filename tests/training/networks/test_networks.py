@@ -95,7 +95,7 @@ def test_weights_start_as_keras_would() -> None:
 
 @pytest.mark.parametrize("size", [8, 17])
 def test_a_picture_too_small_for_the_network_is_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"baseline-cnn needs larger pictures than {size} x 28"):
+    with pytest.raises(UserError, match=f"baseline-cnn needs larger images than {size} x 28"):
         baseline_cnn(ARTICLE, (1, size, 28), 2)
 
 
@@ -143,7 +143,7 @@ def test_every_network_takes_grey_and_colour_of_many_sizes(
 
 @pytest.mark.parametrize("settings", [*NETWORKS[:4]], ids=lambda settings: settings.name)
 def test_a_picture_that_is_pooled_away_is_refused(settings: Settings) -> None:
-    with pytest.raises(UserError, match=f"the network {settings.name} needs larger pictures than 6 x 28"):
+    with pytest.raises(UserError, match=f"the network {settings.name} needs larger images than 6 x 28"):
         image_network(settings, (1, 6, 28), 2)
 
 

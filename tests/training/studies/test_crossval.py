@@ -77,7 +77,7 @@ def test_an_external_cohort_has_bootstrap_intervals() -> None:
 def test_figures_go_into_the_manifest_of_the_recipe_they_are_of_alone() -> None:
     found = read_evaluations(REPORT, load_recipe("breast-cancer-risk"))
     assert [entry.split for entry in found] == ["cross-validation", "external"]
-    with pytest.raises(UserError, match="figures of other settings than recipe 'breast-cancer-risk'"):
+    with pytest.raises(UserError, match="settings that differ from recipe 'breast-cancer-risk'"):
         read_evaluations(REPORT, load_recipe("breast-cancer-risk", ["training.epochs=9"]))
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
 def test_recipes_that_can_not_be_compared_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = ["--output", str(tmp_path), "--runs", str(tmp_path)]
     assert main(["crossval", "digits", *output]) == 1
-    assert "cross-validation is for recipes with the task 'survival'" in capsys.readouterr().err
+    assert "crossval requires recipes with the task 'survival'" in capsys.readouterr().err
     assert main(["crossval", "breast-cancer-risk", "--external", "--data-dir", str(tmp_path), *output]) == 1
     assert "rotterdam.csv is missing" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -62,8 +62,8 @@ def test_a_space_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--vary", "training.loss=cross-entropy,mean-absolute-error"], "different losses can't be compared"),
-        (["--vary", "training.learning_rate=1e-3..1e-2", "--grid"], "--grid takes values, not a range"),
+        (["--vary", "training.loss=cross-entropy,mean-absolute-error"], "different losses cannot be compared"),
+        (["--vary", "training.learning_rate=1e-3..1e-2", "--grid"], "--grid requires values, not a range"),
         (["--vary", "training.epoch=1,2"], "training.epoch: no such key"),
     ],
 )

@@ -67,7 +67,7 @@ def test_the_report_compares_with_the_better_setting_of_a_peer(results: Results)
 
 def test_the_report_says_where_a_peer_is_better(results: Results) -> None:
     results.outcomes["triton"][Shape(1, 16).label] = [outcome(9000.0, 300.0)] * 3
-    assert "- triton has more pictures per second in unary, 16 in flight: 9,000 against 4,000." in report(results)
+    assert "- triton has more pictures per second with unary, 16 in flight: 9,000 against 4,000." in report(results)
 
 
 def test_the_pictures_are_drawn(results: Results, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The model card: what a reader has to know about a model file before using it, written beside it by `evaluate`."""
+"""The model card: what a user has to know about a model before using it, written next to it by `evaluate`."""
 
 from medserve_training.card.write import write_card
 

@@ -1,4 +1,4 @@
-"""Examples of what an image classifier looks at: class activation and occlusion, drawn over pictures."""
+"""Saliency examples of an image classifier: class activation and occlusion maps drawn over images."""
 
 from functools import partial
 
@@ -9,41 +9,41 @@ from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Picture, Pictures, Section
-from medserve_training.card.svg import draw, labelled
+from medserve_training.card.svg import draw, labeled
 from medserve_training.data.splits import Images
 from medserve_training.export.inference import predict
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
-# A licence that lets pictures be shown where their source is named, as it is beside them.
+# This license lets images be reproduced with attribution, which the card gives next to them.
 _PERMITTED = "CC BY 4.0"
 _GRID = 7
 
 
 def examples(manifest: pb.Manifest, session: onnxruntime.InferenceSession, test: Images) -> Section:
-    """A picture for each way to be right or wrong; made-up ones where the data's licence does not let them be shown."""
+    """Draws one test image per outcome; synthetic images where the data's license does not permit reproduction."""
     task = manifest.image_classification
     shape = (task.input.height, task.input.width, -1)
     if _PERMITTED in manifest.training.data:
         chosen = _outcomes(task, predict(session, test.pixels), test.labels)
-        pictures = [(f"test picture {index}: {words}", test.pixels[index]) for words, index in chosen]
-        source = f"Pictures: {manifest.training.data}; enlarged, nothing else was changed."
+        pictures = [(f"test image {index}: {words}", test.pixels[index]) for words, index in chosen]
+        source = f"Images: {manifest.training.data}; enlarged, otherwise unchanged."
     else:
         rows = [np.frombuffer(row.pixels, np.uint8).reshape(shape) for row in manifest.reference[:3]]
-        pictures = [(f"made-up picture {index}", pixels) for index, pixels in enumerate(rows)]
-        source = "The pictures are made up, and no patient's."
+        pictures = [(f"synthetic image {index}", pixels) for index, pixels in enumerate(rows)]
+        source = "The images are synthetic; none is of a patient."
     drawn = [_picture(task, session, caption, pixels) for caption, pixels in pictures]
     text = (
-        "Left the picture, then where the answer comes from. Orange speaks for the label named, purple against it; "
-        "each map has a scale of its own. Occlusion: how far the label's probability falls where a patch is covered."
+        "Left: the image; right: saliency maps. Orange is evidence for the named label, purple evidence against it; "
+        "each map has its own scale. Occlusion: the decrease of the label's probability when a patch is covered."
     )
-    return Section("What it looks at", [text, Pictures(drawn), source])
+    return Section("Saliency maps", [text, Pictures(drawn), source])
 
 
 def _outcomes(
     task: pb.ImageClassificationTask, probabilities: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> list[tuple[str, int]]:
-    """The first picture of the split for each pair of truth and decision (with many labels, right and wrong)."""
+    """Returns the first image for each pair of truth and decision (with more than two labels, correct and wrong)."""
     decision = probabilities.argmax(axis=1)
     if task.operating_points:
         threshold = {entry.name: entry.threshold for entry in task.operating_points}[task.default_operating_point]
@@ -52,7 +52,7 @@ def _outcomes(
     if len(task.labels) > 2:
         groups = [labels == decision, labels != decision]
     first = [int(np.flatnonzero(group)[0]) for group in groups if group.any()]
-    return [(f"truth {task.labels[labels[index]]}, decided {task.labels[decision[index]]}", index) for index in first]
+    return [(f"truth {task.labels[labels[index]]}, predicted {task.labels[decision[index]]}", index) for index in first]
 
 
 def _picture(
@@ -67,7 +67,7 @@ def _picture(
     maps["occlusion"] = (probabilities[label] - covered).reshape(_cells(pixels))
     caption = f"{caption}; p({task.labels[label]}) = {probabilities[label]:.2f}"
     (svg,) = draw(lambda: {"maps": _panels(pixels, maps)}, caption).values()
-    return Picture(labelled(svg, caption), caption)
+    return Picture(labeled(svg, caption), caption)
 
 
 def _panels(pixels: Pixels, maps: dict[str, Map]) -> Figure:
@@ -75,7 +75,7 @@ def _panels(pixels: Pixels, maps: dict[str, Map]) -> Figure:
     panels = figure.subplots(1, 1 + len(maps))
     height, width = pixels.shape[:2]
     picture = pixels if pixels.shape[2] == 3 else pixels[..., 0]
-    for axes, (title, grid) in zip(panels, {"picture": None, **maps}.items(), strict=True):
+    for axes, (title, grid) in zip(panels, {"image": None, **maps}.items(), strict=True):
         show = partial(axes.imshow, interpolation="none", extent=(0, width, height, 0))
         show(picture, cmap="gray", vmin=0, vmax=255)
         if grid is not None:
@@ -87,9 +87,9 @@ def _panels(pixels: Pixels, maps: dict[str, Map]) -> Figure:
 
 
 def cover(pixels: Pixels) -> Pixels:
-    """The picture with each patch of a grid covered by its mean, uint8 [patches, height, width, channels].
+    """Returns copies of the image, each with one patch set to the image mean, uint8 [patches, height, width, channels].
 
-    Zeiler & Fergus (2014), section 4.2. A patch is twice as wide and high as its cell and lies in its middle.
+    Zeiler & Fergus (2014), section 4.2. The patches are centered on the cells of a grid and twice as wide and high.
     """
     height, width = pixels.shape[:2]
     rows, columns = _cells(pixels)

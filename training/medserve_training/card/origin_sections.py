@@ -1,4 +1,4 @@
-"""Sections that say where a model comes from: its data, its recipe, its file."""
+"""Provenance sections of the card: data, recipe and file."""
 
 import dataclasses
 import hashlib
@@ -10,22 +10,22 @@ from medserve_training.card.parts import Command, Points, Section, Table, percen
 from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import Recipe
 
-# Told elsewhere on the card.
+# Reported in other sections of the card.
 _ELSEWHERE = ("name", "seed", "data", "manifest", "card", "task", "export")
 
 
 def data(measured: Measured, sizes: Table) -> Section:
-    """The data, its licence and fingerprint, and its splits.
+    """Returns the section about the data, its fingerprint and its splits.
 
     Args:
-        measured: Of which model.
+        measured: The model and its data.
         sizes: A row for each split.
     """
     training, split = measured.fresh.training, measured.recipe.split
     cut = (
-        "Splits that the data set brings are taken as they are; any other is cut off at random, stratified by class or "
-        f"event, with the seed {training.seed}: {percent(split.validation)} for validation, {percent(split.test)} "
-        "for the test."
+        "Predefined splits of the data set are used unchanged; the others are split off at random, stratified by class "
+        f"or event, with seed {training.seed}: {percent(split.validation)} for validation, {percent(split.test)} for "
+        "test."
     )
     return Section(
         "Data",
@@ -34,8 +34,8 @@ def data(measured: Measured, sizes: Table) -> Section:
             sizes,
             cut,
             (
-                "The weights come from the training split, all choices from training and validation; the "
-                "test split is looked at once, by the command that wrote this card."
+                "The weights were fitted on the training split, and all choices made on training and validation; the "
+                "test split was used once, by the command that wrote this card."
             ),
             f"SHA-256 of the training split's arrays: {training.data_sha256}",
         ],
@@ -43,13 +43,13 @@ def data(measured: Measured, sizes: Table) -> Section:
 
 
 def recipe(used: Recipe) -> Section:
-    """Every setting of a recipe that does something."""
+    """Returns the section that lists every setting of a recipe that has an effect."""
     rows = [
         (key, value)
         for key, value in _settings(dataclasses.asdict(used))
         if key.partition(".")[0] not in _ELSEWHERE and value not in ("0", "0.0", "False", "None", "none", "")
     ]
-    note = f"Recipe {used.name}, as this version of medserve-train packages it. What is not named is off."
+    note = f"Recipe {used.name}, as packaged with this version of medserve-train. Settings not listed are off."
     return Section("Recipe", [Table(["setting", "value"], rows, note)])
 
 
@@ -64,20 +64,20 @@ def _settings(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str
 
 
 def limits(texts: Sequence[str]) -> Section:
-    """What the model can't do, in plain words."""
-    return Section("Limits", [Points(texts)])
+    """Returns the section about the model's limitations."""
+    return Section("Limitations", [Points(texts)])
 
 
 def origin(path: Path, manifest: pb.Manifest, used: Recipe) -> Section:
-    """The file, what made it, and how to check this card."""
+    """Returns the section about the file, the software that wrote it, and how to verify this card."""
     content = path.read_bytes()
     training = manifest.training
     packages = ", ".join(f"{name} {training.packages[name]}" for name in sorted(training.packages))
     rows = [
         ("file", f"{path.name}, {len(content):,} bytes"),
         ("SHA-256", hashlib.sha256(content).hexdigest()),
-        ("licence of the weights", manifest.license),
-        ("trained on", training.date),
+        ("license of the weights", manifest.license),
+        ("training date", training.date),
         ("seed", str(training.seed)),
         ("packages", packages),
         ("largest difference between PyTorch and ONNX Runtime", f"{training.export_deviation:.1e}"),
@@ -91,7 +91,7 @@ def origin(path: Path, manifest: pb.Manifest, used: Recipe) -> Section:
         "The file",
         [
             Table(["", ""], rows),
-            "This recomputes every measured figure from the file and its data, without PyTorch:",
+            "This command recomputes every measured figure from the file and its data, without PyTorch:",
             Command(f"medserve-train verify {path.name} --data {spec}"),
         ],
     )

@@ -1,4 +1,4 @@
-"""What a card is made of. All text is plain: whatever writes the card escapes it."""
+"""Building blocks of a card, as plain text; the Markdown and HTML writers escape it."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the first cell of a row names it."""
+    """A table; the first cell of a row is its header."""
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
@@ -20,7 +20,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Points:
-    """A list."""
+    """A bulleted list."""
 
     kind: ClassVar[str] = "points"
     texts: Sequence[str]
@@ -28,7 +28,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Command:
-    """What to type."""
+    """A shell command."""
 
     kind: ClassVar[str] = "command"
     line: str
@@ -36,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing and what it shows."""
+    """An SVG figure and its caption."""
 
     svg: Markup
     caption: str
@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Drawings, side by side where there is room."""
+    """Figures, side by side where space permits."""
 
     kind: ClassVar[str] = "pictures"
     pictures: Sequence[Picture]
@@ -55,7 +55,7 @@ Block = str | Table | Points | Command | Pictures
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the card under a title."""
+    """A titled section of the card."""
 
     title: str
     blocks: Sequence[Block]
@@ -63,7 +63,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """The whole."""
+    """A complete model card."""
 
     title: str
     model: str
@@ -72,17 +72,17 @@ class Card:
 
 
 def percent(part: float) -> str:
-    """A part of 1, as "12.3 %"."""
+    """Formats a fraction as "12.3 %"."""
     return f"{100 * part:.1f} %"
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """A figure with its 95 % interval."""
+    """Formats a figure with its 95 % interval."""
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def to_markdown(card: Card) -> str:
-    """The card as Markdown; drawings are named and left to the page."""
+    """Renders the card as Markdown, with the captions of figures only; the figures are on the HTML page."""
     lines = [f"# {_escape(card.title)}", "", _escape(card.model), "", f"**{_escape(card.warning)}**", ""]
     for section in card.sections:
         lines += [f"## {_escape(section.title)}", ""]
@@ -101,7 +101,7 @@ def _markdown(block: Block) -> list[str]:
             return [f"    {' '.join(block.line.split())}"]
         case Pictures():
             captions = [f"- {_escape(picture.caption)}" for picture in block.pictures]
-            return ["Drawn in [card.html](card.html):", "", *captions]
+            return ["Figures in [card.html](card.html):", "", *captions]
         case Table():
             lines = [_row(block.head), _row(["---"] * len(block.head), escaped=True), *map(_row, block.rows)]
             return [*lines, "", _escape(block.note)] if block.note else lines
@@ -112,5 +112,5 @@ def _row(cells: Sequence[str], *, escaped: bool = False) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text on one line that Markdown shows as it is."""
+    """Joins the text into one line and escapes Markdown markup."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(text.split()))

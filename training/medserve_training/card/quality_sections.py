@@ -1,11 +1,11 @@
-"""The section of measured figures: all that the manifest has, with intervals."""
+"""The section of performance figures: all those of the manifest, with intervals."""
 
 from collections.abc import Sequence
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Block, Section, Table, interval
 
-# By the start of its name: what a figure is, and which way is better. The first that fits is taken.
+# Prefix of a metric's name, its title, and which direction is better. The first match wins.
 _FIGURES = (
     ("auroc_macro", "AUROC, mean over the classes", "higher"),
     ("auroc", "AUROC", "higher"),
@@ -25,24 +25,24 @@ _FIGURES = (
 
 
 def quality(manifest: pb.Manifest) -> Section:
-    """All figures: a column for each split, cross-validation and external cohort; then those of subgroups."""
+    """Returns all figures: a column for each split, cross-validation and external cohort, then the subgroups."""
     whole = [entry for entry in manifest.evaluations if not entry.subgroup]
     names = list(dict.fromkeys(metric.name for entry in whole for metric in entry.metrics))
     rows = []
     for name in names:
         words, better = title(name)
         rows.append([words, *(_value(entry, name) for entry in whole), better])
-    head = ["figure", *(f"{entry.split}, n = {entry.size:,}" for entry in whole), "better"]
+    head = ["metric", *(f"{entry.split}, n = {entry.size:,}" for entry in whole), "better"]
     methods = {metric.interval.method for entry in whole for metric in entry.metrics if metric.HasField("interval")}
     note = f"In brackets: 95 % intervals ({'; '.join(sorted(methods))})." if methods else ""
     blocks: list[Block] = [Table(head, rows, note)]
     blocks.extend(f"{entry.split}: {entry.data}." for entry in whole if entry.data != manifest.training.data)
     blocks.extend(_subgroups(manifest))
-    return Section("Measured quality", blocks)
+    return Section("Performance", blocks)
 
 
 def title(name: str) -> tuple[str, str]:
-    """What a figure is called, and which way is better."""
+    """Returns the title of a metric, and which direction is better."""
     for start, words, better in _FIGURES:
         if name.startswith(start):
             time = name.removeprefix(start).strip("_").replace("_", " ")
@@ -61,10 +61,10 @@ def _subgroups(manifest: pb.Manifest) -> list[Block]:
     rows = [[entry.subgroup, entry.split, f"{entry.size}", *_part(entry, names)] for entry in parts]
     head = ["subgroup", "split", "n", *(title(name)[0] for name in names)]
     note = (
-        "Intervals this wide can hide large differences: that two subgroups overlap does not show that the model is "
-        "as good for both. A subgroup with too few events for figures to mean anything has none."
+        "Wide intervals can hide large differences: overlapping intervals do not show that the model performs equally "
+        "in two subgroups. Subgroups with too few events for meaningful figures have none."
     )
-    return ["In parts of the test split:", Table(head, rows, note)]
+    return ["Subgroups of the test split:", Table(head, rows, note)]
 
 
 def _part(entry: pb.Evaluation, names: Sequence[str]) -> list[str]:

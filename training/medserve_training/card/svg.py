@@ -1,4 +1,4 @@
-"""Figures as SVG inside a page: small, the same bytes each time, in the page's own colours."""
+"""Renders figures as compact, reproducible inline SVG in the colors of the page."""
 
 import io
 import re
@@ -14,11 +14,11 @@ _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def draw(build: Callable[[], Mapping[str, Figure]], name: str) -> dict[str, Markup]:
-    """Draws figures that a function builds in the style of all plots; by their names, each an <svg> element.
+    """Renders figures in the style of all plots and returns them by name, each as an <svg> element.
 
     Args:
         build: Builds the figures.
-        name: Told apart from all others on the page, since ids have to be.
+        name: Unique on the page; keeps the ids of elements unique.
     """
     drawn = {}
     with rc_context(STYLE | {"svg.fonttype": "none"}):
@@ -30,18 +30,18 @@ def draw(build: Callable[[], Mapping[str, Figure]], name: str) -> dict[str, Mark
     return drawn
 
 
-def labelled(svg: Markup, caption: str) -> Markup:
-    """The drawing with words for those who can't see it."""
+def labeled(svg: Markup, caption: str) -> Markup:
+    """Adds the caption to an <svg> element for screen readers (ARIA label)."""
     return svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(escape(caption)), 1)
 
 
 def _shorten(text: str) -> str:
     text = text[text.index("<svg ") :]
-    # Groups have ids that nothing refers to, and that other drawings on the page have too.
+    # The ids of groups are never referenced, and not unique among the figures of the page.
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
     text = re.sub(r"(font: [^'\";]*)'[^;\"]*", r"\1sans-serif", text)
     text = re.sub(r">\s+<", "><", text)
     # A hundredth of a point is less than a pixel.
     text = re.sub(r'(?<= d=)"[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path[0].split())), text)
-    # Blue is too dark on a dark page: there the page has another.
+    # The page substitutes a lighter blue in dark mode.
     return text.replace("#000000", "currentColor").replace(COLORS[0].lower(), "var(--blue)")

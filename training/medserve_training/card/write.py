@@ -1,4 +1,4 @@
-"""Puts a card together and writes it beside its model file, as Markdown and as one HTML page."""
+"""Assembles a model card and writes it next to its model file, as Markdown and as a single HTML page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,23 @@ from medserve_training.data.splits import Images, Patients, Splits
 from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import ImageTask
 
-_WARNING = "For research and teaching. Not a medical device: its answers are no diagnosis and decide no treatment."
+_WARNING = (
+    "For research and teaching only. Not a medical device: its output must not be used for diagnosis or treatment."
+)
 
 
 def write_card(path: Path, measured: Measured, alarms: Mapping[str, float]) -> list[Path]:
     """Writes card.md and card.html into the folder of a model file.
 
-    The same file and data give the same bytes: the only day named is that of the manifest.
+    The output is reproducible: its only date is that of the manifest.
 
     Args:
         path: The model file, with the figures of the test split in its manifest.
-        measured: What was found on its data, validation and test.
-        alarms: How often the novelty score warns, as parts of 1, by what it was tried on.
+        measured: Its results on validation and test.
+        alarms: Fraction of images with a novelty warning, by data set.
 
     Returns:
-        The files written.
+        The written files.
     """
     card = _card(path, measured, alarms)
     page = Environment(
@@ -58,7 +60,7 @@ def _card(path: Path, measured: Measured, alarms: Mapping[str, float]) -> Card:
         found = risk_sections.found(path, measured, patients)
         limits = risk_sections.limits(manifest, patients)
     sections = [
-        Section("What it is, and what it is for", [manifest.description, manifest.intended_use, *interface]),
+        Section("Description and intended use", [manifest.description, manifest.intended_use, *interface]),
         origin_sections.data(measured, sizes),
         quality_sections.quality(manifest),
         *found,

@@ -1,4 +1,4 @@
-"""The command `medserve-train`: a module for each of its commands.
+"""The command line `medserve-train`: one module for each subcommand.
 
-They import what they need when they run: `verify` never loads PyTorch, and --help answers at once.
+Subcommands import their dependencies when they run, so that `verify` never loads PyTorch and --help is fast.
 """

@@ -9,9 +9,9 @@ from medserve_training.commands.output import new_console
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the command to the parser."""
-    command = commands.add_parser("article-risk", help="repeat the articles' risk result over many random splits")
+    command = commands.add_parser("article-risk", help="repeat the articles' risk experiment over random splits")
     command.add_argument("--splits", type=count, default=200, help="number of random splits (default: 200)")
-    command.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    command.add_argument("--output", type=Path, default=Path("benchmarks"), help="report folder (default: benchmarks)")
     command.set_defaults(run=_run)
 
 

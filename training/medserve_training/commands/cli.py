@@ -1,4 +1,4 @@
-"""The command `medserve-train`."""
+"""Main function and argument parser of `medserve-train`."""
 
 import argparse
 import contextlib
@@ -26,26 +26,26 @@ from medserve_training.commands.output import new_console
 from medserve_training.errors import UserError
 
 _EXIT_STATUS = """exit status:
-  0    all is well
+  0    success
   1    the data, a file or an option has to be corrected, or a figure differs (verify); no file was written
-  2    the command line is wrong
+  2    the command line is invalid
   130  interrupted; no unfinished file is left
   143  terminated; no unfinished file is left
 
-repeat keeps the models of finished seeds, and goes on from there when it is started again."""
+repeat keeps the models of finished seeds and resumes from them when it is run again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        arguments: Of the command line; by default the process's own.
+        arguments: Command-line arguments; by default those of the process.
 
     Returns:
         The exit status; `medserve-train --help` lists them.
 
     Raises:
-        SystemExit: After `--help`, or with 2 where the arguments are wrong.
+        SystemExit: After `--help`, or with status 2 if the arguments are invalid.
     """
     parser = _parser()
     add_standard_options(parser)
@@ -55,27 +55,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _raising_on_signals(received):
             return int(options.run(options))
     except (Exception, KeyboardInterrupt) as error:
-        if received:  # a library may have turned the handler's exception into another one
-            _complain("interrupted" if received[0] == signal.SIGINT else "terminated")
+        if received:  # a library may have converted the handler's exception
+            _print_error("interrupted" if received[0] == signal.SIGINT else "terminated")
             return 128 + received[0]
         if isinstance(error, UserError):
-            _complain(str(error))
+            _print_error(str(error))
         elif isinstance(error, OSError):  # a full disk, a folder without permission
-            _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            _print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         else:
             raise
         return 1
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     new_console(stderr=True).print(f"medserve-train: {text}", style="red", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def _raising_on_signals(received: list[int]) -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, so that what is half written is removed, and notes them.
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, so that unfinished files are removed, and records them.
 
-    A signal that is ignored, as SIGINT is in a shell's background jobs, stays so.
+    A signal that is ignored, like SIGINT in a background job of a shell, stays ignored.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -98,7 +98,7 @@ def _raising_on_signals(received: list[int]) -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medserve-train",
-        description="Data in, one self-contained ONNX file out.",
+        description="Trains a model on your data and exports it as one self-contained ONNX file.",
         epilog=_EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

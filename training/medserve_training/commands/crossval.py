@@ -10,14 +10,14 @@ from medserve_training.recipes.recipe import load_recipe
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
-    command = commands.add_parser("crossval", parents=[parent], help="cross-validate survival recipes beside baselines")
+    command = commands.add_parser("crossval", parents=[parent], help="cross-validate survival recipes and baselines")
     command.add_argument("recipes", nargs="+", metavar="RECIPE", help="the first is compared with the others")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in every recipe")
-    command.add_argument("--repeats", type=count, default=10, help="how often (default: 10)")
-    command.add_argument("--folds", type=_folds, default=5, help="into how many parts (default: 5)")
-    command.add_argument("--jobs", type=count, default=2, help="processes at a time (default: 2)")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key in every recipe")
+    command.add_argument("--repeats", type=count, default=10, help="number of repetitions (default: 10)")
+    command.add_argument("--folds", type=_folds, default=5, help="number of folds (default: 5)")
+    command.add_argument("--jobs", type=count, default=2, help="number of parallel processes (default: 2)")
     command.add_argument("--external", action="store_true", help="also train on Rotterdam and test on GBSG")
-    command.add_argument("--output", type=Path, default=Path("benchmarks"), help="folder (default: benchmarks)")
+    command.add_argument("--output", type=Path, default=Path("benchmarks"), help="report folder (default: benchmarks)")
     command.add_argument("--runs", type=Path, default=Path("runs"), help="folder for predictions (default: runs)")
     command.set_defaults(run=_run)
 

@@ -9,15 +9,13 @@ from medserve_training.commands.output import new_console, print_figures
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
-    command = commands.add_parser("evaluate", parents=[parent], help="put a model's figures on its test split into it")
+    command = commands.add_parser("evaluate", parents=[parent], help="evaluate a model on its test split")
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder for predictions and plots (default: runs)"
     )
+    command.add_argument("--unfamiliar", metavar="SPEC", help="images of another kind, to test novelty detection with")
     command.add_argument(
-        "--unfamiliar", metavar="SPEC", help="pictures that are none of the model's, to try novelty on"
-    )
-    command.add_argument(
-        "--crossval", type=Path, metavar="FILE", help="risk.json of crossval, to put its figures into the manifest"
+        "--crossval", type=Path, metavar="FILE", help="risk.json of crossval, whose figures are added to the manifest"
     )
     command.set_defaults(run=_run)
 

@@ -15,12 +15,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent:
     command = commands.add_parser("fit", parents=[parent], help="train a recipe and write its ONNX file")
     command.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
-    command.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {DATA_SPEC}")
+    command.add_argument("--data", metavar="SPEC", help=f"data to use instead of the recipe's: {DATA_SPEC}")
     command.add_argument("--output", type=version_folder, help="folder of the ONNX file (default: models/NAME/1)")
     command.add_argument("--runs", type=Path, default=Path("runs"), help="folder for metrics and plots (default: runs)")
     command.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     command.add_argument("--devices", type=count, default=1, help="processes on each node (default: 1)")
-    command.add_argument("--nodes", type=count, default=1, help="number of nodes, each started alike (default: 1)")
+    command.add_argument(
+        "--nodes", type=count, default=1, help="number of nodes; run the same command on each (default: 1)"
+    )
     command.set_defaults(run=_run)
 
 

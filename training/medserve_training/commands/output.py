@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Console output of the commands."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def new_console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: names of files, columns and labels may look like markup or emoji codes."""
+    """Returns a console without markup and emoji codes, which names of files, columns and labels may resemble."""
     return Console(stderr=stderr, markup=False, emoji=False)
 
 

@@ -10,18 +10,20 @@ from medserve_training.commands.output import new_console
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
-    command = commands.add_parser("quantize", parents=[parent], help="write a variant that computes in 8-bit integers")
+    command = commands.add_parser("quantize", parents=[parent], help="write a variant quantized to 8-bit integers")
     command.add_argument(
-        "--output", type=version_folder, help="folder of the ONNX file (default: NAME-int8/1 beside NAME/1)"
+        "--output", type=version_folder, help="folder of the ONNX file (default: NAME-int8/1 next to NAME)"
     )
-    command.add_argument("--rows", type=count, default=512, help="training pictures to calibrate on (default: 512)")
+    command.add_argument(
+        "--rows", type=count, default=512, help="number of training images for calibration (default: 512)"
+    )
     command.add_argument(
         "--max-loss",
         type=float,
         default=0.002,
-        help="refuse where the AUROC on validation falls by more (default: 0.002)",
+        help="maximum decrease of the AUROC on validation (default: 0.002)",
     )
-    command.add_argument("--seed", type=int, default=0, help="decides which pictures (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the choice of images (default: 0)")
     command.set_defaults(run=_run)
 
 
@@ -44,8 +46,8 @@ def _run(options: argparse.Namespace) -> int:
     console.print(table)
     if result.reference_deviation > SERVER_DEVIATION:
         console.print(
-            f"The reference rows change by more than {SERVER_DEVIATION:g}: a server takes this file only with "
-            "a larger --max-deviation than that. Another --seed or more --rows may do better.",
+            f"The output for the reference rows changes by more than {SERVER_DEVIATION:g}: a server loads this file "
+            "only with a larger --max-deviation. Try another --seed or more --rows.",
             style="yellow",
         )
     return 0

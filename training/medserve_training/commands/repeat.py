@@ -12,10 +12,12 @@ from medserve_training.recipes.recipe import load_recipe, recipe_names
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
-    command = commands.add_parser("repeat", parents=[parent], help="fit and evaluate a recipe with several seeds")
+    command = commands.add_parser(
+        "repeat", parents=[parent], help="fit and evaluate a recipe with several random seeds"
+    )
     command.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=3")
-    command.add_argument("--seeds", type=count, default=5, help="the seeds 1 to this (default: 5)")
+    command.add_argument("--seeds", type=count, default=5, help="number of seeds, counted from 1 (default: 5)")
     command.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder for models and reports (default: runs)"
     )
@@ -40,5 +42,5 @@ def _run(options: argparse.Namespace) -> int:
         if not name.endswith((", low", ", high")):
             table.add_row(name, f"{mean:.4f}", f"{deviation:.4f}")
     console.print(table)
-    console.print(f"Every seed's figures are in {folder}/seeds.json.")
+    console.print(f"The figures of every seed are in {folder}/seeds.json.")
     return 0

@@ -13,11 +13,11 @@ from medserve_training.recipes.recipe import load_recipe, recipe_names
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
     command = commands.add_parser(
-        "tune", parents=[parent], help="search over a recipe's keys, by the loss on validation"
+        "tune", parents=[parent], help="search for values of a recipe's keys that minimize the validation loss"
     )
     command.add_argument("recipe", help=f"{', '.join(recipe_names())}, or the path of a TOML file")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key that stays fixed")
-    command.add_argument("--data", metavar="SPEC", help=f"other data than the recipe's: {DATA_SPEC}")
+    command.add_argument("--data", metavar="SPEC", help=f"data to use instead of the recipe's: {DATA_SPEC}")
     command.add_argument(
         "--vary",
         action="append",
@@ -25,10 +25,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent:
         metavar="KEY=VALUES",
         help="low..high or a,b,c; e.g. training.learning_rate=1e-4..1e-2",
     )
-    command.add_argument("--trials", type=count, default=20, help="number of trainings (default: 20)")
-    command.add_argument("--grid", action="store_true", help="try every combination instead")
-    command.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
-    command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the table and the best recipe")
+    command.add_argument("--trials", type=count, default=20, help="number of training runs (default: 20)")
+    command.add_argument("--grid", action="store_true", help="grid search over every combination instead")
+    command.add_argument("--seed", type=int, default=0, help="seed of the search (default: 0)")
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the results and the best recipe")
     command.set_defaults(run=_run)
 
 
@@ -48,5 +48,5 @@ def _run(options: argparse.Namespace) -> int:
     for key, value in best.items():
         table.add_row(key, str(value))
     console.print(table)
-    console.print(f"All trials are in {folder}/trials.csv, the recipe in {folder}/best.toml.")
+    console.print(f"All trials are in {folder}/trials.csv, the best recipe in {folder}/best.toml.")
     return 0

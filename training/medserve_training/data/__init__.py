@@ -1,1 +1,1 @@
-"""Reads data sets, cuts them into splits and checks that they are enough to train on."""
+"""Loads data sets, splits them and checks that they are large enough to train on."""

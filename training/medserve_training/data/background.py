@@ -1,4 +1,4 @@
-"""Made-up patients that stand for a cohort when a risk is explained."""
+"""Synthetic patients that represent the cohort as the background of Shapley values."""
 
 from collections.abc import Callable
 
@@ -10,28 +10,28 @@ from medserve_training.data.splits import Patients
 
 Floats = NDArray[np.float64]
 
-# Shapley values of eight covariates ask for 2^8 rows for each patient of the background.
+# Exact Shapley values of eight covariates take 2^8 rows for each patient of the background.
 SIZE = 4
 _DRAWS = 500
-# Digits that a made-up number keeps.
+# Significant digits of a synthetic number.
 _DIGITS = 2
 
 
 def background(
     train: Patients, schema: Schema, survival: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int
 ) -> NDArray[np.float32]:
-    """Makes up patients, float32 [4, features], whose mean curve is close to the cohort's.
+    """Generates patients, float32 [4, features], whose mean survival curve is close to the cohort's.
 
-    Each covariate is drawn from its own values in the training split, one from each quarter of them and in random order
-    (Latin hypercube sampling), and rounded. Of 500 such sets those are kept that have the fewest rows of the training
-    split: none, unless the covariates have so few values that nearly every combination of them occurs there. Of these
-    the one with the nearest mean survival is taken.
+    Each covariate is sampled from its own values in the training split, one from each quartile and in random order
+    (Latin hypercube sampling), and rounded. Of 500 such sets, those that share the fewest rows with the training split
+    are kept: usually none, unless the covariates have so few values that nearly every combination of them occurs
+    there. Of these, the one with the nearest mean survival is returned.
 
     Args:
         train: The training split.
-        schema: What its covariates are.
-        survival: Covariates to survival, [n, curve times].
-        seed: Of the draws.
+        schema: Its covariates.
+        survival: Maps covariates to survival, [n, curve times].
+        seed: Seed of the sampling.
     """
     random = np.random.default_rng(seed)
     sets = np.stack([_draw(train, schema, random) for _ in range(_DRAWS)])

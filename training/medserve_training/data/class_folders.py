@@ -1,4 +1,4 @@
-"""Reads folders of classes that hold PNG, JPEG, TIFF and DICOM files, as the server reads them."""
+"""Reads PNG, JPEG, TIFF and DICOM files from one folder per class, in the same way as the server."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from medserve_training.data.splits import Images
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask
 
-# What file managers and DICOM media leave beside the images, in lower case.
+# Files that file managers and DICOM media leave next to the images, in lower case.
 _NO_IMAGES = {"thumbs.db", "desktop.ini", "dicomdir"}
-# Where the messages of a kind differ from image to image.
+# Summaries of the kinds of warnings, for those whose messages differ between images.
 _WORDS = {
     "RESIZED": "resized",
     "CROPPED": "cropped",
@@ -27,23 +27,23 @@ _WORDS = {
 
 
 def read_class_folders(folder: Path, task: ImageTask, console: Console | None = None) -> dict[str, Images]:
-    """Reads a folder that holds one folder of image files for each label.
+    """Reads a folder that contains one folder of image files for each label.
 
-    Hidden files, Thumbs.db, desktop.ini and DICOMDIR are skipped; anything else has to be an image. Of a DICOM file
-    with several frames the first is read, as the server does where no frame is asked for: all of them would spread the
-    frames of one patient over training and test.
+    Hidden files, Thumbs.db, desktop.ini and DICOMDIR are skipped; anything else has to be an image. Of a multi-frame
+    DICOM file only the first frame is read, which is also the server's default: reading all would spread the frames of
+    one patient over training and test.
 
     Args:
-        folder: Holds the class folders.
-        task: Gives the labels, and what the images are brought to.
-        console: For one line that says how many images of each class were changed when they were read, and how.
+        folder: Contains the class folders.
+        task: Specifies the labels, and the size and color that images are converted to.
+        console: Receives one line that summarizes how many images of each class were converted, and how.
 
     Raises:
-        UserError: The folders are not the labels, all are empty, or a file is not an image.
+        UserError: The folders do not match the labels, all are empty, or a file is not an image.
     """
     found = sorted(entry.name for entry in visible(folder) if entry.is_dir()) if folder.is_dir() else []
     if set(found) != set(task.labels):
-        raise UserError(f"{folder}: holds the folders {found}, expected one for each label: {list(task.labels)}")
+        raise UserError(f"{folder}: contains the folders {found}, expected one for each label: {list(task.labels)}")
     reader = ImageReader(task.target, ImageLimits())
     pixels: list[Pixels] = []
     labels: list[int] = []
@@ -62,7 +62,7 @@ def read_class_folders(folder: Path, task: ImageTask, console: Console | None = 
 
 
 def visible(folder: Path) -> list[Path]:
-    """The entries of a folder in the order of their names, without those that are known not to be images or classes."""
+    """Returns the entries of a folder, sorted by name, except hidden and well-known system files."""
     return sorted(
         path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _NO_IMAGES
     )
@@ -80,7 +80,7 @@ def _read_image(path: Path, reader: ImageReader) -> tuple[Pixels, list[ImageWarn
 
 
 def _summary(warnings: Sequence[Sequence[ImageWarning]], labels: Sequence[int], names: Sequence[str]) -> str:
-    """What was changed in how many images, of each class where the classes differ; empty if nothing was."""
+    """Summarizes the warnings with the number of affected images, by class if not all are; empty without warnings."""
     rows: dict[str, set[int]] = defaultdict(set)
     messages: dict[str, set[str]] = defaultdict(set)
     for row, found in enumerate(warnings):

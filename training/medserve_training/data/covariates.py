@@ -1,4 +1,4 @@
-"""What the training split says about each covariate: range, stand-in for a missing value, mean and deviation."""
+"""Statistics of each covariate in the training split: range, imputed value, mean and standard deviation."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Covariates:
-    """One number for each covariate in each array, float64 [features], in clinical units.
+    """Statistics of the covariates, each float64 [features], in clinical units.
 
     Attributes:
-        minimum: Of the training split.
-        maximum: Of the training split.
-        replacements: The median of a number, the mode of a category; NaN for a required covariate.
-        mean: After imputation.
+        minimum: Minimum in the training split.
+        maximum: Maximum in the training split.
+        replacements: Imputed value: the median of a number, the mode of a category; NaN for a required covariate.
+        mean: Mean after imputation.
         deviation: Standard deviation after imputation.
     """
 
@@ -32,7 +32,7 @@ class Covariates:
 
 
 def describe(train: Patients, schema: Schema) -> Covariates:
-    """Describes the covariates of a training split.
+    """Computes the statistics of the covariates of a training split.
 
     Raises:
         UserError: A covariate is missing throughout or has one value only.

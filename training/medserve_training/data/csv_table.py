@@ -1,4 +1,4 @@
-"""Reads CSV files of patients; `docs/csv.md` has the rules, which `medserve risk` follows too."""
+"""Reads CSV files of patients according to the rules of `docs/csv.md`, which also apply to `medserve risk`."""
 
 import csv
 import io
@@ -19,17 +19,17 @@ MISSING_HINT = "an empty cell means missing"
 REQUIRED_HINT = f"{MISSING_HINT}, but a value is required here"
 
 _DELIMITERS = ",;\t"
-# The line that tells Excel the delimiter, in quotes or not; Excel itself may have filled it up with delimiters.
+# The line that declares the delimiter to Excel, quoted or not; Excel may have padded it with delimiters.
 _SEP_LINE = re.compile(r'"?sep=(.)"?\1*(?:\r\n|\r|\n)', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'_\u2019\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
-# Characters of a cell that an error shows.
+# Maximum number of characters of a cell that an error message quotes.
 _SHOWN = 64
 
 
 class Row(NamedTuple):
-    """One patient: the line of the file where the record starts, counted from 1, and its cells without outer spaces."""
+    """One patient: the line on which the record starts, counted from 1, and its cells without surrounding spaces."""
 
     line: int
     cells: list[str]
@@ -37,17 +37,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Column names and rows of text; every row has a cell for each column, and an empty one is a missing value."""
+    """Column names and rows of text cells; every row has one cell per column, and an empty cell is a missing value."""
 
     source: str
     columns: list[str]
     rows: list[Row]
 
     def column(self, name: str) -> list[str]:
-        """The cells of one column.
+        """Returns the cells of one column.
 
         Raises:
-            UserError: The column is missing or there more than once.
+            UserError: The column is missing or occurs more than once.
         """
         if (count := self.columns.count(name)) != 1:
             found = f"is there {count} times; keep one" if count else f"is missing; there are {', '.join(self.columns)}"
@@ -56,7 +56,7 @@ class CsvTable:
         return [row.cells[index] for row in self.rows]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column that holds a number in every row, float64 [rows].
+        """Returns a column with a number in every row, float64 [rows].
 
         Raises:
             UserError: The column is missing, or a cell is not a number.
@@ -73,11 +73,11 @@ class CsvTable:
 def read_csv(path: Path) -> CsvTable:
     """Reads a CSV file with a header line.
 
-    The delimiter is that of a first line `sep=;`, or else the one of comma, semicolon and tab that splits the header
-    into the most columns. A byte order mark is skipped, and so are empty lines.
+    The delimiter is declared by a first line such as `sep=;`, or else is the one of comma, semicolon and tab that
+    splits the header into the most columns. A byte order mark and empty lines are skipped.
 
     Raises:
-        UserError: The file can't be read, is not UTF-8 or not well-formed CSV, has no rows, or has a row with more or
+        UserError: The file cannot be read, is not UTF-8 or not well-formed CSV, has no rows, or has a row with more or
             fewer cells than the header.
     """
     text = _text(path)
@@ -103,7 +103,7 @@ def read_csv(path: Path) -> CsvTable:
 
 
 def table_of(frame: pd.DataFrame, source: str) -> CsvTable:
-    """A data frame as a table of text."""
+    """Converts a data frame to a table of text."""
     missing = frame.isna().to_numpy()
     rows = [
         Row(number, ["" if empty else str(cell) for cell, empty in zip(cells, absent, strict=True)])
@@ -113,11 +113,11 @@ def table_of(frame: pd.DataFrame, source: str) -> CsvTable:
 
 
 def parse_number(text: str, *, required: bool) -> float:
-    """Reads a number with a decimal point.
+    """Parses a number with a decimal point.
 
     Args:
-        text: A cell without outer spaces.
-        required: Whether the value may not be missing, for the error.
+        text: A cell without surrounding spaces.
+        required: Whether a value is required; only affects the error message.
 
     Raises:
         ValueError: The text is not a finite number; the message says how to write one.
@@ -135,32 +135,32 @@ def parse_number(text: str, *, required: bool) -> float:
 
 
 def parse_choice(text: str, choices: Sequence[str | int | bool], *, required: bool) -> int:
-    """Finds which of some values a cell holds, and gives its index.
+    """Returns the index of the value in a cell.
 
-    A text has to be spelled as it is; an integer may be any number equal to it, as in 1.0; a boolean is true, True or
+    Text has to match exactly; an integer matches any number equal to it, such as 1.0; a boolean matches true, True or
     TRUE, or false, False or FALSE.
 
     Args:
-        text: A cell without outer spaces.
-        choices: The values.
-        required: Whether the value may not be missing, for the error.
+        text: A cell without surrounding spaces.
+        choices: The permitted values.
+        required: Whether a value is required; only affects the error message.
 
     Raises:
-        ValueError: The cell holds none of them.
+        ValueError: The cell contains none of them.
     """
     for index, choice in enumerate(choices):
-        if _is(text, choice):
+        if _matches(text, choice):
             return index
     expected = ", ".join(spelled(choice) for choice in choices)
     raise ValueError(f"{text[:_SHOWN]!r} is not one of {expected}; {REQUIRED_HINT if required else MISSING_HINT}")
 
 
 def spelled(choice: str | int | bool) -> str:
-    """A value as a cell spells it."""
+    """Returns a value as it is written in a cell."""
     return str(choice).lower() if isinstance(choice, bool) else str(choice)
 
 
-def _is(text: str, choice: str | int | bool) -> bool:
+def _matches(text: str, choice: str | int | bool) -> bool:
     match choice:
         case bool():
             return text in {str(choice), str(choice).lower(), str(choice).upper()}
@@ -174,7 +174,7 @@ def _text(path: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8 text; save the file as CSV in UTF-8") from error
     if "\0" in text:
@@ -183,7 +183,7 @@ def _text(path: Path) -> str:
 
 
 def _delimiter(text: str, path: Path) -> tuple[str, int]:
-    """The delimiter, and where in the text the header starts."""
+    """Returns the delimiter, and the position in the text at which the header starts."""
     named = _SEP_LINE.match(text)
     if named is None:
         return max(_DELIMITERS, key=lambda one: len(_header(text, one))), 0
@@ -193,7 +193,7 @@ def _delimiter(text: str, path: Path) -> tuple[str, int]:
 
 
 def _header(text: str, delimiter: str) -> list[str]:
-    """The first record that is not empty; none where this delimiter makes no sense of it."""
+    """Returns the first record that is not empty; an empty list if it cannot be parsed with this delimiter."""
     try:
         return next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
     except csv.Error:

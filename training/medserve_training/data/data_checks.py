@@ -1,4 +1,4 @@
-"""Whether there is enough data to train, to measure and to export, checked before training starts."""
+"""Checks, before training starts, that there is enough data to train, evaluate and export."""
 
 from collections.abc import Iterator
 
@@ -10,42 +10,42 @@ from medserve_training.data.splits import LEAST_OF_A_CLASS, Images, Patients, Ro
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, Split, StatusTask, SurvivalTask
 
-# Events by the last horizon that a split needs: a hazard is fitted to those of training, and the model is measured on
-# those of validation and test.
+# Minimum number of events by the last horizon in each split: the hazard is fitted to those of training, and the model
+# is evaluated on those of validation and test.
 LEAST_EVENTS = {"training": 10, "validation": 5, "test": 5}
-# Distinct times of these events in the training split: with fewer there is no curve to fit.
+# Minimum number of distinct times of these events in the training split; with fewer there is no curve to fit.
 LEAST_TIMES = 3
 
 _NAMES = ("training", "validation", "test")
 
 
 def check_images(data: Splits[Images], recipe: Recipe, task: ImageTask) -> None:
-    """Checks that every class has enough pictures in every split, and that those of training differ.
+    """Checks that every class has enough images in every split, and that those of training are not all identical.
 
     Args:
         data: The splits.
-        recipe: For the data spec and the fractions of the split.
+        recipe: Specifies the data and the fractions of the split.
         task: Names the classes.
 
     Raises:
-        UserError: There is too little; the message says of what, and how much is needed.
+        UserError: There is too little data; the message says of what, and how much is needed.
     """
     counts = {name: np.bincount(part.labels, minlength=len(task.labels)) for name, part in _parts(data)}
     for name, of_class in counts.items():
         fewest = int(of_class.argmin())
         if of_class[fewest] < LEAST_OF_A_CLASS:
             held_out = counts["validation"][fewest] + counts["test"][fewest] > 0
-            identical = " that validation and test do not hold too" if name == "training" and held_out else ""
+            identical = " that are not also in validation or test" if name == "training" and held_out else ""
             raise UserError(
-                f"{recipe.data.spec}: too few pictures of class {task.labels[fewest]!r}{identical} in the {name} "
-                f"split: {of_class[fewest]}; {_needed('different pictures of each class', recipe.split)}"
+                f"{recipe.data.spec}: too few images of class {task.labels[fewest]!r}{identical} in the {name} "
+                f"split: {of_class[fewest]}; {_needed('different images of each class', recipe.split)}"
             )
     for index, label in enumerate(task.labels):
         pixels = data.train.pixels[data.train.labels == index]
         if (pixels == pixels[0]).all():
             raise UserError(
-                f"{recipe.data.spec}: all {len(pixels)} pictures of class {label!r} in the training split are "
-                f"identical; {_needed('different pictures of each class', recipe.split)}"
+                f"{recipe.data.spec}: all {len(pixels)} images of class {label!r} in the training split are "
+                f"identical; {_needed('different images of each class', recipe.split)}"
             )
 
 
@@ -54,11 +54,11 @@ def check_patients(data: Splits[Patients], recipe: Recipe, schema: Schema) -> No
 
     Args:
         data: The splits.
-        recipe: Its task decides how many events are enough, and in which time.
-        schema: What the covariates are.
+        recipe: Its task determines how many events are needed, and by which time.
+        schema: The covariates.
 
     Raises:
-        UserError: There is too little; the message says of what, and how much is needed.
+        UserError: There is too little data; the message says of what, and how much is needed.
     """
     match recipe.task:
         case SurvivalTask() as task:
@@ -85,13 +85,13 @@ def _check_survival(data: Splits[Patients], spec: str, task: SurvivalTask, unit:
     longest = data.train.times.max()
     if longest <= end:
         raise UserError(
-            f"{spec}: the training split was followed for {longest:g} {unit}, but the last horizon is at {end:g}; "
+            f"{spec}: follow-up in the training split ends at {longest:g} {unit}, but the last horizon is at {end:g}; "
             "choose earlier horizons in the recipe"
         )
     distinct = np.unique(data.train.times[data.train.events & (data.train.times <= end)]).size
     if distinct < LEAST_TIMES:
         raise UserError(
-            f"{spec}: too few different times of events in the training split: {distinct} up to the last horizon, "
+            f"{spec}: too few distinct event times in the training split: {distinct} up to the last horizon, "
             f"{end:g} {unit}; at least {LEAST_TIMES} are needed: give more precise times, or choose a later horizon"
         )
 
@@ -106,7 +106,7 @@ def _check_status(data: Splits[Patients], spec: str, split: Split) -> None:
 
 
 def last_horizon(task: SurvivalTask) -> float:
-    """The latest time that a model is measured at."""
+    """Returns the latest time at which a model is evaluated."""
     return max(horizon.time for horizon in task.horizons)
 
 
@@ -116,6 +116,6 @@ def _parts(data: Splits[Rows]) -> Iterator[tuple[str, Rows]]:
 
 def _needed(what: str, split: Split) -> str:
     return (
-        f"at least {LEAST_OF_A_CLASS} {what} are needed in each of training, validation and test, so about "
-        f"{rows_needed(split)} where all come from one set that the recipe's [split] divides"
+        f"at least {LEAST_OF_A_CLASS} {what} are needed in each of training, validation and test, which is about "
+        f"{rows_needed(split)} in a data set that is divided by the recipe's [split]"
     )

@@ -1,4 +1,4 @@
-"""How covariates become columns of a network's input: the terms of clinical transforms and of piecewise-linear ones."""
+"""Encoding of covariates as network input: terms of clinical transforms and of piecewise-linear encoding."""
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -12,9 +12,9 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Term(NamedTuple):
-    """One column made of the covariate x.
+    """One input column, computed from the covariate x.
 
-    "square" is (x - low)², "log" is ln(x + low), "exponential" is exp(low · x), "segment" is x brought between low and
+    "square" is (x - low)², "log" is ln(x + low), "exponential" is exp(low · x), "segment" is x clamped to low and
     high; of a category's index, the segment from k - 1 to k is the indicator of "category k or above", plus a constant.
     """
 
@@ -25,7 +25,7 @@ class Term(NamedTuple):
 
 
 def clinical_terms(schema: Schema) -> list[Term]:
-    """The transforms that a schema names; a number without any is taken as it is, a category by its levels."""
+    """Returns the terms of a schema's transforms; numbers without transforms enter linearly, categories as levels."""
     return [term for feature in schema.features for term in _clinical_terms(feature)]
 
 
@@ -46,7 +46,7 @@ def _term(name: str, transform: Transform) -> Term:
 
 
 def piecewise_terms(schema: Schema, train: Patients, bins: int) -> list[Term]:
-    """Piecewise-linear encoding (Gorishniy et al. 2022, section 3.2.1): a number's bins end at training quantiles."""
+    """Returns the terms of piecewise-linear encoding (Gorishniy et al. 2022, section 3.2.1), with quantile bins."""
     terms: list[Term] = []
     for feature, column in zip(schema.features, train.features.T, strict=True):
         if isinstance(feature, Category):

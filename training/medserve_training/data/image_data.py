@@ -1,4 +1,4 @@
-"""Readers of image data: MedMNIST, IDX files, scikit-learn's digits; class folders are read by `class_folders`."""
+"""Loaders of image data: MedMNIST, IDX files and scikit-learn's digits; `class_folders` reads class folders."""
 
 import gzip
 import math
@@ -22,29 +22,28 @@ from medserve_training.recipes.recipe import ImageTask, Recipe
 
 
 def load_images(recipe: Recipe, task: ImageTask, data_dir: Path, console: Console | None = None) -> Splits[Images]:
-    """Loads and splits the pictures that a recipe's data spec names.
+    """Loads and splits the images that a recipe's data spec names.
 
     Args:
-        recipe: Gives the spec, the fractions of the split and the seed.
-        task: Gives the size and colour that pictures are brought to, and the classes.
-        data_dir: Where MedMNIST's files lie.
-        console: For a line about what reading changed in the image files of class folders; None where it was
-            printed before.
+        recipe: Specifies the data, the fractions of the split and the seed.
+        task: Specifies the classes, and the size and color that images are converted to.
+        data_dir: Folder of MedMNIST's files.
+        console: Receives a summary of the conversions of image files in class folders; None to suppress it.
 
     Raises:
-        UserError: The data is missing, broken or does not fit the task, or there are too few pictures to split them.
+        UserError: The data is missing, corrupt or does not match the task, or there are too few images to split them.
     """
     spec = recipe.data.spec
     read = _read(spec, task, data_dir, console)
-    parts = {name: _bring_to_task(images, task, spec) for name, images in read.items()}
+    parts = {name: _convert(images, task, spec) for name, images in read.items()}
     return drop_shared(cut(parts, recipe.split, recipe.seed, task.labels))
 
 
 def load_pictures(spec: str, task: ImageTask, data_dir: Path) -> NDArray[np.uint8]:
-    """The pictures of some other data, without their classes: those of its test split where it has one.
+    """Loads the images of another data set, without labels: those of its test split if it has one.
 
     Raises:
-        UserError: The data is missing or broken, or of another colour than the task's.
+        UserError: The data is missing or corrupt, or its color differs from the task's.
     """
     parts = _read(spec, task, data_dir, None)
     pixels = parts.get("test", parts["train"]).pixels
@@ -70,7 +69,7 @@ def read_medmnist(name: str, data_dir: Path) -> dict[str, Images]:
     """Reads a data set of MedMNIST from NAME.npz, downloading it first where the medmnist package is installed.
 
     Raises:
-        UserError: The file is missing and can't be had, or its arrays are not those of MedMNIST.
+        UserError: The file is missing and cannot be downloaded, or its arrays are not those of MedMNIST.
     """
     path = data_dir / f"{name}.npz"
     if not path.is_file():
@@ -91,7 +90,7 @@ def _medmnist_part(path: Path, key: str, pixels: NDArray[np.uint8], labels: NDAr
     if labels.shape != (len(pixels), 1):
         raise UserError(
             f"{path}: {key}_labels has the shape {list(labels.shape)}, expected [{len(pixels)}, 1]: "
-            "one class for each picture (data sets with several labels a picture are not supported)",
+            "one class for each image (multi-label data sets are not supported)",
         )
     return Images(pixels.reshape(*pixels.shape[:3], -1), labels[:, 0].astype(np.int64))
 
@@ -100,12 +99,15 @@ def _download_medmnist(name: str, data_dir: Path) -> None:
     if find_spec("medmnist") is None:
         raise UserError(
             f"{data_dir / name}.npz is missing. Either download {name}.npz (https://medmnist.com) into that folder, "
-            "or say with --data-dir or MEDSERVE_DATA where it lies, or have it downloaded: pip install medmnist",
+            "or name its folder with --data-dir or MEDSERVE_DATA, or install the package that downloads it: "
+            "pip install medmnist",
         )
     import medmnist  # noqa: PLC0415 - optional, and slow to import
 
     if name not in medmnist.INFO:
-        raise UserError(f"data spec medmnist:{name}: no such data set; there are {', '.join(sorted(medmnist.INFO))}")
+        raise UserError(
+            f"data spec medmnist:{name}: no such data set; expected one of {', '.join(sorted(medmnist.INFO))}"
+        )
     data_dir.mkdir(parents=True, exist_ok=True)
     getattr(medmnist, medmnist.INFO[name]["python_class"])(split="train", download=True, root=str(data_dir))
 
@@ -114,14 +116,14 @@ def read_idx_folder(folder: Path) -> dict[str, Images]:
     """Reads the four files of MNIST or Fashion-MNIST, gzipped or not.
 
     Raises:
-        UserError: A file is missing or broken, or pictures and labels are not of one number.
+        UserError: A file is missing or corrupt, or the numbers of images and labels differ.
     """
     parts = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
         pixels = read_idx(_find_idx(folder, f"{prefix}-images-idx3-ubyte"), dimensions=3)
         labels = read_idx(_find_idx(folder, f"{prefix}-labels-idx1-ubyte"), dimensions=1)
         if len(pixels) != len(labels):
-            raise UserError(f"{folder}: {prefix} has {len(pixels)} pictures but {len(labels)} labels")
+            raise UserError(f"{folder}: {prefix} has {len(pixels)} images but {len(labels)} labels")
         parts[part] = Images(pixels[..., np.newaxis], labels.astype(np.int64))
     return parts
 
@@ -145,7 +147,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}") from error
+        raise UserError(f"{path} is not a complete gzip file: {error}") from error
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
         raise UserError(f"{path}: starts with {content[:4].hex()}, expected {magic.hex()} (IDX, {dimensions}-d bytes)")
@@ -153,22 +155,22 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = [int.from_bytes(content[at : at + 4]) for at in range(4, start, 4)]
     expected = start + math.prod(shape)
     if len(content) != expected:
-        raise UserError(f"{path}: has {len(content)} bytes, but its header {shape} asks for {expected}")
-    # A copy may be written to, as PyTorch wants it.
+        raise UserError(f"{path}: has {len(content)} bytes, but its header {shape} implies {expected}")
+    # PyTorch requires a writable array.
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()
 
 
 def read_digits() -> dict[str, Images]:
-    """The 1,797 digits of scikit-learn, 8 x 8, their 17 grey levels spread over 0 to 255."""
+    """Returns the 1,797 digits of scikit-learn, 8 x 8, their 17 gray levels scaled to 0 to 255."""
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     return {"train": Images(pixels[..., np.newaxis], digits.target.astype(np.int64))}
 
 
-def _bring_to_task(images: Images, task: ImageTask, spec: str) -> Images:
+def _convert(images: Images, task: ImageTask, spec: str) -> Images:
     pixels, labels = images
     if len(pixels) == 0 or labels.min() < 0 or labels.max() >= len(task.labels):
-        raise UserError(f"{spec}: expected the classes 0 to {len(task.labels) - 1}, as task.labels says")
+        raise UserError(f"{spec}: expected the classes 0 to {len(task.labels) - 1}, as many as task.labels")
     return Images(_resize(pixels, task, spec), labels)
 
 

@@ -1,4 +1,4 @@
-"""Readers of tables of patients: GBSG and CSV files with a schema."""
+"""Loaders of patient tables: GBSG and CSV files with a schema."""
 
 import math
 from collections.abc import Callable
@@ -30,17 +30,17 @@ def load_patients(recipe: Recipe) -> tuple[Splits[Patients], Schema]:
     """Loads and splits the patients that a recipe's data spec names.
 
     Raises:
-        UserError: The data is missing or does not fit its schema, or there are too few patients to split them.
+        UserError: The data is missing or does not match its schema, or there are too few patients to split them.
     """
     patients, schema = load_cohort(recipe)
     return cut({"train": patients}, recipe.split, recipe.seed, OUTCOMES), schema
 
 
 def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:
-    """Loads the patients that a recipe's data spec names, all of them.
+    """Loads all patients that a recipe's data spec names.
 
     Raises:
-        UserError: The data is missing or does not fit its schema.
+        UserError: The data is missing or does not match its schema.
     """
     kind, _, place = recipe.data.spec.partition(":")
     if kind == "gbsg":
@@ -58,17 +58,17 @@ def load_cohort(recipe: Recipe) -> tuple[Patients, Schema]:
 
 
 def gbsg_table() -> pd.DataFrame:
-    """The patients of GBSG as scikit-survival spells them, with their outcome in the columns `time` and `cens`."""
+    """Returns scikit-survival's table of GBSG patients, with the outcome in the columns `time` and `cens`."""
     covariates, outcome = load_gbsg2()
     table: pd.DataFrame = covariates.assign(time=outcome["time"], cens=outcome["cens"])
     return table
 
 
 def read_table(table: CsvTable, schema: Schema) -> Patients:
-    """Turns a table into arrays, holding every value to the schema.
+    """Converts a table to arrays and validates every value against the schema.
 
     Raises:
-        UserError: A column is missing, unknown or there more than once, or a value is not what the schema says.
+        UserError: A column is missing, unknown or duplicated, or a value does not match the schema.
     """
     outcome = schema.outcome
     known = [*(feature.column for feature in schema.features), outcome.time_column, outcome.event_column]
@@ -76,8 +76,8 @@ def read_table(table: CsvTable, schema: Schema) -> Patients:
     unknown = [name for name in table.columns if name not in {*known, *schema.ignored_columns}]
     if missing or unknown:
         raise UserError(
-            f"{table.source}: the schema and the table do not agree: columns missing in the table: {missing}; "
-            f"columns unknown to the schema: {unknown} (ignored_columns is for those that are not used)",
+            f"{table.source}: the table does not match the schema: columns missing from the table: {missing}; "
+            f"columns not in the schema: {unknown} (list unused columns in ignored_columns)",
         )
     features = [_read(table, feature.column, partial(_covariate, feature=feature)) for feature in schema.features]
     times = _read(table, outcome.time_column, partial(_time, unit=outcome.time_unit))
@@ -96,10 +96,10 @@ def _read(table: CsvTable, column: str, value: Callable[[str], float]) -> NDArra
 
 
 def _covariate(cell: str, feature: Number | Category) -> float:
-    """The number that a network takes: a category by its index, NaN where the cell is empty."""
+    """Returns the number of a cell, the index of its category, or NaN if it is empty."""
     if not cell:
         if feature.required:
-            raise ValueError("is missing, but the schema says that it is required")
+            raise ValueError("is missing, but the schema requires it")
         return math.nan
     if isinstance(feature, Category):
         return parse_choice(cell, feature.values, required=feature.required)
@@ -116,7 +116,7 @@ def _time(cell: str, unit: str) -> float:
     if not cell:
         raise ValueError(f"is missing, expected a time above 0 in {unit}")
     number = parse_number(cell, required=True)
-    # Also as a 32-bit float, which some losses compute with.
+    # Checked as a 32-bit float, too, since some losses compute in single precision.
     if not 0 < np.float32(min(number, LARGEST)) < LARGEST:
         raise ValueError(f"is {number:g}, expected a time above 0 in {unit}")
     return number

@@ -1,4 +1,4 @@
-"""Schemas of tables of patients: which column is which covariate, in which unit and range."""
+"""Schemas of patient tables: the column, unit and range of each covariate."""
 
 import math
 from pathlib import Path
@@ -16,17 +16,17 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, config=STRICT)
 class Transform:
-    """One way in which a number x enters a network with clinical encoding.
+    """A transform of a number x in clinical encoding.
 
     "linear" is x, "below" is min(x, parameter), "square" is (x - parameter)², "log" is ln(x + parameter) and
-    "exponential" is exp(parameter · x); all are standardised afterwards.
+    "exponential" is exp(parameter · x); all are standardized afterwards.
     """
 
     kind: Literal["linear", "below", "square", "log", "exponential"]
     parameter: float = 0.0
 
     def overflows(self, x: float) -> bool:
-        """Whether the transform of x is too large for a 32-bit float."""
+        """Returns whether the transform of x exceeds the range of a 32-bit float."""
         match self.kind:
             case "square":
                 return abs(x - self.parameter) > math.sqrt(LARGEST)
@@ -38,7 +38,7 @@ class Transform:
 
 @dataclass(frozen=True, config=STRICT)
 class Number:
-    """A numeric covariate: `minimum` and `maximum` are the limits of what can be true, in `unit`."""
+    """A numeric covariate; `minimum` and `maximum` are the limits of plausible values, in `unit`."""
 
     name: str
     column: str
@@ -51,11 +51,11 @@ class Number:
     transforms: tuple[Transform, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses an empty range, and a transform that is not defined or too large somewhere in it."""
+        """Rejects an empty range, and transforms that are undefined or overflow within it."""
         if not -LARGEST <= self.minimum < self.maximum <= LARGEST:
             raise ValueError(
-                f"{self.name!r} has minimum {self.minimum:g} and maximum {self.maximum:g}; expected the lower first, "
-                f"and both within 32-bit floats (up to {LARGEST:.2g})"
+                f"{self.name!r} has minimum {self.minimum:g} and maximum {self.maximum:g}; expected a minimum below "
+                f"the maximum, and both within the range of 32-bit floats (up to {LARGEST:.2g})"
             )
         for transform in self.transforms:
             if transform.kind == "log" and self.minimum + transform.parameter <= 0:
@@ -72,7 +72,7 @@ class Number:
 
 @dataclass(frozen=True, config=STRICT)
 class Category:
-    """A categorical covariate: `values` are the names as the table spells them, in the order of `categories`."""
+    """A categorical covariate; `values` are the cells of the table, in the order of `categories`."""
 
     name: str
     column: str
@@ -82,21 +82,21 @@ class Category:
     required: bool = False
 
     def __post_init__(self) -> None:
-        """Holds values to categories, and refuses spellings that no cell can have or that two share."""
+        """Checks that values and categories match, are not empty or padded with spaces, and are unique."""
         if len(self.values) != len(self.categories):
             raise ValueError(f"{self.name!r} has {len(self.categories)} categories but {len(self.values)} values")
         for what, names in (("categories", self.categories), ("values", self.values)):
             spelled = [str(name) for name in names]
             if wrong := [name for name in spelled if not name or name != name.strip() or spelled.count(name) > 1]:
                 raise ValueError(
-                    f"{self.name!r} has {wrong[0]!r} among its {what}; each has to be there once, not empty and "
-                    "without spaces around it: an empty cell means missing, and spaces around a cell do not count"
+                    f"{self.name!r} has {wrong[0]!r} among its {what}; each has to be unique, not empty and without "
+                    "surrounding spaces: an empty cell means missing, and spaces around a cell are ignored"
                 )
 
 
 @dataclass(frozen=True, config=STRICT)
 class EventValue:
-    """The outcome: column of the time, column of the event and the value there that means it was seen."""
+    """The outcome: the columns of time and event, and the values that indicate an event and censoring."""
 
     time_column: str
     time_unit: Literal["days", "months", "years"]
@@ -106,7 +106,7 @@ class EventValue:
     description: str
 
     def __post_init__(self) -> None:
-        """Refuses one value, or one column, for both."""
+        """Rejects identical values, and identical columns."""
         if str(self.event_value) == str(self.censored_value):
             raise ValueError(f"event_value and censored_value are both {self.event_value!r}; expected two values")
         if self.time_column == self.event_column:
@@ -115,9 +115,9 @@ class EventValue:
 
 @dataclass(frozen=True, config=STRICT)
 class Schema:
-    """A table of patients: the outcome, and the covariates in the order of the network's input.
+    """A patient table: the outcome, and the covariates in the order of the network's input.
 
-    The table may have the columns `ignored_columns` too; they are not used.
+    The table may also contain the columns `ignored_columns`, which are not used.
     """
 
     outcome: EventValue
@@ -125,10 +125,10 @@ class Schema:
     ignored_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses two covariates of one name, and an outcome as a covariate."""
+        """Rejects duplicate names of covariates, and the outcome as a covariate."""
         names = [feature.name for feature in self.features]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two covariates are called {twice[0]!r}; give each a name of its own")
+            raise ValueError(f"two covariates are named {twice[0]!r}; give each a unique name")
         outcome = (self.outcome.time_column, self.outcome.event_column)
         if leaks := [feature.name for feature in self.features if feature.column in outcome]:
             raise ValueError(f"{leaks[0]!r} is read from a column of the outcome; remove the covariate")
@@ -138,8 +138,8 @@ def load_schema(path: Path) -> Schema:
     """Loads a schema.
 
     Raises:
-        UserError: The file is missing or a key in it is wrong.
+        UserError: The file is missing or one of its keys is invalid.
     """
     if not path.is_file():
-        raise UserError(f"the schema {path} is missing; it says which column of the table is which covariate")
+        raise UserError(f"the schema {path} is missing; it maps the columns of the table to covariates")
     return build(Schema, parse_toml(read_text(path), f"schema {path}"), f"schema {path}")

@@ -1,1 +1,1 @@
-"""The ONNX file: written with its manifest, read, measured, verified and quantized."""
+"""Writes, reads, evaluates, verifies and quantizes ONNX files with their manifests."""

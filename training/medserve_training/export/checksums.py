@@ -1,4 +1,4 @@
-"""The repository's list of checksums: what a server holds each model against."""
+"""The checksum list of a model repository, against which a server verifies its models."""
 
 import hashlib
 from pathlib import Path
@@ -8,13 +8,13 @@ from medserve_training.staging import Stage
 CHECKSUMS_FILE = "SHA256SUMS"
 
 
-def list_anew(model: Path, content: bytes, stage: Stage) -> None:
-    """Puts a model's checksum into the list of its repository, where the repository keeps one.
+def update_checksum(model: Path, content: bytes, stage: Stage) -> None:
+    """Updates a model's entry in the checksum list of its repository, if the repository has one.
 
     Args:
-        model: Destination of the model, REPOSITORY/NAME/VERSION/model.onnx. A file that lies otherwise is in no
+        model: Destination of the model, REPOSITORY/NAME/VERSION/model.onnx. A file with another layout is not in a
             repository.
-        content: The file that goes there.
+        content: Content of the file.
         stage: Publishes the list together with the model.
     """
     model = model.absolute()

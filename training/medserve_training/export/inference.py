@@ -1,4 +1,4 @@
-"""Runs an ONNX file through ONNX Runtime, without PyTorch."""
+"""Runs an ONNX file with ONNX Runtime, without PyTorch."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from medserve_training.errors import UserError
 
 
 def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
-    """Opens a model on the CPU.
+    """Opens an inference session on the CPU.
 
     Raises:
-        UserError: There is no such file, or it is not an ONNX model.
+        UserError: The file does not exist, or is not an ONNX model.
     """
     if isinstance(model, Path) and not model.is_file():
         raise UserError(f"{model} is missing; expected an ONNX file such as models/chest-xray/1/model.onnx")
@@ -21,7 +21,7 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"ONNX Runtime can't load the model: {error}") from error
+        raise UserError(f"ONNX Runtime cannot load the model: {error}") from error
 
 
 def predict(
@@ -30,11 +30,11 @@ def predict(
     output: str | None = None,
     batch_size: int = 256,
 ) -> NDArray[np.float32]:
-    """One output of a model with one input, by default the first, for all rows, batch by batch."""
+    """Returns one output, by default the first, of a single-input model for all rows, computed in batches."""
     name = session.get_inputs()[0].name
     wanted = [output or session.get_outputs()[0].name]
     options = onnxruntime.RunOptions()
-    # Otherwise everything is computed, wanted or not.
+    # Without this, all outputs are computed.
     options.only_execute_path_to_fetches = True
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return np.concatenate([session.run(wanted, {name: batch}, options)[0] for batch in batches])

@@ -1,4 +1,4 @@
-"""The manifest: written from recipe and data, put into the ONNX file, read from there."""
+"""Builds the manifest from recipe and data, embeds it into the ONNX file and reads it from there."""
 
 import datetime as dt
 import os
@@ -19,7 +19,7 @@ from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1
 NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean over the members"
-# On which a file is measured; figures of cross-validation and external cohorts are of its recipe.
+# Splits on which a file itself is evaluated; cross-validation and external cohorts evaluate its recipe.
 SPLITS = ("validation", "test")
 RISK_NOVELTY = "Mahalanobis distance of the encoded covariates"
 
@@ -31,14 +31,14 @@ _RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BIC
 def image_manifest(
     recipe: Recipe, task: ImageTask, train: Images, calibration: pb.Calibration | None, graph: onnx.GraphProto
 ) -> pb.Manifest:
-    """The manifest of an image classifier, before its quality is measured.
+    """Builds the manifest of an image classifier, without evaluations.
 
     Args:
-        recipe: What was trained.
+        recipe: The recipe of the model.
         task: Its task.
         train: The training split.
-        calibration: How the probabilities were calibrated.
-        graph: Its outputs are described, as far as they are there.
+        calibration: The calibration of the probabilities, if any.
+        graph: The exported graph, whose optional outputs are described.
     """
     manifest = _common(recipe, train)
     manifest.image_classification.CopyFrom(
@@ -78,7 +78,7 @@ def _describe_outputs(task: pb.ImageClassificationTask, graph: onnx.GraphProto) 
 def risk_manifest(
     recipe: Recipe, task: SurvivalTask, schema: Schema, covariates: Covariates, train: Patients
 ) -> pb.Manifest:
-    """The manifest of a survival model, before its quality is measured and its risk groups are cut."""
+    """Builds the manifest of a survival model, without evaluations and bounds of the risk groups."""
     manifest = _common(recipe, train)
     manifest.patient_risk.CopyFrom(
         pb.PatientRiskTask(
@@ -119,7 +119,7 @@ def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
 
 
 def _today() -> str:
-    """The day in UTC, or that of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch)."""
+    """Returns the date in UTC, or of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch)."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = dt.datetime.now(dt.UTC)
     return (dt.datetime.fromtimestamp(int(epoch), dt.UTC) if epoch else now).date().isoformat()
@@ -140,10 +140,10 @@ def _feature(spec: Number | Category) -> pb.Feature:
 
 
 def set_covariates(task: pb.PatientRiskTask, covariates: Covariates) -> None:
-    """Puts in what training saw of each covariate: its range, and what a missing one becomes."""
+    """Sets the training range of each covariate, and the value with which it is imputed."""
     for index, feature in enumerate(task.features):
         if feature.WhichOneof("kind") == "numeric":
-            # As 32-bit floats, the ends of the valid range may be rounded to the outside of it.
+            # The training range is stored as 32-bit floats, whose rounding must not exceed the valid range.
             feature.numeric.training_min = max(covariates.minimum[index], feature.numeric.valid_min)
             feature.numeric.training_max = min(covariates.maximum[index], feature.numeric.valid_max)
         if not feature.required:
@@ -151,23 +151,23 @@ def set_covariates(task: pb.PatientRiskTask, covariates: Covariates) -> None:
 
 
 def embed(model: onnx.ModelProto, manifest: pb.Manifest) -> None:
-    """Puts the manifest into the model's metadata, in place of any that is there."""
+    """Embeds the manifest into the model's metadata, replacing an existing one."""
     text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, indent=None, sort_keys=True)
     onnx.helper.set_model_props(model, {KEY: text})
 
 
 def read_manifest(path: Path) -> pb.Manifest:
-    """Reads the manifest out of an ONNX file.
+    """Reads the manifest of an ONNX file.
 
     Raises:
-        UserError: The file is missing, not ONNX, or has no manifest of a version known here.
+        UserError: The file is missing, not ONNX, or has no manifest of a supported version.
     """
     try:
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; expected a file such as models/chest-xray/1/model.onnx") from error
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except DecodeError as error:
         raise UserError(f"{path} is not an ONNX file") from error
     texts = {entry.key: entry.value for entry in model.metadata_props}
@@ -176,14 +176,14 @@ def read_manifest(path: Path) -> pb.Manifest:
     try:
         manifest = json_format.Parse(texts[KEY], pb.Manifest())
     except json_format.ParseError as error:
-        raise UserError(f"{path}: its manifest does not fit the schema: {error}") from error
+        raise UserError(f"{path}: its manifest does not match the schema: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise UserError(f"{path}: manifest schema version {manifest.schema_version}, expected {SCHEMA_VERSION}")
     return manifest
 
 
 def figures(manifest: pb.Manifest) -> dict[str, float]:
-    """Every number of a manifest that is measured on the file itself and its data, by a readable name."""
+    """Returns every number of a manifest that is measured on the file and its data, by a readable name."""
     found: dict[str, float] = {}
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):

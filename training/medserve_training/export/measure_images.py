@@ -1,4 +1,4 @@
-"""Fills in what an image manifest says about quality: used by `fit` and `evaluate`, and again by `verify`."""
+"""Evaluates an image classifier into its manifest, for `fit`, `evaluate` and `verify`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,20 +13,21 @@ from medserve_training.metrics.classification import classification_metrics
 from medserve_training.metrics.operating_points import operating_points
 
 Floats = NDArray[np.float64]
-# The part of the validation split that the threshold for unfamiliar pictures may flag.
+# Fraction of the validation split that the novelty threshold flags.
 FALSE_ALARMS = 0.015
 
 
 def measure_images(
     manifest: pb.Manifest, session: onnxruntime.InferenceSession, data: Splits[Images], splits: Sequence[str]
 ) -> dict[str, Floats]:
-    """Chooses operating points and the novelty threshold on validation and evaluates some splits, in place.
+    """Chooses operating points and the novelty threshold on validation, and evaluates splits, in place.
 
     Args:
-        manifest: Names the labels; with two, operating points are chosen for the second.
+        manifest: Names the labels and receives the results; with two labels, operating points are chosen for the
+            second.
         session: The model.
-        data: The pictures.
-        splits: "validation", and "test" where it is time for that.
+        data: The images.
+        splits: "validation", and "test" for the final evaluation.
 
     Returns:
         The probabilities of each split, [n, classes].
@@ -56,7 +57,7 @@ def _choose_threshold(task: pb.ImageClassificationTask, validation: Floats, labe
 
 
 def validation_metric(manifest: pb.Manifest, name: str) -> float:
-    """One figure of the validation split."""
+    """Returns one metric of the validation split."""
     (evaluation,) = (evaluation for evaluation in manifest.evaluations if evaluation.split == "validation")
     (metric,) = (metric for metric in evaluation.metrics if metric.name == name)
     return metric.value
@@ -65,7 +66,7 @@ def validation_metric(manifest: pb.Manifest, name: str) -> float:
 def set_evaluations(
     manifest: pb.Manifest, metrics: Mapping[str, Sequence[pb.Metric]], sizes: Mapping[str, int]
 ) -> None:
-    """Puts the figures of each split into the manifest, in place of any that are there."""
+    """Sets the evaluations of the manifest to the metrics of each split, replacing existing ones."""
     del manifest.evaluations[:]
     for split, figures in metrics.items():
         data = manifest.training.data

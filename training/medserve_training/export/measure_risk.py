@@ -1,4 +1,4 @@
-"""Fills in what a risk manifest says about quality: used by `fit` and `evaluate`, and again by `verify`."""
+"""Evaluates a survival model into its manifest, for `fit`, `evaluate` and `verify`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,11 +12,11 @@ from medserve_training.export.inference import predict
 from medserve_training.export.manifest import SPLITS
 from medserve_training.metrics.risk import reference_risk, risk_metrics
 
-# The last group's bound: the contract wants it above 1.
+# Bound of the last risk group, which the manifest requires to be above 1.
 _ABOVE_ANY_RISK = 1.01
-# The part of the training split that the threshold for unfamiliar patients flags.
+# Fraction of the training split that the novelty threshold flags.
 FALSE_ALARMS = 0.01
-# With fewer events, a split or a subgroup gets no figures.
+# Minimum number of events for metrics of a split or a subgroup.
 FEWEST_EVENTS = 10
 
 
@@ -27,17 +27,17 @@ def measure_patients(
     splits: Sequence[str],
     subgroups: Sequence[str],
 ) -> dict[str, NDArray[np.float64]]:
-    """Cuts the risk groups and sets the novelty threshold on training, and evaluates some splits, in place.
+    """Sets the bounds of risk groups and the novelty threshold on training, and evaluates splits, in place.
 
     Args:
-        manifest: Names times, horizons and groups. Evaluations other than of its own splits are kept.
+        manifest: Names times, horizons and groups and receives the results. Evaluations on other data are kept.
         session: The model.
         data: The patients.
-        splits: "validation", and "test" where it is time for that.
-        subgroups: Covariates by which the test split is also evaluated in parts.
+        splits: "validation", and "test" for the final evaluation.
+        subgroups: Covariates by which the test split is also evaluated in subgroups.
 
     Returns:
-        Survival in each split, [n, curve times].
+        The survival functions of each split, [n, curve times].
     """
     task = manifest.patient_risk
     risk = reference_risk(predict(session, data.train.features).astype(np.float64), task)
@@ -62,7 +62,7 @@ def measure_patients(
 
 
 def _set_novelty(novelty: pb.Novelty, session: onnxruntime.InferenceSession, data: Splits[Patients]) -> None:
-    # Validation is too small to say where its last hundredth begins.
+    # The validation split is too small to estimate its 99th percentile.
     novelty.threshold = float(np.quantile(predict(session, data.train.features, "novelty"), 1 - FALSE_ALARMS))
     novelty.false_alarms = float((predict(session, data.validation.features, "novelty") > novelty.threshold).mean())
 
@@ -70,7 +70,7 @@ def _set_novelty(novelty: pb.Novelty, session: onnxruntime.InferenceSession, dat
 def _parts(
     task: pb.PatientRiskTask, data: Splits[Patients], split: str, subgroups: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """All patients of a split and, of the test split, those of each subgroup."""
+    """Yields "" and the rows of a split and, for the test split, each subgroup and its rows."""
     rows = data.part(split)
     yield "", np.arange(len(rows.times))
     for position, feature in enumerate(task.features):

@@ -1,4 +1,4 @@
-"""PyTorch to one self-contained ONNX file: clean, checked, and compared with PyTorch row by row."""
+"""Exports PyTorch models to self-contained ONNX files, stripped, checked and compared with PyTorch."""
 
 import contextlib
 import logging
@@ -21,22 +21,22 @@ from medserve_training.export.reference import answers, reference_deviation, ref
 from medserve_training.staging import Stage
 
 OPSET = 18
-# Largest difference of a probability between PyTorch and ONNX Runtime that is let through.
+# Maximum permitted difference of a probability between PyTorch and ONNX Runtime.
 LARGEST_DEVIATION = 1e-5
-# What `evaluate` writes beside a model.
+# Files that `evaluate` writes next to a model.
 CARD_FILES = ("card.md", "card.html")
 
 
 def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Exports a model with one input, named as its argument, with a free batch axis.
+    """Exports a single-input model, whose input is named after its argument, with a dynamic batch axis.
 
     Args:
-        model: In evaluation mode on the CPU.
+        model: A model on the CPU; switched to evaluation mode.
         example: Two rows of input.
         outputs: Names of the outputs.
 
     Returns:
-        The checked graph, without anything of the exporter's or of this machine in it.
+        The checked graph, without metadata of the exporter or of this machine.
     """
     model.eval()
     with _quiet_exporter():
@@ -56,7 +56,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> 
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keeps out what the exporter says about itself: a missing torchvision, and its own use of an old call."""
+    """Suppresses the exporter's messages about a missing torchvision and its own use of a deprecated call."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -69,7 +69,7 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Removes stack traces and source paths, which the exporter leaves in metadata and doc strings."""
+    """Removes the exporter's stack traces and source paths from metadata and doc strings."""
     graph = model.graph
     for entry in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         entry.ClearField("metadata_props")
@@ -80,23 +80,23 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def deviation(model: nn.Module, exported: NDArray[np.floating], rows: NDArray[np.uint8] | NDArray[np.float32]) -> float:
-    """Largest absolute difference between PyTorch's first output for the rows and ONNX Runtime's.
+    """Returns the largest absolute difference between the first outputs of PyTorch and ONNX Runtime.
 
     Args:
-        model: As it was exported.
-        exported: ONNX Runtime's output.
+        model: The exported model.
+        exported: ONNX Runtime's output for the rows.
         rows: The input.
     """
     return float(np.abs(answers(model, rows) - exported).max())
 
 
 def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
-    """Writes an exported model with its manifest; arguments and result are those of `save`.
+    """Checks the deviation from PyTorch and writes the model as `save` does, with the same arguments and result.
 
-    The card of a model that it replaces is removed: its figures are another model's.
+    The card of a replaced model is removed, since its figures are of the old model.
 
     Raises:
-        UserError: PyTorch and ONNX Runtime differ too much, or the folder can't be written to.
+        UserError: PyTorch and ONNX Runtime differ too much, or the folder is not writable.
     """
     session = open_session(model.SerializeToString())
     differences = {
@@ -115,19 +115,19 @@ def write(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stag
 
 
 def save(model: onnx.ModelProto, manifest: pb.Manifest, path: Path, stage: Stage) -> Path:
-    """Puts the manifest into a model and writes it.
+    """Embeds the manifest into a model and writes it.
 
     Args:
-        model: Gets the manifest.
-        manifest: In place of any that is there.
+        model: The model, modified in place.
+        manifest: The manifest, which replaces an existing one.
         path: Destination of the file.
         stage: Publishes the file.
 
     Returns:
-        Where the file is until then.
+        The temporary file until it is published.
 
     Raises:
-        UserError: The folder can't be written to.
+        UserError: The folder is not writable.
     """
     embed(model, manifest)
     onnx.checker.check_model(model, full_check=True)

@@ -1,4 +1,4 @@
-"""Where a model and its figures come from: the recipe and the data that its manifest names."""
+"""Provenance of a model: the recipe and the data that its manifest names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from medserve_training.recipes.recipe import Recipe, load_recipe, recipe_names
 
 @dataclass(frozen=True)
 class Source:
-    """A model file and the data that its manifest speaks of.
+    """A model file and the data that its manifest names.
 
     Attributes:
         path: The ONNX file.
         data: Data spec.
-        recipe: Packaged name or path of the recipe, for the split; by default the manifest's.
-        data_dir: Where MedMNIST's files lie.
+        recipe: Name or path of the recipe, which defines the split; None for that of the manifest.
+        data_dir: Folder of MedMNIST's files.
     """
 
     path: Path
@@ -27,32 +27,32 @@ class Source:
 
 
 def recipe_of(source: Source, manifest: pb.Manifest) -> Recipe:
-    """The recipe that a model was trained with, with the manifest's seed.
+    """Loads the recipe with which a model was trained, with the seed of the manifest.
 
     Args:
-        source: The model file, its data and, unless it is the manifest's, its recipe.
+        source: The model file, its data and, unless the manifest's is used, its recipe.
         manifest: The file's manifest.
 
     Raises:
-        UserError: The recipe is not packaged and its file is not named.
+        UserError: The recipe is not packaged, and its file was not specified.
     """
     recipe_name = source.recipe or manifest.training.recipe
     if recipe_name not in recipe_names() and not Path(recipe_name).is_file():
         raise UserError(
-            f"{source.path} was trained with the recipe {recipe_name!r}; name that recipe's file with --recipe"
+            f"{source.path} was trained with the recipe {recipe_name!r}; specify that recipe's file with --recipe"
         )
     return load_recipe(recipe_name, [f"seed={manifest.training.seed}"], source.data)
 
 
-def hold_to_training_data(manifest: pb.Manifest, train: Images | Patients) -> None:
-    """Refuses a training split that is not the one the manifest names.
+def verify_training_data(manifest: pb.Manifest, train: Images | Patients) -> None:
+    """Checks the fingerprint of a training split against the manifest.
 
     Raises:
-        UserError: It is another.
+        UserError: The fingerprints differ.
     """
     found = fingerprint(train)
     if found != manifest.training.data_sha256:
         raise UserError(
-            f"the training split has the SHA-256 {found}, the manifest names {manifest.training.data_sha256}: either "
-            "the data is another, or the recipe's split is; --recipe names the file that the model was trained with",
+            f"the training split has the SHA-256 {found}, expected {manifest.training.data_sha256} as in the manifest: "
+            "either the data differs, or the recipe's split; specify the recipe of the model with --recipe",
         )

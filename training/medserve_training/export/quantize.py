@@ -1,9 +1,9 @@
-"""A variant of an image classifier whose convolutions compute in 8-bit integers, with what that costs and gains.
+"""Quantizes the convolutions of an image classifier to 8-bit integers, and measures the loss and the speedup.
 
-Static quantisation by ONNX Runtime's tools, as QuantizeLinear and DequantizeLinear around each operator (QDQ). What
-takes the time is converted: all convolutions but the first and the poolings between them. The first convolution stays
-float, as it is slower with one input channel of integers; so do standardisation, the dense layers and the softmax, so
-that the contract of the file is that of its source.
+Static quantization with ONNX Runtime's tools, with QuantizeLinear and DequantizeLinear around each operator (QDQ). The
+expensive operators are converted: all convolutions except the first, and the poolings between them. The first
+convolution stays in float, since an integer convolution of a single input channel is slower; so do standardization, the
+dense layers and the softmax, so that the interface of the file does not change.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import read_manifest
 from medserve_training.export.measure_images import measure_images, validation_metric
 from medserve_training.export.onnx_file import save, strip
-from medserve_training.export.origin import Source, hold_to_training_data, recipe_of
+from medserve_training.export.origin import Source, recipe_of, verify_training_data
 from medserve_training.export.reference import made_up_images, reference_deviation, reference_input
 from medserve_training.export.speed import ROUNDS, speedup
 from medserve_training.recipes.recipe import ImageTask
 from medserve_training.staging import require_writable, staged
 
 SPEEDUP_BATCH = 32
-# Above this a server refuses a model unless it is told otherwise.
+# The server's default limit of the deviation on the reference rows, above which it rejects a model.
 SERVER_DEVIATION = 0.005
-# Shares of an activation's values, in percent, that its 256 steps have to reach; 100 is smallest to largest.
+# Percentage of an activation's values that the range of its 256 steps covers; 100 is minimum to maximum.
 _PERCENTILES = (100, 99.9999, 99.999, 99.99)
 _MADE_UP_SETS = 8
 _FOLLOWERS = ("Relu", "MaxPool")
@@ -52,7 +52,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Original:
-    """The model that is converted: its file, graph, manifest and data."""
+    """The model to be converted: its file, graph, manifest and data."""
 
     content: bytes
     graph: onnx.ModelProto
@@ -62,7 +62,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The graph that one calibration gave, and its largest deviation from PyTorch on the reference rows."""
+    """The graph of one calibration, and its largest deviation from PyTorch on the reference rows."""
 
     percentile: float
     graph: onnx.ModelProto
@@ -71,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """What the conversion came to; `speedups` by batch size."""
+    """The result of the conversion; `speedups` are by batch size."""
 
     quantization: pb.Quantization
     reference_deviation: float
@@ -85,44 +85,44 @@ def load_original(source: Source) -> Original:
         source: The model file and its data.
 
     Raises:
-        UserError: A file is missing or broken, the data is another, or the model is none that gains by conversion.
+        UserError: A file is missing or corrupt, the data differs, or quantization does not benefit the model.
     """
     path = source.path
     manifest = read_manifest(path)
     if manifest.HasField("quantization"):
-        raise UserError(f"{path} is quantised already; start from the file that it was made from")
+        raise UserError(f"{path} is already quantized; start from the file from which it was made")
     if manifest.WhichOneof("task") != "image_classification":
         raise UserError(
             f"{path} is a patient-risk model: its layers are so small that integers make it slower for one patient at "
-            "a time; serve it as it is",
+            "a time; serve it unchanged",
         )
     if not manifest.reference:
         raise UserError(f"{path} has no reference rows in its manifest; fit the recipe again with this version")
     recipe = recipe_of(source, manifest)
     if not isinstance(recipe.task, ImageTask):
-        raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is none; correct --recipe")
+        raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is not; correct --recipe")
     images = load_images(recipe, recipe.task, source.data_dir)
-    hold_to_training_data(manifest, images.train)
+    verify_training_data(manifest, images.train)
     check_images(images, recipe, recipe.task)
     content = path.read_bytes()
     return Original(content, onnx.load_from_string(content), manifest, images)
 
 
 def quantize(original: Original, output: Path, rows: int, largest_loss: float, seed: int) -> Result:
-    """Converts a model, measures it and writes it with its manifest.
+    """Quantizes a model, evaluates it and writes it with its manifest.
 
-    Of several calibrations the one with the smallest deviation from PyTorch on the reference rows is taken; the loss
-    is measured on validation, which takes no part in the choice.
+    Of several calibrations, the one with the smallest deviation from PyTorch on the reference rows is chosen; the loss
+    is measured on validation, which is not used for the choice.
 
     Args:
         original: The model.
         output: The ONNX file to write.
-        rows: Number of training pictures to calibrate on.
-        largest_loss: Of the metric on validation.
-        seed: Decides which pictures, and the made-up ones beside them.
+        rows: Number of training images for calibration.
+        largest_loss: Maximum decrease of the metric on validation.
+        seed: Seed of the choice of training images, and of the synthetic images added to them.
 
     Raises:
-        UserError: The graph can't be converted or the loss is too large; no file is written then.
+        UserError: The graph cannot be converted or the loss is too large; no file is written.
     """
     require_writable(output.parent)
     train = original.data.train.pixels
@@ -136,7 +136,7 @@ def quantize(original: Original, output: Path, rows: int, largest_loss: float, s
     stated, found = validation_metric(before, metric), validation_metric(manifest, metric)
     if not stated - found <= largest_loss:
         raise UserError(
-            f"{metric} on validation falls from {stated:.4f} to {found:.4f}, by {stated - found:.4f} and so by more "
+            f"{metric} on validation falls from {stated:.4f} to {found:.4f}, by {stated - found:.4f}, which is more "
             f"than --max-loss {largest_loss:g}: {output} was not written",
         )
     speedups = {size: speedup(original.content, content, train[:size]) for size in (1, SPEEDUP_BATCH)}
@@ -155,12 +155,12 @@ def quantize(original: Original, output: Path, rows: int, largest_loss: float, s
     )
     with staged() as stage:
         file = save(best.graph, manifest, output, stage)
-        list_anew(output, file.read_bytes(), stage)
+        update_checksum(output, file.read_bytes(), stage)
     return Result(manifest.quantization, best.reference_deviation, speedups)
 
 
 def calibration_pictures(train: Pixels, rows: int, seed: int) -> Pixels:
-    """Training pictures, and made-up ones, which reach further: without them noise runs out of the integers' range."""
+    """Returns training images and synthetic ones of a wider range, without which noise would saturate the integers."""
     random = np.random.default_rng([seed, 1])
     chosen = random.choice(len(train), min(rows, len(train)), replace=False)
     height, width, channels = train.shape[1:]
@@ -172,7 +172,7 @@ def _convert(original: Original, pictures: Pixels, percentile: float) -> Candida
     graph = onnx.ModelProto()
     graph.CopyFrom(original.graph)
     kept = keep_the_first_convolution(graph.graph)
-    # Tells the tools that the graph needs no preparation.
+    # Marks the graph as preprocessed.
     onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
     ranges = CalibrationMethod.MinMax if percentile == 100 else CalibrationMethod.Percentile
     with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -185,7 +185,7 @@ def _convert(original: Original, pictures: Pixels, percentile: float) -> Candida
             op_types_to_quantize=["Conv", *_FOLLOWERS],
             nodes_to_exclude=kept,
             per_channel=True,
-            # 7-bit weights: products of pairs can't overflow on processors without VNNI.
+            # With 7-bit weights, sums of two products cannot overflow on processors without VNNI.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -200,11 +200,11 @@ def _convert(original: Original, pictures: Pixels, percentile: float) -> Candida
 
 
 def keep_the_first_convolution(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that stay float: each member's first convolution with its rectifier and pooling.
+    """Returns the names of the nodes that stay in float: each member's first convolution with its ReLU and pooling.
 
-    So do convolutions of single values, as squeeze-and-excitation has: there is nothing to gain. A pooling changes
-    places with the rectifier before it, which changes no result: ONNX Runtime otherwise moves the conversion to
-    integers before the pooling and pools integers thirty times slower than floats.
+    Convolutions of 1 x 1 maps, as in squeeze-and-excitation, also stay in float, since quantizing them gains nothing.
+    Each pooling is swapped with the ReLU before it, which does not change the result: ONNX Runtime would otherwise move
+    the quantization before the pooling, and pool integers thirty times more slowly than floats.
 
     Raises:
         UserError: The graph has no second convolution.
@@ -230,7 +230,7 @@ def keep_the_first_convolution(graph: onnx.GraphProto) -> list[str]:
 
 
 def _with_followers(graph: onnx.GraphProto, convolution: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """A convolution with the rectifier and pooling behind it, these two in the other order."""
+    """Returns a convolution with the ReLU and pooling that follow it, after swapping these two in the graph."""
     kept = [convolution]
     while (follower := _only_follower(graph, kept[-1])) is not None and follower.op_type in _FOLLOWERS:
         kept.append(follower)
@@ -252,22 +252,22 @@ def _only_follower(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodePro
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
-    """Hands the pictures to the calibration, in batches."""
+    """Feeds the images to the calibration in batches."""
 
     def __init__(self, name: str, pictures: Pixels) -> None:
-        # ONNX Runtime's percentiles take batches of one size only.
+        # ONNX Runtime's percentile calibration requires batches of equal size.
         size = math.gcd(len(pictures), 32)
         self._feeds: Iterator[dict[str, Pixels]] = iter(
             [{name: pictures[start : start + size]} for start in range(0, len(pictures), size)],
         )
 
     def get_next(self) -> dict[str, Pixels] | None:
-        """The next batch; None after the last."""
+        """Returns the next batch, or None after the last."""
         return next(self._feeds, None)
 
 
 def _measured(original: Original, model: bytes) -> tuple[pb.Manifest, NDArray[np.float64]]:
-    """The original's manifest with a model's own figures, and the model's probabilities on validation."""
+    """Returns the original's manifest with the figures of `model`, and the model's probabilities on validation."""
     manifest = pb.Manifest()
     manifest.CopyFrom(original.manifest)
     output = measure_images(manifest, open_session(model), original.data, ["validation"])

@@ -1,4 +1,4 @@
-"""Reference rows: made-up input that a manifest keeps with PyTorch's output, for a server to check a provider by."""
+"""Reference rows: synthetic input with PyTorch's output, with which a server checks an execution provider."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ Floats = NDArray[np.float32]
 
 
 def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[pb.ReferenceRow]:
-    """Makes up eight rows and has PyTorch answer them.
+    """Generates eight rows and computes PyTorch's output for them.
 
     Args:
-        model: As it is exported, on the CPU.
-        manifest: Says what a row looks like; a risk model's training ranges have to be in it.
-        seed: Of what is random in the rows.
+        model: The model to be exported, on the CPU.
+        manifest: Describes the input; for a risk model, it must contain the training ranges.
+        seed: Seed of the random rows.
     """
     random = np.random.default_rng(seed)
     if manifest.WhichOneof("task") == "image_classification":
@@ -38,7 +38,7 @@ def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[p
 
 
 def reference_input(manifest: pb.Manifest) -> Pixels | Floats:
-    """The rows as the tensor that the graph takes."""
+    """Returns the rows as the input tensor of the graph."""
     if manifest.WhichOneof("task") == "image_classification":
         size = manifest.image_classification.input
         pixels = np.stack([np.frombuffer(row.pixels, dtype=np.uint8) for row in manifest.reference])
@@ -47,13 +47,13 @@ def reference_input(manifest: pb.Manifest) -> Pixels | Floats:
 
 
 def reference_deviation(manifest: pb.Manifest, output: Floats) -> float:
-    """Largest absolute difference between the rows' probabilities in the manifest and those of a runtime."""
+    """Returns the largest absolute difference between the manifest's probabilities for the rows and `output`."""
     expected = np.array([row.probabilities for row in manifest.reference], dtype=np.float32)
     return float(np.abs(expected - output).max())
 
 
 def made_up_images(height: int, width: int, channels: int, random: np.random.Generator) -> Pixels:
-    """Noise, three of cloudy noise, two gradients, flat grey and a checkerboard: uint8 [8, height, width, channels]."""
+    """Returns noise, 3 smooth noises, 2 gradients, gray and a checkerboard, uint8 [8, height, width, channels]."""
     down, across = np.linspace(0, 255, height), np.linspace(0, 255, width)
     rows, columns = np.indices((height, width))
     cloudy = [_clouds(height, width, spread, random) for spread in (20, 40, 80)]
@@ -65,14 +65,14 @@ def made_up_images(height: int, width: int, channels: int, random: np.random.Gen
         np.full((height, width), 128),
         np.where((rows // 4 + columns // 4) % 2, 192, 64),
     ]
-    # Channels differ, so that a provider that swaps them is noticed.
+    # Channels differ, so that a provider that swaps them is detected.
     shades = np.linspace(1, 0.5, channels)
     pixels = np.stack(planes)[..., np.newaxis] * shades
     return pixels.clip(0, 255).round().astype(np.uint8)
 
 
 def _clouds(height: int, width: int, spread: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Grey values around the middle that change slowly: 5 x 5 random ones, linearly in between."""
+    """Returns smooth gray values around 128: 5 x 5 random values, linearly interpolated."""
     coarse = 128 + spread * random.standard_normal((5, 5))
     places = np.arange(5)
     wide = np.stack([np.interp(np.linspace(0, 4, width), places, line) for line in coarse])
@@ -80,14 +80,14 @@ def _clouds(height: int, width: int, spread: float, random: np.random.Generator)
 
 
 def made_up_patients(features: Sequence[pb.Feature], random: np.random.Generator) -> Floats:
-    """Patients within the training ranges, float32 [8, features]; what may be missing is so in four of them.
+    """Returns patients within the training ranges, float32 [8, features]; four of them have missing optional values.
 
-    Counts and concentrations crowd at their low ends, so numbers are drawn evenly on a logarithmic scale.
+    Numbers are sampled uniformly on a logarithmic scale, since counts and concentrations are skewed to low values.
     """
     columns = [_made_up_covariate(feature, random) for feature in features]
     patients = np.stack(columns, axis=1).astype(np.float32)
     optional = np.array([feature.WhichOneof("missing") == "imputed_as" for feature in features])
-    # Three patients lack some, the last lacks all.
+    # Three patients lack some optional values, the last one all.
     lost = random.random((4, len(features))) < np.array([0.3, 0.3, 0.6, 1.1])[:, np.newaxis]
     patients[4:][lost & optional] = np.nan
     return patients
@@ -103,7 +103,7 @@ def _made_up_covariate(feature: pb.Feature, random: np.random.Generator) -> NDAr
 
 @torch.no_grad()
 def answers(model: nn.Module, rows: Pixels | Floats) -> Floats:
-    """PyTorch's first output for some rows, batch by batch."""
+    """Returns PyTorch's first output for the rows, computed in batches."""
     model.eval()
     outputs = [model(batch) for batch in torch.split(torch.from_numpy(rows), 256)]
     first = [output if isinstance(output, torch.Tensor) else output[0] for output in outputs]

@@ -1,4 +1,4 @@
-"""A model file measured again on its data, through ONNX Runtime alone."""
+"""Re-evaluates a model file on its data, with ONNX Runtime alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from medserve_training.export.inference import open_session
 from medserve_training.export.manifest import SPLITS, read_manifest, set_covariates
 from medserve_training.export.measure_images import measure_images, validation_metric
 from medserve_training.export.measure_risk import measure_patients
-from medserve_training.export.origin import Source, hold_to_training_data, recipe_of
+from medserve_training.export.origin import Source, recipe_of, verify_training_data
 from medserve_training.recipes.recipe import ImageTask, Recipe
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out: the file's manifest, the one with fresh figures, and the output for each split measured."""
+    """The manifest of the file, a copy with recomputed figures, and the output for each evaluated split."""
 
     recipe: Recipe
     manifest: pb.Manifest
@@ -36,10 +36,10 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
 
     Args:
         source: The file and its data.
-        splits: "validation" and "test"; by default those that the manifest has figures of.
+        splits: "validation" and "test"; by default those evaluated in the manifest.
 
     Raises:
-        UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
+        UserError: A file is missing or corrupt, or the training split differs from the one the manifest names.
     """
     manifest = read_manifest(source.path)
     recipe = recipe_of(source, manifest)
@@ -54,12 +54,12 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
     data: Splits[Images] | Splits[Patients]
     if isinstance(recipe.task, ImageTask):
         data = images = load_images(recipe, recipe.task, source.data_dir)
-        hold_to_training_data(manifest, images.train)
+        verify_training_data(manifest, images.train)
         check_images(images, recipe, recipe.task)
         output = measure_images(fresh, session, images, splits)
     else:
         data, schema = load_patients(recipe)
-        hold_to_training_data(manifest, data.train)
+        verify_training_data(manifest, data.train)
         check_patients(data, recipe, schema)
         set_covariates(fresh.patient_risk, describe(data.train, schema))
         output = measure_patients(fresh, session, data, splits, getattr(recipe.task, "subgroups", ()))

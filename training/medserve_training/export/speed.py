@@ -1,4 +1,4 @@
-"""How much faster one model is than another, on one core."""
+"""Measures the speedup of one model over another on one core."""
 
 import time
 
@@ -7,16 +7,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 ROUNDS = 15
-# Long enough for the clock, short enough that both models see the same neighbours on the machine.
+# Long enough for the clock's resolution, short enough that both models run under the same load of the machine.
 _ROUND_SECONDS = 0.02
 
 
 def speedup(before: bytes, after: bytes, rows: NDArray[np.uint8]) -> float:
-    """Median processor time of one model divided by that of another, both on one core, in turns: A B A B ...
+    """Returns the ratio of median CPU times of two models on one core, measured alternately (A B A B ...).
 
     Args:
-        before: An ONNX file.
-        after: One with the same input.
+        before: The ONNX file in the numerator.
+        after: The ONNX file in the denominator, with the same input.
         rows: The batch.
     """
     sessions = [_one_core(model) for model in (before, after)]
@@ -38,7 +38,7 @@ def _one_core(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def _seconds(session: onnxruntime.InferenceSession, rows: NDArray[np.uint8], number: int) -> float:
-    """Of the processor, for one run, as the mean of some; a session of one thread runs in the caller's."""
+    """Returns the mean CPU time of `number` runs; a single-threaded session runs in the caller's thread."""
     feed = {session.get_inputs()[0].name: rows}
     start = time.thread_time()
     for _ in range(number):

@@ -1,4 +1,4 @@
-"""Recomputes a manifest's figures from its ONNX file, through ONNX Runtime alone."""
+"""Recomputes a manifest's figures from its ONNX file, with ONNX Runtime alone."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, as the manifest has it and as it came out again; None where one of the two lacks it."""
+    """One figure as stated in the manifest and as recomputed; None where it is absent."""
 
     name: str
     stated: float | None
@@ -19,7 +19,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two differ by no more than the tolerance."""
+        """Whether the two differ by at most the tolerance."""
         if self.stated is None or self.recomputed is None:
             return False
         return abs(self.stated - self.recomputed) <= TOLERANCE
@@ -29,10 +29,10 @@ def verify(source: Source) -> list[Comparison]:
     """Recomputes every measured figure.
 
     Args:
-        source: The model file and the data that its manifest speaks of.
+        source: The model file and the data that its manifest names.
 
     Raises:
-        UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
+        UserError: A file is missing or corrupt, or the training split differs from the one the manifest names.
     """
     measured = measure_again(source)
     stated, recomputed = figures(measured.manifest), figures(measured.fresh)

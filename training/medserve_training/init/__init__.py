@@ -1,1 +1,1 @@
-"""Starts a schema and a recipe from a user's own data: what `medserve-train init` writes."""
+"""Generates a schema and a recipe for a user's own data, for `medserve-train init`."""

@@ -1,4 +1,4 @@
-"""Guesses what each column of a table of patients is: a number, a category, or nothing that a model should see."""
+"""Guesses whether each column of a patient table is a number, a category, or not a covariate."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from medserve_training.init.outcome import cell_values, sounds_like_outcome
 from medserve_training.init.table import is_number, numbers, words
 from medserve_training.init.toml_text import toml
 
-# A column in which fewer rows differ from the most common value may have one value only in the training split.
+# A column with fewer rows that differ from the most common value may be constant in the training split.
 _FEWEST_OTHERS = 5
 _MOST_CATEGORIES = 20
-# Rows for each category, on average.
+# Minimum average number of rows for each category.
 _ROWS_PER_CATEGORY = 3
 # Larger numbers are codes rather than measurements; float64 cannot tell neighboring whole numbers apart there.
 _LARGEST = 1e15
@@ -28,17 +28,17 @@ _ID_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Guess:
-    """A covariate, and for each key that was guessed the reason and what to check."""
+    """A covariate and, for each guessed key, the reason and what to check."""
 
     feature: Number | Category
     notes: dict[str, str]
 
 
 def guess_covariate(name: str, cells: list[str]) -> Guess | str:
-    """Guesses what a column is.
+    """Guesses the covariate of a column.
 
     Args:
-        name: Of the column.
+        name: Name of the column.
         cells: Its cells; "" is a missing value.
 
     Returns:
@@ -58,23 +58,23 @@ def guess_covariate(name: str, cells: list[str]) -> Guess | str:
 
 
 def _no_covariate(name: str, cells: list[str], counts: Counter[str], values: NDArray[np.float64] | None) -> str | None:
-    """Why a column is left out whatever its kind."""
+    """Returns why a column is left out regardless of its type; None if it is not."""
     plain = "_".join(words(name))
     many = len(counts) > min(_MOST_CATEGORIES, len(cells) / 2)
     if not (name and counts):
         return "is empty in every row" if name else "has no name"
     if (many and _ID_NAMES.fullmatch(plain)) or _counts_rows(values):
-        return "identifies the row; if a patient has several rows, keep one of them, or the figures are too good"
+        return "identifies the row; if a patient has several rows, keep one of them, or the figures are too optimistic"
     if sounds_like_outcome(name):
-        return "sounds like an outcome, which is not known when a risk is asked for"
+        return "sounds like an outcome, which is unknown at the time of prediction"
     return _extreme(counts, values)
 
 
 def _extreme(counts: Counter[str], values: NDArray[np.float64] | None) -> str | None:
-    """Why a column is left out for the size of its numbers, or because hardly any rows differ."""
+    """Returns why a column is left out for its very large numbers, or its near-constant values; None if it is not."""
     if values is not None and (largest := np.nanmax(np.abs(values))) > _LARGEST:
-        return f"holds numbers as large as {largest:g}, which are codes rather than measurements"
-    # As the model sees them.
+        return f"contains numbers as large as {largest:g}, which are codes rather than measurements"
+    # In the precision of the model's input.
     same = counts if values is None else Counter(values[~np.isnan(values)].astype(np.float32).tolist())
     if (others := same.total() - max(same.values())) < _FEWEST_OTHERS:
         most = max(counts, key=lambda cell: counts[cell])
@@ -91,14 +91,14 @@ def _category(name: str, counts: Counter[str], present: int) -> Guess | str:
     if len(found) > 2 and len(found) > min(_MOST_CATEGORIES, present // _ROWS_PER_CATEGORY):
         others = [cell for cell in counts if not is_number(cell)]
         if 0 < len(others) < len(found) / 2:
-            return f"is a number in most rows, but holds {toml(_short(others[0]))} too; correct or empty those cells"
+            return f"is a number in most rows, but contains {toml(_short(others[0]))}; correct or empty those cells"
         return f"is text with {len(found)} different values"
     feature = Category(name=name, column=name, description=name, categories=tuple(found), values=cell_values(found))
     notes = {
         "description": "the name of the column.",
-        "categories": f"a category, because the column has {len(found)} different values. Bring them into their "
-        "natural order, from low to high, and `values` into the same. `categories` may be any names, `values` are "
-        "what the cells hold.",
+        "categories": f"a category, because the column has {len(found)} different values. Put them in their natural "
+        "order, from low to high, and `values` in the same order. `categories` may be any names, `values` are the "
+        "contents of the cells.",
     }
     return Guess(feature, notes)
 
@@ -119,15 +119,15 @@ def _number(name: str, known: NDArray[np.float64]) -> Guess:
     notes = {
         "description": "the name of the column.",
         "unit": 'unknown. Set it, e.g. to "years" or "mg/dl"; leave it "" for counts and scores.',
-        "minimum": f"the data goes from {low:g} to {high:g}; these limits are a tenth wider on either side, rounded. "
-        "Set them to what can be true: the server refuses values beyond them.",
+        "minimum": f"the data ranges from {low:g} to {high:g}; these limits are 10 % wider on either side, rounded. "
+        "Set them to the limits of plausible values: the server rejects values beyond them.",
         **({"integer": "all values are whole numbers. Set it to false if others can occur."} if whole else {}),
     }
     return Guess(feature, notes)
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
-    """A range with a tenth more on either side, rounded outwards to one digit of its span; not below 0 without need."""
+    """Widens a range by 10 % on either side and rounds it outwards to one digit of its span; keeps it non-negative."""
     margin = (high - low) / 10
     step = 10.0 ** math.floor(math.log10(high - low))
     minimum, maximum = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
@@ -139,7 +139,7 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 
 def _natural(cell: str) -> tuple[bool, float, str]:
-    """Sorts numbers by size, before text."""
+    """Sort key: numbers by value, before text."""
     return (False, float(cell), cell) if is_number(cell) else (True, 0.0, cell)
 
 

@@ -15,9 +15,9 @@ _UNIT_WORDS: dict[Unit, frozenset[str]] = {
     "months": frozenset(["mo", "month", "months"]),
     "years": frozenset(["y", "yr", "yrs", "year", "years"]),
 }
-# Where the name names no unit: follow-up as long as this is in days, or in months.
+# If the name contains no unit: longer follow-up than this is in days, or in months.
 _LONG_IN_DAYS, _LONG_IN_MONTHS = 300.0, 30.0
-# Horizons and the interval of the curve, in a unit. The first row whose last horizon lies within follow-up is taken.
+# Unit, horizons and interval of the curve. The first row whose last horizon is within follow-up is used.
 _PLANS: tuple[tuple[Unit, tuple[int, ...], float], ...] = (
     ("years", (2, 5, 10), 1.0),
     ("years", (1, 3, 5), 0.5),
@@ -34,7 +34,7 @@ _INTERVALS = 10
 
 @dataclass(frozen=True)
 class HorizonPlan:
-    """Horizons, and the interval of the survival curve and their number, in the data's unit of time."""
+    """Horizons, and the length and number of intervals of the survival curve, in the data's unit of time."""
 
     horizons: tuple[Horizon, ...]
     interval: float
@@ -42,11 +42,11 @@ class HorizonPlan:
 
 
 def guess_unit(column: str, longest: float) -> Unit:
-    """The unit of a time, by the words of its column's name or else by how long follow-up is.
+    """Guesses the unit of a time from the words of its column's name, or else from the length of follow-up.
 
     Args:
         column: The column's name.
-        longest: Follow-up that most patients do not exceed.
+        longest: 90th percentile of follow-up.
     """
     found = set(words(column))
     for unit, names in _UNIT_WORDS.items():
@@ -58,15 +58,15 @@ def guess_unit(column: str, longest: float) -> Unit:
 
 
 def plan_horizons(longest: float, unit: Unit) -> HorizonPlan:
-    """Chooses horizons that follow-up reaches.
+    """Chooses horizons within follow-up.
 
     Args:
-        longest: The last horizon lies at or before this time.
-        unit: Of `longest` and of the result.
+        longest: Upper limit of the last horizon.
+        unit: Unit of `longest` and of the result.
     """
     for name, horizons, step in _PLANS:
         interval = step * _DAYS[name] / _DAYS[unit]
-        # The recipe wants exact multiples of the interval, so each time is one.
+        # The recipe requires exact multiples of the interval.
         counts = [round(horizon / step) for horizon in horizons]
         if interval * counts[-1] <= longest:
             found = [
@@ -74,7 +74,7 @@ def plan_horizons(longest: float, unit: Unit) -> HorizonPlan:
                 for horizon, count in zip(horizons, counts, strict=True)
             ]
             return HorizonPlan(tuple(found), interval, counts[-1])
-    # Shorter than a week: all of it, rounded down to one digit.
+    # Follow-up shorter than a week: one horizon at its end, rounded down to one digit.
     power = 10.0 ** math.floor(math.log10(longest))
     interval = math.floor(longest / power) * power / _INTERVALS
     end = interval * _INTERVALS

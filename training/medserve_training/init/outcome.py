@@ -1,4 +1,4 @@
-"""Finds the outcome of a table of patients: the columns of follow-up time and event, and what they hold."""
+"""Finds the outcome of a patient table: the columns of follow-up time and event, and their values."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from medserve_training.init.table import Columns, is_number, numbers, words
 
 _ENDPOINT = r"(?:os|pfs|dfs|rfs|efs|dss|surv|survival)"
 _PER_UNIT = r"(?:_(?:in_)?(?:d|m|y|days?|mo|months?|yrs?|years?))?"
-# Patterns of names, their words joined by "_". The first pattern holds names that mean nothing else.
+# Patterns of names, with their words joined by "_". The first pattern contains unambiguous names.
 _TIME_NAMES = (
     re.compile(
         rf"(?:{_ENDPOINT}(?:_?time)?|tte|time|duration|(?:fu|followup|follow_up)(?:_?time)?|time_to_\w+?){_PER_UNIT}"
@@ -32,21 +32,21 @@ _EVENT_NAMES = (
         r"|censored|outcome|mortality)(?:_\w+)?"
     ),
 )
-# Words of a cell that say that the event was seen, or that it was not; the latter win ("no event").
+# Words of a cell that mean that the event was observed, or that it was not; the latter take precedence ("no event").
 _SEEN = frozenset(
     ["1", "t", "true", "y", "yes", "event", "dead", "died", "death", "deceased", "relapse", "relapsed", "recurred"]
 )
 _NOT_SEEN = frozenset(["0", "f", "false", "n", "no", "not", "none", "without", "alive", "living", "lived", "censored"])
-# In a column of this name, a plain yes means that the event was not seen.
+# In a column with such a name, "yes" means that the event was not observed.
 _INVERTED = re.compile(r"(?:\w+_)?(?:censored|alive|living)")
-# A follow-up time in days, months or years.
+# Limits of a follow-up time, in days, months or years.
 _SHORTEST, _LONGEST = 1e-6, 1e6
 _YES_OR_NO = frozenset(["0", "1", "t", "true", "f", "false", "y", "yes", "n", "no"])
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the user says about the outcome; None where it is to be guessed."""
+    """The user's options about the outcome; None to guess."""
 
     time: str | None = None
     event: str | None = None
@@ -56,7 +56,7 @@ class Flags:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome: the schema's table, the reason for each key that was guessed, times [n], and number of events."""
+    """The outcome: its table in the schema, a note for each guessed key, times [n], and the number of events."""
 
     value: EventValue
     notes: dict[str, str]
@@ -65,16 +65,16 @@ class Outcome:
 
     @property
     def longest(self) -> float:
-        """Follow-up that a tenth of the patients exceed; the last horizon can be measured on those."""
+        """90th percentile of follow-up; the 10 % of patients beyond it allow evaluation at the last horizon."""
         return float(np.quantile(self.times, 0.9))
 
 
 def find_outcome(columns: Columns, flags: Flags) -> Outcome:
-    """Finds the outcome by the flags, and by the names and the content of the columns.
+    """Finds the outcome from the flags, and from the names and contents of the columns.
 
     Raises:
-        UserError: No column or several may be the time or the event, or the cells of one are no outcome. The message
-            says which flag decides.
+        UserError: The time or the event matches no column or several, or the cells of a column are invalid. The
+            message names the flag to use.
     """
     for flag, name in (("--time", flags.time), ("--event", flags.event)):
         if name is not None and name not in columns:
@@ -83,7 +83,7 @@ def find_outcome(columns: Columns, flags: Flags) -> Outcome:
     time = flags.time or _find_time(columns, event)
     if time == event:
         raise UserError(
-            f"--time and --event both name {time!r}; give the column of the follow-up time and that of the event"
+            f"--time and --event both name {time!r}; give the column of the follow-up time and the one of the event"
         )
     times = _read_times(columns[time], time)
     cells = columns[event]
@@ -102,13 +102,13 @@ def find_outcome(columns: Columns, flags: Flags) -> Outcome:
 
 
 def sounds_like_outcome(name: str) -> bool:
-    """Whether a column's name says that it holds an outcome, which nobody knows when a risk is asked for."""
+    """Returns whether a column's name suggests an outcome, which is unknown at the time of prediction."""
     plain = "_".join(words(name))
     return any(pattern.fullmatch(plain) for pattern in (_TIME_NAMES[0], *_EVENT_NAMES))
 
 
 def cell_values(cells: Iterable[str]) -> tuple[int, ...] | tuple[str, ...]:
-    """The values of a column as a schema spells them: whole numbers where all of them are, else text."""
+    """Returns the values of a column as in a schema: integers if all of them are, else text."""
     found = tuple(cells)
     if all(re.fullmatch(r"0|-?[1-9]\d{0,14}", cell, re.ASCII) for cell in found):
         return tuple(int(cell) for cell in found)
@@ -117,12 +117,13 @@ def cell_values(cells: Iterable[str]) -> tuple[int, ...] | tuple[str, ...]:
 
 def _notes(flags: Flags, events: int, rows: int) -> dict[str, str]:
     notes = {
-        "time_column": "by its name and its content. Check that it counts from when a risk is asked for.",
-        "time_unit": "by the column's name or by its numbers: days, months or years. If it is wrong, so are the "
-        "horizons in the recipe: delete both files and give --time-unit.",
-        "event_column": "by its name and its two values.",
-        "event_value": f"the event was seen in {events} of {rows} rows. If it was in the others, swap the two values.",
-        "description": "the name of the column. Set it to what the event is, e.g. relapse or death.",
+        "time_column": "from its name and its content. Check that it is counted from the time of prediction.",
+        "time_unit": "from the column's name or its numbers: days, months or years. If it is wrong, so are the "
+        "horizons in the recipe: delete both files and run init with --time-unit.",
+        "event_column": "from its name and its two values.",
+        "event_value": f"the event was observed in {events} of {rows} rows. If it was in the others, swap the two "
+        "values.",
+        "description": "the name of the column. Set it to the event, e.g. relapse or death.",
     }
     given = {
         "time_column": flags.time,
@@ -156,9 +157,9 @@ def _find_event(columns: Columns, time: str | None) -> str:
 
 
 def _only_one(columns: Columns, possible: Callable[[str], bool], patterns: Sequence[re.Pattern[str]], what: str) -> str:
-    """The only column that fits the first pattern that any possible column fits.
+    """Returns the only column that matches the first pattern matched by any possible column.
 
-    A name that means nothing else is taken even where the content is wrong: the error then says what is wrong.
+    An unambiguous name is accepted even if the content is invalid, so that the error names the invalid content.
     """
     plain = {name: "_".join(words(name)) for name in columns}
     candidates = [name for name in columns if possible(name)]
@@ -175,14 +176,14 @@ def _read_times(cells: list[str], name: str) -> NDArray[np.float64]:
     for row, cell in enumerate(cells, start=1):
         if not (is_number(cell) and _SHORTEST <= float(cell) <= _LONGEST):
             raise UserError(
-                f"the time column {name!r} holds {cell!r} in row {row}, expected a number from {_SHORTEST:g} to "
+                f"the time column {name!r} contains {cell!r} in row {row}, expected a number from {_SHORTEST:g} to "
                 f"{_LONGEST:g}"
             )
     return np.array([float(cell) for cell in cells])
 
 
 def _read_event(cells: list[str], name: str, event_value: str | None) -> tuple[str, str]:
-    """The cell for an event, and that for a censored patient."""
+    """Returns the values of an event and of censoring."""
     values = sorted(set(cells))
     if "" in values:
         raise UserError(
@@ -190,21 +191,21 @@ def _read_event(cells: list[str], name: str, event_value: str | None) -> tuple[s
         )
     if len(values) != 2:
         some = _listed(values[:5]) + (", ..." if len(values) > 5 else "")
-        raise UserError(f"the event column {name!r} holds {len(values)} different values ({some}), expected two")
+        raise UserError(f"the event column {name!r} contains {len(values)} different values ({some}), expected two")
     if event_value is not None:
         if event_value not in values:
             raise UserError(
-                f"--event-value {event_value!r} is not in the column {name!r}, which holds {_listed(values)}"
+                f"--event-value {event_value!r} is not in the column {name!r}, which contains {_listed(values)}"
             )
         return event_value, values[1 - values.index(event_value)]
-    seen = [_says_seen(value) for value in values]
+    seen = [_means_event(value) for value in values]
     if _INVERTED.fullmatch("_".join(words(name))) and all(_plain(value) in _YES_OR_NO for value in values):
         seen = [None if one is None else not one for one in seen]
-    if {_plain(value) for value in values} == {"1", "2"}:  # as R's package survival has it
+    if {_plain(value) for value in values} == {"1", "2"}:  # the coding of R's package survival
         seen = [_plain(value) == "2" for value in values]
     if sorted(seen, key=str) != [False, True]:
         raise UserError(
-            f"the event column {name!r} holds {_listed(values)}; say which is the event with --event-value VALUE"
+            f"the event column {name!r} contains {_listed(values)}; say which is the event with --event-value VALUE"
         )
     return values[seen.index(True)], values[seen.index(False)]
 
@@ -213,7 +214,7 @@ def _plain(cell: str) -> str:
     return re.sub(r"\.0*$", "", cell.strip().lower())
 
 
-def _says_seen(cell: str) -> bool | None:
+def _means_event(cell: str) -> bool | None:
     found = set(words(_plain(cell)))
     if found & _NOT_SEEN:
         return False

@@ -1,4 +1,4 @@
-"""Writes a schema and a recipe for a user's own data, whole or not at all."""
+"""Writes a schema and a recipe for a user's own data, all or nothing."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,31 +13,33 @@ from medserve_training.recipes.recipe import load_recipe
 
 
 def init(path: Path, flags: Flags) -> list[Path]:
-    """Writes a recipe beside a user's data, and for a CSV file its schema.
+    """Writes a recipe next to a user's data, and for a CSV file also a schema.
 
     FILE.csv gets FILE.toml (the schema) and FILE.recipe.toml; FOLDER gets FOLDER.recipe.toml. The table is then loaded
-    through them as `fit` loads it.
+    with them as by `fit`, to validate them.
 
     Args:
-        path: A CSV file of patients, or a folder of one folder of images for each class.
-        flags: What the user says about the outcome of patients.
+        path: A CSV file of patients, or a folder with one folder of images for each class.
+        flags: The user's options about the outcome of patients.
 
     Returns:
-        The files that were written, the recipe last.
+        The written files, the recipe last.
 
     Raises:
-        UserError: A file to be written exists, or something cannot be read or guessed; nothing is left behind then.
+        UserError: An output file exists, or something cannot be read or guessed; no file is left behind.
     """
     if path.is_dir():
         if flags != Flags():
-            raise UserError(f"{path} is a folder; --time, --event, --event-value and --time-unit go with a CSV file")
+            raise UserError(f"{path} is a folder; --time, --event, --event-value and --time-unit require a CSV file")
         folder = path.resolve()
         recipe = folder.with_name(f"{folder.name}.recipe.toml")
         _refuse_existing(recipe)
         _write({recipe: start_images(path)})
         return [recipe]
     if not path.is_file():
-        raise UserError(f"{path} is missing; expected a CSV file of patients, or a folder of one folder for each class")
+        raise UserError(
+            f"{path} is missing; expected a CSV file of patients, or a folder with one folder for each class"
+        )
     schema, recipe = path.with_suffix(".toml"), path.with_suffix(".recipe.toml")
     _refuse_existing(schema, recipe)
     schema_text, recipe_text = start_patients(path, flags)
@@ -48,11 +50,11 @@ def init(path: Path, flags: Flags) -> list[Path]:
 def _refuse_existing(*paths: Path) -> None:
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} exists already; rename or remove it to start anew")
+            raise UserError(f"{path} already exists; rename or remove it to start over")
 
 
 def _write(texts: Mapping[Path, str]) -> None:
-    """Writes files that do not exist yet, and holds them to the loaders; on any failure none of them is left."""
+    """Writes new files and validates them by loading them; on any failure, removes them all."""
     with ExitStack() as undo:
         for path, text in texts.items():
             try:

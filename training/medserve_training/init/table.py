@@ -1,4 +1,4 @@
-"""The columns of a CSV file as text, and what their cells and names look like."""
+"""The columns of a CSV file as text, and properties of their cells and names."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from medserve_training.data.csv_table import parse_number, read_csv
 
-# The cells of each column by its name, without outer spaces; "" is a missing value.
+# The cells of each column by name, without surrounding spaces; "" is a missing value.
 Columns = dict[str, list[str]]
 
 
 def read_columns(path: Path) -> Columns:
-    """Reads a CSV file as training does. Columns without a name become one, the last of them.
+    """Reads a CSV file as training does; columns without a name are merged into one empty column.
 
     Raises:
         UserError: The file is not a table, or two columns have the same name.
@@ -24,7 +24,7 @@ def read_columns(path: Path) -> Columns:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a number as training reads it."""
+    """Returns whether training parses a cell as a number."""
     try:
         parse_number(cell, required=True)
     except ValueError:
@@ -33,7 +33,7 @@ def is_number(cell: str) -> bool:
 
 
 def numbers(cells: list[str]) -> NDArray[np.float64] | None:
-    """The cells as float64 [n], NaN where missing; None where all are missing or one is not a number."""
+    """Returns the cells as float64 [n], NaN where missing; None if all are missing or one is not a number."""
     present = [cell for cell in cells if cell]
     if not present or not all(is_number(cell) for cell in present):
         return None
@@ -41,6 +41,6 @@ def numbers(cells: list[str]) -> NDArray[np.float64] | None:
 
 
 def words(name: str) -> list[str]:
-    """The words of a name, in lower case: those of "osMonths", "OS_MONTHS" and "os (months)" are the same."""
+    """Splits a name into lower-case words; "osMonths", "OS_MONTHS" and "os (months)" give the same."""
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return re.findall(r"[a-z0-9]+", split.lower())

@@ -1,4 +1,4 @@
-"""Writes TOML with a comment above every value that was guessed."""
+"""Formats TOML with a comment above every guessed value."""
 
 import re
 import textwrap
@@ -14,7 +14,7 @@ _WIDTH = 118
 
 
 def toml(value: object) -> str:
-    """A value in TOML, on one line; mappings become inline tables."""
+    """Formats a value as TOML on one line; mappings become inline tables."""
     match value:
         case Mapping():
             return "{ " + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + " }"
@@ -25,17 +25,17 @@ def toml(value: object) -> str:
 
 
 def comment(text: str) -> str:
-    """A comment of one or more lines; quote names from the data with `toml`, for a comment cannot escape anything."""
+    """Formats a comment of one or more lines; names from the data must be quoted with `toml`, to escape newlines."""
     return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
 
 def table(header: str, values: Mapping[str, object], notes: Mapping[str, str] | None = None) -> str:
-    """A table.
+    """Formats a table.
 
     Args:
         header: E.g. "[outcome]"; "" for keys at the top of the file.
-        values: Its keys in order. An array of mappings gets a line for each.
-        notes: For each key that was guessed, why its value is what it is and what to check.
+        values: Its keys in order. An array of mappings is written with one mapping per line.
+        notes: For each guessed key, the reason for its value and what to check.
     """
     lines = [header] if header else []
     for key, value in values.items():
@@ -49,9 +49,9 @@ def table(header: str, values: Mapping[str, object], notes: Mapping[str, str] | 
 
 
 def recipe_name(stem: str) -> str:
-    """A recipe's name made from that of a file or folder: lower-case letters, digits and single hyphens.
+    """Derives a recipe's name from the name of a file or folder: lower-case letters, digits and single hyphens.
 
-    The name of a packaged recipe gets "-own" behind it, so that training replaces no model of the repository.
+    "-own" is appended to the name of a packaged recipe, so that training does not replace a model of the repository.
     """
     name = "-".join(re.findall(r"[a-z0-9]+", stem.lower())) or "model"
     return f"{name}-own" if name in recipe_names() else name

@@ -1,1 +1,1 @@
-"""Measures of how good predictions are, and what is fitted to them: calibration, operating points."""
+"""Metrics of predictions, and parameters fitted to them: calibration, operating points and baseline hazards."""

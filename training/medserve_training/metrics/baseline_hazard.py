@@ -1,32 +1,32 @@
-"""The hazard that all patients share, given what a trained network adds for each."""
+"""Estimators of the baseline hazard, given a network's predictions."""
 
 import torch
 from torch import Tensor
 
-# Of an interval without any event.
+# Event count assumed for an interval without events.
 _LEAST = 1e-6
 
 
 def cohort_logits(events: Tensor, at_risk: Tensor) -> Tensor:
-    """Logits of the cohort's hazards, the discrete Kaplan-Meier estimate: [intervals].
+    """Returns the logits of the cohort's hazards, the discrete Kaplan-Meier estimate: [intervals].
 
     Args:
-        events: As `logistic_hazard` takes them.
-        at_risk: As `logistic_hazard` takes them.
+        events: As for `logistic_hazard`.
+        at_risk: As for `logistic_hazard`.
     """
     return torch.logit(events.sum(dim=0) / at_risk.sum(dim=0).clamp(min=1), eps=1e-4)
 
 
 def refit_logits(logits: Tensor, events: Tensor, at_risk: Tensor) -> Tensor:
-    """What to add to the logits of each interval so that the mean hazard of those at risk is the observed: [intervals].
+    """Returns the shift of each interval's logits that makes the mean hazard at risk the observed one: [intervals].
 
-    It is the maximum of the likelihood, found by Newton's method; without it dropout and shrunken effects leave the
-    predicted risks of a cohort off their mean.
+    This is the maximum-likelihood estimate, found by Newton's method; without it, dropout and shrinkage bias the
+    predicted mean risk of a cohort.
 
     Args:
-        logits: Of the hazards, [n, intervals].
-        events: As `logistic_hazard` takes them.
-        at_risk: As `logistic_hazard` takes them.
+        logits: Logits of the hazards, [n, intervals].
+        events: As for `logistic_hazard`.
+        at_risk: As for `logistic_hazard`.
     """
     observed = events.sum(dim=0).clamp(min=_LEAST)
     shift = torch.zeros_like(observed)
@@ -38,16 +38,16 @@ def refit_logits(logits: Tensor, events: Tensor, at_risk: Tensor) -> Tensor:
 
 
 def breslow(log_risks: Tensor, times: Tensor, events: Tensor, ends: Tensor) -> Tensor:
-    """Log of the baseline's cumulative hazard over each interval, by Breslow's estimator (1974): [intervals].
+    """Returns the log cumulative baseline hazard of each interval, by Breslow's estimator (1974): [intervals].
 
     Args:
-        log_risks: Of the training patients, [n].
-        times: Of event or censoring, [n].
-        events: 1 where the event was seen, [n].
-        ends: Of the intervals, rising, the first of which starts at 0, [intervals].
+        log_risks: Log relative risks of the training patients, [n].
+        times: Times of event or censoring, [n].
+        events: 1 where the event was observed, [n].
+        ends: Ends of the intervals, increasing, [intervals]; the first interval starts at 0.
     """
     risks = torch.exp(log_risks.double())
-    # Everybody still there at a patient's time is at risk then.
+    # Patients whose time is not earlier are at risk at a patient's time.
     at_risk = (times[None, :] >= times[:, None]).double() @ risks
     jumps = events / at_risk
     interval = torch.bucketize(times, ends)

@@ -1,9 +1,9 @@
-"""From scores to probabilities that hold: nothing, a temperature or an isotonic curve, chosen on validation.
+"""Post-hoc calibration of probabilities: none, temperature scaling or isotonic regression, chosen on validation.
 
-A validation split is rarely what a model meets later: elsewhere a disease is rarer or more common, and pictures differ
-more from those of the training. A method that only fits the validation split makes the model too sure there. So each is
-judged by its worst calibration error over several prevalences, with the rows as they are and with rows that are harder,
-and it has to be clearly better than a plainer one.
+The data at deployment rarely resembles the validation split: the prevalence differs, and the images differ more from
+those of training. A method that overfits the validation split makes the model overconfident there. Each method is
+therefore assessed by its worst calibration error over several prevalences, with the rows unchanged and with harder
+ones, and has to be clearly better than a simpler method.
 """
 
 from collections.abc import Sequence
@@ -23,40 +23,40 @@ from medserve_training.metrics.classification import calibration_error
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# By how much each class's odds are divided and multiplied in turn.
+# Factor by which the odds of each class are divided and multiplied in turn.
 _ODDS = 3.0
-# A method has to win by this much over a plainer one: no made-up shift tells how far off the next hospital is.
+# Minimum improvement over a simpler method, since simulated shifts do not predict the shift at another hospital.
 _GAIN = 0.015
 _FOLDS = 10
 _SEED = 0
 
 
 class Uncalibrated(nn.Module):
-    """Probabilities [n, classes] as they are."""
+    """Identity: leaves probabilities [n, classes] unchanged."""
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """The same."""
+        """Returns the probabilities."""
         return probabilities
 
 
 class Temperature(nn.Module):
-    """Probabilities [n, classes] to the power of 1 / T, made to sum to 1 again (Guo et al. 2017)."""
+    """Temperature scaling (Guo et al. 2017): probabilities [n, classes] to the power of 1 / T, renormalized."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Divides the logarithms."""
+        """Divides the log probabilities by the temperature."""
         return torch.softmax(torch.log(probabilities.clamp_min(1e-12)) / self.temperature, dim=1)
 
 
 class Isotonic(nn.Module):
-    """The second of two probabilities through a rising curve of straight pieces (Zadrozny & Elkan 2002).
+    """Isotonic regression (Zadrozny & Elkan 2002): maps the second of two probabilities, piecewise linearly.
 
     Args:
-        knots: Where the pieces meet, rising, [k].
-        values: The curve there, [k].
+        knots: Knots of the function, increasing, [k].
+        values: Values at the knots, [k].
     """
 
     def __init__(self, knots: Floats, values: Floats) -> None:
@@ -71,7 +71,7 @@ class Isotonic(nn.Module):
         self.register_buffer("slopes", torch.tensor(np.diff(values) / widths, dtype=torch.float32))
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Adds up how far the probability has come along each piece."""
+        """Sums the increments of the pieces up to the probability."""
         along = torch.minimum((probabilities[:, 1:] - self.starts).clamp_min(0), self.widths)
         second = (self.first + (along * self.slopes).sum(dim=1, keepdim=True)).clamp(0, 1)
         return torch.cat([1 - second, second], dim=1)
@@ -102,7 +102,7 @@ def fit_calibration(method: str, probabilities: Floats, labels: Labels) -> nn.Mo
 
 
 def calibrate(calibration: nn.Module, probabilities: Floats) -> Floats:
-    """What a method makes of probabilities, [n, classes]."""
+    """Applies a calibration to probabilities, [n, classes]."""
     with torch.no_grad():
         result: NDArray[np.float32] = calibration(torch.tensor(probabilities, dtype=torch.float32)).numpy()
     return result.astype(np.float64)
@@ -110,7 +110,7 @@ def calibrate(calibration: nn.Module, probabilities: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Judged:
-    """One method, cross-fitted on validation: its error there, and its worst under shift."""
+    """One method, cross-fitted on validation: its calibration error there, and the worst one under shift."""
 
     method: str
     error: float
@@ -118,13 +118,13 @@ class Judged:
 
 
 def judge(method: str, rows: Floats, labels: Labels, harder: Sequence[Floats] = ()) -> Judged:
-    """Fits a method on nine tenths of the rows, applies it to the last, in turn, and measures the whole.
+    """Measures the calibration error of a method by ten-fold cross-fitting.
 
     Args:
-        method: As `fit_calibration` takes it.
+        method: As for `fit_calibration`.
         rows: Probabilities, [n, classes].
         labels: [n].
-        harder: Probabilities for the same rows made harder, some times; a method is applied to them, and not fitted.
+        harder: Probabilities for harder versions of the same rows, on which the method is only evaluated.
     """
     fitted = [np.empty_like(rows) for _ in (rows, *harder)]
     folds = StratifiedKFold(min(_FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=_SEED)
@@ -143,7 +143,7 @@ def _errors_under_shift(probabilities: Floats, labels: Labels) -> list[float]:
 
 
 def prevalence_weights(labels: Labels) -> list[Floats]:
-    """Weights of the rows: all 1, then those that divide and multiply the odds of each class in turn by three."""
+    """Returns weights of the rows: all 1, then those that divide and multiply the odds of each class in turn by 3."""
     shifts = [np.where(labels == label, factor, 1.0) for label in np.unique(labels) for factor in (1 / _ODDS, _ODDS)]
     return [np.ones(len(labels)), *shifts]
 
@@ -154,13 +154,13 @@ def choose_calibration(
     """Chooses a method on validation data and fits it there.
 
     Args:
-        methods: To choose from, the plainest first.
+        methods: Candidates, the simplest first.
         rows: Probabilities, [n, classes].
         labels: [n].
-        harder: As `judge` takes them.
+        harder: As for `judge`.
 
     Returns:
-        The method, what the manifest says about it (nothing where nothing is done), and how each method did.
+        The fitted method, its entry in the manifest (None without calibration), and the errors of all methods.
     """
     judged = [judge(method, rows, labels, harder) for method in methods]
     best = judged[0]

@@ -1,4 +1,4 @@
-"""Figures of classifiers: discrimination, calibration, decisions."""
+"""Metrics of classifiers: discrimination, calibration, and decisions at operating points."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,19 @@ Labels = NDArray[np.int64]
 
 RESAMPLES = 1000
 _METHOD = f"bootstrap, {RESAMPLES} resamples within each class"
-# Of the resampling, so that an interval can be recomputed.
+# Seed of the bootstrap, fixed for reproducible intervals.
 _SEED = 0
 
 
 def auroc(positive: Floats, negative: Floats) -> Floats:
-    """Area under the ROC curve as the probability that a positive outscores a negative (Mann & Whitney 1947).
+    """Computes the area under the ROC curve as the Mann-Whitney statistic (Mann & Whitney 1947).
 
     Args:
         positive: Scores of the positives, [..., p].
         negative: Scores of the negatives, [..., n].
 
     Returns:
-        One area for each leading index, ties counting half.
+        One area for each leading index; ties count half.
     """
     p, n = positive.shape[-1], negative.shape[-1]
     ranks = rankdata(np.concatenate([positive, negative], axis=-1), axis=-1)[..., :p]
@@ -33,13 +33,13 @@ def auroc(positive: Floats, negative: Floats) -> Floats:
 
 
 def calibration_error(probabilities: Floats, labels: Labels, bins: int = 15, weights: Floats | None = None) -> float:
-    """Expected calibration error of the most probable label in equal-width bins (Guo et al. 2017, eq. 3).
+    """Returns the expected calibration error of the most probable label in equal-width bins (Guo et al. 2017, eq. 3).
 
     Args:
         probabilities: [n, classes].
         labels: [n].
-        bins: Their number.
-        weights: How much each row counts, [n]; by default all alike.
+        bins: Number of bins.
+        weights: Weights of the rows, [n]; uniform by default.
     """
     confidence = probabilities.max(axis=1)
     gaps = confidence - (probabilities.argmax(axis=1) == labels)
@@ -49,12 +49,12 @@ def calibration_error(probabilities: Floats, labels: Labels, bins: int = 15, wei
 
 
 def classification_metrics(probabilities: Floats, labels: Labels, threshold: float | None) -> list[pb.Metric]:
-    """All figures of one split, each with its interval.
+    """Computes all metrics of one split, with confidence intervals.
 
     Args:
         probabilities: [n, classes].
         labels: [n].
-        threshold: Of the default operating point on the probability of label 1, where there is one.
+        threshold: Threshold of the default operating point on the probability of label 1; None if there is none.
     """
     found = _figures(probabilities, labels, threshold)
     random = np.random.default_rng(_SEED)
@@ -84,7 +84,7 @@ def _figures(probabilities: Floats, labels: Labels, threshold: float | None) -> 
         "auroc": float(auroc(scores[labels == 1], scores[labels == 0])),
         "accuracy": right,
         "expected_calibration_error": error,
-        # Of the second label alone, as is usual with two: half the sum over both.
+        # For two labels, by convention, of the second one only: half the sum over both.
         "brier_score": squares / 2,
     }
     if threshold is not None:
@@ -96,7 +96,7 @@ def _figures(probabilities: Floats, labels: Labels, threshold: float | None) -> 
 
 
 def _macro_auroc(probabilities: Floats, one_hot: NDArray[np.bool_]) -> float:
-    """Mean over the classes of the area of each against the rest."""
+    """Returns the mean of the one-vs-rest areas of all classes."""
     positives = one_hot.sum(axis=0)
     sums = (rankdata(probabilities, axis=0) * one_hot).sum(axis=0) - positives * (positives + 1) / 2
     return float((sums / (positives * (len(one_hot) - positives))).mean())

@@ -1,4 +1,4 @@
-"""Thresholds at which a probability becomes a decision, chosen on validation data."""
+"""Operating points: decision thresholds chosen on validation data."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +9,30 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 SENSITIVITIES = (0.95, 0.9, 0.98)
-# What a missed patient costs in false alarms.
+# Cost of a false negative relative to a false positive.
 MISS_COSTS = (5,)
 
 
 def sensitivity_specificity(scores: Floats, labels: Labels, threshold: float) -> tuple[float, float]:
-    """Share of the positives (label 1) at or above the threshold, and of the negatives below it."""
+    """Returns the fraction of positives (label 1) at or above the threshold, and of negatives below it."""
     positive = scores >= threshold
     return float(positive[labels == 1].mean()), float((~positive)[labels == 0].mean())
 
 
 def operating_points(scores: Floats, labels: Labels, positive_label: str) -> list[pb.OperatingPoint]:
-    """The default first: the highest threshold with a sensitivity of at least 0.95.
+    """Chooses operating points, the default first: the highest threshold with a sensitivity of at least 0.95.
 
-    Beside it those for 0.90 and 0.98, Youden's (1950: the largest sum of sensitivity and specificity), and the one
-    with the lowest cost where a missed patient costs as much as five false alarms. A threshold lies halfway between
-    two neighbouring scores, so that no rounding of a score can move a picture over it.
+    The others are the same for 0.90 and 0.98, Youden's (1950: the largest sum of sensitivity and specificity), and the
+    one with the lowest cost if a false negative costs as much as five false positives. Thresholds are halfway between
+    two adjacent scores, so that rounding of a score does not change a decision.
 
     Args:
         scores: Probability of the positive label, [n].
         labels: 0 or 1, [n].
-        positive_label: Its name.
+        positive_label: Name of label 1.
     """
     ordered = np.unique(scores)
-    # At 0 everybody is positive.
+    # At 0 all rows are positive.
     thresholds = np.concatenate([[0.0], (ordered[1:] + ordered[:-1]) / 2])
     rates = np.array([sensitivity_specificity(scores, labels, threshold) for threshold in thresholds])
     sensitivity, specificity = rates.T

@@ -1,4 +1,4 @@
-"""Figures of survival models, by scikit-survival and as in `risk_calibration`, with bootstrap intervals."""
+"""Metrics of survival models, from scikit-survival and `risk_calibration`, with bootstrap intervals."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,29 +20,29 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 200
 _METHOD = f"bootstrap, {RESAMPLES} resamples within events and censored"
-# Of the resampling, so that an interval can be recomputed.
+# Seed of the bootstrap, fixed for reproducible intervals.
 _SEED = 0
 
 
 def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> list[pb.Metric]:
-    """All figures of one split: those of `discrimination` and `calibration`, with intervals, and D-calibration.
+    """Computes all metrics of one split: `discrimination` and `calibration` with intervals, and D-calibration.
 
-    A figure that a split can't give, for want of an event or of follow-up, is left out.
+    Metrics that are undefined on a split, for lack of events or follow-up, are omitted.
 
     Args:
-        survival: Predicted, [n, curve times].
-        train: The patients whose censoring is that of the split's: the training split, or the split itself.
-        rows: The patients that were predicted.
-        task: Gives times and horizons.
+        survival: Predicted survival functions, [n, curve times].
+        train: Patients from which the censoring distribution is estimated: the training split, or the split itself.
+        rows: The patients of the predictions.
+        task: Specifies times and horizons.
 
     Raises:
-        UserError: The training split was not followed up to the last horizon.
+        UserError: Follow-up of the training split ends before the last horizon.
     """
     end = max(horizon.time for horizon in task.horizons)
     if train.times.max() <= end:
         raise UserError(
-            f"the training split was followed for {train.times.max():g} {task.time_unit}, but the last horizon is at "
-            f"{end:g}; choose earlier horizons in the recipe",
+            f"follow-up in the training split ends at {train.times.max():g} {task.time_unit}, but the last horizon is "
+            f"at {end:g}; choose earlier horizons in the recipe",
         )
     figures = _figures(survival, train, rows, task)
     random = np.random.default_rng(_SEED)
@@ -61,12 +61,12 @@ def risk_metrics(survival: Floats, train: Patients, rows: Patients, task: pb.Pat
 
 
 def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
-    """How well risks are ordered, and Brier's score.
+    """Computes concordance indices, the integrated Brier score and the AUC at each horizon.
 
-    Harrell's concordance (1982), Uno's (2011), the integrated Brier score (Graf 1999) and the cumulative/dynamic AUC
-    at each horizon (Uno 2007). All look at follow-up up to the last horizon only; the concordances rank the risk at the
-    reference horizon; the Brier score is integrated from 0 to the last horizon over the curve's times, and divided by
-    it. Arguments as for `risk_metrics`.
+    Harrell's (1982) and Uno's (2011) concordance index, the integrated Brier score (Graf 1999) and the
+    cumulative/dynamic AUC at each horizon (Uno 2007). All are restricted to follow-up until the last horizon; the
+    concordance indices rank the risk at the reference horizon; the Brier score is integrated from 0 to the last horizon
+    over the curve's times, and divided by that horizon. Arguments as for `risk_metrics`.
     """
     end = max(horizon.time for horizon in task.horizons)
     train, rows = censor_after(end, train), censor_after(end, rows)
@@ -81,12 +81,12 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
         "integrated_brier_score": np.nan,
     }
     grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
-    if longest > end and len(grid) and rows.events.any():  # a resample or a subgroup may be without an event by then
+    if longest > end and len(grid) and rows.events.any():  # a resample or a subgroup may have no event by then
         scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
-        # At time 0 everybody is known to be there: the score is 0.
+        # At time 0 no patient has had an event, so the score is 0.
         figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end
     first = rows.times[rows.events].min(initial=np.inf)
-    # Without an event so far, or without anybody left, there is nobody to rank: so in some resamples and subgroups.
+    # The AUC is undefined before the first event and after the end of follow-up, as in some resamples and subgroups.
     defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]
     times = [horizon.time for horizon in defined]
     risks = np.stack([risk_at(survival, task, time) for time in times], axis=1) if times else np.empty((len(risk), 0))
@@ -97,7 +97,7 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
 
 
 def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> dict[str, float]:
-    """Slope and observed/expected of the risk at each horizon; arguments as for `risk_metrics`."""
+    """Computes calibration slope and O/E ratio of the risk at each horizon; arguments as for `risk_metrics`."""
     found = {}
     for horizon in task.horizons:
         risk = risk_at(survival, task, horizon.time)
@@ -109,12 +109,12 @@ def calibration(survival: Floats, rows: Patients, task: pb.PatientRiskTask) -> d
 
 
 def risk_at(survival: Floats, task: pb.PatientRiskTask, time: float) -> Floats:
-    """Risk of the event by one of the curve's times, [n]."""
+    """Returns the risk of the event by one of the curve's times, [n]."""
     return 1 - survival[:, list(task.curve_times).index(time)]
 
 
 def reference_risk(survival: Floats, task: pb.PatientRiskTask) -> Floats:
-    """Risk of the event by the reference horizon, [n]."""
+    """Returns the risk of the event by the reference horizon, [n]."""
     (time,) = (horizon.time for horizon in task.horizons if horizon.label == task.reference_horizon)
     return risk_at(survival, task, time)
 

@@ -1,4 +1,4 @@
-"""Whether predicted risks are as large as those observed: slope, observed to expected, D-calibration."""
+"""Calibration of predicted risks: calibration slope, observed-to-expected ratio, D-calibration."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,22 @@ _EDGE = 1e-7
 
 
 def censor_after(end: float, rows: Patients) -> Patients:
-    """Ends follow-up just after `end`: no figure up to `end` changes, and the weights stay within follow-up."""
+    """Censors patients just after `end`: metrics up to `end` do not change, and the weights stay within follow-up."""
     later = rows.times > end
     return Patients(rows.features, np.where(later, end * 1.001, rows.times), rows.events & ~later)
 
 
 def comparable(rows: Patients) -> bool:
-    """Whether there is a pair to rank: a patient with an event, and one known to be without it at that time."""
+    """Returns whether a comparable pair exists: a patient with an event, and one event-free at that time."""
     first = rows.times[rows.events].min(initial=np.inf)
     return bool(((rows.times > first) | ((rows.times == first) & ~rows.events)).any())
 
 
 def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
-    """Slope of Cox's regression on the complementary log-log of the predicted risks, up to their time.
+    """Returns the coefficient of a Cox regression on the complementary log-log of the predicted risks, up to `time`.
 
-    1 is right; below 1 the predictions are too extreme, above 1 too timid (van Houwelingen 2000; Royston & Altman
-    2013). NaN where no event was seen.
+    1 is ideal; below 1 the predictions are too extreme, above 1 not extreme enough (van Houwelingen 2000; Royston &
+    Altman 2013). NaN if no event was observed.
 
     Args:
         risk: Predicted probability of the event by `time`, [n].
@@ -41,7 +41,7 @@ def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
     predictor = np.log(-np.log(1 - np.clip(risk, _EDGE, 1 - _EDGE)))
     order = np.argsort(-rows.times, kind="stable")
     predictor, times, events = predictor[order], rows.times[order], rows.events[order]
-    # With times falling, those at risk are all rows up to the last one of the same time (ties are Breslow's).
+    # With decreasing times, the rows at risk are those up to the last one of the same time (Breslow's method for ties).
     last = len(times) - 1 - np.searchsorted(times[::-1], times[events], side="left")
     if not len(last):
         return float("nan")
@@ -57,7 +57,7 @@ def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
 
 
 def observed_to_expected(risk: Floats, rows: Patients, time: float) -> float:
-    """Observed risk by a time (1 - Kaplan-Meier) over the mean predicted one, [n]."""
+    """Returns the ratio of the observed risk by a time (1 - Kaplan-Meier) to the mean of the predicted risks, [n]."""
     times, alive = kaplan_meier_estimator(rows.events, rows.times)
     before = np.searchsorted(times, time, side="right") - 1
     observed = 1 - alive[before] if before >= 0 else 0.0
@@ -65,12 +65,12 @@ def observed_to_expected(risk: Floats, rows: Patients, time: float) -> float:
 
 
 def survival_at(survival: Floats, curve_times: Floats, times: Floats) -> Floats:
-    """Each patient's survival at a time of their own, [n], by a constant hazard between the curve's times.
+    """Interpolates each patient's survival at an individual time, [n], with constant hazards between the curve's times.
 
     Args:
         survival: [n, curve times].
-        curve_times: Rising from 0.
-        times: [n], none above the last of the curve's.
+        curve_times: Increasing, from 0.
+        times: [n], at most the last time of the curve.
     """
     logs = np.log(np.clip(survival, _EDGE, 1))
     after = np.clip(np.searchsorted(curve_times, times, side="left"), 1, len(curve_times) - 1)
@@ -81,21 +81,21 @@ def survival_at(survival: Floats, curve_times: Floats, times: Floats) -> Floats:
 
 
 def d_calibration(survival: Floats, curve_times: Floats, rows: Patients) -> float:
-    """P-value of D-calibration (Haider et al. 2020, section 3.4): small where the curves as a whole are off.
+    """Returns the p-value of D-calibration (Haider et al. 2020, section 3.4), small for miscalibrated curves.
 
-    Survival at the time of the event is even on 0 to 1 if the curves are right. A patient censored at survival s counts
-    for all of what lies below s, evenly. Pearson's chi-squared test over ten bins; follow-up ends with the curve.
+    Survival at the time of the event is uniform on [0, 1] if the curves are calibrated. A patient censored at survival
+    s is distributed uniformly over [0, s]. Pearson's chi-squared test over ten bins; follow-up ends with the curve.
 
     Args:
         survival: [n, curve times].
-        curve_times: Rising from 0.
+        curve_times: Increasing, from 0.
         rows: The patients.
     """
     end = curve_times[-1]
     events, times = rows.events & (rows.times <= end), np.minimum(rows.times, end)
     reached = survival_at(survival, curve_times, times)
     edges = np.arange(_BINS) / _BINS
-    # Of a censored patient's mass, what lies in each bin; an event's lies in one.
+    # A censored patient's mass is spread over the bins; that of an event is in one bin.
     below = np.clip(reached[:, None] - edges, 0, 1 / _BINS) / reached[:, None]
     inside = np.minimum((reached * _BINS).astype(int), _BINS - 1)
     mass = np.where(events[:, None], np.eye(_BINS)[inside], below).sum(axis=0)

@@ -1,1 +1,1 @@
-"""The networks: one file for each family, and what turns raw input into theirs and their output into probabilities."""
+"""Networks, one module for each architecture, with the pre- and postprocessing that is exported with them."""

@@ -1,4 +1,4 @@
-"""Layers by the names that recipes give them."""
+"""Layers, by their names in recipes."""
 
 from collections.abc import Callable
 
@@ -24,19 +24,19 @@ _INITIALIZATIONS: dict[Initialization, Callable[[Tensor], Tensor]] = {
 
 
 def activate(name: Activation) -> nn.Module:
-    """A rectifier or one of its kin."""
+    """Returns the activation of a name."""
     return _ACTIVATIONS[name]()
 
 
 def pool(name: Pooling, size: int, stride: int | None = None) -> nn.Module:
-    """A pooling over squares of `size` pixels."""
+    """Returns a pooling layer with a window of `size` x `size` pixels."""
     return _POOLINGS[name](size, stride)
 
 
 def convolution(
     before: int, after: int, size: int, activation: Activation, *, stride: int = 1, batch_norm: bool = True
 ) -> nn.Sequential:
-    """A convolution that keeps height and width (but for a stride), batch norm and activation."""
+    """Returns a convolution with "same" padding (except for the stride), batch norm and activation."""
     return nn.Sequential(
         nn.Conv2d(before, after, size, stride, padding=size // 2, bias=not batch_norm),
         *([nn.BatchNorm2d(after)] if batch_norm else []),
@@ -45,12 +45,12 @@ def convolution(
 
 
 def dense(before: int, after: int, activation: Activation, dropout: float) -> nn.Sequential:
-    """A dense layer, its activation, and dropout where there is any."""
+    """Returns a dense layer with its activation, and dropout if it is not 0."""
     return nn.Sequential(nn.Linear(before, after), activate(activation), *([nn.Dropout(dropout)] if dropout else []))
 
 
 def initialize(network: nn.Module, name: Initialization) -> None:
-    """Starts weights as Glorot & Bengio (2010) or He et al. (2015) do, for rectifiers; biases start at 0."""
+    """Initializes weights as in Glorot & Bengio (2010) or He et al. (2015), with ReLU's gain, and biases with 0."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             _INITIALIZATIONS[name](layer.weight)

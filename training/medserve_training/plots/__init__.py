@@ -1,1 +1,1 @@
-"""Plots of what a model predicts."""
+"""Plots of a model's performance."""

@@ -1,4 +1,4 @@
-"""Pictures of a classifier's quality: ROC and precision-recall curves, confusion matrix, calibration, net benefit."""
+"""Plots of a classifier's performance: ROC and precision-recall curves, confusion matrix, calibration, net benefit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-# Of each split: probabilities [n, classes] and labels [n].
+# Probabilities [n, classes] and labels [n] of each split.
 Predicted = Mapping[str, tuple[Floats, Labels]]
 
 
@@ -28,13 +28,13 @@ def plot_classification(
     """Writes roc.png, precision_recall.png, confusion.png, calibration.png and, with two classes, decision_curve.png.
 
     Args:
-        predicted: For each split, probabilities and labels; the confusion matrix is that of the last split.
-        names: Of the classes.
-        points: Thresholds on the second class; the first one is marked, and decides in the confusion matrix.
-        folder: Where to.
+        predicted: Probabilities and labels of each split; the confusion matrix is that of the last split.
+        names: Names of the classes.
+        points: Operating points on the second class; the first one is marked, and used for the confusion matrix.
+        folder: Output folder.
 
     Returns:
-        The files written.
+        The written files.
     """
     paths = []
     with rc_context(STYLE):
@@ -49,7 +49,10 @@ def plot_classification(
 def quality_figures(
     predicted: Predicted, names: Sequence[str], points: Sequence[pb.OperatingPoint]
 ) -> dict[str, Figure]:
-    """All of these plots but the confusion matrix, by name, each readable on a phone; arguments as there."""
+    """Returns these plots except the confusion matrix, by name, legible on a phone.
+
+    Arguments as for `plot_classification`.
+    """
     figures = {
         "roc": _roc(predicted, names, points),
         "precision_recall": _precision_recall(predicted, names, points),
@@ -70,7 +73,7 @@ def _roc(predicted: Predicted, names: Sequence[str], points: Sequence[pb.Operati
         for point in points[:1]:
             at = np.flatnonzero(thresholds >= point.threshold)[-1]
             axes.plot(false[at], true[at], "o", color=line.get_color())
-    axes.set_title(_of_what("ROC", names, points))
+    axes.set_title(_title("ROC", names, points))
     _unit_square(axes, "1 - specificity", "sensitivity", "lower right")
     return figure
 
@@ -86,13 +89,13 @@ def _precision_recall(predicted: Predicted, names: Sequence[str], points: Sequen
         for point in points[:1]:
             at = min(np.searchsorted(thresholds, point.threshold), len(thresholds) - 1)
             axes.plot(recall[at], precision[at], "o", color=line.get_color())
-    axes.set_title(_of_what("Precision and recall", names, points))
+    axes.set_title(_title("Precision and recall", names, points))
     _unit_square(axes, "recall (sensitivity)", "precision", "lower left")
     return figure
 
 
 def _lines(predicted: Predicted, names: Sequence[str]) -> list[tuple[str, Floats, NDArray[np.bool_]]]:
-    """With two classes a line for each split; with more, one for each class against the rest, on the last split."""
+    """Returns a line for each split with two classes, or one-vs-rest lines for each class on the last split."""
     if len(names) == 2:
         return [
             (f"{split}, n = {len(labels)}", probabilities[:, 1], labels == 1)
@@ -102,7 +105,7 @@ def _lines(predicted: Predicted, names: Sequence[str]) -> list[tuple[str, Floats
     return [(name, probabilities[:, index], labels == index) for index, name in enumerate(names)]
 
 
-def _of_what(what: str, names: Sequence[str], points: Sequence[pb.OperatingPoint]) -> str:
+def _title(what: str, names: Sequence[str], points: Sequence[pb.OperatingPoint]) -> str:
     if len(names) > 2:
         return f"{what} of each class against the rest"
     return f"{what} of {names[1]}" + "".join(f"\ndot: {point.name}, p ≥ {point.threshold:.3f}" for point in points[:1])
@@ -153,7 +156,7 @@ def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
         )
         lower.hist(score, bins=np.linspace(0, 1, 11), histtype="step", linewidth=1.5)
     what = f"probability of {names[1]}" if len(names) == 2 else "probability of the most probable class"
-    share = f"share of {names[1]}" if len(names) == 2 else "share of right decisions"
+    share = f"fraction of {names[1]}" if len(names) == 2 else "accuracy"
     upper.set(ylabel=f"observed {share}", ylim=(-0.03, 1.03), title="Calibration in ten bins\n95 % intervals (Wilson)")
     upper.legend(loc="lower right", fontsize="small")
     lower.set(xlabel=f"predicted {what}", ylabel="number", yscale="log")
@@ -162,7 +165,7 @@ def _calibration(predicted: Predicted, names: Sequence[str]) -> Figure:
 
 
 def net_benefit(scores: Floats, labels: Labels, threshold: float) -> float:
-    """True positives less false ones at the odds of the threshold, as parts of all (Vickers & Elkin 2006)."""
+    """Returns the net benefit at a threshold: TP / n - FP / n * threshold odds (Vickers & Elkin 2006)."""
     positive = scores >= threshold
     true, false = (positive & (labels == 1)).mean(), (positive & (labels == 0)).mean()
     return float(true - false * threshold / (1 - threshold))
@@ -179,15 +182,15 @@ def _decision_curve(predicted: Predicted, names: Sequence[str]) -> Figure:
             axes.plot(thresholds, benefits, f"C{index}{style}", label=f"{split}, n = {len(labels)}: {name}")
     axes.axhline(0, color="0.6", linestyle=":", label=f"all {names[0]}")
     highest = max(float((labels == 1).mean()) for _, labels in predicted.values())
-    axes.set(xlabel="threshold on the probability", ylabel="net benefit", title="Decision curve")
-    # Above the curves there is room for the legend.
+    axes.set(xlabel="threshold probability", ylabel="net benefit", title="Decision curve")
+    # Leaves space above the curves for the legend.
     axes.set_ylim(-0.05 * highest, 1.6 * highest)
     axes.legend(fontsize="small", loc="upper right")
     return figure
 
 
 def _bins(score: Floats, hit: NDArray[np.bool_]) -> list[tuple[float, ...]]:
-    """Mean score, share of hits and the bounds of its interval, for each tenth of the range that holds any."""
+    """Returns mean score, fraction of hits and the bounds of its interval for each non-empty bin of width 0.1."""
     bins = np.minimum((score * 10).astype(int), 9)
     points: list[tuple[float, ...]] = []
     for index in np.unique(bins):

@@ -1,4 +1,4 @@
-"""Pictures of a survival model's quality: curves by risk group against Kaplan-Meier, calibration at horizons."""
+"""Plots of a survival model's performance: risk groups against Kaplan-Meier, calibration, AUC and Brier score."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from medserve_training.metrics.risk_calibration import censor_after
 from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
-# From low risk to high.
+# Color and marker of the risk groups, from low to high.
 _LOOKS = (("C0", "o"), ("C4", "s"), ("C1", "^"), ("C3", "D"), ("C2", "v"))
-# Patients in one point of a calibration plot: fewer and it is noise.
+# Number of points in a calibration plot; with more, each has too few patients.
 _QUANTILES = 4
 
 
@@ -28,14 +28,14 @@ def plot_risk(survival: Floats, rows: Patients, split: str, task: pb.PatientRisk
     """Writes risk_groups.png and, for each horizon, calibration_<time>.png.
 
     Args:
-        survival: Predicted, [n, curve times].
+        survival: Predicted survival functions, [n, curve times].
         rows: The patients.
-        split: Its name.
-        task: Times, horizons, risk groups.
-        folder: Where to.
+        split: Name of the split.
+        task: Specifies times, horizons and risk groups.
+        folder: Output folder.
 
     Returns:
-        The files written.
+        The written files.
     """
     paths = []
     with rc_context(STYLE):
@@ -47,7 +47,7 @@ def plot_risk(survival: Floats, rows: Patients, split: str, task: pb.PatientRisk
 
 
 def quality_figures(survival: Floats, rows: Patients, split: str, task: pb.PatientRiskTask) -> dict[str, Figure]:
-    """These plots by name, each readable on a phone; arguments as there."""
+    """Returns these plots by name, legible on a phone; arguments as for `plot_risk`."""
     figures = {"risk_groups": _risk_groups(survival, rows, split, task)}
     for horizon in task.horizons:
         risk = risk_at(survival, task, horizon.time)
@@ -111,19 +111,19 @@ def _calibration(risk: Floats, rows: Patients, split: str, horizon: pb.Horizon) 
 def over_time(
     survival: Floats, train: Patients, rows: Patients, split: str, task: pb.PatientRiskTask
 ) -> dict[str, Figure]:
-    """The cumulative/dynamic AUC and the Brier score at the curve's times up to the last horizon, "auroc" and "brier".
+    """Plots cumulative/dynamic AUC ("auroc") and Brier score ("brier") at the curve's times up to the last horizon.
 
     Args:
-        survival: Predicted, [n, curve times].
-        train: The patients whose censoring is that of the split's.
-        rows: The patients that were predicted.
-        split: Its name.
-        task: Times and horizons.
+        survival: Predicted survival functions, [n, curve times].
+        train: Patients from which the censoring distribution is estimated.
+        rows: The patients of the predictions.
+        split: Name of the split.
+        task: Specifies times and horizons.
     """
     end = max(horizon.time for horizon in task.horizons)
     train, rows = censor_after(end, train), censor_after(end, rows)
     outcomes = Surv.from_arrays(train.events, train.times), Surv.from_arrays(rows.events, rows.times)
-    # Before the first event, and after the last patient, there is nobody to rank.
+    # The AUC is undefined before the first event and after the end of follow-up.
     first, last = rows.times[rows.events].min(), min(rows.times.max(), train.times.max())
     columns = [index for index, time in enumerate(task.curve_times) if first < time <= end and time < last]
     times = np.array(task.curve_times)[columns]
@@ -152,10 +152,10 @@ def _lines(times: Floats, what: str, lines: dict[str, Floats], title: str, task:
 
 
 def _observed(risk: Floats, rows: Patients, members: NDArray[np.bool_], time: float) -> tuple[float, ...]:
-    """Mean predicted risk, observed risk by `time` and the bounds of its 95 % interval."""
+    """Returns mean predicted risk, observed risk by `time` and the bounds of its 95 % interval."""
     times, alive, bounds = kaplan_meier_estimator(rows.events[members], rows.times[members], conf_type="log-log")
     before = np.searchsorted(times, time, side="right") - 1
-    if before < 0:  # nobody has left yet
+    if before < 0:  # no event or censoring by then
         return float(risk[members].mean()), 0.0, 0.0, 0.0
     low, high = 1 - bounds[1, before], 1 - bounds[0, before]
     return float(risk[members].mean()), float(1 - alive[before]), float(low), float(high)

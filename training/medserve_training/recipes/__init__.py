@@ -1,1 +1,1 @@
-"""Recipes: the TOML files that come with medserve, and what reads them."""
+"""The packaged recipes as TOML files, and their schema and loader."""

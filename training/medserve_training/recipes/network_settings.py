@@ -1,4 +1,4 @@
-"""The tables `[network]` of a recipe: one for each network, told apart by `name`. Builders are in `networks/`."""
+"""Network hyperparameters: the table `[network]` of a recipe, discriminated by `name`. `networks/` builds them."""
 
 from typing import Literal, get_args, get_type_hints
 
@@ -14,7 +14,7 @@ Initialization = Literal["glorot-uniform", "glorot-normal", "he-uniform", "he-no
 
 @dataclass(frozen=True, config=STRICT)
 class BaselineCnn:
-    """The articles' image network; every choice that they discuss is a parameter, and theirs is its default."""
+    """The articles' image network; the design choices that they discuss are parameters, with theirs as defaults."""
 
     name: Literal["baseline-cnn"]
     widths: tuple[Count, Count, Count] = (32, 64, 64)
@@ -53,7 +53,7 @@ class LeNet5:
 
 @dataclass(frozen=True, config=STRICT)
 class AlexNet:
-    """AlexNet (Krizhevsky et al. 2012) for small pictures, with `width` channels where the original has 64."""
+    """AlexNet (Krizhevsky et al. 2012) for small images, with `width` instead of 64 channels in the first layer."""
 
     name: Literal["alexnet"]
     width: Count = 32
@@ -81,7 +81,7 @@ class Vgg:
 
 @dataclass(frozen=True, config=STRICT)
 class ResNet:
-    """ResNet (He et al. 2016, section 4.2): stages of residual blocks, each but the first halving the maps."""
+    """ResNet (He et al. 2016, section 4.2): stages of residual blocks, which halve the maps except in the first."""
 
     name: Literal["resnet"]
     widths: Several[Count] = (16, 32, 64)
@@ -100,17 +100,17 @@ class BaselineRiskCnn:
 
 @dataclass(frozen=True, config=STRICT)
 class ProjectionRiskCnn:
-    """A convolution over learned projections of the covariates, whose order then means nothing.
+    """A convolution over learned projections of the covariates, which is independent of their order.
 
     Attributes:
-        name: Its name.
-        encoding: Of the covariates: the transforms that the schema names, or piecewise linear between quantiles.
-        bins: Of each number in the piecewise-linear encoding.
-        channels: Of the sequence that the covariates are laid out to.
-        positions: Its length.
-        dropout: Of the convolution's output.
-        effect: Of the covariates on the hazard over time: constant; constant plus a part that fades, to 1/e
-            after two intervals; or free in each interval.
+        name: Discriminator.
+        encoding: Encoding of the covariates: the schema's transforms, or piecewise linear between quantiles.
+        bins: Number of bins for each number in the piecewise-linear encoding.
+        channels: Number of channels of the sequence to which the covariates are projected.
+        positions: Length of the sequence.
+        dropout: Dropout rate of the convolution's output.
+        effect: Time course of the covariates' effect on the hazard: constant; constant plus a part that decays to
+            1/e after two intervals; or unrestricted in each interval.
     """
 
     name: Literal["projection-risk-cnn"]
@@ -122,11 +122,11 @@ class ProjectionRiskCnn:
     effect: Literal["constant", "fading", "free"] = "constant"
 
 
-# A network that is added here is built in `networks/`.
+# Networks that are added here also need a builder in `networks/`.
 ImageNetworkSettings = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
 RiskNetworkSettings = BaselineRiskCnn | ProjectionRiskCnn
 
 
 def names(networks: object) -> list[str]:
-    """The names of one of these unions."""
+    """Returns the network names in a union of settings."""
     return [get_args(get_type_hints(cls)["name"])[0] for cls in get_args(networks) or (networks,)]

@@ -1,4 +1,4 @@
-"""Recipes: what to train, on what, how, and what the manifest says about it."""
+"""The schema of recipes: data, network, training, task and the texts of the manifest."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -28,7 +28,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    """Where the examples come from: a data spec, and its name, version and licence in words."""
+    """The data set: a data spec, and a description with name, version and license."""
 
     spec: str
     description: str
@@ -36,13 +36,13 @@ class Data:
 
 @dataclass(frozen=True, config=STRICT)
 class Split:
-    """Fractions of the whole that are cut off for validation and test where the data has no such split of its own."""
+    """Fractions of the data that are split off for validation and test, unless the data set defines these splits."""
 
     validation: Fraction = 0.15
     test: Fraction = 0.15
 
     def __post_init__(self) -> None:
-        """Refuses fractions that leave nothing for training."""
+        """Rejects fractions that leave nothing for training."""
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation {self.validation:g} and test {self.test:g} leave nothing for training; "
@@ -52,21 +52,21 @@ class Split:
 
 @dataclass(frozen=True, config=STRICT)
 class Calibration:
-    """The methods of which the one that holds best on validation is taken; the first wins a tie."""
+    """Candidate calibration methods, of which the best on validation is chosen; the first wins a tie."""
 
     methods: Several[Literal["none", "temperature", "isotonic"]] = ("none", "temperature", "isotonic")
 
 
 @dataclass(frozen=True, config=STRICT)
 class Export:
-    """What the file answers beside its probabilities: the outputs of these layers of an image network's trunk."""
+    """Additional outputs of the exported file: the feature maps of these layers of an image network's trunk."""
 
     feature_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
 class Texts:
-    """What the manifest says in words; `license` is an SPDX identifier."""
+    """Texts of the manifest; `license` is an SPDX identifier."""
 
     title: str
     description: str
@@ -76,14 +76,14 @@ class Texts:
 
 @dataclass(frozen=True, config=STRICT)
 class CardTexts:
-    """What the model card says in words beside the figures: limits of this model that no figure shows."""
+    """Texts of the model card: limitations that are specific to the model."""
 
     limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
 class ImageTask:
-    """Pictures to classes. With two labels, the second is the one that is looked for."""
+    """Image classification. With two labels, the second is the positive class."""
 
     kind: Literal["image-classification"]
     height: Count
@@ -95,7 +95,7 @@ class ImageTask:
 
     @property
     def target(self) -> Target:
-        """What images are brought to, in training as in serving."""
+        """Size and color to which images are converted, in training and serving alike."""
         return Target(self.height, self.width, self.color, self.crop, self.resampling)
 
     @property
@@ -104,7 +104,7 @@ class ImageTask:
         return self.target.channels
 
     def __post_init__(self) -> None:
-        """Refuses fewer than two classes, and two of one name."""
+        """Rejects fewer than two classes, and duplicate names."""
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels are {list(self.labels)}; expected at least two different ones")
 
@@ -119,10 +119,11 @@ class Horizon:
 
 @dataclass(frozen=True, config=STRICT)
 class SurvivalTask:
-    """Covariates to a survival curve over `intervals` intervals of length `interval`, in the data's unit of time.
+    """Survival analysis on `intervals` intervals of length `interval`, in the data's unit of time.
 
-    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon. Figures are also
-    given for subgroups: each category, or the halves of a number around its training median.
+    The risk groups are cut at equal quantiles of the training split's risk at the reference horizon. The model is also
+    evaluated in the subgroups of the given covariates: each category, or the halves of a number around its training
+    median.
     """
 
     kind: Literal["survival"]
@@ -135,11 +136,11 @@ class SurvivalTask:
 
     @property
     def curve_times(self) -> tuple[float, ...]:
-        """The times of the curve, from 0 on."""
+        """The times of the survival curve, from 0."""
         return tuple(self.interval * index for index in range(self.intervals + 1))
 
     def __post_init__(self) -> None:
-        """Holds the horizons to the curve."""
+        """Checks that the horizons are times of the curve, and that the reference horizon is one of them."""
         for horizon in self.horizons:
             if horizon.time not in self.curve_times:
                 raise ValueError(
@@ -152,13 +153,13 @@ class SurvivalTask:
 
 @dataclass(frozen=True, config=STRICT)
 class StatusTask:
-    """Covariates to whether the event was seen at all: the articles' task, reproduced and never exported."""
+    """Classification of whether the event was observed: the articles' task, reproduced and never exported."""
 
     kind: Literal["status"]
 
 
-# By task: the networks and losses that go with it.
-_FITTING = {
+# The networks and losses that each task supports.
+_SUPPORTED = {
     "image-classification": (
         names(ImageNetworkSettings),
         ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"],
@@ -170,7 +171,7 @@ _FITTING = {
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """A recipe. The seed decides the split, the first weights and the order of the batches."""
+    """A recipe. The seed determines the split, the initial weights and the order of the batches."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -186,17 +187,17 @@ class Recipe:
     card: CardTexts = CardTexts()
 
     def __post_init__(self) -> None:
-        """Holds network, loss and augmentation to the task."""
-        networks, losses = _FITTING[self.task.kind]
+        """Checks that the task supports network, loss and augmentation."""
+        networks, losses = _SUPPORTED[self.task.kind]
         if self.network.name not in networks or self.training.loss not in losses:
             raise ValueError(
-                f"the task {self.task.kind!r} goes with network.name {_one_of(networks)} and training.loss "
-                f"{_one_of(losses)}, not with {self.network.name!r} and {self.training.loss!r}",
+                f"the task {self.task.kind!r} supports network.name {_one_of(networks)} and training.loss "
+                f"{_one_of(losses)}, not {self.network.name!r} and {self.training.loss!r}",
             )
         if self.training.loss == "binary-cross-entropy" and len(getattr(self.task, "labels", "ab")) != 2:
-            raise ValueError("training.loss 'binary-cross-entropy' needs two task.labels; use 'cross-entropy'")
+            raise ValueError("training.loss 'binary-cross-entropy' requires two task.labels; use 'cross-entropy'")
         if self.augmentation is not None and self.task.kind != "image-classification":
-            raise ValueError(f"augmentation changes pictures; the task {self.task.kind!r} has none")
+            raise ValueError(f"augmentation requires images; remove it for the task {self.task.kind!r}")
 
 
 def _one_of(choices: Sequence[str]) -> str:
@@ -204,7 +205,7 @@ def _one_of(choices: Sequence[str]) -> str:
 
 
 def recipe_names() -> list[str]:
-    """Names of the packaged recipes."""
+    """Returns the names of the packaged recipes."""
     folder = files("medserve_training.recipes")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
@@ -214,12 +215,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), data: str | No
 
     Args:
         name_or_path: A packaged recipe's name or the path of a TOML file.
-        overrides: Changes as "key=value", the key dotted ("training.epochs=3"), the value in TOML; a value that is
-            not TOML is text, so that quotes may be left out.
-        data: A data spec in place of the recipe's own.
+        overrides: Changes as "key=value" with a dotted key ("training.epochs=3") and a TOML value; a value that is
+            not valid TOML is text, so that quotes may be omitted.
+        data: A data spec that replaces the recipe's.
 
     Raises:
-        UserError: There is no such recipe, or a key in it or in an override is wrong.
+        UserError: The recipe does not exist, or a key in it or in an override is invalid.
     """
     values = parse_toml(read_recipe(name_or_path), f"recipe {name_or_path}")
     for override in overrides:
@@ -230,10 +231,10 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), data: str | No
 
 
 def read_recipe(name_or_path: str) -> str:
-    """The text of a recipe.
+    """Reads the text of a recipe.
 
     Raises:
-        UserError: There is no such recipe.
+        UserError: The recipe does not exist.
     """
     if name_or_path in recipe_names():
         return (files("medserve_training.recipes") / f"{name_or_path}.toml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""TOML files read into frozen dataclasses, with errors that name the key."""
+"""Parses TOML files into frozen dataclasses, with errors that name the key."""
 
 import json
 import tomllib
@@ -10,11 +10,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from medserve_training.errors import UserError
 
-# No text where a number belongs, and no key that nobody reads.
+# No conversion of text to numbers, and no unknown keys.
 STRICT = ConfigDict(strict=True, extra="forbid")
 
 T = TypeVar("T")
-# At least one; TOML has arrays only, but what is frozen holds tuples.
+# A non-empty TOML array, as a tuple.
 Several = Annotated[tuple[T, ...], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -24,12 +24,12 @@ def read_text(path: Path) -> str:
     """Reads a text file, with or without a byte order mark.
 
     Raises:
-        UserError: The file can't be read or is not UTF-8.
+        UserError: The file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8 text; save the file in UTF-8") from error
 
@@ -39,7 +39,7 @@ def parse_toml(text: str, source: str) -> dict[str, object]:
 
     Args:
         text: The file's content.
-        source: What to call the file in an error.
+        source: Name of the file in error messages.
 
     Raises:
         UserError: The text is not TOML.
@@ -51,7 +51,7 @@ def parse_toml(text: str, source: str) -> dict[str, object]:
 
 
 def toml_value(text: str) -> object:
-    """A value in TOML; a text that is none stands for itself, so that quotes may be left out."""
+    """Parses a TOML value; text that is not valid TOML is returned as is, so that quotes may be omitted."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -65,13 +65,13 @@ def build(cls: type[T], values: Mapping[str, object], source: str) -> T:
     Args:
         cls: A pydantic dataclass configured with `STRICT`.
         values: The parsed file.
-        source: What to call the file in an error.
+        source: Name of the file in error messages.
 
     Raises:
-        UserError: A key is unknown, missing or has a wrong value; all such keys are named.
+        UserError: Keys are unknown, missing or have invalid values; the message names all of them.
     """
     try:
-        # Strictly by JSON's rules: there, tables may become dataclasses and arrays tuples, and no text a number.
+        # Pydantic's strict mode accepts objects as dataclasses and arrays as tuples only from JSON.
         return TypeAdapter(cls).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         lines = [_describe(detail["loc"], detail["msg"], detail["input"]) for detail in error.errors()]

@@ -1,4 +1,4 @@
-"""How the weights are found: the tables `[training]` and `[augmentation]` of a recipe."""
+"""Training hyperparameters: the tables `[training]` and `[augmentation]` of a recipe."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from medserve_training.recipes.strict_toml import STRICT, Count, Positive
 
-# From 0 up to but not 1.
+# From 0 (inclusive) to 1 (exclusive).
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error", "logistic-hazard", "cox"]
@@ -15,27 +15,26 @@ LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error
 
 @dataclass(frozen=True, config=STRICT)
 class Training:
-    """How the weights are found.
+    """Training hyperparameters.
 
     Attributes:
-        epochs: At most so many.
-        batch_size: Rows a step.
-        learning_rate: The schedule's highest.
-        loss: What is minimised.
-        optimizer: Plain gradient descent, with momentum 0.9, Adam or AdamW.
-        weight_decay: Of AdamW (Loshchilov & Hutter 2019), on weights, not on biases and scales.
-        l1: Times the sum of the weights' absolute values, added to the loss.
-        l2: Times the sum of the weights' squares, added to the loss.
-        gradient_clip: Largest L2 norm of all gradients together; longer ones are shortened to it.
-        schedule: Of the learning rate: constant; one-cycle (Smith & Topin 2019); cosine, which falls to 0.
-        warmup: Part of all steps in which the rate rises from 0; with one-cycle, 0 stands for its usual 0.3.
-        label_smoothing: Part of each target that is spread evenly over all classes (Szegedy et al. 2016).
-        weight_average: Decay of the moving average of the weights, which is the model in the end; 0: no average.
-        balance: How rare classes are made to count as much as common ones: by weights in the loss, or by drawing
-            their rows more often.
-        patience: Epochs without a better validation loss after which training ends with the best weights; absent: the
-            last weights are the model.
-        members: Models of an ensemble, each from a seed of its own.
+        epochs: Maximum number of epochs.
+        batch_size: Rows per step.
+        learning_rate: Maximum of the learning rate schedule.
+        loss: Loss function.
+        optimizer: Gradient descent, plain or with momentum 0.9, Adam or AdamW.
+        weight_decay: Weight decay of AdamW (Loshchilov & Hutter 2019), of weights but not of biases and scales.
+        l1: Coefficient of the L1 penalty on the weights.
+        l2: Coefficient of the squared L2 penalty on the weights.
+        gradient_clip: Maximum L2 norm of all gradients together, to which larger ones are scaled down.
+        schedule: Learning rate schedule: constant; one-cycle (Smith & Topin 2019); cosine, which decays to 0.
+        warmup: Fraction of all steps in which the rate rises from 0; with one-cycle, 0 means its default of 0.3.
+        label_smoothing: Fraction of each target that is spread evenly over all classes (Szegedy et al. 2016).
+        weight_average: Decay of the exponential moving average of the weights, which is the final model; 0 disables it.
+        balance: Compensation of class imbalance: by class weights in the loss, or by oversampling of rare classes.
+        patience: Number of epochs without a better validation loss after which training stops and restores the best
+            weights; if absent, the last weights are the model.
+        members: Number of ensemble members, each with its own seed.
     """
 
     epochs: Count
@@ -56,24 +55,24 @@ class Training:
     members: Count = 1
 
     def __post_init__(self) -> None:
-        """Refuses what would do nothing."""
+        """Rejects settings that would have no effect."""
         if self.weight_decay and self.optimizer != "adamw":
-            raise ValueError(f"weight_decay goes with optimizer 'adamw'; with {self.optimizer!r} use l2")
+            raise ValueError(f"weight_decay requires optimizer 'adamw'; with {self.optimizer!r} use l2")
         if self.loss in ("logistic-hazard", "cox") and (self.label_smoothing or self.balance != "none"):
-            raise ValueError(f"label_smoothing and balance need classes; the loss {self.loss!r} has none")
+            raise ValueError(f"label_smoothing and balance require classes; the loss {self.loss!r} has none")
 
 
 @dataclass(frozen=True, config=STRICT)
 class Augmentation:
-    """How far each training picture is changed at random, anew in each epoch; 0 leaves it as it is.
+    """Ranges of the random augmentation of training images, resampled in each epoch; 0 disables each.
 
     Attributes:
-        rotation: Up to so many degrees either way.
-        shift: Up to so many pixels either way, down and across.
-        scale: Larger or smaller by up to this part.
-        contrast: Deviations from the picture's mean grow or shrink by up to this part.
-        brightness: Up to so many of the picture's standard deviations are added or taken away.
-        flip: Whether half of the pictures are mirrored, left to right.
+        rotation: Maximum rotation in degrees, in both directions.
+        shift: Maximum vertical and horizontal shift in pixels, in both directions.
+        scale: Maximum relative change of size.
+        contrast: Maximum relative change of deviations from the image's mean.
+        brightness: Maximum change of brightness, in standard deviations of the image.
+        flip: Whether half of the images are flipped horizontally.
     """
 
     rotation: NotNegative = 0.0
@@ -84,7 +83,7 @@ class Augmentation:
     flip: bool = False
 
     def doubled(self) -> "Augmentation":
-        """The same, twice as far."""
+        """Returns an augmentation with doubled ranges."""
         return Augmentation(
             rotation=2 * self.rotation,
             shift=2 * self.shift,

@@ -1,1 +1,1 @@
-"""Runs over models and recipes: evaluation, repetition, tuning, cross-validation, the articles' result."""
+"""Studies of models and recipes: evaluation, repetition, tuning, cross-validation, the articles' risk result."""

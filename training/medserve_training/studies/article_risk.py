@@ -1,4 +1,4 @@
-"""The articles' risk result, honestly: their protocol over many random splits, beside what gives it away."""
+"""Reproduces the articles' risk result over many random splits, and shows the confounding of its label."""
 
 import dataclasses
 import json
@@ -28,9 +28,9 @@ from medserve_training.training.train_risk import prepare_covariates, status_pro
 ARTICLE_AUC = 0.717
 ARTICLE_ACCURACY = 0.644
 
-# Patients of a test and of a training split.
+# Number of patients in a test and a training split.
 _TEST, _TRAIN = 103, 480
-# Of logistic regression on standardised columns.
+# Inverse regularization strength of logistic regression on standardized columns.
 _INVERSE_PENALTY = 0.1
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one figure over the splits; `percentile` is the share of splits below the articles' figure, in percent."""
+    """Distribution of a figure over the splits; `percentile` is the percentage of splits below the articles' figure."""
 
     mean: float
     standard_deviation: float
@@ -60,14 +60,14 @@ class Interval:
 def article_risk(splits: int, folder: Path, console: Console) -> None:
     """Trains the recipe `article-risk` on many splits; writes article_risk.json and article_risk.png.
 
-    Beside the network's test AUC stand those of `status-projection`, of logistic regression on the same transforms and
-    of a random forest, and that of minus the follow-up time alone: the label "event seen" is confounded with how long
-    a patient was followed, so it can be told without looking at the patient.
+    The network's test AUC is compared with those of `status-projection`, of logistic regression on the same transforms,
+    of a random forest, and of the negative follow-up time alone: the label "event seen" is confounded with the length
+    of follow-up, so it can be predicted without any covariates.
 
     Args:
-        splits: Number of random splits; split i has the seed i, which decides the weights too.
-        folder: Where to.
-        console: For progress and the table.
+        splits: Number of random splits; the seed of split i, also for the weights, is i.
+        folder: Output folder.
+        console: Receives progress and the table.
     """
     require_writable(folder)
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -114,7 +114,7 @@ def article_risk(splits: int, folder: Path, console: Console) -> None:
 
 
 def _one_split(seed: int, fabric: Fabric) -> tuple[float, ...]:
-    """Test AUC and accuracy of the articles' network, and the test AUC of follow-up time and of the other models."""
+    """Returns test AUC and accuracy of the articles' network, and test AUCs of follow-up time and the other models."""
     data, schema = load_patients(load_recipe("article-risk", [f"seed={seed}"]))
     truth = data.test.events
     scores = []
@@ -135,7 +135,7 @@ def _one_split(seed: int, fabric: Fabric) -> tuple[float, ...]:
 
 
 def _difference(values: Floats) -> Interval:
-    """Mean and its 95 % interval by Nadeau & Bengio (2003), which minds that the training splits overlap."""
+    """Returns the mean with the 95 % interval of Nadeau & Bengio (2003), which corrects for overlapping splits."""
     overlap = _TEST / _TRAIN
     half = float(student.ppf(0.975, len(values) - 1)) * values.std(ddof=1) * np.sqrt(1 / len(values) + overlap)
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
@@ -159,7 +159,7 @@ def _table(spreads: dict[str, Spread], splits: int) -> Table:
 
 
 def _boxes(aucs: dict[str, Floats]) -> Figure:
-    """Draws each model's test AUCs: quartiles, median, mean, and whiskers to the last within 1.5 lengths of the box."""
+    """Draws box plots of each model's test AUCs, with means, and whiskers of up to 1.5 interquartile ranges."""
     figure = Figure(figsize=(6.5, 3.4), layout="constrained")
     axes = figure.subplots()
     names = [f"{name}\nmean {values.mean():.3f}" for name, values in aucs.items()]

@@ -1,4 +1,4 @@
-"""Repeated stratified cross-validation of survival recipes beside baselines, and their test on an external cohort."""
+"""Repeated stratified cross-validation of survival recipes and baselines, and validation on an external cohort."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Plan:
-    """How often, into how many parts, by how many processes at a time; the seed decides the parts."""
+    """Number of repeats, folds and parallel processes, and the seed of the folds."""
 
     repeats: int
     folds: int
@@ -42,14 +42,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Survival of patients by models that never saw them.
+    """Out-of-sample predictions of survival.
 
     Attributes:
-        task: Times and horizons.
-        patients: The cohort that was predicted.
-        folds: Of each repeat in turn, indices of the test patients of each fold.
-        survival: For each model, of each fold, [n, curve times].
-        outside: Whether the models were trained on another cohort; there is one fold then, with everybody.
+        task: Specifies times and horizons.
+        patients: The cohort of the predictions.
+        folds: Indices of the test patients of each fold, repeat by repeat.
+        survival: Survival functions of each fold, [n, curve times], by model.
+        outside: Whether the models were trained on another cohort; there is then a single fold of all patients.
     """
 
     task: SurvivalTask
@@ -60,17 +60,17 @@ class Predictions:
 
 
 def cross_validate(recipes: Sequence[Recipe], plan: Plan, console: Console) -> Predictions:
-    """Trains every recipe and every baseline on all folds but one, and predicts that one, again and again.
+    """Runs repeated k-fold cross-validation of every recipe and every baseline.
 
-    Everything that is learned from data is learned inside the fold: imputation, encoding, standardisation, weights.
+    All parameters are fitted inside the training folds: imputation, encoding, standardization, weights.
 
     Args:
         recipes: Survival recipes with the same data and times.
-        plan: Repeats, folds, processes.
-        console: For progress.
+        plan: Repeats, folds and processes.
+        console: Receives progress.
 
     Raises:
-        UserError: A recipe is no survival recipe, they do not belong together, or there are too few patients.
+        UserError: A recipe is not a survival recipe, the recipes are not comparable, or there are too few patients.
     """
     task = _common_task(recipes)
     patients, schema = load_cohort(recipes[0])
@@ -95,7 +95,7 @@ def cross_validate(recipes: Sequence[Recipe], plan: Plan, console: Console) -> P
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
-    # An interrupt is for the process that waits for the results.
+    # Interrupts are handled by the parent process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -104,10 +104,10 @@ def predict_external(recipes: Sequence[Recipe], data_dir: Path) -> Predictions:
 
     Args:
         recipes: As for `cross_validate`.
-        data_dir: Where rotterdam.csv lies.
+        data_dir: Folder of rotterdam.csv.
 
     Raises:
-        UserError: The file is missing, or the recipes do not belong together.
+        UserError: The file is missing, or the recipes are not comparable.
     """
     task = _common_task(recipes)
     train, test, schema = load_external(data_dir)
@@ -119,12 +119,14 @@ def predict_external(recipes: Sequence[Recipe], data_dir: Path) -> Predictions:
 def _common_task(recipes: Sequence[Recipe]) -> SurvivalTask:
     tasks = [recipe.task for recipe in recipes if isinstance(recipe.task, SurvivalTask)]
     if len(tasks) < len(recipes):
-        raise UserError("cross-validation is for recipes with the task 'survival'; for the status task: article-risk")
+        raise UserError(
+            "crossval requires recipes with the task 'survival'; for the task 'status', use the command article-risk"
+        )
     if (
         len({(recipe.data.spec, task.curve_times, task.horizons) for recipe, task in zip(recipes, tasks, strict=True)})
         > 1
     ):
-        raise UserError("these recipes differ in data, times or horizons, so their figures can't be compared")
+        raise UserError("these recipes differ in data, times or horizons, so their figures cannot be compared")
     return tasks[0]
 
 
@@ -145,7 +147,7 @@ def _predict(
             curves = baseline(train, test, schema, task.curve_times, recipes[0].seed)
         except (np.linalg.LinAlgError, ArithmeticError, ValueError) as error:
             raise UserError(
-                f"the baseline {name!r} can't be fitted ({error}); leave out covariates that follow from others"
+                f"the baseline {name!r} cannot be fitted ({error}); leave out covariates that are determined by others"
             ) from error
         yield name, curves
 
@@ -163,8 +165,8 @@ def _network(
     test: Patients,
     schema: Schema,
 ) -> Floats:
-    """Survival of the test patients by a recipe's network, [n, curve times]."""
-    # Validation decides only where training stops early; it is then cut off from the training patients.
+    """Returns the survival functions of the test patients by a recipe's network, [n, curve times]."""
+    # A validation split is only needed for early stopping; it is then split off from the training patients.
     early = recipe.training.patience is not None
     data = (
         cut({"train": train, "test": test}, recipe.split, recipe.seed, OUTCOMES)

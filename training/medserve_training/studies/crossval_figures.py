@@ -1,4 +1,4 @@
-"""What cross-validated and external predictions are worth, with intervals, alone and in pairs."""
+"""Metrics of cross-validated and external predictions and their pairwise differences, with intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,15 +35,15 @@ Figures = dict[str, dict[str, Figure]]
 
 
 def crossval_figures(predictions: Predictions, folds: int) -> tuple[Figures, Figures]:
-    """Figures of each model, and of the first minus each other one.
+    """Computes the metrics of each model, and the differences between the first one and each of the others.
 
-    Discrimination and Brier scores are means over the folds, with the interval of Nadeau & Bengio (2003), which minds
-    that training folds overlap. Calibration is that of all patients of a repeat together, since a fold is too small for
-    it; D-calibration's p-value is the median over the repeats, and its part below 0.05 is given beside it.
+    Discrimination and Brier scores are means over the folds, with the interval of Nadeau & Bengio (2003), which
+    corrects for overlapping training folds. Calibration is measured on all patients of a repeat together, since single
+    folds are too small; D-calibration is reported as the median p-value over the repeats and the fraction below 0.05.
 
     Args:
-        predictions: Of cross-validation.
-        folds: Of each repeat.
+        predictions: Predictions of cross-validation.
+        folds: Number of folds in each repeat.
     """
     task = task_message(predictions.task)
     by_fold = {name: _by_fold(predictions, curves, task) for name, curves in predictions.survival.items()}
@@ -61,9 +61,9 @@ def crossval_figures(predictions: Predictions, folds: int) -> tuple[Figures, Fig
 
 
 def external_figures(predictions: Predictions) -> tuple[Figures, Figures]:
-    """Figures of each model on the other cohort, and of the first minus each other one, with bootstrap intervals.
+    """Computes metrics on the external cohort, and the differences between the first model and each of the others.
 
-    Censoring weights are the cohort's own.
+    The intervals are bootstrap intervals; the censoring distribution is estimated on the external cohort.
     """
     task, rows = task_message(predictions.task), predictions.patients
     times = np.array(task.curve_times)
@@ -102,7 +102,7 @@ def external_figures(predictions: Predictions) -> tuple[Figures, Figures]:
 
 
 def task_message(task: SurvivalTask) -> pb.PatientRiskTask:
-    """Times and horizons as figures take them."""
+    """Converts the times and horizons of a task to the message that metrics take."""
     return pb.PatientRiskTask(
         curve_times=task.curve_times,
         horizons=[pb.Horizon(label=horizon.label, time=horizon.time) for horizon in task.horizons],
@@ -138,7 +138,7 @@ def _calibration(
 
 
 def _mean(values: Floats, overlap: float) -> Figure:
-    """Mean over folds; `overlap` is the number of test patients over that of training patients."""
+    """Returns the mean over folds; `overlap` is the ratio of the numbers of test and training patients."""
     deviation = float(values.std(ddof=1))
     half = float(student.ppf(0.975, len(values) - 1)) * deviation * np.sqrt(1 / len(values) + overlap)
     mean = float(values.mean())
@@ -146,7 +146,7 @@ def _mean(values: Floats, overlap: float) -> Figure:
 
 
 def _range(values: Floats) -> Figure:
-    """Mean over repeats, with the smallest and the largest: they hold the same patients, so there is no interval."""
+    """Returns the mean over repeats with their range; a confidence interval is undefined for the same patients."""
     deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return Figure(float(values.mean()), float(values.min()), float(values.max()), deviation)
 

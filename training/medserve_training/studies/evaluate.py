@@ -1,4 +1,4 @@
-"""Evaluates a model file on its test split: the only command that looks at it."""
+"""Evaluates a model file on its test split, which no other command uses."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card import write_card
 from medserve_training.data.image_data import load_pictures
 from medserve_training.data.splits import Images, Patients, Splits
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import SPLITS, figures
 from medserve_training.export.onnx_file import save
@@ -28,22 +28,22 @@ Pixels = NDArray[np.uint8]
 
 
 def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Path | None = None) -> dict[str, float]:
-    """Writes a model's figures on its test split into its manifest, its card, and predictions and plots.
+    """Evaluates a model on its test split, and writes the figures into its manifest, its card, and a report.
 
-    The card, card.md and card.html, goes into the folder of the model file.
+    The card, card.md and card.html, is written to the folder of the model file.
 
     Args:
         source: The model file, which is replaced, and its data.
-        report: The folder; gets predictions.npz (with probabilities and labels, or survival, times and events, of
+        report: Output folder of predictions.npz (probabilities and labels, or survival, times and events, of
             validation and test), evaluation.json and plots.
-        unfamiliar: Data spec of pictures that are none of the model's; its novelty score is tried on them.
-        crossval: The risk.json of cross-validation with the model's recipe, whose figures go into the manifest too.
+        unfamiliar: Data spec of images of another kind, to test the novelty score with.
+        crossval: The risk.json of cross-validation with the model's recipe, whose figures are added to the manifest.
 
     Returns:
         The figures, by name.
 
     Raises:
-        UserError: A file is missing or broken, or the data's training split is not the one the manifest names.
+        UserError: A file is missing or corrupt, or the training split differs from the one the manifest names.
     """
     for folder in (source.path.parent, report):
         require_writable(folder)
@@ -67,18 +67,18 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
         (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         file = save(onnx.load(source.path), measured.fresh, source.path, stage)
         write_card(file, measured, alarmed)
-        list_anew(source.path, file.read_bytes(), stage)
+        update_checksum(source.path, file.read_bytes(), stage)
     return found
 
 
 def alarms(path: Path, manifest: pb.Manifest, test: Pixels, others: Pixels | None) -> dict[str, float]:
-    """How often the novelty score warns, as parts of 1.
+    """Returns the fraction of images with a novelty warning, by data set.
 
     Args:
         path: The model file.
         manifest: Its manifest, with a novelty threshold.
-        test: Pictures on which a warning is wrong.
-        others: Pictures that are none of the model's.
+        test: Images on which a warning is a false alarm.
+        others: Images of another kind; None for none.
     """
     session, random = open_session(path), np.random.default_rng(0)
     pictures = {

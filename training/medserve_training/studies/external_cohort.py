@@ -1,4 +1,4 @@
-"""The classical external test: trained on the Rotterdam tumour bank, tested on GBSG."""
+"""The established external validation: trained on the Rotterdam tumor bank, tested on GBSG."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,10 +18,10 @@ DESCRIPTION = "Rotterdam tumour bank, node-positive patients (R package survival
 def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
     """Loads (train, test, schema): node-positive patients of Rotterdam, and those of GBSG in the same coding.
 
-    Rotterdam gives the tumour's size in three classes and knows no grade I, so GBSG's patients are brought to that.
+    Rotterdam has three classes of tumor size and no grade I, so GBSG's patients are recoded to match.
 
     Raises:
-        UserError: rotterdam.csv is not in the folder, or is not what it should be.
+        UserError: rotterdam.csv is not in the folder, or is invalid.
     """
     path = data_dir / "rotterdam.csv"
     if not path.is_file():
@@ -36,12 +36,12 @@ def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
 
 
 def _rotterdam(table: CsvTable) -> pd.DataFrame:
-    """Node-positive patients, from surgery to relapse, death or the end of follow-up, whichever came first.
+    """Returns node-positive patients, with the time from surgery to relapse, death or censoring.
 
-    A death after the end of follow-up for relapse does not count: whether a relapse came before it is not known.
+    Deaths after the end of follow-up for relapse are ignored, since an earlier relapse may have gone unobserved.
 
     Raises:
-        UserError: A column is missing or holds something other than numbers.
+        UserError: A column is missing or contains other values than numbers.
     """
     numeric = {name: table.numbers(name) for name in ("nodes", "recur", "death", "rtime", "dtime", "grade")}
     covariates = {name: table.column(name) for name in ("age", "meno", "size", "nodes", "pgr", "er", "hormon")}

@@ -1,4 +1,4 @@
-"""Whether the folds of cross-validation have enough patients, checked before any model is trained."""
+"""Checks, before any model is trained, that the folds of cross-validation have enough patients."""
 
 import numpy as np
 
@@ -13,18 +13,18 @@ from medserve_training.studies.survival_baselines import INNER_FOLDS, inner_fold
 
 
 def check_fold(train: Patients, test: Patients, task: SurvivalTask, schema: Schema, seed: int, name: str) -> None:
-    """Checks that networks and baselines can be fitted to the training patients, and measured on the others.
+    """Checks that networks and baselines can be fitted to the training patients, and evaluated on the test patients.
 
     Args:
         train: The training patients.
-        test: Those that are predicted.
-        task: Gives the horizons.
-        schema: What the covariates are.
-        seed: Of the baselines.
-        name: Of the fold, for messages.
+        test: The test patients.
+        task: Specifies the horizons.
+        schema: The covariates.
+        seed: Seed of the baselines.
+        name: Name of the fold, for messages.
 
     Raises:
-        UserError: There is too little; the message says of what, and how much is needed.
+        UserError: There is too little data; the message says of what, and how much is needed.
     """
     unit, end = schema.outcome.time_unit, last_horizon(task)
     first = min(horizon.time for horizon in task.horizons)
@@ -33,7 +33,7 @@ def check_fold(train: Patients, test: Patients, task: SurvivalTask, schema: Sche
         longest = rows.times.max()
         if longest <= end:
             raise UserError(
-                f"{name}: the {part} patients were followed for {longest:g} {unit}, but the last horizon is at "
+                f"{name}: follow-up of the {part} patients ends at {longest:g} {unit}, but the last horizon is at "
                 f"{end:g}; {advice}"
             )
         if not (rows.events & (rows.times <= first)).any():
@@ -50,7 +50,7 @@ def check_fold(train: Patients, test: Patients, task: SurvivalTask, schema: Sche
         )
     _check_inner_folds(train, seed, name)
     if not comparable(censor_after(end, test)):
-        raise UserError(f"{name}: no test patient was followed for longer than one with an event; {advice}")
+        raise UserError(f"{name}: no test patient has a longer follow-up than one with an event; {advice}")
     describe(train, schema)
 
 
@@ -63,6 +63,6 @@ def _check_inner_folds(train: Patients, seed: int, name: str) -> None:
         )
     if not all(comparable(take(train, test)) for _, test in inner_folds(train, seed)):
         raise UserError(
-            f"{name}: in one of the {INNER_FOLDS} inner folds of a baseline no patient was followed for longer than "
+            f"{name}: in one of the {INNER_FOLDS} inner folds of a baseline, no patient has a longer follow-up than "
             "one with an event; add patients"
         )

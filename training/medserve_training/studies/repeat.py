@@ -1,4 +1,4 @@
-"""A recipe over several seeds: how much of a figure is luck."""
+"""Trains a recipe with several seeds, to measure the variation of its figures."""
 
 import json
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from medserve_training.training.fit import check_data, fit
 def repeat(
     recipe: str, overrides: Sequence[str], seeds: int, paths: RunPaths, fabric: Fabric, console: Console
 ) -> dict[str, tuple[float, float]]:
-    """Fits a recipe with the seeds 1, 2, ... and, when all are there, evaluates each model once.
+    """Fits a recipe with the seeds 1, 2, ... and, once all models are trained, evaluates each once.
 
-    The data of all seeds is checked first. A seed whose model is there is not trained again, so that a run that was cut
-    off goes on.
+    The data of all seeds is checked first. Seeds whose model exists are not trained again, so that an interrupted run
+    can be resumed.
 
     Args:
-        recipe: As `load_recipe` takes it.
-        overrides: As `load_recipe` takes them.
-        seeds: Their number.
-        paths: The data; `model` is the folder of the models, `report` that of the reports and seeds.json.
-        fabric: Already launched.
-        console: For progress.
+        recipe: As for `load_recipe`.
+        overrides: As for `load_recipe`.
+        seeds: Number of seeds.
+        paths: The data; `model` is the folder of the models, `report` the folder of the reports and seeds.json.
+        fabric: A launched Fabric.
+        console: Receives progress.
 
     Returns:
-        Mean and standard deviation over the seeds of every figure.
+        Mean and standard deviation of every figure over the seeds.
     """
     for folder in (paths.model, paths.report):
         require_writable(folder)

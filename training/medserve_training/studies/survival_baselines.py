@@ -1,4 +1,4 @@
-"""What a survival network has to beat: Cox regression, survival forests and boosting, as scikit-survival has them."""
+"""Baselines for survival networks, from scikit-survival: Cox regression, random survival forest, gradient boosting."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,14 +25,14 @@ INNER_FOLDS = 5
 
 
 def cox(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:
-    """Cox regression on the covariates as they are: survival of the test patients, [n, times].
+    """Predicts survival functions of the test patients, [n, times], by Cox regression on the untransformed covariates.
 
     Args:
         train: Patients to fit on.
         test: Patients to predict.
         schema: Their covariates.
-        times: Of the curve, from 0 on.
-        seed: Of what is random.
+        times: Times of the curve, from 0.
+        seed: Random seed.
     """
     del seed
     model = CoxPHSurvivalAnalysis()
@@ -40,9 +40,9 @@ def cox(train: Patients, test: Patients, schema: Schema, times: Sequence[float],
 
 
 def cox_transformed(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:
-    """Cox regression with ridge on the schema's transforms; arguments as for `cox`.
+    """Predicts by ridge Cox regression on the schema's transforms; arguments as for `cox`.
 
-    The ridge is the one with the best concordance over five folds of the training patients.
+    The penalty is chosen for the best concordance index in five-fold cross-validation on the training patients.
     """
     encoding = Encoding(clinical_terms(schema), [feature.name for feature in schema.features])
     prepare = Preparation(train.features, describe(train, schema).replacements, encoding, _LIMIT)
@@ -52,19 +52,19 @@ def cox_transformed(train: Patients, test: Patients, schema: Schema, times: Sequ
 
 
 def inner_folds(train: Patients, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The folds of the training patients, as indices (train, test), over which a ridge is chosen."""
+    """Returns the inner folds of the training patients, as indices (train, test), for choosing the ridge penalty."""
     folds = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed)
     return list(folds.split(train.features, train.events))
 
 
 def forest(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:
-    """Random survival forest (Ishwaran et al. 2008); arguments as for `cox`."""
+    """Predicts by a random survival forest (Ishwaran et al. 2008); arguments as for `cox`."""
     model = RandomSurvivalForest(n_estimators=300, min_samples_leaf=15, max_features="sqrt", random_state=seed)
     return _curves(model.fit(_raw(train, train, schema), _outcome(train)), _raw(test, train, schema), times)
 
 
 def boosting(train: Patients, test: Patients, schema: Schema, times: Sequence[float], seed: int) -> Floats:
-    """Gradient boosting of Cox's partial likelihood with small trees; arguments as for `cox`."""
+    """Predicts by gradient boosting of Cox's partial likelihood with small trees; arguments as for `cox`."""
     model = GradientBoostingSurvivalAnalysis(
         n_estimators=150, learning_rate=0.05, max_depth=2, subsample=0.5, random_state=seed
     )
@@ -81,7 +81,7 @@ BASELINES: dict[str, Baseline] = {
 
 
 def _raw(rows: Patients, train: Patients, schema: Schema) -> Floats:
-    """Covariates with medians and modes in the place of missing ones."""
+    """Returns the covariates, with missing values imputed by medians and modes."""
     typical = np.nan_to_num(describe(train, schema).replacements)
     return np.where(np.isnan(rows.features), typical, rows.features).astype(np.float64)
 
@@ -92,7 +92,7 @@ def _outcome(rows: Patients) -> NDArray[np.void]:
 
 
 def _curves(model: Any, columns: Floats, times: Sequence[float]) -> Floats:  # noqa: ANN401 # has no types
-    """Survival at some times, [n, times]; after the last training patient it stays as it was then."""
+    """Evaluates survival functions at times, [n, times]; they are constant after the last training time."""
     steps = model.predict_survival_function(columns, return_array=True)
     after = np.searchsorted(model.unique_times_, times, side="right")
     return np.concatenate([np.ones((len(steps), 1)), steps], axis=1)[:, after]

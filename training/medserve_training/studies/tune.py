@@ -1,4 +1,4 @@
-"""Searches over a recipe's keys, by the loss on validation; the test split is not looked at."""
+"""Hyperparameter search over a recipe's keys by the validation loss; the test split is not used."""
 
 import csv
 import itertools
@@ -26,8 +26,8 @@ try:
     import optuna
 except ModuleNotFoundError as error:
     raise UserError(
-        "medserve-train tune needs Optuna, of the extra training: "
-        "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel"
+        "medserve-train tune needs Optuna, which the extra training installs: "
+        "pip install '.[training]' in a checkout of medserve, or pip install 'FILE.whl[training]' with its wheel"
     ) from error
 
 Choice = str | int | float | bool
@@ -36,7 +36,7 @@ Choices = tuple[Choice, ...]
 
 @dataclass(frozen=True)
 class Range:
-    """From low to high; whole numbers where both are, and evenly on a logarithmic scale where both are above 0."""
+    """A range from low to high: of integers if both are, and on a logarithmic scale if both are above 0."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Search:
-    """What to search: the recipe as `load_recipe` takes it, what varies by key, and how long."""
+    """A search: the arguments of `load_recipe`, the search space by key, the number of trials or grid, and the seed."""
 
     recipe: str
     overrides: Sequence[str]
@@ -56,10 +56,10 @@ class Search:
 
 
 def parse_space(texts: Sequence[str]) -> dict[str, Range | Choices]:
-    """Reads "key=low..high" and "key=a,b,c"; values are TOML, or text where they are not.
+    """Parses "key=low..high" and "key=a,b,c"; values are TOML, or text if they are not valid TOML.
 
     Raises:
-        UserError: A text is neither.
+        UserError: A text has neither form.
     """
     space: dict[str, Range | Choices] = {}
     for text in texts:
@@ -86,24 +86,24 @@ def _value(text: str) -> Choice:
 
 
 def tune(search: Search, data_dir: Path, folder: Path, fabric: Fabric, console: Console) -> dict[str, object]:
-    """Trains a recipe many times and keeps the best: a tree-structured Parzen estimator, or every point of a grid.
+    """Searches for the best values of a recipe's keys, by a tree-structured Parzen estimator or over a grid.
 
     Args:
-        search: What to search.
-        data_dir: Where MedMNIST's files lie.
-        folder: Gets trials.csv, with every trial, and best.toml, the recipe with the best keys in place.
-        fabric: Already launched.
-        console: For a line after each trial.
+        search: The search.
+        data_dir: Folder of MedMNIST's files.
+        folder: Output folder of trials.csv, with every trial, and best.toml, the recipe with the best values.
+        fabric: A launched Fabric.
+        console: Receives a line after each trial.
 
     Returns:
-        The best keys and their loss.
+        The best values and their loss.
 
     Raises:
-        UserError: A key is not the recipe's, a grid has a range, or every trial diverged.
+        UserError: A key is not in the recipe, a grid has a range, or every trial diverged.
     """
     keys = list(search.space)
     if "training.loss" in keys:
-        raise UserError("--vary training.loss: the values of different losses can't be compared")
+        raise UserError("--vary training.loss: the values of different losses cannot be compared")
     require_writable(folder)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=_sampler(search))
@@ -136,7 +136,7 @@ def tune(search: Search, data_dir: Path, folder: Path, fabric: Fabric, console: 
 
 
 def validation_loss(recipe: Recipe, data_dir: Path, fabric: Fabric) -> float:
-    """Trains a recipe; gives the validation loss of the weights that it ends with, as the mean over the members."""
+    """Trains a recipe and returns the validation loss of the final weights, averaged over the members."""
     quiet = Console(quiet=True)
     match recipe.task:
         case ImageTask() as task:
@@ -148,7 +148,7 @@ def validation_loss(recipe: Recipe, data_dir: Path, fabric: Fabric) -> float:
             check_patients(patients, recipe, schema)
             _, history = train_survival(recipe, task, patients, schema, fabric, quiet)
         case _:
-            raise UserError(f"recipe {recipe.name}: the task {recipe.task.kind!r} is a reproduction, not to be tuned")
+            raise UserError(f"recipe {recipe.name}: the task {recipe.task.kind!r} is a reproduction and is not tuned")
     losses = []
     for _, epochs in itertools.groupby(history, key=lambda epoch: epoch.member):
         each = [epoch.validation_loss for epoch in epochs]
@@ -160,7 +160,7 @@ def _points(search: Search) -> dict[str, Choices]:
     points = {}
     for key, values in search.space.items():
         if isinstance(values, Range):
-            raise UserError(f"--grid takes values, not a range: write {key}={values.low:g},{values.high:g}")
+            raise UserError(f"--grid requires values, not a range: write {key}={values.low:g},{values.high:g}")
         points[key] = values
     return points
 
@@ -185,7 +185,7 @@ def _overrides(chosen: Mapping[str, object]) -> list[str]:
 
 
 def _with_keys(search: Search, best: Mapping[str, object]) -> str:
-    """The recipe's text, comments and all, with the overrides and the best keys in it."""
+    """Returns the recipe's text, including its comments, with the overrides and the best values."""
     document = tomlkit.parse(read_recipe(search.recipe))
     chosen = dict(override.split("=", 1) for override in [*search.overrides, *_overrides(best)])
     for key, text in chosen.items():

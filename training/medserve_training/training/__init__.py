@@ -1,1 +1,1 @@
-"""Trains networks, and makes a model file of what comes out."""
+"""Trains networks and exports them as model files."""

@@ -1,4 +1,4 @@
-"""From a recipe to an ONNX file, a metrics file and plots."""
+"""Trains a recipe and writes an ONNX file, metrics and plots."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from medserve_training.training.fit_risk import fit_status, fit_survival
 
 
 def check_data(recipe: Recipe, data_dir: Path) -> None:
-    """Loads the data of a recipe, and checks that it is enough to train on.
+    """Loads the data of a recipe, and checks that there is enough to train on.
 
     Raises:
-        UserError: Data does not fit or is too little.
+        UserError: The data is invalid or too small.
     """
     if isinstance(recipe.task, ImageTask):
         check_images(load_images(recipe, recipe.task, data_dir), recipe, recipe.task)
@@ -29,19 +29,19 @@ def check_data(recipe: Recipe, data_dir: Path) -> None:
 
 
 def fit(recipe: Recipe, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
-    """Trains a recipe and writes model (unless the task is a mere reproduction), metrics and plots.
+    """Trains a recipe and writes the model (unless the task is only a reproduction), metrics and plots.
 
     Args:
-        recipe: What to train.
-        paths: Where from and where to.
-        fabric: Already launched; only its first process writes.
-        console: For progress.
+        recipe: The recipe to train.
+        paths: Input and output paths.
+        fabric: A launched Fabric; only its first process writes.
+        console: Receives progress.
 
     Returns:
         The figures, by name; empty in every process but the first.
 
     Raises:
-        UserError: Data does not fit or is too little, or PyTorch and ONNX Runtime disagree; no file is written then.
+        UserError: The data is invalid or too small, or PyTorch and ONNX Runtime disagree; no file is written.
     """
     for folder in (paths.report, paths.model.parent):
         require_writable(folder)

@@ -1,4 +1,4 @@
-"""From an image recipe to an ONNX file, a metrics file and plots."""
+"""Trains an image recipe and writes an ONNX file, metrics and plots."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session
 from medserve_training.export.manifest import figures, image_manifest
 from medserve_training.export.measure_images import measure_images
@@ -35,12 +35,12 @@ from medserve_training.training.augmentation import augment
 from medserve_training.training.report import write_report
 from medserve_training.training.train import Epoch, tensors, train_members
 
-# Of the validation pictures, for the choice of the calibration.
+# Number of augmented copies of the validation images for choosing the calibration.
 _HARDER_SETS = 4
 
 
 def fit_images(recipe: Recipe, task: ImageTask, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
-    """Trains an image classifier; arguments and errors are those of `fit`."""
+    """Trains an image classifier; arguments and errors as for `fit`."""
     data = load_images(recipe, task, paths.data_dir, console if fabric.is_global_zero else None)
     check_images(data, recipe, task)
     members, history = train_images(recipe, task, data, fabric, console)
@@ -65,32 +65,32 @@ def fit_images(recipe: Recipe, task: ImageTask, paths: RunPaths, fabric: Fabric,
         write_report(recipe, history, figures(manifest) | worst, report)
         plot_classification(predicted, task.labels, manifest.image_classification.operating_points, report)
         file = write(graph, manifest, paths.model, stage)
-        list_anew(paths.model, file.read_bytes(), stage)
+        update_checksum(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
 def train_images(
     recipe: Recipe, task: ImageTask, data: Splits[Images], fabric: Fabric, console: Console
 ) -> tuple[list[ImageClassifier], list[Epoch]]:
-    """Trains the members of an image classifier; they end on the CPU.
+    """Trains the members of an image classifier and moves them to the CPU.
 
     Raises:
-        UserError: The pictures are too small for the network, or a layer to export is not there.
+        UserError: The images are too small for the network, or a layer to export does not exist.
     """
-    settings = cast("ImageNetworkSettings", recipe.network)  # the recipe holds it to the task
+    settings = cast("ImageNetworkSettings", recipe.network)  # the recipe has checked it against the task
     pixels = data.train.pixels
     mean, deviation = pixels.mean(axis=(0, 1, 2)), pixels.std(axis=(0, 1, 2))
-    # A channel of one value says nothing, and stays 0.
+    # A constant channel becomes 0.
     deviation = np.where(deviation > 0, deviation, 1)
     outputs = 1 if recipe.training.loss == "binary-cross-entropy" else len(task.labels)
 
     def build() -> ImageClassifier:
         network = image_network(settings, (task.channels, task.height, task.width), outputs)
-        # With the channels last, convolutions train a quarter faster on CPUs.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in its types
+        # On CPUs, convolutions train 25 % faster with channels last.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in its type stubs
         return ImageClassifier(network, mean, deviation)
 
-    _find_layers(build().network, recipe.export.feature_maps, settings.name)
+    _check_layers(build().network, recipe.export.feature_maps, settings.name)
     change = None if recipe.augmentation is None else partial(augment, settings=recipe.augmentation)
     rows = data.map(lambda part: tensors(part.pixels, part.labels))
     return train_members(build, rows, recipe.training, recipe.seed, fabric, console, change)
@@ -99,7 +99,7 @@ def train_images(
 def _harder(
     model: ImageGraph, pixels: NDArray[np.uint8], settings: Augmentation | None, seed: int
 ) -> list[NDArray[np.float64]]:
-    """Probabilities for pictures changed twice as far as in training, a few times; none without augmentation."""
+    """Returns probabilities for images augmented twice as strongly as in training; empty without augmentation."""
     if settings is None:
         return []
     doubled, rows = settings.doubled(), torch.from_numpy(pixels)
@@ -108,9 +108,11 @@ def _harder(
         return [answers(model, augment(rows, doubled).numpy()).astype(np.float64) for _ in range(_HARDER_SETS)]
 
 
-def _find_layers(network: ImageNetwork, wanted: Sequence[str], name: str) -> None:
-    """Notices a layer that is not there before training, and not after it."""
+def _check_layers(network: ImageNetwork, wanted: Sequence[str], name: str) -> None:
+    """Checks before training that the layers to export exist."""
     layers = [child for child, _ in network.trunk.named_children()]
     for layer in wanted:
         if layer not in layers:
-            raise UserError(f"export.feature_maps: {layer!r} is no layer of {name}: {', '.join(layers)}")
+            raise UserError(
+                f"export.feature_maps: {layer!r} is not a layer of {name}; expected one of {', '.join(layers)}"
+            )

@@ -1,4 +1,4 @@
-"""From a survival or status recipe to an ONNX file, a metrics file and plots."""
+"""Trains a survival or status recipe and writes an ONNX file (survival only), metrics and plots."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from medserve_training.data.background import background
 from medserve_training.data.covariates import describe
 from medserve_training.data.data_checks import check_patients
 from medserve_training.data.patient_data import load_patients
-from medserve_training.export.checksums import list_anew
+from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import figures, risk_manifest
 from medserve_training.export.measure_risk import FEWEST_EVENTS, measure_patients
@@ -29,7 +29,7 @@ from medserve_training.training.train_risk import status_probabilities, train_st
 def fit_survival(
     recipe: Recipe, task: SurvivalTask, paths: RunPaths, fabric: Fabric, console: Console
 ) -> dict[str, float]:
-    """Trains a survival model; arguments and errors are those of `fit`."""
+    """Trains a survival model; arguments and errors as for `fit`."""
     data, schema = load_patients(recipe)
     check_patients(data, recipe, schema)
     model, history = train_survival(recipe, task, data, schema, fabric, console)
@@ -43,7 +43,7 @@ def fit_survival(
     output = measure_patients(manifest, session, data, ["validation"], task.subgroups)
     if not manifest.evaluations[0].metrics:
         console.print(
-            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to measure the model on it."
+            f"The validation split has fewer than {FEWEST_EVENTS} events, too few to evaluate the model on it."
         )
     manifest.training.export_deviation = deviation(model, output["validation"], data.validation.features)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
@@ -52,12 +52,12 @@ def fit_survival(
         write_report(recipe, history, figures(manifest), report)
         plot_risk(output["validation"], data.validation, "validation", manifest.patient_risk, report)
         file = write(graph, manifest, paths.model, stage)
-        list_anew(paths.model, file.read_bytes(), stage)
+        update_checksum(paths.model, file.read_bytes(), stage)
     return figures(manifest)
 
 
 def fit_status(recipe: Recipe, paths: RunPaths, fabric: Fabric, console: Console) -> dict[str, float]:
-    """Trains the status model, which is not exported; arguments and errors are those of `fit`."""
+    """Trains the status model, which is not exported; arguments and errors as for `fit`."""
     data, schema = load_patients(recipe)
     check_patients(data, recipe, schema)
     model, history = train_status(recipe, data, schema, fabric, console)

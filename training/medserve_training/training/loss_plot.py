@@ -1,4 +1,4 @@
-"""The picture of how training went."""
+"""Plot of the training progress."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from medserve_training.training.train import Epoch
 
 
 def plot_loss(history: Sequence[Epoch], path: Path) -> None:
-    """Writes the losses by epoch, and the gradients' norm below; one line for each member of an ensemble."""
+    """Plots losses and gradient norms by epoch, with one line for each member of an ensemble."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     upper, lower = figure.subplots(2, height_ratios=[2, 1], sharex=True)
     for member in sorted({epoch.member for epoch in history}):
@@ -22,7 +22,7 @@ def plot_loss(history: Sequence[Epoch], path: Path) -> None:
             "mean",
             "largest",
         )
-        if member > 0:  # named already
+        if member > 0:  # only the first member is in the legend
             train = validation = mean = largest = "_"
         upper.plot(numbers, [epoch.train_loss for epoch in epochs], "C0.-", label=train)
         upper.plot(numbers, [epoch.validation_loss for epoch in epochs], "C1.-", label=validation)

@@ -1,4 +1,4 @@
-"""The losses: each takes logits and targets, and gives one number for each row of the batch."""
+"""Loss functions, which map logits and targets to one number for each row of the batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,17 +15,17 @@ Loss = Callable[..., Tensor]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Sparse cross-entropy of logits [n, classes] and labels int64 [n]: [n]."""
+    """Computes the cross-entropy of logits [n, classes] and labels int64 [n]: [n]."""
     return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Binary cross-entropy of the second label: [n].
+    """Computes the binary cross-entropy of the second label: [n].
 
     Args:
-        logits: Of the second label, [n, 1]; or of both, [n, 2], of which the difference counts.
-        labels: 0 or 1, any number type, [n].
-        smoothing: Part of each target that is spread evenly over both labels.
+        logits: Logits of the second label, [n, 1], or of both, [n, 2], of which the difference is used.
+        labels: 0 or 1, any numeric type, [n].
+        smoothing: Fraction of each target that is spread evenly over both labels.
     """
     logit = logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
     targets = labels.float() * (1 - smoothing) + smoothing / 2
@@ -33,15 +33,15 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0)
 
 
 def mean_absolute_error(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean absolute difference of probabilities and one-hot labels over the classes: [n].
+    """Computes the mean absolute difference between probabilities and one-hot labels over the classes: [n].
 
-    Robust against wrong labels (Ghosh et al. 2017), and slow to learn: its gradient vanishes where the model is sure
-    of the wrong class.
+    It is robust to label noise (Ghosh et al. 2017), but slow to train: its gradient vanishes where the model is
+    confident in the wrong class.
 
     Args:
         logits: [n, classes].
         labels: int64 [n].
-        smoothing: Part of each target that is spread evenly over all classes.
+        smoothing: Fraction of each target that is spread evenly over all classes.
     """
     classes = logits.shape[1]
     targets = functional.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
@@ -49,29 +49,29 @@ def mean_absolute_error(logits: Tensor, labels: Tensor, smoothing: float = 0.0) 
 
 
 def logistic_hazard(logits: Tensor, events: Tensor, at_risk: Tensor) -> Tensor:
-    """Negative log-likelihood of discrete-time hazards.
+    """Computes the negative log-likelihood of discrete-time hazards: [n].
 
-    Gensheimer & Narasimhan 2019, eq. 3; Kvamme & Borgan 2021, eq. 8: a binary cross-entropy of each interval's hazard
-    over the intervals in which a patient was at risk, summed over intervals: [n].
+    Gensheimer & Narasimhan 2019, eq. 3; Kvamme & Borgan 2021, eq. 8: the binary cross-entropy of each interval's
+    hazard, summed over the intervals in which a patient was at risk.
 
     Args:
-        logits: Of the hazard in each interval, [n, intervals].
+        logits: Logits of the hazard in each interval, [n, intervals].
         events: 1 in the interval of the event, float32 [n, intervals].
-        at_risk: 1 in each interval the patient entered and was seen through, float32 [n, intervals].
+        at_risk: 1 in each interval in which the patient was at risk, float32 [n, intervals].
     """
     terms = functional.binary_cross_entropy_with_logits(logits, events, reduction="none")
     return (terms * at_risk).sum(dim=1)
 
 
 def cox(logits: Tensor, times: Tensor, events: Tensor) -> Tensor:
-    """Minus the log of Cox's partial likelihood (1975), the loss of DeepSurv (Katzman et al. 2018): [n].
+    """Computes the negative log of Cox's partial likelihood (1975), the loss of DeepSurv (Katzman et al. 2018): [n].
 
-    Ties are Breslow's (1974). The patients at risk are those of the batch, so batches should be large.
+    Ties are handled by Breslow's method (1974). The risk sets are within the batch, so batches should be large.
 
     Args:
         logits: Log of the relative hazard, [n, 1].
-        times: Of event or censoring, float [n].
-        events: 1 where the event was seen, float32 [n].
+        times: Times of event or censoring, float [n].
+        events: 1 where the event was observed, float32 [n].
     """
     at_risk = times[None, :] >= times[:, None]
     everybody = logits[:, 0].expand(len(times), -1).masked_fill(~at_risk, -torch.inf)
@@ -88,12 +88,12 @@ LOSSES: dict[LossName, Loss] = {
 
 
 def smoothed(loss: LossName, smoothing: float) -> Loss:
-    """A loss with its labels smoothed."""
+    """Returns a loss with label smoothing."""
     return partial(LOSSES[loss], smoothing=smoothing) if smoothing else LOSSES[loss]
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """For each class, the rows over the number of classes times the class's rows, float32 [classes]: 1 on average."""
+    """Returns weights inversely proportional to class frequencies, float32 [classes]; their mean over the rows is 1."""
     counts = torch.bincount(labels.long())
     return len(labels) / (len(counts) * counts.clamp(min=1))
 
@@ -104,17 +104,17 @@ def hazard_targets(
     interval: float,
     intervals: int,
 ) -> tuple[Tensor, Tensor]:
-    """Targets of `logistic_hazard`: (events, at_risk), each float32 [n, intervals].
+    """Returns the targets of `logistic_hazard`: (events, at_risk), each float32 [n, intervals].
 
-    Interval j holds the times in (j · interval, (j + 1) · interval]. A patient with the event is at risk up to and
-    with its interval. A censored one counts for each interval of which at least half was seen (Gensheimer &
-    Narasimhan 2019, "Methods"); events after the last interval are no events of this model.
+    Interval j contains the times in (j · interval, (j + 1) · interval]. A patient with an event is at risk up to and
+    including the interval of the event. A censored patient is at risk in each interval of which at least half was
+    observed (Gensheimer & Narasimhan 2019, "Methods"). Events after the last interval are ignored.
 
     Args:
-        times: Of event or censoring, [n].
-        events: Whether the event was seen, [n].
+        times: Times of event or censoring, [n].
+        events: Whether the event was observed, [n].
         interval: Length of an interval, in the unit of the times.
-        intervals: Their number.
+        intervals: Number of intervals.
     """
     starts = np.arange(intervals) * interval
     inside = (times[:, None] > starts) & (times[:, None] <= starts + interval)

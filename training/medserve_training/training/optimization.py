@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, penalties and the moving average of the weights."""
+"""Optimizers, learning rate schedules, penalties and the moving average of the weights."""
 
 import math
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from medserve_training.recipes.training_settings import Training
 
-# Smith & Topin 2019, as PyTorch's OneCycleLR has it.
+# Default of PyTorch's OneCycleLR, after Smith & Topin 2019.
 _ONE_CYCLE_RISE = 0.3
 
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """The optimiser of the settings over all parameters of a model."""
+    """Creates the optimizer for all parameters of a model."""
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     rate = settings.learning_rate
@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimize
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Training, steps: int) -> lr_scheduler.LRScheduler:
-    """The learning rate over all `steps` of training; to be stepped after each."""
+    """Creates the learning rate schedule over all `steps` of training, to be stepped after each of them."""
     if settings.schedule == "one-cycle":
         return lr_scheduler.OneCycleLR(
             optimizer, settings.learning_rate, total_steps=steps, pct_start=settings.warmup or _ONE_CYCLE_RISE
@@ -55,7 +55,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Training, steps: i
 
 
 def penalty(model: nn.Module, settings: Training) -> Tensor | float:
-    """What L1 and L2 add to the loss: over weights, not over biases and scales; 0 without any."""
+    """Computes the L1 and L2 penalties on weights, without biases and scales; 0 if both are disabled."""
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     total: Tensor | float = 0.0
     if settings.l1:
@@ -66,9 +66,9 @@ def penalty(model: nn.Module, settings: Training) -> Tensor | float:
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a model whose parameters and buffers follow it slowly; `update_parameters` after each step.
+    """Creates an exponential moving average of a model's parameters and buffers; call `update_parameters` each step.
 
-    The decay is smaller at first, (1 + t) / (10 + t) at step t as in TensorFlow: the random start is forgotten.
+    The decay is at most (1 + t) / (10 + t) at step t, as in TensorFlow, so that the initial weights are forgotten.
     """
 
     def average(old: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
@@ -80,5 +80,5 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def clip(parameters: Iterable[Tensor], largest: float | None) -> float:
-    """Shortens the gradients to an L2 norm of `largest` over all of them, and gives the norm that they had."""
+    """Clips the gradients to a total L2 norm of `largest`, and returns their norm before clipping."""
     return float(nn.utils.clip_grad_norm_(parameters, math.inf if largest is None else largest))

@@ -1,4 +1,4 @@
-"""The folder of a training run: what was done, how it went, what came out."""
+"""Report of a training run: recipe, epochs, figures and loss plot."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The training loop: one for every network, on CPU, GPU and several nodes."""
+"""The training loop of all networks, on CPU, GPU and multiple nodes."""
 
 import copy
 import math
@@ -26,17 +26,17 @@ from medserve_training.training.optimization import clip, make_optimizer, make_s
 
 Model = TypeVar("Model", bound=nn.Module)
 Change = Callable[[Tensor], Tensor]
-# Between the seeds of an ensemble's members.
+# Difference between the seeds of consecutive ensemble members.
 _SEED_STEP = 1000
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
+    """The losses and gradient norms of one epoch.
 
-    The training loss is the mean over the rows while the weights moved, with what regularisation adds; the validation
-    loss is the plain one. The gradients' L2 norm, before any clipping: its mean over the epoch's steps, and its
-    largest; near 0 they vanish, growing without end they explode.
+    The training loss is the mean over the rows during the epoch, including penalties, label smoothing and class
+    weights; the validation loss excludes them. The gradient norm is the L2 norm of all gradients before clipping, as
+    mean and maximum over the steps: values near 0 indicate vanishing gradients, unbounded growth exploding gradients.
     """
 
     number: int
@@ -49,17 +49,17 @@ class Epoch:
 
 
 def seed_everything(seed: int) -> None:
-    """Makes what follows repeatable: the same seed on the same machine gives the same weights, bit for bit."""
-    # CUDA's matrix products are only deterministic with this; it is read when CUDA starts.
+    """Makes training reproducible: the same seed on the same machine gives bit-identical weights."""
+    # cuBLAS is only deterministic with this setting, which is read when CUDA is initialized.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode=True)
-    # Nothing here reads memory before it is written; filling it was a tenth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # not in its types
+    # No code here reads uninitialized memory, and filling it took 10 % of the training time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # missing in its stubs
     torch.manual_seed(seed)
 
 
 def tensors(*arrays: NDArray[np.generic] | Tensor) -> TensorDataset:
-    """Rows of arrays as `train` takes them."""
+    """Wraps arrays in a data set for `train`."""
     return TensorDataset(*(torch.as_tensor(array) for array in arrays))
 
 
@@ -72,16 +72,16 @@ def train_members(
     console: Console,
     change: Change | None = None,
 ) -> tuple[list[Model], list[Epoch]]:
-    """Trains an ensemble: `settings.members` models, each from its own seed.
+    """Trains an ensemble of `settings.members` models, each with its own seed.
 
     Args:
-        build: Makes a model with fresh random weights.
-        data: As `train` takes it.
-        settings: As `train` takes them.
-        seed: Of the first member.
-        fabric: Already launched.
-        console: For the progress bar.
-        change: As `train` takes it.
+        build: Creates a model with random initial weights.
+        data: As for `train`.
+        settings: As for `train`.
+        seed: Seed of the first member.
+        fabric: A launched Fabric.
+        console: Receives the progress bar.
+        change: As for `train`.
 
     Returns:
         The models, on the CPU, and the epochs of all of them.
@@ -106,22 +106,22 @@ def train(
 ) -> list[Epoch]:
     """Trains a model in place.
 
-    With early stopping the model ends with the weights of its best epoch, else with those of its last.
+    With early stopping, the final weights are those of the best epoch, otherwise of the last epoch.
 
     Args:
-        model: On any device; takes the first tensor of a batch.
-        data: Rows of the model's input and of what the loss takes beside its output; the test split is not looked at.
-        settings: Everything about the way.
-        fabric: Already launched.
-        console: For the progress bar; a console that is no terminal shows none.
-        change: What is done to a batch of training input, e.g. augmentation.
-        member: The model's number in an ensemble.
+        model: The model, on any device, which takes the first tensor of a batch.
+        data: Tensors of the model's input and the targets of the loss; the test split is not used.
+        settings: Training hyperparameters.
+        fabric: A launched Fabric.
+        console: Receives the progress bar, if it is a terminal.
+        change: Transform of a batch of training input, e.g. augmentation.
+        member: Index of the model in an ensemble.
 
     Returns:
         The losses of each epoch.
 
     Raises:
-        Diverged: The loss is no number any more.
+        Diverged: The loss became NaN or infinite.
     """
     optimizer: torch.optim.Optimizer = make_optimizer(model, settings)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -166,7 +166,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step of training works with."""
+    """The objects that a training step uses."""
 
     model: _FabricModule
     optimizer: torch.optim.Optimizer
@@ -193,7 +193,7 @@ def _weights(rows: TensorDataset, settings: Training, fabric: Fabric) -> Tensor 
 
 
 def _train_epoch(step: _Step, batches: Iterable[list[Tensor]], fabric: Fabric) -> tuple[float, list[float]]:
-    """The mean loss over the rows, and each step's gradient norm."""
+    """Trains one epoch; returns the mean loss over the rows, and the gradient norm of each step."""
     step.model.train()
     losses, norms = [], []
     for inputs, *targets in batches:

@@ -1,4 +1,4 @@
-"""Trains the networks of patient risk: used by `fit`, by cross-validation and by the reproduction of the articles."""
+"""Trains risk networks, for `fit`, cross-validation and the reproduction of the articles."""
 
 from typing import cast
 
@@ -23,25 +23,25 @@ from medserve_training.recipes.recipe import Recipe, SurvivalTask
 from medserve_training.training.losses import hazard_targets
 from medserve_training.training.train import Epoch, tensors, train_members
 
-# Standard deviations from the mean beyond which a column says nothing more.
+# Number of standard deviations from the mean to which a column is clamped.
 _LIMIT = 4.0
 
 
 def train_survival(
     recipe: Recipe, task: SurvivalTask, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
 ) -> tuple[SurvivalGraph, list[Epoch]]:
-    """Trains the members of a survival model on the training split; they end on the CPU.
+    """Trains the members of a survival model on the training split and moves them to the CPU.
 
     Args:
-        recipe: Network, training and seed.
+        recipe: Specifies network, training and seed.
         task: Its task.
-        data: The patients; the test split is not looked at.
-        schema: What their covariates are.
-        fabric: Already launched.
-        console: For progress.
+        data: The patients; the test split is not used.
+        schema: Their covariates.
+        fabric: A launched Fabric.
+        console: Receives progress.
     """
     proportional = recipe.training.loss == "cox"
-    settings = cast("RiskNetworkSettings", recipe.network)  # the recipe holds it to the task
+    settings = cast("RiskNetworkSettings", recipe.network)  # the recipe has checked it against the task
     preparation = prepare_covariates(settings, data.train, schema)
     rows = data.map(lambda part: _targets(part, task, proportional=proportional))
     start = torch.zeros(1) if proportional else cohort_logits(*rows.train.tensors[1:])
@@ -58,7 +58,7 @@ def train_survival(
 def train_status(
     recipe: Recipe, data: Splits[Patients], schema: Schema, fabric: Fabric, console: Console
 ) -> tuple[nn.ModuleList, list[Epoch]]:
-    """Trains models of whether the event was seen; they end on the CPU."""
+    """Trains classifiers of whether the event was observed and moves them to the CPU."""
     settings = cast("RiskNetworkSettings", recipe.network)
     preparation = prepare_covariates(settings, data.train, schema)
 
@@ -73,7 +73,7 @@ def train_status(
 
 @torch.no_grad()
 def status_probabilities(members: nn.ModuleList, rows: Patients) -> NDArray[np.float64]:
-    """Probabilities of no event and of an event, [n, 2]: the mean of models with one output."""
+    """Returns the probabilities of no event and of an event, [n, 2], averaged over single-output models."""
     features = torch.from_numpy(rows.features)
     single = [torch.sigmoid(member.eval()(features)[:, 0]) for member in members]
     event = torch.stack(single).mean(dim=0).double().numpy()
@@ -81,7 +81,7 @@ def status_probabilities(members: nn.ModuleList, rows: Patients) -> NDArray[np.f
 
 
 def prepare_covariates(settings: RiskNetworkSettings, train: Patients, schema: Schema) -> Preparation:
-    """Imputation, encoding and standardisation, all from the training split."""
+    """Fits imputation, encoding and standardization to the training split."""
     replacements = describe(train, schema).replacements
     if isinstance(settings, BaselineRiskCnn):
         return Preparation(train.features, replacements, nn.Identity())
@@ -99,7 +99,7 @@ def _targets(rows: Patients, task: SurvivalTask, *, proportional: bool) -> Tenso
 
 @torch.no_grad()
 def _refit_baseline(model: RiskModel, train: Patients, task: SurvivalTask, *, proportional: bool) -> None:
-    """Fits the baseline again, now that the effects are known."""
+    """Refits the baseline hazard to the final effects."""
     logits = model.eval()(torch.from_numpy(train.features))
     _, first, second = _targets(train, task, proportional=proportional).tensors
     if proportional:

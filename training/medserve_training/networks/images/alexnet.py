@@ -1,4 +1,4 @@
-"""AlexNet, for small pictures."""
+"""AlexNet, for small images."""
 
 from torch import nn
 
@@ -6,24 +6,24 @@ from medserve_training.networks.images.image_network import ImageNetwork, flat_s
 from medserve_training.networks.layers import activate, convolution, dense, initialize, pool
 from medserve_training.recipes.network_settings import AlexNet
 
-# From here on the first convolution has the original's stride and size.
+# Smallest image side for which the first convolution has the original's stride and size.
 _LARGE = 128
 
 
 def alexnet(settings: AlexNet, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """Five convolutions, three overlapping poolings, three dense layers (Krizhevsky et al. 2012).
+    """Builds AlexNet: five convolutions, three overlapping poolings, three dense layers (Krizhevsky et al. 2012).
 
-    From 128 pixels on it begins with the original's 11 x 11 and stride 4; below that with 5 x 5 and stride 1.
-    Channels grow as in the single-column form (Krizhevsky 2014): 1, 3, 6, 4, 4 times `width`. There is no local
-    response normalisation, which later work dropped.
+    For images of at least 128 pixels, the first convolution is the original's 11 x 11 with stride 4; below that, 5 x 5
+    with stride 1. The numbers of channels are those of the single-column variant (Krizhevsky 2014): 1, 3, 6, 4, 4 times
+    `width`. Local response normalization is omitted, as in later work.
 
     Args:
-        settings: Width, dense width, activation, pooling, dropout, initialisation.
-        shape: Channels, height and width of a picture.
+        settings: Width, dense width, activation, pooling, dropout, initialization.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
 
     Raises:
-        UserError: The picture is too small.
+        UserError: The image is too small.
     """
     width, kind = settings.width, settings.activation
     large = min(shape[1:]) >= _LARGE

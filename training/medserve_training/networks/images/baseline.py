@@ -8,15 +8,15 @@ from medserve_training.recipes.network_settings import BaselineCnn
 
 
 def baseline_cnn(settings: BaselineCnn, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """Three convolutions with Keras's valid padding, two poolings, two dense layers.
+    """Builds the network: three unpadded convolutions (Keras's "valid"), two poolings, two dense layers.
 
     Args:
-        settings: The choices that the articles discuss.
-        shape: Channels, height and width of a picture.
+        settings: The design choices that the articles discuss.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
 
     Raises:
-        UserError: The picture is too small for three convolutions and two poolings.
+        UserError: The image is too small for three convolutions and two poolings.
     """
     first, second, third = settings.widths
     trunk = {

@@ -1,6 +1,6 @@
-"""From a recipe's table to an image network, and from pixels to probabilities.
+"""Builds image networks from recipes, and the graphs from pixels to probabilities around them.
 
-Everything between raw pixels and probabilities is a module here, so that what is trained is what is exported.
+All processing between raw pixels and probabilities is an nn.Module, so that the trained and the exported graph agree.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from medserve_training.recipes.network_settings import ImageNetworkSettings
 
 
 def image_network(settings: ImageNetworkSettings, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """The network of a recipe's table.
+    """Builds the network of a recipe.
 
     Args:
-        settings: The table.
-        shape: Channels, height and width of a picture.
+        settings: The recipe's table `[network]`.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
 
     Raises:
-        UserError: The picture is too small.
+        UserError: The image is too small.
     """
     match settings.name:
         case "baseline-cnn":
@@ -48,12 +48,12 @@ def image_network(settings: ImageNetworkSettings, shape: tuple[int, int, int], o
 
 
 class ImageClassifier(nn.Module):
-    """Pixels [n, height, width, channels], uint8 or what augmentation made of them, to logits, float32 [n, outputs].
+    """Maps pixels [n, height, width, channels], uint8 or augmented floats, to logits, float32 [n, outputs].
 
     Args:
-        network: Takes standardised pictures, [n, channels, height, width].
-        mean: Of each channel, in units of a pixel, float [channels].
-        deviation: Standard deviation of each channel, float [channels], above 0.
+        network: The network on standardized images, [n, channels, height, width].
+        mean: Mean of each channel, in pixel values, float [channels].
+        deviation: Standard deviation of each channel, in pixel values, float [channels], above 0.
     """
 
     def __init__(self, network: ImageNetwork, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
@@ -65,20 +65,20 @@ class ImageClassifier(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32)[:, None, None])
 
     def forward(self, image: Tensor) -> Tensor:
-        """Standardises and runs the network."""
+        """Standardizes the pixels and runs the network."""
         logits: Tensor = self.network(self.standardize(image))
         return logits
 
     def standardize(self, image: Tensor) -> Tensor:
-        """Moves the channels to the front and standardises each."""
-        # In this order ONNX Runtime standardises a plane at a time; with the channels last it takes one pixel at a
-        # time, which was a fifth of the whole model's time.
+        """Moves the channels to the front and standardizes each."""
+        # In this order ONNX Runtime standardizes whole planes; with channels last it processes one pixel at a time,
+        # which took a fifth of the model's total time.
         planes = image.permute(0, 3, 1, 2).float()
         return (planes - self.mean) / self.deviation
 
     @torch.no_grad()
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The last features of pictures, [n, d]."""
+        """Returns the last features of images, [n, d]."""
         self.eval()
         batches = torch.split(torch.from_numpy(pixels), 256)
         found = [self.network.neck(self.network.trunk(self.standardize(batch))) for batch in batches]
@@ -86,19 +86,19 @@ class ImageClassifier(nn.Module):
 
 
 class ImageGraph(nn.Module):
-    """Pixels, uint8 [n, height, width, channels], to everything that an exported file answers, in the order of `names`.
+    """Maps pixels, uint8 [n, height, width, channels], to all outputs of the exported file, in the order of `names`.
 
-    - `probabilities`, float32 [n, classes]: the members' mean, calibrated.
-    - `member_probabilities` [n, members, classes], of an ensemble: each member's, calibrated alike.
-    - `novelty` [n]: the members' mean.
-    - `class_activation` [n, classes, h, w], where the network pools over all places: the members' mean.
+    - `probabilities`, float32 [n, classes]: the mean over the members, calibrated.
+    - `member_probabilities` [n, members, classes], for an ensemble: those of each member, with the same calibration.
+    - `novelty` [n]: the mean over the members.
+    - `class_activation` [n, classes, h, w], if the network pools globally: the mean over the members.
     - `feature_map.LAYER` [n, c, h, w]: of the first member.
 
     Args:
-        members: Of the ensemble, of one network.
-        calibration: Takes and gives probabilities.
-        novelty: For each member, its features to a score; none for no such output.
-        feature_maps: Layers of the trunk.
+        members: Members of the ensemble, all with the same architecture.
+        calibration: Maps probabilities to calibrated ones.
+        novelty: For each member, maps its features to a score; empty to omit the output.
+        feature_maps: Layers of the trunk whose outputs are exported.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ImageGraph(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """Of the outputs."""
+        """Names of the outputs."""
         names = ["probabilities"]
         names += ["member_probabilities"] if len(self.members) > 1 else []
         names += ["novelty"] if len(self.novelty) else []
@@ -146,7 +146,7 @@ class ImageGraph(nn.Module):
 
 
 def both_logits(logits: Tensor) -> Tensor:
-    """Logits of both labels where a network gives the second alone: softmax of (-z/2, z/2) is the sigmoid of z."""
+    """Expands a single logit z to those of both labels, (-z/2, z/2), whose softmax is the sigmoid of z."""
     return torch.cat([-logits / 2, logits / 2], dim=1) if logits.shape[1] == 1 else logits
 
 

@@ -1,4 +1,4 @@
-"""What every image network is made of."""
+"""The common structure of image networks: trunk, neck and head."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from medserve_training.errors import UserError
 
 
 class GlobalPool(nn.Module):
-    """Maps [n, c, h, w] to each channel's mean, and its maximum after it where `maximum` says so: [n, c] or [n, 2c]."""
+    """Pools maps [n, c, h, w] to each channel's mean, and its maximum if `maximum` is set: [n, c] or [n, 2c]."""
 
     def __init__(self, *, maximum: bool, dropout: float) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class GlobalPool(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Pools over all places."""
+        """Pools over all positions."""
         features = maps.mean(dim=(2, 3))
         if self.maximum:
             features = torch.cat([features, maps.amax(dim=(2, 3))], dim=1)
@@ -27,12 +27,12 @@ class GlobalPool(nn.Module):
 
 
 class ImageNetwork(nn.Module):
-    """Standardised pictures, float32 [n, channels, height, width], to logits, float32 [n, outputs].
+    """Maps standardized images, float32 [n, channels, height, width], to logits, float32 [n, outputs].
 
     Attributes:
-        trunk: Pictures to maps [n, c, h, w]; its layers have names.
-        neck: Maps to the last features, [n, d].
-        head: The last features to logits.
+        trunk: Maps images to feature maps [n, c, h, w]; its layers are named.
+        neck: Maps feature maps to the last features, [n, d].
+        head: Maps the last features to logits.
     """
 
     def __init__(self, trunk: Mapping[str, nn.Module], neck: nn.Module, head: nn.Linear) -> None:
@@ -42,12 +42,12 @@ class ImageNetwork(nn.Module):
         self.head = head
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Trunk, neck and head."""
+        """Runs trunk, neck and head."""
         logits: Tensor = self.head(self.neck(self.trunk(pictures)))
         return logits
 
     def layers(self, pictures: Tensor) -> dict[str, Tensor]:
-        """What each layer of the trunk gives, in order, by its name."""
+        """Returns the output of each layer of the trunk, in order, by name."""
         found = {}
         for name, layer in self.trunk.named_children():
             pictures = layer(pictures)
@@ -55,10 +55,10 @@ class ImageNetwork(nn.Module):
         return found
 
     def class_activation(self, maps: Tensor) -> Tensor:
-        """How much each place adds to each logit (Zhou et al. 2016): [n, c, h, w] to [n, outputs, h, w].
+        """Computes class activation maps (Zhou et al. 2016): [n, c, h, w] to [n, outputs, h, w].
 
-        Summed over all places this is the logit without its bias. Needs a neck that pools globally: a channel's mean
-        is shared out evenly, its maximum belongs to the place that has it.
+        The values are the contribution of each position to each logit, and sum to the logit without its bias. Requires
+        a neck that pools globally: a channel's mean is attributed evenly, its maximum to the position that has it.
         """
         channels = maps.shape[1]
         activation = torch.einsum("oc,nchw->nohw", self.head.weight[:, :channels], maps) / maps[0, 0].numel()
@@ -71,20 +71,20 @@ class ImageNetwork(nn.Module):
 
 @torch.no_grad()
 def flat_size(trunk: Mapping[str, nn.Module], shape: tuple[int, int, int], name: str) -> int:
-    """Number of values that a trunk makes of one picture.
+    """Returns the number of values in the trunk's output for one image.
 
     Args:
-        trunk: Its layers.
-        shape: Channels, height and width of a picture.
-        name: Of the network, for the error.
+        trunk: The layers.
+        shape: Channels, height and width of an image.
+        name: Name of the network, for the error message.
 
     Raises:
-        UserError: The picture is too small for the trunk.
+        UserError: The image is too small for the trunk.
     """
     layers = nn.Sequential(*trunk.values()).eval()
     try:
         size = layers(torch.zeros(1, *shape)).numel()
     except RuntimeError as error:
-        raise UserError(f"the network {name} needs larger pictures than {shape[1]} x {shape[2]}: {error}") from error
+        raise UserError(f"the network {name} needs larger images than {shape[1]} x {shape[2]}: {error}") from error
     layers.train()
     return int(size)

@@ -8,18 +8,18 @@ from medserve_training.recipes.network_settings import LeNet5
 
 
 def lenet_5(settings: LeNet5, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """Three convolutions of 5 x 5, two poolings, two dense layers (LeCun et al. 1998).
+    """Builds LeNet-5: three convolutions of 5 x 5, two poolings, two dense layers (LeCun et al. 1998).
 
-    The original takes 32 x 32; at 28 x 28 the first convolution pads by 2, as the original's data was padded. Every
-    filter sees every map, where the original's second convolution saw some; the output is a softmax.
+    The original takes 32 x 32 pixels; the first convolution pads 28 x 28 by 2, as the original's data was padded. In
+    the second convolution all filters are connected to all maps, unlike in the original; the output is a softmax.
 
     Args:
-        settings: Widths, activation, pooling, dropout, initialisation.
-        shape: Channels, height and width of a picture.
+        settings: Widths, activation, pooling, dropout, initialization.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
 
     Raises:
-        UserError: The picture is too small.
+        UserError: The image is too small.
     """
     first, second, third = settings.widths
     trunk = {

@@ -9,7 +9,7 @@ from medserve_training.recipes.network_settings import Activation
 class Residual(nn.Module):
     """Two convolutions added to their input (He et al. 2016): [n, before, h, w] to [n, after, h / stride, w / stride].
 
-    Where the shapes differ, a convolution of 1 x 1 brings the input to the output's.
+    If the shapes differ, the shortcut is a 1 x 1 convolution.
     """
 
     def __init__(self, before: int, after: int, activation: Activation, stride: int = 1) -> None:

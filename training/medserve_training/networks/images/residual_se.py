@@ -1,4 +1,4 @@
-"""A small residual network with squeeze-and-excitation, for pictures of about 28 x 28."""
+"""A small residual network with squeeze-and-excitation, for images of about 28 x 28 pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,12 @@ from medserve_training.networks.images.residual import Residual
 from medserve_training.networks.layers import convolution, initialize
 from medserve_training.recipes.network_settings import ResidualSe
 
-# Channels squeezed into one, as in Hu et al. 2018 for small networks.
+# Reduction ratio of squeeze-and-excitation, small as in Hu et al. 2018 for small networks.
 _SQUEEZE = 4
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by what all channels say on average (Hu et al. 2018): [n, width, h, w] to the same."""
+    """Squeeze-and-excitation (Hu et al. 2018): weights channels by the means of all, [n, width, h, w] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,17 +21,17 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Conv2d(width // _SQUEEZE, width, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Mean of each channel, two small layers, a weight from 0 to 1."""
+        """Computes weights from 0 to 1 from the channel means by two 1 x 1 convolutions, and applies them."""
         mean = maps.mean(dim=(2, 3), keepdim=True)
         return maps * torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
 
 
 def residual_se(settings: ResidualSe, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """Two convolutions, two stages of pooling and a residual block, squeeze-and-excitation, global pooling.
+    """Builds the network: two convolutions, two stages of pooling and a residual block, SE block, global pooling.
 
     Args:
-        settings: Widths, activation, dropout, initialisation.
-        shape: Channels, height and width of a picture.
+        settings: Widths, activation, dropout, initialization.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
     """
     first, second, third = settings.widths

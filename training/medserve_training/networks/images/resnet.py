@@ -1,4 +1,4 @@
-"""ResNet, for small pictures."""
+"""ResNet, for small images."""
 
 from torch import nn
 
@@ -7,19 +7,19 @@ from medserve_training.networks.images.residual import Residual
 from medserve_training.networks.layers import convolution, initialize
 from medserve_training.recipes.network_settings import ResNet
 
-# From here on the original's stem for large pictures comes first.
+# Smallest image side for which the network starts with the original's stem.
 _LARGE = 128
 
 
 def resnet(settings: ResNet, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """A convolution, stages of residual blocks, each but the first halving the maps, and global pooling.
+    """Builds ResNet: a convolution, stages of residual blocks that halve the maps (except the first), global pooling.
 
-    He et al. 2016, section 4.2, with a 1 x 1 convolution where a block changes the width. From 128 pixels on it starts
-    with their 7 x 7 convolution of stride 2 and a pooling (section 3.3).
+    He et al. 2016, section 4.2, with a 1 x 1 convolution where a block changes the width. For images of at least 128
+    pixels, it starts with their 7 x 7 convolution of stride 2 and a pooling (section 3.3).
 
     Args:
-        settings: Widths of the stages, blocks in each, activation, dropout, initialisation.
-        shape: Channels, height and width of a picture.
+        settings: Widths of the stages, blocks per stage, activation, dropout, initialization.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
     """
     first, kind = settings.widths[0], settings.activation

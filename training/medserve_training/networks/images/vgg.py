@@ -10,16 +10,16 @@ from medserve_training.recipes.network_settings import Vgg
 
 
 def vgg(settings: Vgg, shape: tuple[int, int, int], outputs: int) -> ImageNetwork:
-    """Stages of 3 x 3 convolutions, each ending with a pooling, and two dense layers (Simonyan & Zisserman 2015).
+    """Builds VGG: stages of 3 x 3 convolutions and a pooling, and two dense layers (Simonyan & Zisserman 2015).
 
     Args:
-        settings: Widths of the stages, convolutions in each, dense width, activation, pooling, batch norm, dropout,
-            initialisation.
-        shape: Channels, height and width of a picture.
+        settings: Widths of the stages, convolutions per stage, dense width, activation, pooling, batch norm, dropout,
+            initialization.
+        shape: Channels, height and width of an image.
         outputs: Number of logits.
 
     Raises:
-        UserError: The picture is too small for so many poolings.
+        UserError: The image is too small for the number of poolings.
     """
     trunk: dict[str, nn.Module] = {}
     for stage, (before, width) in enumerate(itertools.pairwise([shape[0], *settings.widths]), 1):

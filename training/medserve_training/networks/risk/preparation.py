@@ -1,4 +1,4 @@
-"""What comes before a risk network: imputation, encoding and standardisation of covariates in clinical units."""
+"""Preprocessing of a risk network: imputation, encoding and standardization of covariates in clinical units."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,18 +12,18 @@ from medserve_training.data.encoding import Term
 
 
 class Encoding(nn.Module):
-    """Covariates, float32 [n, features], to columns, float32 [n, terms].
+    """Maps covariates, float32 [n, features], to columns, float32 [n, terms].
 
-    The columns are ordered by kind and covariate, so that the order of the covariates changes nothing.
+    The columns are ordered by kind and covariate, so that they do not depend on the order of the covariates.
 
     Args:
-        terms: What each column is.
-        names: Of the covariates, in the order of the input.
+        terms: The terms of the columns.
+        names: Names of the covariates, in the order of the input.
     """
 
     def __init__(self, terms: Sequence[Term], names: Sequence[str]) -> None:
         super().__init__()
-        # Of one kind together: one operation in the graph in place of one for each column.
+        # Terms are grouped by kind, for one operation in the graph for each kind instead of each column.
         groups = groupby(sorted(terms), key=lambda term: term.kind)
         self.groups = nn.ModuleList(_Group(list(group), names) for _, group in groups)
 
@@ -46,7 +46,7 @@ class _Group(nn.Module):
         self.register_buffer("high", torch.tensor([term.high for term in terms]))
 
     def forward(self, covariates: Tensor) -> Tensor:
-        """See `Term`."""
+        """Computes the terms; see `Term`."""
         chosen = covariates[:, self.index]
         match self.kind:
             case "square":
@@ -60,15 +60,15 @@ class _Group(nn.Module):
 
 
 class Preparation(nn.Module):
-    """Covariates in clinical units, float32 [n, features], NaN where missing, to a network's input, [n, columns].
+    """Maps covariates in clinical units, float32 [n, features], NaN where missing, to a network's input, [n, columns].
 
-    A row that lacks a required covariate becomes NaN throughout.
+    Rows that lack a required covariate become all NaN.
 
     Args:
-        train: Covariates of the training split, [n, features], whose columns get mean 0 and standard deviation 1.
-        replacements: What a missing covariate becomes, float [features]; NaN where it may not be missing.
-        encoding: Imputed covariates to columns.
-        limit: Largest absolute value of a standardised column; larger ones are brought to it.
+        train: Covariates of the training split, [n, features], by which the columns are standardized.
+        replacements: Imputed values of the covariates, float [features]; NaN for required ones.
+        encoding: Maps imputed covariates to columns.
+        limit: Absolute value to which standardized columns are clamped; None not to clamp.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Preparation(nn.Module):
         columns = encoding(self.impute(torch.as_tensor(train))).double()
         deviation = columns.std(dim=0, correction=0)
         self.register_buffer("mean", columns.mean(dim=0).float())
-        # A column of one value says nothing, and stays 0.
+        # A constant column becomes 0.
         self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1).float())
 
     @property
@@ -97,11 +97,11 @@ class Preparation(nn.Module):
         return len(self.mean)
 
     def impute(self, features: Tensor) -> Tensor:
-        """Puts replacements in the place of missing covariates."""
+        """Imputes missing covariates."""
         return torch.where(torch.isnan(features), self.replacements, features)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Imputes, encodes, standardises, limits."""
+        """Imputes, encodes, standardizes and clamps."""
         imputed = self.impute(features)
         columns = (self.encoding(imputed) - self.mean) / self.deviation
         if self.limit is not None:

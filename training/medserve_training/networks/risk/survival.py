@@ -1,6 +1,6 @@
-"""The risk networks, and what turns clinical units into their input and their output into survival curves.
+"""The risk networks, and the graphs from covariates in clinical units to survival functions around them.
 
-Everything between raw units and probabilities is a module here, so that what is trained is what is exported.
+All processing between covariates and probabilities is an nn.Module, so that the trained and the exported graph agree.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from medserve_training.recipes.network_settings import BaselineRiskCnn, Projecti
 
 
 def risk_network(settings: BaselineRiskCnn | ProjectionRiskCnn, columns: int, outputs: int) -> nn.Module:
-    """The network of a recipe's table: [n, columns] to logits [n, outputs].
+    """Builds the network of a recipe: [n, columns] to logits [n, outputs].
 
     Raises:
         UserError: There are too few covariates.
@@ -29,14 +29,14 @@ def risk_network(settings: BaselineRiskCnn | ProjectionRiskCnn, columns: int, ou
 
 
 def baseline_risk_cnn(features: int, outputs: int) -> nn.Sequential:
-    """The articles' risk network over standardised covariates as a sequence: [n, features] to logits [n, outputs].
+    """Builds the articles' risk network on the sequence of standardized covariates: [n, features] to [n, outputs].
 
     Raises:
         UserError: There are too few covariates for a convolution and a pooling.
     """
     left = (features - 2) // 2
     if left < 1:
-        raise UserError(f"baseline-risk-cnn needs at least 4 covariates, there are {features}")
+        raise UserError(f"baseline-risk-cnn needs at least 4 covariates, but there are {features}")
     network = nn.Sequential(
         nn.Unflatten(1, (1, features)),
         nn.Conv1d(1, 32, 3),
@@ -52,11 +52,11 @@ def baseline_risk_cnn(features: int, outputs: int) -> nn.Sequential:
 
 
 class RiskModel(nn.Module):
-    """Covariates in clinical units, float32 [n, features], NaN where missing, to logits, float32 [n, outputs].
+    """Maps covariates in clinical units, float32 [n, features], NaN where missing, to logits, float32 [n, outputs].
 
     Args:
-        preparation: Covariates to the network's input.
-        network: Its input to what is added to the baseline.
+        preparation: Maps covariates to the network's input.
+        network: Maps its input to logits relative to the baseline.
         baseline: Logits of the cohort, [outputs]; see `metrics.baseline_hazard`.
     """
 
@@ -72,27 +72,27 @@ class RiskModel(nn.Module):
         return self.logits(self.preparation(features))
 
     def logits(self, columns: Tensor) -> Tensor:
-        """The logits of prepared covariates."""
+        """Computes the logits of prepared covariates."""
         logits: Tensor = self.network(columns) + self.baseline
-        # Rectifiers and poolings may swallow a NaN: a patient without a required covariate gets no figure at all.
+        # ReLU and pooling may not propagate NaN, but a patient without a required covariate must not get a risk.
         return torch.where(torch.isnan(columns[:, :1]), torch.nan, logits)
 
 
 class SurvivalGraph(nn.Module):
-    """Covariates in clinical units, float32 [n, features], to all that a file answers, in the order of `names`.
+    """Maps covariates in clinical units, float32 [n, features], to all outputs of the file, in the order of `names`.
 
-    - `survival`, float32 [n, intervals + 1]: the members' mean; 1 at time 0.
-    - `member_survival` [n, members, intervals + 1], of an ensemble: each member's.
-    - `novelty` [n], where there is a score.
+    - `survival`, float32 [n, intervals + 1]: the mean over the members; 1 at time 0.
+    - `member_survival` [n, members, intervals + 1], for an ensemble: that of each member.
+    - `novelty` [n], if there is a score.
 
-    With the hazard h of each interval, survival is the product of 1 - h over the intervals so far (Gensheimer &
-    Narasimhan 2019, eq. 2), here as the exponential of a sum: -log(1 - h) is softplus of the logit of a logistic
-    hazard, and exp of the logit (the log cumulative hazard of the interval) of a proportional one.
+    Survival is the product of 1 - h over the elapsed intervals, where h is the hazard of an interval (Gensheimer &
+    Narasimhan 2019, eq. 2), computed as the exponential of a sum: -log(1 - h) is the softplus of the logit of a
+    logistic hazard, and the exponential of the logit (the log cumulative hazard of the interval) of a proportional one.
 
     Args:
-        members: Of the ensemble, with one preparation.
-        proportional: Whether the hazards are proportional (Cox), else logistic.
-        novelty: Prepared covariates to a score.
+        members: Members of the ensemble, which share one preparation.
+        proportional: Whether the hazards are proportional (Cox) instead of logistic.
+        novelty: Maps prepared covariates to a score; None to omit the output.
     """
 
     def __init__(self, members: Sequence[RiskModel], *, proportional: bool, novelty: nn.Module | None = None) -> None:
@@ -103,7 +103,7 @@ class SurvivalGraph(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """Of the outputs."""
+        """Names of the outputs."""
         names = ["survival"]
         names += ["member_survival"] if len(self.members) > 1 else []
         return names + (["novelty"] if self.novelty is not None else [])
