@@ -165,7 +165,7 @@ def test_a_fallback_that_is_allowed_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server("--provider", "cuda", "--allow-fallback", log=log) as server:
         assert 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu"' in server.metrics()
-    assert "serving on cpu" in log.read_text()
+    assert "falling back to cpu" in log.read_text()
 
 
 def one_model(folder: Path, name: str = "chest-xray") -> Path:
@@ -201,7 +201,7 @@ def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ('"schema_version":1', '"schema_version":7', "schema_version is 7, this server reads 1"),
+        ('"schema_version":1', '"schema_version":7', "schema_version is 7, this server supports 1"),
         ('"normal"', '"normal","normal"', "a label occurs twice"),
         ('"sensitivity-0.95"', '"sensitivity-0.5"', ""),
         ('"height":28', '"height":32', "input image is UINT8 [-1, 28, 28, 1] in the graph and UINT8 [-1, 32, 28, 1]"),

@@ -114,7 +114,7 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
             file.truncate(0)
             file.write(whole[:20_000])
             file.flush()
-            live.caller.wait_for_reason("a", 1, "ONNX Runtime can't load it")
+            live.caller.wait_for_reason("a", 1, "ONNX Runtime cannot load the model")
             assert "a/1 has changed; it is loaded when the next look finds it the same" in live.log.read_text()
             assert live.caller.state("a", 1) == "READY"
             assert live.caller.number("a") == 1
@@ -182,7 +182,7 @@ def test_a_policy_decides_which_versions_are_served(serve: Callable[..., Live]) 
     assert {*live.caller.index(ready=True)} == {("a", "2"), ("a", "3"), ("b", "1")}
     assert live.caller.index()["a", "1"] == ("UNAVAILABLE", "not loaded")
     live.models.publish("a", 4, b"no model")
-    live.caller.wait_for_reason("a", 4, "can't load")
+    live.caller.wait_for_reason("a", 4, "cannot load")
     assert {*live.caller.index(ready=True)} == {("a", "2"), ("a", "3"), ("b", "1")}
     live.models.publish("a", 5, onnx_models.add(5))
     wait_until(lambda: live.caller.state("a", 2) == "UNAVAILABLE", "the oldest to make way")
@@ -230,7 +230,9 @@ def test_models_are_loaded_on_request(serve: Callable[..., Live]) -> None:
     assert live.caller.number("m2") == 2
 
     live.models.publish("m3", 1, b"no model")
-    assert "FAILED_PRECONDITION: m3: version 1: ONNX Runtime can't load it" in str(control(live, "m3", load=True))
+    assert "FAILED_PRECONDITION: m3: version 1: ONNX Runtime cannot load the model" in str(
+        control(live, "m3", load=True)
+    )
     assert live.caller.number("m3") == 3, "what was served still is"
     live.models.publish("new", 1, onnx_models.add(9))
     assert live.caller.index()["new", "1"] == ("UNAVAILABLE", "not loaded")

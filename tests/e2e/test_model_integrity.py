@@ -56,16 +56,20 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
             path.write_bytes(content)
         return path
 
-    add("half", chest_xray[: len(chest_xray) // 2], "ONNX Runtime can't load it")
-    add("text", b"no model", "ONNX Runtime can't load it")
-    add("empty", b"", "ONNX Runtime can't load it")
+    add("half", chest_xray[: len(chest_xray) // 2], "ONNX Runtime cannot load the model")
+    add("text", b"no model", "ONNX Runtime cannot load the model")
+    add("empty", b"", "ONNX Runtime cannot load the model")
     add("oversized", bytes(2 * 1024 * 1024), "it has 2097152 bytes, at most 1048576 are allowed")
-    add("nan-threshold", manifest_with(nan_threshold), "image_classification.operating_points.threshold is no number")
+    add(
+        "nan-threshold",
+        manifest_with(nan_threshold),
+        "image_classification.operating_points.threshold is NaN, expected a number",
+    )
     add("no-manifest", manifest_with(lambda manifest: manifest.pop("schema_version")), "schema_version is 0")
     add("parity", manifest_with(other_answers), "a probability differs by")
     nested = onnx.load_from_string(chest_xray)
     nested.metadata_props[0].value = "[" * 100_000
-    add("nested", nested.SerializeToString(), "is not a manifest")
+    add("nested", nested.SerializeToString(), "is not a valid manifest")
     huge = onnx_models.identity("FP32", ["batch", 1 << 20, 1 << 20])
     add("huge", huge.SerializeToString(), "a row of x has 4398046511104 bytes")
     add("link-out", None, "it is a link that leaves the repository").symlink_to(outside / "model.onnx")

@@ -163,4 +163,4 @@ def test_a_corrupt_model_is_told_once(workers: str, transport: str, tmp_path: Pa
     assert told.returncode == 1
     (line,) = told.stderr.splitlines()
     for version in ("1", "2"):
-        assert line.count(f"{tmp_path}/x/{version}/model.onnx: ONNX Runtime can't load it") == 1
+        assert line.count(f"{tmp_path}/x/{version}/model.onnx: ONNX Runtime cannot load the model") == 1
