@@ -174,11 +174,11 @@ def one_model(folder: Path, name: str = "chest-xray") -> Path:
 
 
 def test_a_missing_repository_is_named() -> None:
-    assert "--models nowhere: there is no such folder" in refusal("--models", "nowhere")
+    assert "--models nowhere: the folder" in refusal("--models", "nowhere")
 
 
 def test_an_empty_repository_is_named(tmp_path: Path) -> None:
-    expected = f"--models {tmp_path}: {tmp_path} holds no model; expected a folder of <name>/<version>/model.onnx"
+    expected = f"--models {tmp_path}: {tmp_path} contains no model; expected a folder with <name>/<version>/model.onnx"
     assert expected in refusal("--models", str(tmp_path))
 
 
@@ -195,7 +195,7 @@ def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
     link = tmp_path / "models/chest-xray/1/model.onnx"
     link.parent.mkdir(parents=True)
     link.symlink_to(target)
-    assert "it is a link that leaves the repository" in refusal("--models", str(tmp_path / "models"))
+    assert "it is a link that points outside the repository" in refusal("--models", str(tmp_path / "models"))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_no_call_fails_while_models_are_swapped(serve: Callable[..., Live], in_p
         wait_until(lambda: load.answers > 100 or bool(load.wrong), "answers")
     assert load.wrong == []
     assert live.caller.index(ready=True) == {("a", "1" if in_place else "31"): ("READY", "")}
-    assert live.log.read_text().count(" is served, SHA-256") == 31
+    assert live.log.read_text().count(" is now served, SHA-256") == 31
 
 
 def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> None:
@@ -115,7 +115,7 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
             file.write(whole[:20_000])
             file.flush()
             live.caller.wait_for_reason("a", 1, "ONNX Runtime cannot load the model")
-            assert "a/1 has changed; it is loaded when the next look finds it the same" in live.log.read_text()
+            assert "a/1 has changed; it is loaded if it is unchanged at the next poll" in live.log.read_text()
             assert live.caller.state("a", 1) == "READY"
             assert live.caller.number("a") == 1
             file.write(whole[20_000:])
@@ -162,7 +162,7 @@ def test_a_version_that_is_removed_leaves(serve: Callable[..., Live]) -> None:
 
     # A repository that can't be read, as when a disk is lost, is no order to stop serving.
     live.models.folder.rename(live.models.folder.with_name("away"))
-    wait_until(lambda: "what is served stays as it is" in live.log.read_text(), "the loss to be seen")
+    wait_until(lambda: "the served models are unchanged" in live.log.read_text(), "the loss to be seen")
     assert live.caller.number("a") == 1
     live.models.folder.with_name("away").rename(live.models.folder)
     live.models.publish("a", 3, onnx_models.add(3))
@@ -251,13 +251,13 @@ def test_what_can_not_be_done_on_request_is_said(serve: Callable[..., Live]) -> 
         assert text.startswith(f"INVALID_ARGUMENT: parameters[{parameter}]: is a parameter that this server does not")
     assert "INVALID_ARGUMENT: repository_name" in str(control(live, "a", load=True, repository_name="other"))
     (live.models.folder / "SHA256SUMS").write_text("damaged")
-    assert "the model repository can't be read" in str(control(live, "a", load=True))
+    assert "the model repository cannot be read" in str(control(live, "a", load=True))
     assert str(live.models.folder) not in str(control(live, "a", load=True))
 
 
 def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., Live]) -> None:
     live = serve(*POLL, prepare=lambda _: None)
-    assert "UNIMPLEMENTED: models are loaded on request with --model-control explicit" in str(
+    assert "UNIMPLEMENTED: models are loaded on request only with --model-control explicit" in str(
         control(live, "a", load=True)
     )
 
@@ -272,7 +272,7 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
         ),
         (("--require-signed", "nowhere.pem"), "--require-signed nowhere.pem: "),
         (("--require-signed", "README.md"), "--require-signed README.md: "),
-        (("--model-control", "poll", "--models", "nowhere"), "--models nowhere: there is no such folder"),
+        (("--model-control", "poll", "--models", "nowhere"), "--models nowhere: the folder"),
         (("--poll-interval", "0"), "--poll-interval: is '0', expected"),
     ],
 )

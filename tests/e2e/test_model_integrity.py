@@ -72,23 +72,23 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
     add("nested", nested.SerializeToString(), "is not a valid manifest")
     huge = onnx_models.identity("FP32", ["batch", 1 << 20, 1 << 20])
     add("huge", huge.SerializeToString(), "a row of x has 4398046511104 bytes")
-    add("link-out", None, "it is a link that leaves the repository").symlink_to(outside / "model.onnx")
-    add("up", None, "it is a link that leaves the repository").symlink_to("../../../outside/model.onnx")
-    add("dangling", None, "is neither a file nor a link to one").symlink_to("nothing")
-    add("loop", None, "is neither a file nor a link to one").symlink_to("model.onnx")
-    add("folder", None, "it is no file").mkdir()
-    os.mkfifo(add("fifo", None, "is neither a file nor a link to one"))
+    add("link-out", None, "it is a link that points outside the repository").symlink_to(outside / "model.onnx")
+    add("up", None, "it is a link that points outside the repository").symlink_to("../../../outside/model.onnx")
+    add("dangling", None, "is neither a regular file nor a link to one").symlink_to("nothing")
+    add("loop", None, "is neither a regular file nor a link to one").symlink_to("model.onnx")
+    add("folder", None, "it is not a regular file").mkdir()
+    os.mkfifo(add("fifo", None, "is neither a regular file nor a link to one"))
     os.mkfifo(add("fifo-beside", GOOD, "'pipe' in its folder is neither").with_name("pipe"))
-    add("device", None, "it is a link that leaves the repository").symlink_to("/dev/zero")
+    add("device", None, "it is a link that points outside the repository").symlink_to("/dev/zero")
     add("many", GOOD, "more than 1000 files")
     for number in range(1001):
         (models.folder / f"many/1/{number}").touch()
-    found["linked", "1"] = "it is a link that leaves the repository"
+    found["linked", "1"] = "it is a link that points outside the repository"
     (models.folder / "linked").mkdir()
     (models.folder / "linked/1").symlink_to(outside)
-    add("version", GOOD, "'0' is no version", "0")
-    add("version", GOOD, "'1a' is no version", "1a")
-    add("b\u00e4d\n<name>", GOOD, "is no name of a model")
+    add("version", GOOD, "'0' is not a valid version", "0")
+    add("version", GOOD, "'1a' is not a valid version", "1a")
+    add("b\u00e4d\n<name>", GOOD, "is not a valid model name")
     found["b\\xe4d\\n<name>", "1"] = found.pop(("b\u00e4d\n<name>", "1"))
     for name, location in {"absolute": str(outside / "numbers"), "parent": "../../../outside/numbers"}.items():
         add(f"external-{name}", onnx_models.external(location), "External data path")
@@ -184,8 +184,8 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     live.models.publish("signed", 1, onnx_models.add(4))  # beside the signature of what it replaces
     for name, reason in {
         "unsigned": "it is not signed: there is no model.onnx.sig beside it",
-        "stranger": "model.onnx.sig is no signature of it by the key of --require-signed",
-        "signed": "model.onnx.sig is no signature of it by the key of --require-signed",
+        "stranger": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
+        "signed": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
         "external": "External data path numbers is not read",
     }.items():
         live.caller.wait_for_reason(name, 1, reason)

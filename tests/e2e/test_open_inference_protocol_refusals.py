@@ -123,7 +123,7 @@ def test_a_bad_request_is_refused_with_the_field_named(stub: GRPCInferenceServic
     [
         ("identity-fp23", "", "model_name", "did you mean identity-fp32?"),
         ("", "", "model_name", "is empty"),
-        ("../../etc/passwd", "", "model_name", "the models here are"),
+        ("../../etc/passwd", "", "model_name", "the served models are"),
         ("identity-fp32", "3", "model_version", "identity-fp32 has 1"),
         ("identity-fp32", "../1", "model_version", "identity-fp32 has 1"),
     ],

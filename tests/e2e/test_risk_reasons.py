@@ -196,7 +196,7 @@ BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
     "unknown feature": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="siz")),
         "what_if.feature",
-        "is not a feature of the model (did you mean size?); it has age, size, grade, nodes",
+        "is not a feature of the model (did you mean size?); its features are age, size, grade, nodes",
     ),
     "no feature": (pb.RiskReasons(what_if=pb.WhatIf(points=5)), "what_if.feature", "is empty"),
     "one point": (pb.RiskReasons(what_if=pb.WhatIf(feature="age", points=1)), "what_if.points", "is 1, expected 2 to"),

@@ -149,7 +149,7 @@ def test_where_models_were_looked_for_and_what_to_do_is_told(exists: bool, tmp_p
     (line,) = told.stderr.splitlines()
     assert line.startswith("medserve-server: --models models: ")
     assert str(folder) in line
-    for way in ("<name>/<version>/model.onnx", "models/ of a checkout", "medserve-train fit"):
+    for way in ("<name>/<version>/model.onnx", "models/ in a checkout", "medserve-train fit"):
         assert way in line
 
 
