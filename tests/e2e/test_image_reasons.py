@@ -152,18 +152,18 @@ BAD_WISHES: dict[str, tuple[pb.ImageReasons, int, str, str]] = {
     "endless label": (pb.ImageReasons(label="x" * 9999), 1, "label", f"is '{'x' * 64}', expected one of"),
     "unknown layer": (pb.ImageReasons(feature_maps=["top"]), 1, "feature_maps[0]", "is 'top', expected one of pool"),
     "a layer twice": (pb.ImageReasons(feature_maps=["pool"] * 1000), 1, "feature_maps[1]", "is pool a second time"),
-    "nothing to draw": (pb.ImageReasons(overlay=True, feature_maps=["pool"]), 1, "overlay", "has nothing to draw"),
+    "nothing to draw": (pb.ImageReasons(overlay=True, feature_maps=["pool"]), 1, "overlay", "requires a map to draw"),
     "too many rows": (
         pb.ImageReasons(occlusion=True),
         9,
         "occlusion",
-        "needs 450 rows for 9 images, at most 400 are computed for one request; send fewer images at once",
+        "needs 450 rows for 9 images, at most 400 are computed per request; send fewer images per request",
     ),
     "too many drawings": (
         pb.ImageReasons(class_activation=True, overlay=True),
         50,
         "",
-        "need 12.1 MiB for 50 images, at most 2 are held for one request; send fewer images at once",
+        "need 12.1 MiB for 50 images, at most 2 are allowed per request; send fewer images per request",
     ),
 }
 

@@ -26,7 +26,7 @@ class Decoders(Pool):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads, thread_name_prefix="decode")
-        self._threads = threads
+        self._concurrency = threads
         self._unfinished = 0
         self._began: dict[int, float] = {}  # start times of the running functions, by thread
         self._duration = UsualTime()
@@ -41,7 +41,7 @@ class Decoders(Pool):
         Raises:
             Overloaded: all threads are busy, and the request would most likely miss its deadline.
         """
-        if deadline is not None and self._unfinished >= self._threads:
+        if deadline is not None and self._unfinished >= self._concurrency:
             check_wait("the decoding queue", self.estimate(), deadline - time.monotonic())
 
     def estimate(self) -> float:
@@ -51,7 +51,7 @@ class Decoders(Pool):
             usual = self._duration.seconds
             waiting = self._unfinished - len(self._began)
             busy = [max(0.0, began + usual - now) for began in self._began.values()]
-            busy += [0.0] * (self._threads - len(busy))
+            busy += [0.0] * (self._concurrency - len(busy))
         return start_seconds(busy, waiting, usual) + usual
 
     def submit(
