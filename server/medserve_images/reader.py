@@ -95,7 +95,7 @@ class ImageReader:
         if _is_dicom(data):
             return self._decode_dicom(data, frame, warnings)
         if frame:
-            raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
+            raise ImageRefused(f"is {frame}, but only DICOM files can have several frames", "frame")
         return decode_raster(data, self.limits, warnings)
 
     def _decode_dicom(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:

@@ -113,9 +113,9 @@ def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -
     with pytest.raises(InvalidArgumentError) as caught:
         client.classify([dicom(FRAMES, frames=5)], MODEL, frame=5)
     assert {one.field: one.description for one in caught.value.violations} == {
-        "images[0].frame": "asks for frame 5, expected 0 to 4"
+        "images[0].frame": "is 5, expected 0 to 4"
     }
-    with pytest.raises(InvalidArgumentError, match=r"images\[0\]\.frame: asks for frame 1, but only DICOM files"):
+    with pytest.raises(InvalidArgumentError, match=r"images\[0\]\.frame: is 1, but only DICOM files"):
         client.classify(FRAMES[0], MODEL, frame=1)
 
 

@@ -248,7 +248,9 @@ def test_what_can_not_be_done_on_request_is_said(serve: Callable[..., Live]) -> 
         assert f"NOT_FOUND: model_name: is {name!r}" in str(control(live, name, load=False))
     for parameter in ("config", "file:1/model.onnx"):
         text = str(control(live, "a", load=True, parameters={parameter: pb.ModelRepositoryParameter(bytes_param=b"")}))
-        assert text.startswith(f"INVALID_ARGUMENT: parameters[{parameter}]: is a parameter that this server does not")
+        assert text.startswith(
+            f"INVALID_ARGUMENT: parameters[{parameter}]: is not a parameter that this server supports"
+        )
     assert "INVALID_ARGUMENT: repository_name" in str(control(live, "a", load=True, repository_name="other"))
     (live.models.folder / "SHA256SUMS").write_text("damaged")
     assert "the model repository cannot be read" in str(control(live, "a", load=True))

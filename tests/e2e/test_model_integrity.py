@@ -183,7 +183,7 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     live.models.path("external", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     live.models.publish("signed", 1, onnx_models.add(4))  # beside the signature of what it replaces
     for name, reason in {
-        "unsigned": "it is not signed: there is no model.onnx.sig beside it",
+        "unsigned": "it is not signed: there is no model.onnx.sig in its folder",
         "stranger": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
         "signed": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
         "external": "External data path numbers is not read",

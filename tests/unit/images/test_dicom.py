@@ -163,7 +163,7 @@ def test_frames_are_picked_by_index_and_alone() -> None:
         np.testing.assert_array_equal(read(data, (3, 3), frame)[0], pixels[frame])
     with pytest.raises(ImageRefused) as caught:
         read(data, (3, 3), 5)
-    assert (caught.value.part, caught.value.reason) == ("frame", "asks for frame 5, expected 0 to 4")
+    assert (caught.value.part, caught.value.reason) == ("frame", "is 5, expected 0 to 4")
 
 
 def test_each_frame_of_an_enhanced_file_has_its_own_slope_and_window() -> None:
