@@ -177,9 +177,9 @@ def test_settings_that_can_not_be_met_are_named(tmp_path: Path) -> None:
     assert "go together" in refusal(*certificate)
     assert "--tls-client-ca needs" in refusal("--tls-client-ca", str(tmp_path / "a.pem"))
     assert "--require-auth: give --tokens or --tls-client-ca" in refusal(*certificate, *key, "--require-auth")
-    assert "the key is not the certificate's" in refusal(*certificate, "--tls-key", str(tmp_path / "b.key"))
+    assert "the key does not match the certificate" in refusal(*certificate, "--tls-key", str(tmp_path / "b.key"))
     assert "nowhere.pem: No such file" in refusal(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
-    assert "no PEM file" in refusal(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
+    assert "not a valid PEM file" in refusal(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
 
 
 @pytest.mark.parametrize(("flags", "words"), [((), ["ANYONE", "NOT ENCRYPTED"]), (("--host", "127.0.0.1"), [])])

@@ -51,7 +51,7 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
         if layout.frames > 1:
             warnings.append(ImageWarning("FIRST_OF_SEVERAL", f"has {layout.frames} frames, of which the first is read"))
     if frame >= layout.frames:
-        raise ImageRefused(f"asks for frame {frame}, expected 0 to {layout.frames - 1}", "frame")
+        raise ImageRefused(f"is {frame}, expected 0 to {layout.frames - 1}", "frame")
     with _refusing(f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: the frame is broken or cut off"):
         words = decode(dataset, layout, frame, warnings)
     with _refusing("is a DICOM file with a broken sequence of lookup tables or functional groups"):
