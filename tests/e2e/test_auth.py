@@ -296,7 +296,7 @@ def test_refusals_are_counted_and_tokens_are_nowhere(guarded: Guarded) -> None:
         ("ward infer", ":1: has 2 words, expected three"),
         ("\nward all " + "0" * 64, ":2: a scope is not one of infer, metadata, admin"),
         ("../ward infer " + "0" * 64, "the name must consist of"),
-        ("ward infer secret-token", "no SHA-256"),
+        ("ward infer secret-token", "not a SHA-256 digest"),
         (f"a infer {'0' * 64}\nb infer {'0' * 64}", "two lines have the same token"),
     ],
 )

@@ -254,7 +254,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ImageRefused is a DICOM file, which needs the extra dicom")
+    assert done.stdout.startswith("ImageRefused is a DICOM file, which requires the extra dicom")
 
 
 def test_a_small_file_that_claims_much_takes_little_memory() -> None:
