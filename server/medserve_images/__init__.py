@@ -1,6 +1,6 @@
-"""Reads image files: hostile bytes in, the pixels that a model takes out.
+"""Decodes untrusted image files to the pixels of a model's input.
 
-Training and serving both read images with this package, so that a model sees the same pixels in both.
+Training and serving both use this package, so that a model sees the same pixels in both.
 """
 
 from medserve_images.errors import ImageRefused

@@ -1,4 +1,4 @@
-"""Why an image is not read."""
+"""The error for images that are refused."""
 
 from typing import Literal
 
@@ -7,13 +7,13 @@ Limit = Literal["pixels", "decompression", "image_parts"]
 
 
 class ImageRefused(Exception):
-    """An image that cannot be read without doubt, or that exceeds a limit.
+    """An image that cannot be read unambiguously, or that exceeds a limit.
 
     Attributes:
-        reason: What the image is and what was expected, as a predicate: "is a TIFF ...". It repeats nothing of the
-            file but numbers that describe its pixels.
-        part: What is wrong: the encoded file, or the number of the frame that was asked for.
-        limit: The limit that was exceeded; None where the file itself is wrong.
+        reason: The problem and what was expected, as a predicate: "is a TIFF ...". It quotes nothing from the file
+            except numbers that describe its pixels.
+        part: What is invalid: the encoded file, or the requested frame number.
+        limit: The limit that was exceeded; None if the file itself is invalid.
     """
 
     def __init__(self, reason: str, part: Part = "encoded", limit: Limit | None = None) -> None:

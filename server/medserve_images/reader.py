@@ -1,4 +1,4 @@
-"""From an encoded file to the pixels that a model takes."""
+"""Decodes an image file and converts it to the input format of a model."""
 
 import logging
 
@@ -20,11 +20,11 @@ Pixels = NDArray[np.uint8]
 
 
 class ImageReader:
-    """Reads image files as one model takes them.
+    """Decodes image files to the input format of one model.
 
     Args:
-        target: The model's input.
-        limits: What a file may cost.
+        target: The model's input format.
+        limits: Limits for encoded images.
     """
 
     def __init__(self, target: Target, limits: ImageLimits) -> None:
@@ -32,14 +32,14 @@ class ImageReader:
         self.limits = limits
 
     def read(self, data: bytes, frame: int | None = None) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels], with warnings about conversions.
 
         Args:
-            data: The file.
-            frame: Of a DICOM file, from 0; None: the first, with a warning where there are more.
+            data: Contents of the file.
+            frame: Frame of a DICOM file, from 0; None for the first, with a warning if there are more.
 
         Raises:
-            ImageRefused: The file is broken, of another format, too large, or of a kind without one clear reading.
+            ImageRefused: The file is corrupt, of an unsupported format, too large, or ambiguous.
         """
         warnings: list[ImageWarning] = []
         try:
@@ -48,16 +48,16 @@ class ImageReader:
         except ImageRefused:
             raise
         except Exception as error:
-            # A fault of a decoder is about this image: it must not take the others of a request with it.
+            # A bug in a decoder must refuse only this image, not fail the other images of a request.
             kind = type(error).__name__
             _LOGGER.warning("an image of %d bytes could not be decoded: %s", len(data), kind)
-            raise ImageRefused(f"can't be decoded ({len(data)} bytes, {kind}); it may be broken") from error
+            raise ImageRefused(f"cannot be decoded ({len(data)} bytes, {kind}); it may be corrupt") from error
 
     def sop_instance_uid(self, data: bytes) -> str:
-        """Returns the SOP Instance UID of a file that was read; "" where it is no DICOM file, or has none.
+        """Returns the SOP Instance UID of a file; "" if it is not a DICOM file or has none.
 
         Raises:
-            ImageRefused: The file is broken.
+            ImageRefused: The file is corrupt.
         """
         if not _is_dicom(data):
             return ""
@@ -66,7 +66,7 @@ class ImageReader:
         return sop_instance_uid(data)
 
     def fit(self, image: Image.Image, warnings: list[ImageWarning]) -> Pixels:
-        """Crops and resizes an image of the target's mode to uint8 [height, width, channels]."""
+        """Crops and resizes an image, which must have the target's mode, to uint8 [height, width, channels]."""
         target = self.target
         if image.size != (target.width, target.height):
             box = self._box(image, warnings)
@@ -78,16 +78,16 @@ class ImageReader:
         return np.asarray(image, np.uint8).reshape(target.height, target.width, target.channels)
 
     def _box(self, image: Image.Image, warnings: list[ImageWarning]) -> tuple[float, float, float, float]:
-        """The part of the image that is kept: left, top, right and bottom, in pixels."""
+        """Returns the crop box: left, top, right and bottom, in pixels."""
         target = self.target
         if target.crop == "none" or image.width * target.height == image.height * target.width:
             return 0.0, 0.0, float(image.width), float(image.height)
         scale = min(image.width / target.width, image.height / target.height)
-        width = min(target.width * scale, image.width)  # rounding may have gone up
+        width = min(target.width * scale, image.width)  # rounding may exceed the image
         height = min(target.height * scale, image.height)
         left, top = (image.width - width) / 2, (image.height - height) / 2
         warnings.append(
-            ImageWarning("CROPPED", f"cut to its middle {width:g} x {height:g} of {image.width} x {image.height}")
+            ImageWarning("CROPPED", f"cropped to the central {width:g} x {height:g} of {image.width} x {image.height}")
         )
         return left, top, left + width, top + height
 
@@ -95,7 +95,7 @@ class ImageReader:
         if _is_dicom(data):
             return self._decode_dicom(data, frame, warnings)
         if frame:
-            raise ImageRefused(f"asks for frame {frame}, but only DICOM files have several", "frame")
+            raise ImageRefused(f"is {frame}, but only DICOM files can have several frames", "frame")
         return decode_raster(data, self.limits, warnings)
 
     def _decode_dicom(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
@@ -103,7 +103,7 @@ class ImageReader:
             from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415 - pydicom is optional
         except ModuleNotFoundError as error:
             raise ImageRefused(
-                "is a DICOM file, which needs the extra dicom where it is read "
+                "is a DICOM file, which requires the extra dicom "
                 "(pip install '.[dicom]' in a checkout of medserve, or 'FILE.whl[dicom]' with its wheel); or send a PNG"
             ) from error
         return read_dicom(data, frame, self.limits, warnings)
@@ -114,7 +114,7 @@ def _is_dicom(data: bytes) -> bool:
 
 
 def _to_mode(image: Image.Image, mode: str, warnings: list[ImageWarning]) -> Image.Image:
-    """Brings an opaque image of 8 bits to gray or RGB."""
+    """Converts an opaque 8-bit image to gray or RGB."""
     if image.mode == mode:
         return image
     warnings.append(ImageWarning("COLOR_CONVERTED", f"converted from {image.mode} to {mode}"))

@@ -1,4 +1,4 @@
-"""What a model takes: the size and color that images are brought to, and how."""
+"""The image format of a model's input, and the limits for encoded images."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +10,15 @@ Resampling = Literal["bilinear", "bicubic"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The input of an image model.
+    """The input format of an image model.
 
     Attributes:
         height: In pixels.
         width: In pixels.
         color: One channel (luma by ITU-R 601-2), or red, green and blue.
-        crop: What happens to an image of another aspect ratio: "none" stretches all of it, "center" cuts out the
-            largest centered part of the right one.
-        resampling: The filter that changes the size.
+        crop: How an image with a different aspect ratio is handled: "none" stretches it, "center" crops it to the
+            largest centered area with the target's aspect ratio.
+        resampling: The filter for resizing.
     """
 
     height: int
@@ -29,17 +29,17 @@ class Target:
 
     @property
     def channels(self) -> int:
-        """Number of channels of a pixel."""
+        """Number of channels."""
         return 1 if self.color == "gray" else 3
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an encoded image may cost.
+    """Limits for encoded images.
 
     Attributes:
-        max_pixels: Of one image or frame, checked before it is decoded.
-        max_ratio: Pixels for each byte of an encoded image of more than a megapixel.
+        max_pixels: Maximum number of pixels of an image or frame, checked before decoding.
+        max_ratio: Maximum number of pixels per encoded byte, for images of more than one megapixel.
     """
 
     max_pixels: int = 40_000_000

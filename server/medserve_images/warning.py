@@ -1,4 +1,4 @@
-"""What is said about an image that was read."""
+"""Warnings about images that were read."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,11 +16,11 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ImageWarning:
-    """Something that was done to an image before the model sees it, or that its reader should know.
+    """A conversion of an image, or a property of it that may make the result less reliable.
 
     Attributes:
-        kind: A value of medserve.v1.ImageWarning.Kind, without its prefix.
-        message: The same in words.
+        kind: A value of medserve.v1.ImageWarning.Kind, without the prefix KIND_.
+        message: Description for users.
     """
 
     kind: Kind
@@ -28,14 +28,14 @@ class ImageWarning:
 
 
 def depth_reduced(bits: int) -> ImageWarning:
-    """Samples of more than 8 bits lost the lower ones."""
+    """Returns the warning that samples of more than 8 bits were reduced to their upper 8 bits."""
     return ImageWarning("DEPTH_REDUCED", f"reduced from {bits} to 8 bits, {2**bits - 1} becoming 255")
 
 
 def range_unused(limit: int, bits: int) -> ImageWarning:
-    """Every sample is below `limit`, far below what its bits could hold; the scale stays that of the bits."""
+    """Returns the warning that all samples are below `limit`, far below their maximum, and are not rescaled."""
     return ImageWarning(
         "RANGE_UNUSED",
-        f"all values are below {limit}, though {bits} bits hold up to {2**bits - 1}: "
-        "the image uses a small part of the range of shades",
+        f"all values are below {limit}, although {bits} bits hold up to {2**bits - 1}: "
+        "the image uses only a small part of its value range",
     )

@@ -231,7 +231,7 @@ def test_every_call_and_every_request_of_a_stream_has_a_line(told: dict[str, Any
 def test_a_line_says_who_what_and_how_long(told: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in told["log"].splitlines()]
     answered = [line for line in lines if line.get("status") == "OK" and line.get("model")]
-    served = re.search(r"breast-cancer-risk/1 is served, SHA-256 ([0-9a-f]{64})", told["log"])
+    served = re.search(r"breast-cancer-risk/1 is now served, SHA-256 ([0-9a-f]{64})", told["log"])
     assert served is not None
     for line in answered:
         assert (line["client"], line["request_id"], line["version"]) == ("ward", "r-1", max(line["version"], "1"))

@@ -71,7 +71,7 @@ def test_what_was_done_to_the_values_is_said(client: Client) -> None:
     (result,) = client.classify(data, MODEL).results
     said = result.warnings[0]
     assert said.kind == ImageWarningKind.DEPTH_REDUCED
-    assert said.message == "brought from 12 to 8 bits by its first window (center 2048, width 4096)"
+    assert said.message == "converted from 12 to 8 bits by its first window (center 2048, width 4096)"
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
@@ -104,7 +104,7 @@ def test_what_is_no_uid_is_not_passed_on(client: Client, element: bytes) -> None
 def test_a_request_without_a_frame_is_told_that_there_are_several(client: Client) -> None:
     (result,) = client.classify(dicom(FRAMES, frames=5), MODEL).results
     (said,) = [warning for warning in result.warnings if warning.kind == ImageWarningKind.FIRST_OF_SEVERAL]
-    assert said.message == "has 5 frames, of which the first is read"
+    assert said.message == "has 5 frames; only the first is read"
     (result,) = client.classify(dicom(FRAMES, frames=5), MODEL, frame=1).results
     assert ImageWarningKind.FIRST_OF_SEVERAL not in [warning.kind for warning in result.warnings]
 
@@ -113,9 +113,9 @@ def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -
     with pytest.raises(InvalidArgumentError) as caught:
         client.classify([dicom(FRAMES, frames=5)], MODEL, frame=5)
     assert {one.field: one.description for one in caught.value.violations} == {
-        "images[0].frame": "asks for frame 5, expected 0 to 4"
+        "images[0].frame": "is 5, expected 0 to 4"
     }
-    with pytest.raises(InvalidArgumentError, match=r"images\[0\]\.frame: asks for frame 1, but only DICOM files"):
+    with pytest.raises(InvalidArgumentError, match=r"images\[0\]\.frame: is 1, but only DICOM files"):
         client.classify(FRAMES[0], MODEL, frame=1)
 
 

@@ -73,7 +73,7 @@ def refusal(call: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[error_detai
 @pytest.mark.parametrize(
     ("name", "version", "field", "words"),
     [
-        ("nothing", "", "model_name", ["is 'nothing'", f"the models here are inputs, {model_name(0, 5)}", " more"]),
+        ("nothing", "", "model_name", ["is 'nothing'", f"the served models are inputs, {model_name(0, 5)}", " more"]),
         ("", "", "model_name", ["is empty", " more"]),
         ("\u4e2d" * 30_000, "", "model_name", ["is '\u4e2d", " more"]),
         ("%" * 100_000, "", "model_name", ["is '%", " more"]),

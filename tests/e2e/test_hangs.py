@@ -101,7 +101,7 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
     assert not hanging.ready("a")
     assert hanging.ready("b")
     assert not hanging.caller.stub.ServerReady(pb.ServerReadyRequest()).ready
-    assert hanging.caller.index()["a", "1"] == ("UNAVAILABLE", "a run of it does not end")
+    assert hanging.caller.index()["a", "1"] == ("UNAVAILABLE", "a run of the model hangs")
     assert hanging.server.sample('medserve_model_ready{model="a"') == 0
     assert hanging.server.sample('medserve_inflight_requests{model="a"') == 0
     assert "a/1 hangs" in hanging.log.read_text()

@@ -105,7 +105,7 @@ def test_what_is_done_to_a_picture_is_said(stub: ImageClassificationStub) -> Non
     assert kinds == ["KIND_COLOR_CONVERTED", "KIND_CROPPED", "KIND_RESIZED"]
     assert [warning.message for warning in changes(result)] == [
         "converted from RGB to L",
-        "cut to its middle 60 x 60 of 60 x 100",
+        "cropped to the central 60 x 60 of 60 x 100",
         "resized from 60 x 60 to 28 x 28",
     ]
 
@@ -148,7 +148,7 @@ def transparent() -> bytes:
 
 GOOD = picture(0, 28, 28)
 BAD_IMAGES: dict[str, tuple[pb.Image | bytes, str, str]] = {
-    "truncated PNG": (encode(picture(0, 200, 200))[:-300], "encoded", "is broken"),
+    "truncated PNG": (encode(picture(0, 200, 200))[:-300], "encoded", "is corrupt"),
     "text file called PNG": (b"this is no picture\n" * 50, "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),
     "empty file": (b"", "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),
     "a format that is not offered": (encode(GOOD, "GIF"), "encoded", "is not a PNG, JPEG, TIFF or DICOM file"),

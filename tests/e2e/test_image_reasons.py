@@ -120,7 +120,7 @@ def test_an_unfamiliar_picture_carries_a_warning_unasked(stub: ImageClassificati
     for result in (plain[1], explained):
         (warning,) = result.warnings
         assert warning.kind == pb.ImageWarning.KIND_UNFAMILIAR
-        assert warning.message == ("unlike the pictures that the model was trained on: novelty 250, expected up to 200")
+        assert warning.message == ("unlike the images that the model was trained on: novelty 250, expected up to 200")
 
 
 def test_a_model_without_the_outputs_tells_what_any_model_can(stub: ImageClassificationStub) -> None:
@@ -151,19 +151,24 @@ BAD_WISHES: dict[str, tuple[pb.ImageReasons, int, str, str]] = {
     "unknown label": (pb.ImageReasons(label="tumour"), 1, "label", "is 'tumour', expected one of clear, lesion"),
     "endless label": (pb.ImageReasons(label="x" * 9999), 1, "label", f"is '{'x' * 64}', expected one of"),
     "unknown layer": (pb.ImageReasons(feature_maps=["top"]), 1, "feature_maps[0]", "is 'top', expected one of pool"),
-    "a layer twice": (pb.ImageReasons(feature_maps=["pool"] * 1000), 1, "feature_maps[1]", "is pool a second time"),
-    "nothing to draw": (pb.ImageReasons(overlay=True, feature_maps=["pool"]), 1, "overlay", "has nothing to draw"),
+    "a layer twice": (
+        pb.ImageReasons(feature_maps=["pool"] * 1000),
+        1,
+        "feature_maps[1]",
+        "is pool, which is already listed",
+    ),
+    "nothing to draw": (pb.ImageReasons(overlay=True, feature_maps=["pool"]), 1, "overlay", "requires a map to draw"),
     "too many rows": (
         pb.ImageReasons(occlusion=True),
         9,
         "occlusion",
-        "needs 450 rows for 9 images, at most 400 are computed for one request; send fewer images at once",
+        "needs 450 rows for 9 images, at most 400 are computed per request; send fewer images per request",
     ),
     "too many drawings": (
         pb.ImageReasons(class_activation=True, overlay=True),
         50,
         "",
-        "need 12.1 MiB for 50 images, at most 2 are held for one request; send fewer images at once",
+        "need 12.1 MiB for 50 images, at most 2 are allowed per request; send fewer images per request",
     ),
 }
 

@@ -233,7 +233,7 @@ def test_one_client_leaves_room_for_others_and_for_health(small: Path, transport
                 streams.enter_context(open_stream(channel, other))
             code, text = infer(channel, late)
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "5 calls are being answered already" in text
+            assert "5 calls are already in progress" in text
             assert refused(server, "calls") == 1
             with Client(server.target) as client:
                 assert client.health().name == "SERVING"
@@ -259,7 +259,7 @@ def test_a_client_that_asks_too_often_is_refused_and_a_stream_is_slowed(small: P
         grpc.insecure_channel(server.target) as channel,
     ):
         assert infer(channel)[0] is grpc.StatusCode.OK
-        with pytest.raises(grpc.RpcError, match=r"more than 0\.01 requests in a second") as caught:
+        with pytest.raises(grpc.RpcError, match=r"more than 0\.01 requests per second") as caught:
             GRPCInferenceServiceStub(channel).ModelInfer(identity(), timeout=PATIENCE)
         assert code_of(caught) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert limit_of(caught.value) == "CLIENT_RATE"

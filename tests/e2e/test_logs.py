@@ -115,8 +115,8 @@ def test_a_log_of_json_has_a_record_for_each_model_and_for_the_addresses(models:
 @pytest.mark.parametrize(
     ("flags", "text", "status"),
     [
-        (("--models", "nowhere"), "--models nowhere: there is no such folder", 1),
-        (("--models", "nowhere", "--workers", "2"), "--models nowhere: there is no such folder", 1),
+        (("--models", "nowhere"), "--models nowhere: the folder", 1),
+        (("--models", "nowhere", "--workers", "2"), "--models nowhere: the folder", 1),
         (("--port", "many"), "--port: is 'many', expected a whole number", 1),
         (("--prot", "1"), "error: unrecognized arguments: --prot 1", 2),
         (("--config", "nowhere.toml"), "--config nowhere.toml: no such file", 1),

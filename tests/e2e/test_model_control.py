@@ -37,7 +37,7 @@ def test_no_call_fails_while_models_are_swapped(serve: Callable[..., Live], in_p
         wait_until(lambda: load.answers > 100 or bool(load.wrong), "answers")
     assert load.wrong == []
     assert live.caller.index(ready=True) == {("a", "1" if in_place else "31"): ("READY", "")}
-    assert live.log.read_text().count(" is served, SHA-256") == 31
+    assert live.log.read_text().count(" is now served, SHA-256") == 31
 
 
 def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> None:
@@ -114,8 +114,8 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
             file.truncate(0)
             file.write(whole[:20_000])
             file.flush()
-            live.caller.wait_for_reason("a", 1, "ONNX Runtime can't load it")
-            assert "a/1 has changed; it is loaded when the next look finds it the same" in live.log.read_text()
+            live.caller.wait_for_reason("a", 1, "ONNX Runtime cannot load the model")
+            assert "a/1 has changed; it is loaded if it is unchanged at the next poll" in live.log.read_text()
             assert live.caller.state("a", 1) == "READY"
             assert live.caller.number("a") == 1
             file.write(whole[20_000:])
@@ -162,7 +162,7 @@ def test_a_version_that_is_removed_leaves(serve: Callable[..., Live]) -> None:
 
     # A repository that can't be read, as when a disk is lost, is no order to stop serving.
     live.models.folder.rename(live.models.folder.with_name("away"))
-    wait_until(lambda: "what is served stays as it is" in live.log.read_text(), "the loss to be seen")
+    wait_until(lambda: "the served models are unchanged" in live.log.read_text(), "the loss to be seen")
     assert live.caller.number("a") == 1
     live.models.folder.with_name("away").rename(live.models.folder)
     live.models.publish("a", 3, onnx_models.add(3))
@@ -182,7 +182,7 @@ def test_a_policy_decides_which_versions_are_served(serve: Callable[..., Live]) 
     assert {*live.caller.index(ready=True)} == {("a", "2"), ("a", "3"), ("b", "1")}
     assert live.caller.index()["a", "1"] == ("UNAVAILABLE", "not loaded")
     live.models.publish("a", 4, b"no model")
-    live.caller.wait_for_reason("a", 4, "can't load")
+    live.caller.wait_for_reason("a", 4, "cannot load")
     assert {*live.caller.index(ready=True)} == {("a", "2"), ("a", "3"), ("b", "1")}
     live.models.publish("a", 5, onnx_models.add(5))
     wait_until(lambda: live.caller.state("a", 2) == "UNAVAILABLE", "the oldest to make way")
@@ -230,7 +230,9 @@ def test_models_are_loaded_on_request(serve: Callable[..., Live]) -> None:
     assert live.caller.number("m2") == 2
 
     live.models.publish("m3", 1, b"no model")
-    assert "FAILED_PRECONDITION: m3: version 1: ONNX Runtime can't load it" in str(control(live, "m3", load=True))
+    assert "FAILED_PRECONDITION: m3: version 1: ONNX Runtime cannot load the model" in str(
+        control(live, "m3", load=True)
+    )
     assert live.caller.number("m3") == 3, "what was served still is"
     live.models.publish("new", 1, onnx_models.add(9))
     assert live.caller.index()["new", "1"] == ("UNAVAILABLE", "not loaded")
@@ -246,16 +248,18 @@ def test_what_can_not_be_done_on_request_is_said(serve: Callable[..., Live]) -> 
         assert f"NOT_FOUND: model_name: is {name!r}" in str(control(live, name, load=False))
     for parameter in ("config", "file:1/model.onnx"):
         text = str(control(live, "a", load=True, parameters={parameter: pb.ModelRepositoryParameter(bytes_param=b"")}))
-        assert text.startswith(f"INVALID_ARGUMENT: parameters[{parameter}]: is a parameter that this server does not")
+        assert text.startswith(
+            f"INVALID_ARGUMENT: parameters[{parameter}]: is not a parameter that this server supports"
+        )
     assert "INVALID_ARGUMENT: repository_name" in str(control(live, "a", load=True, repository_name="other"))
     (live.models.folder / "SHA256SUMS").write_text("damaged")
-    assert "the model repository can't be read" in str(control(live, "a", load=True))
+    assert "the model repository cannot be read" in str(control(live, "a", load=True))
     assert str(live.models.folder) not in str(control(live, "a", load=True))
 
 
 def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., Live]) -> None:
     live = serve(*POLL, prepare=lambda _: None)
-    assert "UNIMPLEMENTED: models are loaded on request with --model-control explicit" in str(
+    assert "UNIMPLEMENTED: models are loaded on request only with --model-control explicit" in str(
         control(live, "a", load=True)
     )
 
@@ -270,7 +274,7 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
         ),
         (("--require-signed", "nowhere.pem"), "--require-signed nowhere.pem: "),
         (("--require-signed", "README.md"), "--require-signed README.md: "),
-        (("--model-control", "poll", "--models", "nowhere"), "--models nowhere: there is no such folder"),
+        (("--model-control", "poll", "--models", "nowhere"), "--models nowhere: the folder"),
         (("--poll-interval", "0"), "--poll-interval: is '0', expected"),
     ],
 )

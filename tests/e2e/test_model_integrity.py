@@ -56,35 +56,39 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
             path.write_bytes(content)
         return path
 
-    add("half", chest_xray[: len(chest_xray) // 2], "ONNX Runtime can't load it")
-    add("text", b"no model", "ONNX Runtime can't load it")
-    add("empty", b"", "ONNX Runtime can't load it")
+    add("half", chest_xray[: len(chest_xray) // 2], "ONNX Runtime cannot load the model")
+    add("text", b"no model", "ONNX Runtime cannot load the model")
+    add("empty", b"", "ONNX Runtime cannot load the model")
     add("oversized", bytes(2 * 1024 * 1024), "it has 2097152 bytes, at most 1048576 are allowed")
-    add("nan-threshold", manifest_with(nan_threshold), "image_classification.operating_points.threshold is no number")
+    add(
+        "nan-threshold",
+        manifest_with(nan_threshold),
+        "image_classification.operating_points.threshold is NaN, expected a number",
+    )
     add("no-manifest", manifest_with(lambda manifest: manifest.pop("schema_version")), "schema_version is 0")
     add("parity", manifest_with(other_answers), "a probability differs by")
     nested = onnx.load_from_string(chest_xray)
     nested.metadata_props[0].value = "[" * 100_000
-    add("nested", nested.SerializeToString(), "is not a manifest")
+    add("nested", nested.SerializeToString(), "is not a valid manifest")
     huge = onnx_models.identity("FP32", ["batch", 1 << 20, 1 << 20])
     add("huge", huge.SerializeToString(), "a row of x has 4398046511104 bytes")
-    add("link-out", None, "it is a link that leaves the repository").symlink_to(outside / "model.onnx")
-    add("up", None, "it is a link that leaves the repository").symlink_to("../../../outside/model.onnx")
-    add("dangling", None, "is neither a file nor a link to one").symlink_to("nothing")
-    add("loop", None, "is neither a file nor a link to one").symlink_to("model.onnx")
-    add("folder", None, "it is no file").mkdir()
-    os.mkfifo(add("fifo", None, "is neither a file nor a link to one"))
+    add("link-out", None, "it is a link that points outside the repository").symlink_to(outside / "model.onnx")
+    add("up", None, "it is a link that points outside the repository").symlink_to("../../../outside/model.onnx")
+    add("dangling", None, "is neither a regular file nor a link to one").symlink_to("nothing")
+    add("loop", None, "is neither a regular file nor a link to one").symlink_to("model.onnx")
+    add("folder", None, "it is not a regular file").mkdir()
+    os.mkfifo(add("fifo", None, "is neither a regular file nor a link to one"))
     os.mkfifo(add("fifo-beside", GOOD, "'pipe' in its folder is neither").with_name("pipe"))
-    add("device", None, "it is a link that leaves the repository").symlink_to("/dev/zero")
+    add("device", None, "it is a link that points outside the repository").symlink_to("/dev/zero")
     add("many", GOOD, "more than 1000 files")
     for number in range(1001):
         (models.folder / f"many/1/{number}").touch()
-    found["linked", "1"] = "it is a link that leaves the repository"
+    found["linked", "1"] = "it is a link that points outside the repository"
     (models.folder / "linked").mkdir()
     (models.folder / "linked/1").symlink_to(outside)
-    add("version", GOOD, "'0' is no version", "0")
-    add("version", GOOD, "'1a' is no version", "1a")
-    add("b\u00e4d\n<name>", GOOD, "is no name of a model")
+    add("version", GOOD, "'0' is not a valid version", "0")
+    add("version", GOOD, "'1a' is not a valid version", "1a")
+    add("b\u00e4d\n<name>", GOOD, "is not a valid model name")
     found["b\\xe4d\\n<name>", "1"] = found.pop(("b\u00e4d\n<name>", "1"))
     for name, location in {"absolute": str(outside / "numbers"), "parent": "../../../outside/numbers"}.items():
         add(f"external-{name}", onnx_models.external(location), "External data path")
@@ -179,9 +183,9 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     live.models.path("external", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     live.models.publish("signed", 1, onnx_models.add(4))  # beside the signature of what it replaces
     for name, reason in {
-        "unsigned": "it is not signed: there is no model.onnx.sig beside it",
-        "stranger": "model.onnx.sig is no signature of it by the key of --require-signed",
-        "signed": "model.onnx.sig is no signature of it by the key of --require-signed",
+        "unsigned": "it is not signed: there is no model.onnx.sig in its folder",
+        "stranger": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
+        "signed": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
         "external": "External data path numbers is not read",
     }.items():
         live.caller.wait_for_reason(name, 1, reason)

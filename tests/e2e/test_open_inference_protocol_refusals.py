@@ -58,8 +58,12 @@ def set_shape(*shape: int) -> Callable[[pb.ModelInferRequest], None]:
 
 BAD_REQUESTS = {
     "wrong input name": (changed(rename_input), "inputs[0].name", "the model's inputs are x"),
-    "missing input": (changed(lambda request: request.ClearField("inputs")), "inputs", "lacks x, FP32 [-1, 3]"),
-    "input given twice": (changed(repeat_input), "inputs[1].name", "second time"),
+    "missing input": (
+        changed(lambda request: request.ClearField("inputs")),
+        "inputs",
+        "does not contain x, FP32 [-1, 3]",
+    ),
+    "input given twice": (changed(repeat_input), "inputs[1].name", "already listed"),
     "wrong datatype": (changed(set_datatype), "inputs[x].datatype", "is 'FP64', expected FP32"),
     "wrong size": (changed(set_shape(1, 4)), "inputs[x].shape", "is [1, 4], expected [-1, 3]"),
     "wrong rank": (changed(set_shape(3)), "inputs[x].shape", "is [3], expected [-1, 3]"),
@@ -73,12 +77,16 @@ BAD_REQUESTS = {
         "raw_input_contents",
         "has 2 entries for 1 inputs",
     ),
-    "raw and typed": (both_ways(), "inputs[x].contents", "beside raw_input_contents"),
+    "raw and typed": (both_ways(), "inputs[x].contents", "in addition to raw_input_contents"),
     "unknown output": (changed(lambda r: r.outputs.add(name="q")), "outputs[0].name", "the model's outputs are y"),
     "typed FP16": (typed("FP16", [1, 3], "fp32_contents", [1, 2, 3]), "inputs[x].contents", "raw_input_contents"),
     "typed BF16": (typed("BF16", [1, 3], "fp32_contents", [1, 2, 3]), "inputs[x].contents", "raw_input_contents"),
     "wrong contents field": (typed("FP32", [1, 3], "int_contents", [1, 2, 3]), "inputs[x].contents", "fp32_contents"),
-    "number too large": (typed("INT8", [1, 3], "int_contents", [1, 2, 300]), "inputs[x].contents", "no INT8"),
+    "number too large": (
+        typed("INT8", [1, 3], "int_contents", [1, 2, 300]),
+        "inputs[x].contents",
+        "out of range for INT8",
+    ),
     "no UTF-8": (typed("BYTES", [1, 3], "bytes_contents", [b"a", b"\xff", b""]), "inputs[x].contents", "not UTF-8"),
     "too many rows": (
         raw_request("identity-fp32", np.zeros((1001, 3), np.float32), "FP32"),
@@ -123,9 +131,9 @@ def test_a_bad_request_is_refused_with_the_field_named(stub: GRPCInferenceServic
     [
         ("identity-fp23", "", "model_name", "did you mean identity-fp32?"),
         ("", "", "model_name", "is empty"),
-        ("../../etc/passwd", "", "model_name", "the models here are"),
-        ("identity-fp32", "3", "model_version", "identity-fp32 has 1"),
-        ("identity-fp32", "../1", "model_version", "identity-fp32 has 1"),
+        ("../../etc/passwd", "", "model_name", "the served models are"),
+        ("identity-fp32", "3", "model_version", "the versions of identity-fp32 are 1"),
+        ("identity-fp32", "../1", "model_version", "the versions of identity-fp32 are 1"),
     ],
 )
 def test_an_unknown_model_is_not_found(
@@ -146,7 +154,7 @@ def test_inputs_with_different_numbers_of_rows_are_refused(stub: GRPCInferenceSe
     )
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(request)
-    assert violations(caught.value) == {"inputs[b].shape": "has 2 rows where another input has 1"}
+    assert violations(caught.value) == {"inputs[b].shape": "has 2 rows, but another input has 1"}
 
 
 @pytest.mark.parametrize("parameter", ["sequence_id", "sequence_start"])

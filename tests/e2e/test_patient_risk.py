@@ -123,7 +123,7 @@ def test_a_value_outside_the_training_range_is_answered_with_a_warning(stub: Pat
     (result,) = predict(stub, patient(age=95)).results
     (warning,) = [w for w in result.warnings if w.feature]  # a patient so old is unfamiliar as a whole, too
     assert (warning.kind, warning.feature) == (pb.PatientWarning.KIND_OUT_OF_TRAINING_RANGE, "age")
-    assert warning.message == "age 95 years lies outside the training data's 21 to 80"
+    assert warning.message == "age 95 years is outside the range of the training data, 21 to 80"
 
 
 BAD_PATIENTS = {

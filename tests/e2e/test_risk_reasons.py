@@ -196,7 +196,7 @@ BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
     "unknown feature": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="siz")),
         "what_if.feature",
-        "is not a feature of the model (did you mean size?); it has age, size, grade, nodes",
+        "is not a feature of the model (did you mean size?); its features are age, size, grade, nodes",
     ),
     "no feature": (pb.RiskReasons(what_if=pb.WhatIf(points=5)), "what_if.feature", "is empty"),
     "one point": (pb.RiskReasons(what_if=pb.WhatIf(feature="age", points=1)), "what_if.points", "is 1, expected 2 to"),
@@ -221,18 +221,18 @@ BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
     "backwards": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="size", low=20, high=10)),
         "what_if.high",
-        "is 10, expected more than low, 20",
+        "is 10, expected a value above low, 20",
     ),
     "no range": (pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=20, high=20)), "what_if.high", "is 20, expected"),
     "above the training data": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=100)),
         "what_if.high",
-        "is 80, expected more than low, 100",
+        "is 80, expected a value above low, 100",
     ),
     "a range of categories": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="grade", low=0)),
         "what_if.low",
-        "is set, but grade is a category, asked in full",
+        "is set, but grade is categorical; leave it unset",
     ),
 }
 
@@ -263,7 +263,7 @@ def test_more_rows_than_a_request_may_have(
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(request(*patients, reasons=wishes))
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
-    text = f"needs {rows} rows for 10 patients, at most 400 are computed for one request; send fewer patients at once"
+    text = f"needs {rows} rows for 10 patients, at most 400 are computed per request; send fewer patients per request"
     assert violations(caught.value) == {f"reasons.{field}": text}
 
 

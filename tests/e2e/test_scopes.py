@@ -105,7 +105,7 @@ def test_an_unknown_model_or_version_tells_no_other(server: Server, path: str) -
 def test_a_client_that_may_list_the_models_is_told_what_there_is(server: Server, path: str) -> None:
     _, said = server.say(path, request(path, "tumor-stag"), BOTH)
     assert b"did you mean tumor-stage?" in said
-    assert b"the models here are tumor-grade, tumor-stage" in said
+    assert b"the served models are tumor-grade, tumor-stage" in said
     _, said = server.say(path, request(path, "tumor-stage", "40"), BOTH)
     assert b"tumor-stage has 41, 7001" in said
 

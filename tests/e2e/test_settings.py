@@ -149,7 +149,7 @@ def test_where_models_were_looked_for_and_what_to_do_is_told(exists: bool, tmp_p
     (line,) = told.stderr.splitlines()
     assert line.startswith("medserve-server: --models models: ")
     assert str(folder) in line
-    for way in ("<name>/<version>/model.onnx", "models/ of a checkout", "medserve-train fit"):
+    for way in ("<name>/<version>/model.onnx", "models/ in a checkout", "medserve-train fit"):
         assert way in line
 
 
@@ -163,4 +163,4 @@ def test_a_corrupt_model_is_told_once(workers: str, transport: str, tmp_path: Pa
     assert told.returncode == 1
     (line,) = told.stderr.splitlines()
     for version in ("1", "2"):
-        assert line.count(f"{tmp_path}/x/{version}/model.onnx: ONNX Runtime can't load it") == 1
+        assert line.count(f"{tmp_path}/x/{version}/model.onnx: ONNX Runtime cannot load the model") == 1

@@ -181,9 +181,9 @@ def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -
     assert "given together" in refused(*certificate)
     assert "--tls-client-ca needs" in refused("--tls-client-ca", str(tmp_path / "a.pem"))
     assert "--require-auth needs --tokens or --tls-client-ca" in refused(*certificate, *key, "--require-auth")
-    assert "the key is not the certificate's" in refused(*certificate, "--tls-key", str(tmp_path / "b.key"))
+    assert "the key does not match the certificate" in refused(*certificate, "--tls-key", str(tmp_path / "b.key"))
     assert "nowhere.pem: No such file" in refused(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
-    assert "no PEM file" in refused(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
+    assert "not a valid PEM file" in refused(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
 
 
 @pytest.mark.parametrize(

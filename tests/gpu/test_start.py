@@ -34,5 +34,5 @@ def test_without_a_gpu_the_cpu_serves_where_that_is_allowed(flags: tuple[str, ..
         lines = [line for line in server.metrics().splitlines() if line.startswith("medserve_session_info{")]
     assert len(lines) == 2
     assert all('provider="cpu"' in line for line in lines)
-    told = {True: "cuda is not used", False: "serving on cpu" if "cuda" in flags else ""}
+    told = {True: "cuda is not used", False: "falling back to cpu" if "cuda" in flags else ""}
     assert told["CUDAExecutionProvider" in ort.get_available_providers()] in log.read_text()

@@ -37,7 +37,7 @@ def jpegs(noise: Noise) -> Iterator[Case]:
     yield Case("jpeg-cmyk", data, rgb, tolerance=16)
     adobe = data.index(b"Adobe") - 4
     length = int.from_bytes(data[adobe + 2 : adobe + 4])
-    yield Case("jpeg-cmyk-not-adobe", data[:adobe] + data[adobe + 2 + length :], reason="without Adobe marker")
+    yield Case("jpeg-cmyk-not-adobe", data[:adobe] + data[adobe + 2 + length :], reason="without an Adobe marker")
     gray = saved(Image.fromarray(noise.smooth(1)), "JPEG")
     frame = gray.index(b"\xff\xc0")
     yield Case("jpeg-12", gray[: frame + 4] + bytes([12]) + gray[frame + 5 :], reason="1 x 12 bits per pixel")
@@ -52,7 +52,7 @@ def jpegs(noise: Noise) -> Iterator[Case]:
     smooth = noise.smooth(3)
     srgb = saved(Image.fromarray(smooth), "JPEG", quality=98, icc_profile=b"desc sRGB IEC61966-2.1")
     yield Case("jpeg-srgb", srgb, smooth, tolerance=10)
-    yield Case("jpeg-cut", data[: len(data) // 2], reason="is broken")
+    yield Case("jpeg-cut", data[: len(data) // 2], reason="is corrupt")
     yield Case("gif", saved(Image.fromarray(noise.gray()), "GIF"), reason="is not a PNG, JPEG, TIFF or DICOM file")
     yield Case("webp", saved(Image.fromarray(smooth), "WEBP"), reason="is not a PNG, JPEG, TIFF or DICOM file")
     yield Case("text", b"no image" * 40, reason="is not a PNG, JPEG, TIFF or DICOM file")

@@ -124,7 +124,7 @@ def refused_tiffs(noise: Noise) -> Iterator[Case]:
         name = "YCbCr" if number == 6 else f"PhotometricInterpretation {number}"
         yield refused(f"photometric-{number}", tiff(rgb, 8, number), name)
     yield refused("no-photometric", tiff(gray, 8, 1, tags={262: (3, [])}), "no PhotometricInterpretation")
-    yield refused("bits-differ", tiff(rgb, 8, 2, tags={258: (3, [8, 8, 16])}), "samples of different bits")
+    yield refused("bits-differ", tiff(rgb, 8, 2, tags={258: (3, [8, 8, 16])}), "samples of different bit depths")
     yield refused("pages", tiff(gray, 8, 1, pages=3), "has 3 frames, expected one")
     yield refused("gray-associated", tiff(with_alpha, 8, 1, tags={338: (3, [1])}), TRANSPARENT)
     yield refused("gray-unassociated", tiff(with_alpha, 16, 1, tags={338: (3, [2])}), TRANSPARENT)
@@ -139,10 +139,10 @@ def refused_tiffs(noise: Noise) -> Iterator[Case]:
         yield refused(
             f"compression-{number}", tiff(gray, 8, 1, compression=number, parts=parts), f"compression {number}"
         )
-    yield refused("overlap", tiff(gray, 8, 1, rows=5, tags={273: (4, [8] * 5), 279: (4, [900] * 5)}), "is broken")
-    yield refused("beyond", tiff(gray, 8, 1, tags={273: (4, [10**9])}), "is broken")
-    yield refused("too-few", tiff(gray, 8, 1, rows=5, tags={279: (4, [1])}), "is broken")
-    yield refused("short", tiff(gray, 8, 1, parts=[bytes(100)]), "is broken")
+    yield refused("overlap", tiff(gray, 8, 1, rows=5, tags={273: (4, [8] * 5), 279: (4, [900] * 5)}), "is corrupt")
+    yield refused("beyond", tiff(gray, 8, 1, tags={273: (4, [10**9])}), "is corrupt")
+    yield refused("too-few", tiff(gray, 8, 1, rows=5, tags={279: (4, [1])}), "is corrupt")
+    yield refused("short", tiff(gray, 8, 1, parts=[bytes(100)]), "is corrupt")
     yield refused(
         "huge-tile", tiff(gray, 8, 1, tile=(16, 16), tags={322: (4, [60_000]), 323: (4, [60_000])}), "too large"
     )

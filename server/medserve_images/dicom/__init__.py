@@ -1,1 +1,1 @@
-"""Reads DICOM files; needs pydicom, which comes with the extra `dicom`."""
+"""Decodes DICOM files; requires pydicom, which the extra `dicom` installs."""

@@ -1,7 +1,7 @@
-"""From stored DICOM values to 8 bits: modality, value of interest, polarity; or palette.
+"""The DICOM grayscale display pipeline from stored values to 8 bits (modality, VOI, polarity), and palette color.
 
-Every step maps one stored value to one shown value, so it is computed once for each of the at most 65,536 values that
-can be stored, and the pixels are looked up.
+Each step maps one stored value to one displayed value, so it is computed once for each of the at most 65,536 possible
+stored values, and the pixels are looked up.
 """
 
 import numpy as np
@@ -19,20 +19,20 @@ Pixels = NDArray[np.uint8]
 
 
 def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> Pixels:
-    """Shows gray values as a viewer does at first: modality, then value of interest, then polarity.
+    """Converts stored values to 8-bit gray like the default display of a viewer: modality, VOI, then polarity.
 
-    The value of interest is the first VOI LUT, else the first window. Where there is neither, unsigned 8-bit values
-    without modality transformation are taken as they are, and others are stretched from the least to the greatest of
-    the frame, padding aside.
+    The VOI transformation is the first VOI LUT, else the first window. Without either, unsigned 8-bit values without
+    modality transformation are unchanged, and other values are scaled from the minimum to the maximum of the frame,
+    excluding padding.
 
     Args:
-        words: The bits stored, each word from 0 to 2 ** layout.stored - 1.
-        dataset: The elements that hold for this frame.
-        layout: Of the file.
-        warnings: Gets what was done to the values, unless they are shown as stored.
+        words: The stored bits, each word from 0 to 2 ** layout.stored - 1.
+        dataset: The elements that apply to this frame.
+        layout: The pixel layout of the file.
+        warnings: Receives a warning about each conversion.
 
     Raises:
-        ImageRefused: An element makes no sense.
+        ImageRefused: An element is invalid.
         TooComplex: An element is too large.
     """
     stored, present = _stored_values(layout), _present(words, layout)
@@ -53,10 +53,10 @@ def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWar
         shown_values = values[present & ~_padding(stored, present, dataset, layout)]
         low, high = float(shown_values.min()), float(shown_values.max())
         shown = (values - low) / (high - low or 1)
-        by = f"its least and greatest value ({low:g} and {high:g})"
+        by = f"its minimum and maximum ({low:g} and {high:g})"
     if by:
         bits = f"from {layout.stored} to 8" if layout.stored != 8 else "to 8"
-        warnings.append(ImageWarning("DEPTH_REDUCED", f"brought {bits} bits by {by}"))
+        warnings.append(ImageWarning("DEPTH_REDUCED", f"converted {bits} bits by {by}"))
     shades = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     if _inverted(dataset, layout, warnings):
         shades = 255 - shades
@@ -65,7 +65,7 @@ def gray(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWar
 
 
 def color_from_palette(words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> Pixels:
-    """Colors indices by the file's palette (PS3.3 C.7.6.3.1.5); arguments and errors are those of `gray`."""
+    """Maps indices to colors with the file's palette (PS3.3 C.7.6.3.1.5); arguments and errors are those of `gray`."""
     stored, present = _stored_values(layout), _present(words, layout)
     names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
     tables = [read_table(dataset, name, stored[present], signed=layout.signed) for name in names]
@@ -77,22 +77,22 @@ def color_from_palette(words: Words, dataset: Dataset, layout: Layout, warnings:
 
 
 def _stored_values(layout: Layout) -> Values:
-    """Returns the number that each word stands for."""
+    """Returns the numeric value of each possible word."""
     numbers = np.arange(1 << layout.stored, dtype=np.float64)
-    if layout.signed:  # two's complements
+    if layout.signed:  # two's complement
         numbers[1 << (layout.stored - 1) :] -= 1 << layout.stored
     return numbers
 
 
 def _present(words: Words, layout: Layout) -> NDArray[np.bool_]:
-    """Returns which of the possible words the frame has."""
+    """Returns which of the possible words occur in the frame."""
     present = np.zeros(1 << layout.stored, np.bool_)
     present[words] = True
     return present
 
 
 def _padding(stored: Values, present: NDArray[np.bool_], dataset: Dataset, layout: Layout) -> NDArray[np.bool_]:
-    """Returns which words are padding (PS3.3 C.7.5.1.1.2): none where the frame has nothing else."""
+    """Returns which words are padding (PS3.3 C.7.5.1.1.2); none if the frame consists only of padding."""
     padding = integer(dataset, "PixelPaddingValue", signed=layout.signed)
     if padding is None:
         return np.zeros_like(present)
@@ -105,13 +105,13 @@ def _padding(stored: Values, present: NDArray[np.bool_], dataset: Dataset, layou
 def _modality(
     stored: Values, present: NDArray[np.bool_], dataset: Dataset, layout: Layout, warnings: list[ImageWarning]
 ) -> Values:
-    """Returns values in the modality's units, by table or by slope and intercept (PS3.3 C.11.1)."""
+    """Applies the modality transformation, by lookup table or by slope and intercept (PS3.3 C.11.1)."""
     slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
     identity = slope in {None, 1} and intercept in {None, 0}
     if (item := item_of(dataset, "ModalityLUTSequence")) is not None:
         if not identity:
             warnings.append(
-                ImageWarning("DEPTH_REDUCED", "its Modality LUT is applied, and not its RescaleSlope and Intercept")
+                ImageWarning("DEPTH_REDUCED", "its Modality LUT is applied; its RescaleSlope and Intercept are ignored")
             )
         return read_table(item, "LUT", stored[present], signed=layout.signed)(stored)
     if identity:
@@ -121,38 +121,39 @@ def _modality(
     if intercept is None:
         raise refusal(f"whose RescaleSlope is {slope:g}, without RescaleIntercept")
     if slope == 0:
-        raise refusal("whose RescaleSlope is 0, expected another number")
+        raise refusal("whose RescaleSlope is 0, expected a nonzero number")
     return stored * slope + intercept
 
 
 def _check_range(tables: list[LookupTable], name: str, warnings: list[ImageWarning]) -> None:
-    """Compares the bits that a descriptor gives with those that the entries need: writers often confuse them.
+    """Compares the bits in a descriptor with those that the entries need, since writers often get them wrong.
 
     Raises:
-        ImageRefused: Entries of 8 bits are called deeper, and would be black.
+        ImageRefused: The descriptor declares more than 8 bits for 8-bit entries, so that the image would be black.
     """
-    depth, greatest = max(table.depth for table in tables), max(int(table.entries.max()) for table in tables)
-    said = f"{name}Descriptor says {depth} bits for each entry, and the greatest is {greatest}"
-    if depth > 8 and greatest <= 255:
-        raise refusal(f"whose {said}, expected 8 bits or greater entries")
-    if depth > 8 and greatest.bit_length() < depth:
-        warnings.append(ImageWarning("RANGE_UNUSED", f"its {said}: its shades may be meant to be further apart"))
+    depth, maximum = max(table.depth for table in tables), max(int(table.entries.max()) for table in tables)
+    finding = f"{name}Descriptor specifies {depth} bits per entry, but the maximum is {maximum}"
+    if depth > 8 and maximum <= 255:
+        raise refusal(f"whose {finding}, expected 8 bits or larger entries")
+    if depth > 8 and maximum.bit_length() < depth:
+        warnings.append(ImageWarning("RANGE_UNUSED", f"its {finding}: a wider range of shades may be intended"))
 
 
 def _inverted(dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) -> bool:
-    """Returns whether the least value is white; where the file contradicts itself, as DCMTK decides."""
+    """Returns whether the minimum is displayed as white; contradictions in the file are resolved as in DCMTK."""
     inverted = layout.photometric == "MONOCHROME1"
     shape = text(dataset, "PresentationLUTShape")
     if shape in {"IDENTITY", "INVERSE"} and (shape == "INVERSE") != inverted:
         inverted = not inverted
         warnings.append(
             ImageWarning(
-                "COLOR_CONVERTED", f"shown by its PresentationLUTShape {shape}, which contradicts {layout.photometric}"
+                "COLOR_CONVERTED",
+                f"displayed with its PresentationLUTShape {shape}, which contradicts {layout.photometric}",
             )
         )
     elif shape not in {"", "IDENTITY", "INVERSE"}:
         warnings.append(
-            ImageWarning("COLOR_CONVERTED", "its PresentationLUTShape is not IDENTITY or INVERSE, and is ignored")
+            ImageWarning("COLOR_CONVERTED", "its PresentationLUTShape is neither IDENTITY nor INVERSE, and is ignored")
         )
     if item_of(dataset, "PresentationLUTSequence") is not None:
         warnings.append(ImageWarning("COLOR_CONVERTED", "its PresentationLUTSequence is ignored"))

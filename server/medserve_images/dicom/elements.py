@@ -1,7 +1,7 @@
-"""Reads single data elements of a DICOM file from their raw bytes, within bounds.
+"""Reads single data elements of a DICOM file from their raw bytes, with bounded resources.
 
-pydicom finds the elements. Their values are interpreted here, because it decides the sign of a lookup table's first
-mapped value by rules that differ from those of the standard, and because its errors may quote the file.
+pydicom locates the elements. Their values are interpreted here, because pydicom determines the sign of a lookup table's
+first mapped value by rules that differ from the standard, and because its errors may quote the file.
 """
 
 import io
@@ -17,13 +17,13 @@ from pydicom.sequence import Sequence
 
 from medserve_images.errors import ImageRefused
 
-# A parser is stopped here: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
+# Limit for a parser: about a second of work. An enhanced CT with 1,000 frames needs a tenth of it.
 MAX_READS = 200_000
 MAX_VALUE_BYTES = 2 * 65536  # a lookup table of 65,536 words; nothing else that is read is larger
-MAX_SEGMENTS = 5_000  # of a codestream's header, fill bytes counted
+MAX_SEGMENTS = 5_000  # in a codestream's header, including fill bytes
 MAX_SEQUENCE_BYTES = 4 * 1024 * 1024
-# Beyond it numbers make no sense, and computing with them would overflow.
-LARGEST = 1e30
+# Larger numbers are implausible, and computing with them would overflow.
+MAX_NUMBER = 1e30
 
 WORD_VRS = {None, "US", "SS", "OW", "OB", "UN"}
 TEXT_VRS = {None, "CS", "DS", "IS", "UN"}
@@ -31,50 +31,50 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class TooComplex(Exception):
-    """A file that keeps its parser busy."""
+    """A file that would take too long to parse."""
 
 
 class BoundedFile(io.BytesIO):
-    """Bytes that may be read only so many times: the time of a parser is bounded, whatever the bytes say."""
+    """A file with a bounded number of reads, which bounds the time of a parser for any content."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._left = MAX_READS
 
     def read(self, size: int | None = -1) -> bytes:
-        """Reads like any file.
+        """Reads bytes like `io.BytesIO.read`.
 
         Raises:
-            TooComplex: The file was read too often.
+            TooComplex: The file has been read too many times.
         """
         self._left -= 1
         self.check()
         return super().read(size)
 
     def check(self) -> None:
-        """Raises what a parser may have swallowed.
+        """Raises TooComplex again, in case the parser suppressed it.
 
         Raises:
-            TooComplex: The file was read too often.
+            TooComplex: The file has been read too many times.
         """
         if self._left < 0:
             raise TooComplex
 
 
 def refusal(reason: str) -> ImageRefused:
-    """Returns the error for a DICOM file, whose reason continues "is a DICOM file"."""
+    """Returns the error for a DICOM file; its message is "is a DICOM file" followed by the reason."""
     return ImageRefused(f"is a DICOM file {reason}")
 
 
 def raw_element(dataset: Dataset, keyword: str) -> RawDataElement | None:
-    """Returns an element as it lies in the file; None where it is missing or empty.
+    """Returns an unparsed element; None if it is missing or empty.
 
     Raises:
         ImageRefused: The element is a sequence.
-        TooComplex: The element is so large that parsing it takes long.
+        TooComplex: The element is too large.
     """
     element: object = dataset.get_item(keyword) if keyword in dataset else None
-    if not isinstance(element, RawDataElement):  # pydicom parses sequences and empty values at once
+    if not isinstance(element, RawDataElement):  # pydicom parses sequences and empty values immediately
         if getattr(element, "value", None):
             raise refusal(f"whose {keyword} is a sequence, expected a value")
         return None
@@ -87,7 +87,7 @@ def bytes_of(element: RawDataElement, keyword: str) -> bytes:
     """Returns the value of an element of 8- or 16-bit words, in the byte order of `byte_order`.
 
     Raises:
-        ImageRefused: The element has another value representation.
+        ImageRefused: The element has an unexpected value representation.
     """
     if element.VR not in WORD_VRS:
         raise refusal(f"whose {keyword} has an unexpected value representation, expected US, SS or OW")
@@ -98,7 +98,8 @@ def byte_order(element: RawDataElement, keyword: str) -> str:
     """Returns "<" or ">" for an element of 16-bit words.
 
     Raises:
-        ImageRefused: The file does not say: it is big endian, which does not apply to OB and UN (PS3.5 6.2.2).
+        ImageRefused: The byte order is undefined: the file is big endian, which does not apply to OB and UN (PS3.5
+            6.2.2).
     """
     if element.is_little_endian:
         return "<"
@@ -108,10 +109,10 @@ def byte_order(element: RawDataElement, keyword: str) -> str:
 
 
 def words(dataset: Dataset, keyword: str) -> NDArray[np.uint16] | None:
-    """Returns the 16-bit words of an element as unsigned numbers, also where the file calls them signed.
+    """Returns the 16-bit words of an element as unsigned numbers, even if the file declares them as signed.
 
     Raises:
-        ImageRefused: The element has another value representation or an odd length.
+        ImageRefused: The element has an unexpected value representation or an odd length.
         TooComplex: The element is too large.
     """
     if (element := raw_element(dataset, keyword)) is None:
@@ -123,10 +124,10 @@ def words(dataset: Dataset, keyword: str) -> NDArray[np.uint16] | None:
 
 
 def integer(dataset: Dataset, keyword: str, *, signed: bool = False) -> int | None:
-    """Returns the first 16-bit word of an element as a number; None where it is missing or empty.
+    """Returns the first 16-bit word of an element as a number; None if it is missing or empty.
 
     Raises:
-        ImageRefused: The element is not made of words.
+        ImageRefused: The element does not consist of words.
         TooComplex: The element is too large.
     """
     found = words(dataset, keyword)
@@ -134,54 +135,54 @@ def integer(dataset: Dataset, keyword: str, *, signed: bool = False) -> int | No
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """Returns an element of ASCII characters without padding; "" where it is missing or empty.
+    """Returns an ASCII text element without padding; "" if it is missing or empty.
 
     Raises:
-        ImageRefused: The element has another value representation, or other characters.
+        ImageRefused: The element has an unexpected value representation, or non-ASCII characters.
         TooComplex: The element is too large.
     """
     if (element := raw_element(dataset, keyword)) is None:
         return ""
     value = element.value or b""
     if element.VR not in TEXT_VRS or not value.isascii():
-        raise refusal(f"whose {keyword} is not a text of ASCII characters")
+        raise refusal(f"whose {keyword} is not an ASCII text")
     return value.decode("ascii").strip(" \0")
 
 
 def decimal(dataset: Dataset, keyword: str) -> float | None:
-    """Returns the first number of an element of decimal or integer strings; None where it is missing or empty.
+    """Returns the first number of an element of decimal or integer strings; None if it is missing or empty.
 
     Raises:
-        ImageRefused: The element is not a number of reasonable size.
+        ImageRefused: The element is not a number, or is implausibly large.
         TooComplex: The element is too large.
     """
     if not (value := text(dataset, keyword)):
         return None
     first = value.split("\\", 1)[0].strip(" \0")
     if not NUMBER.fullmatch(first):
-        # Digits and punctuation cannot be the text of another element.
+        # Quoting only digits and punctuation cannot disclose the text of another element.
         shown = (
             f'"{first}"' if re.fullmatch(r"[\d+\-.,eE ]{1,24}", first, re.ASCII) else "empty" if not first else "text"
         )
         raise refusal(f"whose {keyword} is {shown}, expected a decimal number")
-    if not abs(number := float(first)) < LARGEST:
-        raise refusal(f"whose {keyword} is {number:g}, expected less than {LARGEST:g}")
+    if not abs(number := float(first)) < MAX_NUMBER:
+        raise refusal(f"whose {keyword} is {number:g}, expected less than {MAX_NUMBER:g}")
     return number
 
 
 def item_of(dataset: Dataset, keyword: str, index: int = 0) -> Dataset | None:
-    """Returns an item of a sequence; None where there is no such sequence, or nothing in it.
+    """Returns an item of a sequence; None if the sequence is missing or empty.
 
     Raises:
-        ImageRefused: The sequence has fewer items, or is not a sequence.
-        TooComplex: The sequence is so large that parsing it takes long.
+        ImageRefused: The sequence has too few items, or the element is not a sequence.
+        TooComplex: The sequence is too large.
     """
     if keyword not in dataset:
         return None
     element: object = dataset.get_item(keyword)
     if isinstance(element, RawDataElement):
         sequence: object = _parsed(element)
-    else:  # of undefined length: parsed already
+    else:  # of undefined length: already parsed by pydicom
         sequence = getattr(element, "value", None)
     if not isinstance(sequence, Sequence):
         raise refusal(f"whose {keyword} is not a sequence")
@@ -197,7 +198,7 @@ def _parsed(element: RawDataElement) -> Sequence | None:
     if len(data) > MAX_SEQUENCE_BYTES:
         raise TooComplex
     file = BoundedFile(data)
-    unknown = element.VR == "UN"  # such a value is in Implicit VR Little Endian in every file (PS3.5 6.2.2)
+    unknown = element.VR == "UN"  # encoded in Implicit VR Little Endian in every transfer syntax (PS3.5 6.2.2)
     try:
         return read_sequence(
             file,

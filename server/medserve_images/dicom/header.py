@@ -1,4 +1,4 @@
-"""The elements of a DICOM file that are needed, and how it stores its pixels; read from hostile bytes within bounds."""
+"""Reads the required elements and the pixel layout of an untrusted DICOM file, with bounded resources."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ from pydicom.filereader import read_dataset
 
 from medserve_images.dicom.elements import BoundedFile, decimal, integer, item_of, refusal, text
 
-# Its messages quote values of the file.
+# pydicom's log messages quote values of the file.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 config.settings.reading_validation_mode = config.IGNORE
 
@@ -24,8 +24,8 @@ JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
 JPEG_LOSSLESS = (uid.JPEGLosslessSV1, uid.JPEGLossless)
 JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 SYNTAXES = (*NATIVE, uid.RLELossless, *JPEG_LOSSLESS, *JPEG, *JPEG_2000)
-"""What is read. Not JPEG-LS: the one decoder without code under GPL (pyjpegls 1.5.1, CharLS 2.4) holds the interpreter
-for 16 s on a damaged scan of 400 bytes."""
+"""The supported transfer syntaxes. JPEG-LS is not supported: the only decoder without GPL code (pyjpegls 1.5.1, CharLS
+2.4) blocks the interpreter for 16 s on a corrupt scan of 400 bytes."""
 
 PHOTOMETRIC = (
     "MONOCHROME1",
@@ -43,9 +43,9 @@ PHOTOMETRIC = (
     "ARGB",
     "CMYK",
 )
-"""The standard's names, retired ones included (PS3.3 C.7.6.3.1.2); others are not repeated in errors."""
+"""Values defined by the standard, including retired ones (PS3.3 C.7.6.3.1.2); other values are not quoted in errors."""
 
-# The functional groups of an enhanced file that change what its pixels mean.
+# The functional groups of an enhanced file that affect the interpretation of its pixels.
 GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 PALETTE = tuple(
     keyword
@@ -93,7 +93,7 @@ INSTANCE_UID = re.compile(rb"([0-9.]{1,64})[\0 ]*")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a file stores its pixels, checked."""
+    """The validated pixel layout of a file."""
 
     syntax: uid.UID
     rows: int
@@ -102,21 +102,21 @@ class Layout:
     samples: int
     photometric: str
     allocated: int
-    """Bits of a pixel in the file, 8 or 16."""
+    """Bits allocated per sample, 8 or 16."""
     stored: int
-    """Bits of them that count."""
+    """Bits stored per sample."""
     high: int
-    """The highest bit that counts."""
+    """Most significant stored bit."""
     signed: bool
     planar: int
 
 
 def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
-    """Reads the elements that are needed and the transfer syntax; nothing is decompressed.
+    """Reads the required elements and the transfer syntax; nothing is decompressed.
 
     Raises:
-        ImageRefused: The transfer syntax is not read here, or there are no pixels.
-        TooComplex: Reading takes too long.
+        ImageRefused: The transfer syntax is not supported, or there is no pixel data.
+        TooComplex: Parsing would take too long.
     """
     file = BoundedFile(data)
     try:
@@ -138,15 +138,15 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
         for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
             if keyword in dataset:
                 raise refusal(f"whose pixels are in {keyword}, expected whole numbers in PixelData")
-        raise refusal("without Pixel Data; expected one with a picture")
+        raise refusal("without Pixel Data; expected an image")
     return dataset, syntax
 
 
 def read_sop_instance_uid(data: bytes) -> str:
-    """Reads the SOP Instance UID of a file; "" where it is missing, or more than 64 digits and dots.
+    """Reads the SOP Instance UID of a file; "" if it is missing or does not consist of at most 64 digits and dots.
 
     Raises:
-        TooComplex: Reading takes too long.
+        TooComplex: Parsing would take too long.
     """
     file = BoundedFile(data)
     try:
@@ -167,17 +167,17 @@ def read_sop_instance_uid(data: bytes) -> str:
 
 
 def _syntax(file: BoundedFile) -> uid.UID:
-    """Reads up to the end of the file meta information, which names the transfer syntax."""
+    """Reads the file meta information and returns the transfer syntax."""
     file.seek(HEADER_START)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
     return uid.UID(meta.TransferSyntaxUID)
 
 
 def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:
-    """Checks how the pixels are stored.
+    """Reads and validates the pixel layout.
 
     Raises:
-        ImageRefused: An element is missing, or says what is not read.
+        ImageRefused: An element is missing, or its value is not supported.
         TooComplex: An element is too large.
     """
 
@@ -196,9 +196,9 @@ def read_layout(dataset: Dataset, syntax: uid.UID) -> Layout:
     samples = number("SamplesPerPixel", range(1, 4, 2))
     allocated = number("BitsAllocated", range(8, 17, 8))
     photometric = _photometric(dataset, samples, syntax)
-    converted = photometric.startswith("YBR")  # by a formula for 8 bits
-    least = 1 if samples == 1 else 8
-    stored = number("BitsStored", range(least, (8 if converted else allocated) + 1))
+    converted = photometric.startswith("YBR")  # with a formula for 8 bits
+    min_stored = 1 if samples == 1 else 8
+    stored = number("BitsStored", range(min_stored, (8 if converted else allocated) + 1))
     planar = number("PlanarConfiguration", range(2), 0)
     if planar and photometric == "YBR_FULL_422" and not syntax.is_encapsulated:
         raise refusal("whose PlanarConfiguration is 1, expected 0 for uncompressed YBR_FULL_422")
@@ -228,7 +228,7 @@ def _photometric(dataset: Dataset, samples: int, syntax: uid.UID) -> str:
             known += ["YBR_ICT", "YBR_RCT"]
     value = text(dataset, "PhotometricInterpretation")
     if value not in known:
-        shown = value if value in PHOTOMETRIC else "none of the standard's" if value else "missing"
+        shown = value if value in PHOTOMETRIC else "not defined by the standard" if value else "missing"
         raise refusal(
             f"whose PhotometricInterpretation is {shown}, expected {', '.join(known)} "
             f"for SamplesPerPixel {samples} and {syntax.name}"
@@ -237,10 +237,10 @@ def _photometric(dataset: Dataset, samples: int, syntax: uid.UID) -> str:
 
 
 def apply_functional_groups(dataset: Dataset, frame: int) -> None:
-    """Puts the elements of an enhanced file's functional groups that hold for a frame (PS3.3 C.7.6.16) at the top.
+    """Copies the elements of the functional groups that apply to a frame (PS3.3 C.7.6.16) to the top-level dataset.
 
     Raises:
-        ImageRefused: There are groups, and none for this frame.
+        ImageRefused: There are per-frame functional groups, but none for this frame.
         TooComplex: The groups are too large.
     """
     for groups in (

@@ -1,4 +1,4 @@
-"""Decodes baseline JPEG (ISO/IEC 10918-1), and reads the headers that lossless JPEG shares with it."""
+"""Decodes sequential JPEG (ISO/IEC 10918-1), and parses the headers that lossless JPEG shares with it."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from medserve_images.dicom.elements import MAX_SEGMENTS, TooComplex, refusal
 from medserve_images.dicom.header import Layout
 from medserve_images.warning import ImageWarning
 
-MAX_SCANS = 100  # each costs a pass over all pixels, however few bytes it has
+MAX_SCANS = 100  # each takes a pass over all pixels, even if it has few bytes
 FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3}
 
 
@@ -21,7 +21,7 @@ class JpegHeader:
     """The headers of a JPEG codestream (annex B) up to its first scan."""
 
     segments: tuple[tuple[int, bytes], ...]
-    """Second byte of the marker, and content, of all segments."""
+    """Second byte of the marker, and content, of each segment."""
     process: int
     """Second byte of the frame header's marker: 0xC3 for lossless JPEG."""
     precision: int
@@ -29,26 +29,26 @@ class JpegHeader:
     columns: int
     components: int
     identifiers: bytes
-    """Of the components."""
+    """Identifiers of the components."""
     sampling: bytes
-    """Sampling factors of each component; 0x11 where every pixel has its own."""
+    """Sampling factors of each component; 0x11 without subsampling."""
     scan: bytes
     """Content of the scan header."""
     data: bytes
-    """All that follows it."""
+    """Everything after the scan header."""
 
     def contents(self, marker: int) -> list[bytes]:
-        """Returns the contents of the segments of one kind."""
+        """Returns the contents of all segments with a marker."""
         return [content for found, content in self.segments if found == marker]
 
 
 def jpeg_header(source: bytes) -> JpegHeader:
-    """Reads the markers before the first scan.
+    """Parses the segments up to the first scan.
 
     Raises:
-        ImageRefused: There is no such header.
+        ImageRefused: The codestream has no valid header.
         TooComplex: It has too many segments.
-        struct.error: The codestream is cut off.
+        struct.error: The codestream is truncated.
     """
     if source[:2] != b"\xff\xd8":
         raise refusal("whose compressed frame is not a JPEG codestream")
@@ -86,7 +86,7 @@ def jpeg_header(source: bytes) -> JpegHeader:
 
 
 def check_size(columns: int, rows: int, components: int, layout: Layout) -> None:
-    """Refuses a codestream that would decode to something else than the file says, before it does.
+    """Checks the size of a codestream against the file's header before decoding.
 
     Raises:
         ImageRefused: The size or the number of components differs.
@@ -101,8 +101,8 @@ def decode_jpeg(source: bytes, layout: Layout, warnings: list[ImageWarning]) -> 
     """Decodes one frame to [rows, columns, samples], colors to RGB.
 
     Raises:
-        ImageRefused: The codestream is not sequential JPEG of 8 bits, or of another size.
-        Exception: What Pillow raises on broken codestreams.
+        ImageRefused: The codestream is not 8-bit sequential JPEG, or has a different size.
+        Exception: Any exception that Pillow raises for corrupt codestreams.
     """
     header = jpeg_header(source)
     check_size(header.columns, header.rows, header.components, layout)
@@ -118,12 +118,14 @@ def decode_jpeg(source: bytes, layout: Layout, warnings: list[ImageWarning]) -> 
 
 
 def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[ImageWarning]) -> bytes:
-    """Returns the codestream with one Adobe marker that says whether its colors are YCbCr, instead of what it had."""
+    """Replaces the application markers of a color codestream by one Adobe marker that declares YCbCr or RGB."""
     converted = layout.photometric != "RGB"
-    if layout.samples == 3 and (said := _says_converted(header)) is not None and said != converted:
-        converted = said
-        space = "YCbCr" if said else "RGB"
-        message = f"read as {space}, as its JPEG codestream says, which its PhotometricInterpretation contradicts"
+    if layout.samples == 3 and (declared := _declares_ycbcr(header)) is not None and declared != converted:
+        converted = declared
+        space = "YCbCr" if declared else "RGB"
+        message = (
+            f"read as {space}, as declared by its JPEG codestream, which contradicts its PhotometricInterpretation"
+        )
         warnings.append(ImageWarning("COLOR_CONVERTED", message))
     adobe = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, converted and layout.samples == 3)
     segments = [(0xEE, adobe)] if layout.samples == 3 else []
@@ -132,8 +134,8 @@ def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[ImageWa
     return b"\xff\xd8" + head + header.data
 
 
-def _says_converted(header: JpegHeader) -> bool | None:
-    """Returns whether the codestream says that its colors are YCbCr; None where it does not say."""
+def _declares_ycbcr(header: JpegHeader) -> bool | None:
+    """Returns whether the codestream declares its colors as YCbCr (True) or RGB (False); None if it does neither."""
     for content in header.contents(0xEE):
         if content.startswith(b"Adobe") and len(content) >= 12:
             return content[11] != 0

@@ -19,7 +19,7 @@ MAX_TILE_PARTS = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """A codestream that is complete, and what its main header says (annex A)."""
+    """A complete codestream, and the fields of its main header (annex A)."""
 
     data: bytes
     columns: int
@@ -28,19 +28,19 @@ class Codestream:
     precision: int
     signed: bool
     transformed: bool
-    """Whether colors are transformed, and become RGB when it is decoded."""
+    """Whether it uses a color transformation, so that decoding yields RGB."""
 
 
 def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.integer], int]:
-    """Decodes one frame to the values of [rows, columns, samples] and their precision in bits.
+    """Decodes one frame to values, [rows, columns, samples], and their precision in bits.
 
     Raises:
-        ImageRefused: The codestream is cut off, of another size, or of a kind that is not read.
-        Exception: What Pillow raises on broken codestreams.
+        ImageRefused: The codestream is truncated, has a different size, or is of an unsupported kind.
+        Exception: Any exception that Pillow raises for corrupt codestreams.
     """
     codestream = read_codestream(source)
     check_size(codestream.columns, codestream.rows, codestream.components, layout)
-    deepest = 16 if layout.samples == 1 else 8  # Pillow brings deeper colors to 8 bits
+    deepest = 16 if layout.samples == 1 else 8  # Pillow reduces deeper colors to 8 bits
     if not 1 <= codestream.precision <= deepest:
         raise refusal(
             f"whose JPEG 2000 frame has {codestream.precision} bits in {layout.samples} samples, "
@@ -58,7 +58,7 @@ def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.integer]
         )
     with Image.open(io.BytesIO(codestream.data), formats=("JPEG2000",)) as image:
         decoded = np.asarray(image)
-    # Pillow shifts values to the top of 8 or 16 bits, and signed ones to begin at 0.
+    # Pillow shifts values to the most significant bits of 8 or 16, and offsets signed values to start at 0.
     values = decoded >> (8 * decoded.itemsize - codestream.precision)
     if codestream.signed:
         values = values.astype(np.int32) - (1 << (codestream.precision - 1))
@@ -66,13 +66,13 @@ def decode_jpeg_2000(source: bytes, layout: Layout) -> tuple[NDArray[np.integer]
 
 
 def read_codestream(source: bytes) -> Codestream:
-    """Finds the codestream, also in a JP2 file, and checks that all of it is there.
+    """Finds the codestream, also within a JP2 file, and checks that it is complete.
 
-    Two faults that harm no pixel are repaired: a missing end marker, and a wrong number of tile-parts, which the
-    standard lets a writer leave out.
+    Two errors that do not affect pixels are repaired: a missing end marker, and a wrong number of tile-parts, which is
+    optional in the standard.
 
     Raises:
-        ImageRefused: The codestream is cut off, or its components differ.
+        ImageRefused: The codestream is truncated, or its components differ in size or depth.
         TooComplex: It has too many parts.
     """
     start = source.find(struct.pack(">HH", SOC, SIZ))
@@ -92,12 +92,12 @@ def read_codestream(source: bytes) -> Codestream:
     _, *sizes, components = _fields(">H8LH", headers[SIZ])
     width, height, left, top, tile_width, tile_height, tile_left, tile_top = sizes
     if not tile_width or not tile_height:
-        raise refusal("whose JPEG 2000 codestream has tiles without size")
+        raise refusal("whose JPEG 2000 codestream has tiles of size 0")
     tiles = -(-(width - tile_left) // tile_width) * -(-(height - tile_top) // tile_height)
     end = _check_tile_parts(data, position, tiles)
     fields = {headers[SIZ][36 + 3 * place : 39 + 3 * place] for place in range(components)}
     if len(fields) != 1 or (field := fields.pop())[1:] != b"\x01\x01":
-        raise refusal("whose JPEG 2000 frame has components of several sizes or depths, expected one")
+        raise refusal("whose JPEG 2000 frame has components of different sizes or depths, expected the same for all")
     return Codestream(
         data=bytes(data[:end]) + struct.pack(">H", EOC),
         columns=width - left,
@@ -113,10 +113,10 @@ def _fields(layout: str, data: bytes | bytearray, position: int = 0) -> tuple[in
     """Unpacks big-endian numbers.
 
     Raises:
-        ImageRefused: They are not all there.
+        ImageRefused: The data is too short.
     """
     if position + struct.calcsize(layout) > len(data):
-        raise refusal(f"whose JPEG 2000 codestream ends early: a header at byte {position} is cut off")
+        raise refusal(f"whose JPEG 2000 codestream ends early: a header at byte {position} is truncated")
     return struct.unpack_from(layout, data, position)
 
 
@@ -125,18 +125,18 @@ def _marker(data: bytearray, position: int) -> int:
 
 
 def _check_tile_parts(data: bytearray, position: int, tiles: int) -> int:
-    """Checks that all tile-parts are there, and leaves open how many a tile has.
+    """Checks that all tile-parts are complete, and clears their field with the number of tile-parts.
 
     Args:
-        data: The codestream, whose tile-parts are changed.
-        position: Where the first tile-part begins.
-        tiles: How many the image has.
+        data: The codestream, which is modified.
+        position: Start of the first tile-part.
+        tiles: Number of tiles of the image.
 
     Returns:
-        Where the last tile-part ends.
+        End of the last tile-part.
 
     Raises:
-        ImageRefused: A tile, or a part of one, is missing or cut off.
+        ImageRefused: A tile, or a part of one, is missing or truncated.
         TooComplex: There are too many tile-parts.
     """
     found: Counter[int] = Counter()
@@ -144,14 +144,14 @@ def _check_tile_parts(data: bytearray, position: int, tiles: int) -> int:
     content = len(data.rstrip(b"\0"))
     while position < content and (marker := _marker(data, position)) != EOC:
         if marker != SOT:
-            raise refusal(f"whose JPEG 2000 codestream has something else than a tile-part at byte {position}")
+            raise refusal(f"whose JPEG 2000 codestream has no tile-part at byte {position}, where one is expected")
         _, tile, length, _, count = _fields(">HHLBB", data, position + 2)
         found[tile] += 1
         claimed[tile] = max(claimed.get(tile, 0), count)
         if found.total() > MAX_TILE_PARTS:
             raise TooComplex
         data[position + 11] = 0
-        if length == 0:  # up to the end marker
+        if length == 0:  # extends to the end marker
             if (end := data.rfind(struct.pack(">H", EOC))) < position:
                 raise refusal("whose JPEG 2000 codestream ends early: its last tile-part has no end marker")
             length = end - position
@@ -161,7 +161,7 @@ def _check_tile_parts(data: bytearray, position: int, tiles: int) -> int:
                 f"the tile-part at byte {position} has {len(data) - position} of {length} bytes"
             )
         position += length
-    if position == len(data) and data[-1] == 0:  # which may be padding to an even length
+    if position == len(data) and data[-1] == 0:  # may be padding to an even length
         raise refusal("whose JPEG 2000 codestream ends early: its last byte may be missing")
     _check_tiles(found, claimed, tiles)
     return position

@@ -1,4 +1,4 @@
-"""Decodes lossless JPEG of first-order prediction (ISO/IEC 10918-1 annex H) without code under GPL."""
+"""Decodes lossless JPEG with first-order prediction (ISO/IEC 10918-1 annex H), without GPL code."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from medserve_images.dicom.elements import refusal
 from medserve_images.dicom.header import Layout
 from medserve_images.dicom.jpeg import check_size, jpeg_header
 
-# Compressed bytes decoded at once: what is computed for each of their bits stays small.
+# Compressed bytes decoded at a time, which bounds the memory for the arrays with one entry per bit.
 CHUNK = 64 * 1024
 
 
@@ -20,8 +20,8 @@ def decode_jpeg_lossless(source: bytes, layout: Layout) -> tuple[NDArray[np.uint
     """Decodes one frame to [rows, columns, samples] and its precision in bits.
 
     Raises:
-        ImageRefused: The codestream is of another process or selection value, of another size, or broken.
-        LookupError, ValueError, struct.error: The codestream is broken.
+        ImageRefused: The process, the selection value or the size of the codestream is not supported.
+        LookupError, ValueError, struct.error: The codestream is corrupt.
     """
     header = jpeg_header(source)
     check_size(header.columns, header.rows, header.components, layout)
@@ -44,7 +44,7 @@ def decode_jpeg_lossless(source: bytes, layout: Layout) -> tuple[NDArray[np.uint
     chosen = [tables[header.scan[2 + 2 * component] >> 4] for component in range(components)]
     differences = _differences(header.data, chosen, header.rows * header.columns * components)
     samples = differences.reshape(header.rows, header.columns, components)
-    # Each sample is predicted by its left neighbor, the first of a line by the one above it, modulo 2 ** 16.
+    # Each sample is predicted by its left neighbor, the first of a row by the one above it, modulo 2 ** 16.
     samples[0, 0] += np.uint16(1 << (header.precision - 1))
     samples[:, 0] = np.cumsum(samples[:, 0], axis=0, dtype=np.uint16)
     return np.cumsum(samples, axis=1, dtype=np.uint16), header.precision
@@ -52,14 +52,14 @@ def decode_jpeg_lossless(source: bytes, layout: Layout) -> tuple[NDArray[np.uint
 
 @dataclass(frozen=True, slots=True)
 class HuffmanTable:
-    """What the next 16 bits of a scan mean, for each of their 65,536 values; all zero where they are no code."""
+    """Huffman lookup tables, indexed by the next 16 bits of a scan; all zero if the bits are not a valid code."""
 
     length: NDArray[np.uint8]
-    """Bits of the code."""
+    """Length of the code in bits."""
     category: NDArray[np.uint8]
-    """0 to 16: so many further bits hold the difference, except that 16 needs none."""
+    """0 to 16: number of additional bits that encode the difference; 16 has none."""
     step: NDArray[np.uint8]
-    """Bits to the next code."""
+    """Number of bits to the start of the next code."""
 
 
 def _huffman_tables(segments: Sequence[bytes]) -> dict[int, HuffmanTable]:
@@ -78,23 +78,23 @@ def _huffman_tables(segments: Sequence[bytes]) -> dict[int, HuffmanTable]:
 def _huffman_table(counts: bytes, symbols: bytes) -> HuffmanTable:
     lengths = np.repeat(np.arange(1, 17), np.frombuffer(counts, np.uint8))
     if len(symbols) != len(lengths) or max(symbols, default=17) > 16:
-        raise ValueError("a Huffman table makes no sense")
+        raise ValueError("a Huffman table is invalid")
     length, category = np.zeros((2, 65536), np.uint8)
-    place = 0  # a code of n bits stands for 2 ** (16 - n) windows, and the codes are in ascending order
+    place = 0  # a code of n bits covers 2 ** (16 - n) entries, and the codes are in ascending order
     for bits, symbol in zip(lengths.tolist(), symbols, strict=True):
         end = place + (1 << (16 - bits))
         if end > 65536:
-            raise ValueError("a Huffman table has more codes than there are")
+            raise ValueError("a Huffman table has too many codes")
         length[place:end], category[place:end] = bits, symbol
         place = end
     return HuffmanTable(length, category, length + category % 16)
 
 
 def _differences(data: bytes, tables: Sequence[HuffmanTable], count: int) -> NDArray[np.uint16]:
-    """Decodes the differences of a scan, modulo 2 ** 16; components take turns.
+    """Decodes the differences of a scan, modulo 2 ** 16; the components are interleaved.
 
-    Where a code begins is known only when the one before it is read: the loop does just that step, and all the rest
-    is done for a chunk at once.
+    The start of a code is known only after decoding the previous one, so this step is done in a Python loop; everything
+    else is vectorized per chunk.
     """
     if marker := re.search(rb"\xff[^\x00]", data):
         data = data[: marker.start()]
@@ -129,12 +129,12 @@ def _differences(data: bytes, tables: Sequence[HuffmanTable], count: int) -> NDA
 def _values(
     data: NDArray[np.uint8], places: NDArray[np.int64], windows: NDArray[np.uint16], table: HuffmanTable
 ) -> NDArray[np.int64]:
-    """The differences whose codes begin at these bits (ISO/IEC 10918-1 table H.2)."""
+    """Returns the differences whose codes start at these bit positions (ISO/IEC 10918-1 table H.2)."""
     window = windows[places]
     length = table.length[window].astype(np.int64)
     category = table.category[window].astype(np.int64)
     if not length.all():
-        raise ValueError("the scan has bits that are no code")
+        raise ValueError("the scan contains an invalid code")
     begin = places >> 3
     bits = sum(data[begin + index].astype(np.int64) << (32 - 8 * index) for index in range(5))
     value = bits >> (40 - (places & 7) - length - category % 16) & ((1 << category % 16) - 1)

@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM files: modality, value of interest and palette color (PS3.3 C.11.1.1 and C.7.6.3.1.5)."""
+"""Lookup tables of DICOM files: Modality LUT, VOI LUT and palette color (PS3.3 C.11.1.1 and C.7.6.3.1.5)."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ Entries = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A table that maps whole numbers from `first` on; those below and above get its first and last entry."""
+    """A table that maps integers starting at `first`; values below and above map to its first and last entry."""
 
     first: int
     entries: Entries
     depth: int
-    """Bits of an entry."""
+    """Bits per entry."""
 
     def __call__(self, values: Values) -> Values:
-        """Maps values, rounded to whole numbers."""
+        """Maps values, which are rounded to integers."""
         places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
         found: Values = self.entries[places].astype(np.float64)
         return found
@@ -33,14 +33,14 @@ def read_table(dataset: Dataset, name: str, present: Values, *, signed: bool) ->
     """Reads a lookup table.
 
     Args:
-        dataset: The item or file that holds it.
+        dataset: The item or dataset that contains it.
         name: Its keyword without Descriptor or Data: "LUT", or e.g. "RedPaletteColorLookupTable".
-        present: The values of the frame that are to be mapped.
-        signed: Whether these values can be negative. It decides the sign of the first value mapped (PS3.3 C.11.1.1.1,
-            C.11.2.1.1), whatever value representation the file gives: writers do not agree on it.
+        present: The values of the frame that will be mapped.
+        signed: Whether these values can be negative. This determines the sign of the first value mapped (PS3.3
+            C.11.1.1.1, C.11.2.1.1), regardless of the value representation in the file, on which writers disagree.
 
     Raises:
-        ImageRefused: The table is missing or inconsistent, or the sign of its first value mapped is in doubt.
+        ImageRefused: The table is missing or inconsistent, or the sign of its first value mapped is ambiguous.
         TooComplex: The table is too large.
     """
     descriptor = words(dataset, f"{name}Descriptor")
@@ -49,7 +49,7 @@ def read_table(dataset: Dataset, name: str, present: Values, *, signed: bool) ->
         raise refusal(f"whose {name}Descriptor has {count} values, expected 3")
     length, first, depth = (int(number) for number in descriptor)
     if not 8 <= depth <= 16:
-        raise refusal(f"whose {name}Descriptor says {depth} bits for each entry, expected 8 to 16")
+        raise refusal(f"whose {name}Descriptor specifies {depth} bits per entry, expected 8 to 16")
     length = length or 65536
     return LookupTable(
         first=_first(f"{name}Descriptor", first, length, present, signed=signed),
@@ -59,7 +59,7 @@ def read_table(dataset: Dataset, name: str, present: Values, *, signed: bool) ->
 
 
 def _first(keyword: str, word: int, length: int, present: Values, *, signed: bool) -> int:
-    """Returns the first value mapped, unless only the opposite sign would make the table apply to the frame."""
+    """Returns the first value mapped; refuses it if the table applies to the frame only with the opposite sign."""
 
     def applies(first: int) -> bool:
         whole = np.rint(present)
@@ -69,8 +69,8 @@ def _first(keyword: str, word: int, length: int, present: Values, *, signed: boo
     first, other = (negative, word) if signed else (word, negative)
     if word >= 32768 and not applies(first) and applies(other):
         raise refusal(
-            f"whose {keyword} maps {length} values from {first} on, none of which the frame has; it has some "
-            f"from {other} on, but values {'can' if signed else 'cannot'} be negative before this step"
+            f"whose {keyword} maps {length} values starting at {first}, none of which the frame has; it has some "
+            f"starting at {other}, but values {'can' if signed else 'cannot'} be negative before this step"
         )
     return first if word >= 32768 else word
 
@@ -84,20 +84,20 @@ def _entries(dataset: Dataset, name: str, length: int, depth: int) -> Entries:
         if segments is None:
             raise refusal(f"without {name}Data")
         entries = expand(segments, length, 2 if depth > 8 else 1, keyword)
-    greatest = int(entries.max())
-    if greatest >= 1 << depth:
-        raise refusal(f"whose {keyword} goes up to {greatest}, expected {depth} bits as its descriptor says")
+    maximum = int(entries.max())
+    if maximum >= 1 << depth:
+        raise refusal(f"whose {keyword} has a maximum of {maximum}, expected {depth} bits as in its descriptor")
     return entries
 
 
 def _stored(dataset: Dataset, keyword: str, length: int | None, *, wide: bool = False) -> Entries | None:
-    """Returns the numbers of an element that packs 8-bit ones in 16-bit words, the first in the low byte.
+    """Returns the numbers of an element; 8-bit numbers are packed in 16-bit words, the first in the low byte.
 
     Args:
-        dataset: The item or file that holds it.
-        keyword: Of the element.
-        length: How many there are, which tells their width; None where it is unknown.
-        wide: Whether they have 16 bits, where their number is unknown.
+        dataset: The item or dataset that contains it.
+        keyword: Keyword of the element.
+        length: Number of entries, which determines their width; None if unknown.
+        wide: Whether they have 16 bits, if `length` is unknown.
     """
     if (element := raw_element(dataset, keyword)) is None:
         return None

@@ -1,6 +1,6 @@
-"""DICOM files in, 8-bit pictures out: decodes one frame, within bounds, as a viewer would show it first.
+"""Decodes one frame of a DICOM file to 8 bits, with bounded resources, like the default display of a viewer.
 
-Nothing of a file gets into an error but numbers that describe its pixels, and what pydicom says of it gets nowhere.
+Errors quote nothing from a file except numbers that describe its pixels, and never contain messages of pydicom.
 """
 
 from collections.abc import Iterator
@@ -26,16 +26,16 @@ from medserve_images.warning import ImageWarning
 
 
 def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: list[ImageWarning]) -> Image.Image:
-    """Decodes one frame to a picture of mode L or RGB, as a viewer would show it first.
+    """Decodes one frame to an image of mode L or RGB, like the default display of a viewer.
 
     Args:
-        data: A whole file, with preamble.
-        frame: From 0; None: the first, with a warning where there are more.
-        limits: What a frame may cost; its pixels are counted before anything is decoded.
-        warnings: Gets how values were brought to 8 bits, unless they had 8, and which contradictions were decided.
+        data: A complete file, with preamble.
+        frame: Frame number, from 0; None for the first, with a warning if there are more.
+        limits: Limits for a frame; its pixels are counted before anything is decoded.
+        warnings: Receives warnings about the conversion to 8 bits and about contradictions in the file.
 
     Raises:
-        ImageRefused: The file is broken, too large, or of a kind without one clear reading.
+        ImageRefused: The file is corrupt, too large, or ambiguous.
     """
     with _refusing_elements(data):
         dataset, syntax = read_elements(data)
@@ -43,56 +43,58 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
     if layout.rows * layout.columns > limits.max_pixels:
         raise ImageRefused(
             f"is {layout.columns} x {layout.rows} = {layout.rows * layout.columns / 1e6:.1f} megapixels, "
-            f"at most {limits.max_pixels / 1e6:g} are accepted; send it smaller",
+            f"at most {limits.max_pixels / 1e6:g} are accepted; send a smaller image",
             limit="pixels",
         )
     if frame is None:
         frame = 0
         if layout.frames > 1:
-            warnings.append(ImageWarning("FIRST_OF_SEVERAL", f"has {layout.frames} frames, of which the first is read"))
+            warnings.append(ImageWarning("FIRST_OF_SEVERAL", f"has {layout.frames} frames; only the first is read"))
     if frame >= layout.frames:
-        raise ImageRefused(f"asks for frame {frame}, expected 0 to {layout.frames - 1}", "frame")
-    with _refusing(f"is a DICOM file whose pixels ({syntax.name}) can't be decoded: the frame is broken or cut off"):
+        raise ImageRefused(f"is {frame}, expected 0 to {layout.frames - 1}", "frame")
+    with _refusing(
+        f"is a DICOM file whose pixels ({syntax.name}) cannot be decoded: the frame is corrupt or truncated"
+    ):
         words = decode(dataset, layout, frame, warnings)
-    with _refusing("is a DICOM file with a broken sequence of lookup tables or functional groups"):
+    with _refusing("is a DICOM file with a corrupt sequence of lookup tables or functional groups"):
         apply_functional_groups(dataset, frame)
         return Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
 
 
 def sop_instance_uid(data: bytes) -> str:
-    """Reads the SOP Instance UID; "" where it is missing, or more than 64 digits and dots.
+    """Reads the SOP Instance UID; "" if it is missing or does not consist of at most 64 digits and dots.
 
     Args:
-        data: A whole file, with preamble.
+        data: A complete file, with preamble.
 
     Raises:
-        ImageRefused: The file is broken.
+        ImageRefused: The file is corrupt.
     """
     with _refusing_elements(data):
         return read_sop_instance_uid(data)
 
 
 def _refusing_elements(data: bytes) -> AbstractContextManager[None]:
-    return _refusing(f"is a broken DICOM file ({len(data)} bytes): its elements can't be read")
+    return _refusing(f"is a corrupt DICOM file ({len(data)} bytes): its elements cannot be read")
 
 
 @contextmanager
 def _refusing(problem: str) -> Iterator[None]:
-    """Turns whatever a parser of hostile bytes raises into ImageRefused, without its text, which may quote the file."""
+    """Converts any exception of a parser to ImageRefused, without its message, which may quote the file."""
     try:
         yield
     except ImageRefused:
         raise
     except TooComplex:
-        raise refusal("of too many elements or fragments; send the frame alone") from None
-    except Exception as error:  # noqa: BLE001 - pydicom and the decoders raise anything on broken files
+        raise refusal("with too many elements or fragments; send the frame as a separate file") from None
+    except Exception as error:  # noqa: BLE001 - pydicom and the decoders may raise anything for corrupt files
         raise ImageRefused(f"{problem} ({type(error).__name__})") from None
 
 
 def _show(
     words: Words, dataset: Dataset, layout: Layout, warnings: list[ImageWarning]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Brings stored bits to 8 bits of gray or color."""
+    """Converts stored bits to 8-bit gray or color."""
     if layout.photometric == "PALETTE COLOR":
         return color_from_palette(words, dataset, layout, warnings)
     if layout.samples == 1:

@@ -1,4 +1,4 @@
-"""Decodes RLE Lossless (PS3.5 annex G) so that no frame can be made to explode."""
+"""Decodes RLE Lossless (PS3.5 annex G) with bounded memory."""
 
 import struct
 
@@ -10,13 +10,13 @@ from medserve_images.dicom.header import Layout
 
 
 def decode_rle(source: bytes, layout: Layout) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decodes one frame to [rows, columns, samples]: one segment for each byte of each sample, high bytes first.
+    """Decodes one frame to [rows, columns, samples]. A frame has one segment per byte of each sample, high bytes first.
 
-    pydicom's own decoder expands a segment as far as it goes, 64 times its size; this one stops when it has enough.
+    pydicom's decoder expands a segment completely, up to 64 times its size; this one stops at the required size.
 
     Raises:
-        ImageRefused: The segments are not as many, or not as long, as the frame needs.
-        struct.error: The header is cut off.
+        ImageRefused: The number or the length of the segments does not match the frame.
+        struct.error: The header is truncated.
     """
     size = layout.rows * layout.columns
     width = layout.allocated // 8
@@ -35,7 +35,7 @@ def decode_rle(source: bytes, layout: Layout) -> NDArray[np.uint8] | NDArray[np.
 
 
 def _segment(source: bytes, size: int) -> NDArray[np.uint8]:
-    """Unpacks PackBits up to a size."""
+    """Decompresses PackBits up to a size."""
     unpacked = bytearray()
     position = 0
     while len(unpacked) < size and position + 1 < len(source):

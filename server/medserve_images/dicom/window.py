@@ -1,4 +1,4 @@
-"""Windows of DICOM files: the range of values that is shown (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+"""VOI windows of DICOM files: the range of values that is displayed (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from medserve_images.dicom.elements import decimal, refusal, text
 from medserve_images.dicom.luts import Values
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-# Dividing by less would overflow.
-LEAST_WIDTH = 1e-30
+# Dividing by a smaller width would overflow.
+MIN_WIDTH = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A checked window."""
+    """A validated window."""
 
     center: float
     width: float
     function: str
 
     def __call__(self, values: Values) -> Values:
-        """Maps values to 0 to 1; a linear window also gives values beyond."""
+        """Maps values to the range 0 to 1; the results of linear windows may exceed it."""
         match self.function:
             case "LINEAR" if self.width == 1:
                 return (values > self.center - 0.5).astype(np.float64)
@@ -35,10 +35,10 @@ class Window:
 
 
 def read_window(dataset: Dataset) -> Window | None:
-    """Reads the first window; None where there is none.
+    """Reads the first window; returns None if there is none.
 
     Raises:
-        ImageRefused: The window is incomplete, or its width or function is not one of the standard's.
+        ImageRefused: The window is incomplete, or its width or function is not allowed by the standard.
         TooComplex: An element is too large.
     """
     center, width = decimal(dataset, "WindowCenter"), decimal(dataset, "WindowWidth")
@@ -53,6 +53,6 @@ def read_window(dataset: Dataset) -> Window | None:
         raise refusal(f"whose VOILUTFunction is unknown, expected {', '.join(FUNCTIONS)} or none")
     if function == "LINEAR" and width < 1:
         raise refusal(f"whose WindowWidth is {width:g}, expected at least 1 for the VOILUTFunction LINEAR")
-    if width < LEAST_WIDTH:
+    if width < MIN_WIDTH:
         raise refusal(f"whose WindowWidth is {width:g}, expected more than 0 for the VOILUTFunction {function}")
     return Window(center, width, function)

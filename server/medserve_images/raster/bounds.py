@@ -1,6 +1,7 @@
-"""What an encoded image may cost before and while it is decoded.
+"""Resource limits for decoding images.
 
-The header bounds the number of pixels. These are the other ways in which a small file takes minutes or gigabytes.
+Besides the number of pixels, which the header states, these bound the other ways in which a small file could take
+minutes or gigabytes to decode.
 """
 
 import io
@@ -12,39 +13,39 @@ from PIL import Image, PngImagePlugin
 from medserve_images.errors import ImageRefused
 from medserve_images.target import ImageLimits
 
-# The limit here is checked before any pixel is decoded.
+# `check_size` replaces Pillow's limit; it is called before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow's log and warnings quote the tags of the file.
+# Pillow's log messages and warnings quote tags of the file.
 logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# Texts of a PNG are unpacked whole; Pillow itself stops at 64 MiB.
+# Text chunks of a PNG are decompressed completely; Pillow's default limit is 64 MiB.
 PngImagePlugin.MAX_TEXT_MEMORY = 8 * 1024 * 1024
 
 FREE_PIXELS = 1_000_000
-"""An image so small may be compressed to any ratio."""
+"""Images of up to this size may have any compression ratio."""
 FREE_PARTS = 5_000
 BYTES_PER_PART = 512
 
 
 def max_parts(data: bytes) -> int:
-    """How many segments, chunks, strips or tiles a file may have: each costs the interpreter some microseconds."""
+    """Returns the maximum number of segments, chunks, strips or tiles; each takes microseconds of interpreter time."""
     return FREE_PARTS + len(data) // BYTES_PER_PART
 
 
 def too_many(what: str) -> ImageRefused:
-    """The refusal of a file for the number of its parts."""
-    return ImageRefused(f"{what}; save it again with an ordinary program", limit="image_parts")
+    """Returns the error for a file with too many parts."""
+    return ImageRefused(f"{what}; re-save it with standard software", limit="image_parts")
 
 
 class BoundedFile(io.BytesIO):
-    """An encoded image of a bounded number of parts: Pillow walks over them in Python, one by one.
+    """A file with a bounded number of reads, which bounds the number of parts that Pillow iterates over in Python.
 
     Args:
-        data: The file.
+        data: Contents of the file.
 
     Raises:
-        ImageRefused: From `read`, where the file has too many parts.
+        ImageRefused: From `read`, if the file has too many parts.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -52,35 +53,35 @@ class BoundedFile(io.BytesIO):
         self._left = max_parts(data)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Reads as any file."""
+        """Reads bytes like `io.BytesIO.read`."""
         self._left -= 1
         if self._left < 0:
-            raise too_many("consists of too many tiny parts")
+            raise too_many("consists of too many small parts")
         return super().read(size)
 
 
 def check_size(width: int, height: int, encoded_bytes: int, limits: ImageLimits) -> None:
-    """Refuses an image by its header, before anything is decoded.
+    """Checks the size in the header of an image before anything is decoded.
 
     Args:
         width: In pixels.
         height: In pixels.
-        encoded_bytes: Size of its file.
-        limits: What is accepted.
+        encoded_bytes: Size of the file.
+        limits: The limits.
 
     Raises:
-        ImageRefused: It has too many pixels, or too many for its bytes.
+        ImageRefused: The image has too many pixels, in total or per encoded byte.
     """
     pixels = width * height
     if pixels > limits.max_pixels:
         raise ImageRefused(
             f"is {width} x {height} = {pixels / 1e6:.1f} megapixels, "
-            f"at most {limits.max_pixels / 1e6:g} are accepted; send it smaller",
+            f"at most {limits.max_pixels / 1e6:g} are accepted; send a smaller image",
             limit="pixels",
         )
     if pixels > FREE_PIXELS and pixels > limits.max_ratio * encoded_bytes:
         raise ImageRefused(
-            f"holds {pixels} pixels in {encoded_bytes} bytes; above a megapixel at most {limits.max_ratio:g} pixels "
-            "per byte are accepted; send it smaller",
+            f"has {pixels} pixels in {encoded_bytes} bytes; above a megapixel at most {limits.max_ratio:g} pixels "
+            "per byte are accepted; send a smaller image",
             limit="decompression",
         )

@@ -1,4 +1,4 @@
-"""What decides how decoded samples are shown: orientation, transparency, and color profiles that are not applied."""
+"""Orientation, transparency and color profiles of raster images."""
 
 from PIL import Image
 
@@ -18,15 +18,16 @@ _TRANSPOSE = {
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turns an image as its orientation says (TIFF 6.0 and Exif 2.3, tag 274); unknown values leave it as it is."""
+    """Applies the orientation (TIFF 6.0 and Exif 2.3, tag 274) to an image; unknown values leave it unchanged."""
     method = _TRANSPOSE.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The orientation that the Exif data of a PNG or JPEG gives; 1 where it has none.
+    """Returns the orientation in the Exif data of a PNG or JPEG; 1 if there is none.
 
-    Pillow would take one from XMP instead, which Exif 2.3 does not know and viewers mostly ignore.
+    Orientations in XMP, which Pillow would use as a fallback, are ignored: they are not part of Exif 2.3, and most
+    viewers ignore them.
     """
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)
@@ -35,12 +36,12 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def transparent() -> ImageRefused:
-    """The refusal of an image with transparent pixels."""
+    """Returns the error for an image with transparent pixels."""
     return ImageRefused("has transparent pixels, whose color is undefined; send it without transparency")
 
 
 def profile_warnings(profile: bytes | None) -> list[ImageWarning]:
-    """Says that a color profile is not applied, unless it is that of sRGB, which is assumed anyway."""
+    """Returns a warning that a color profile is not applied, unless it is sRGB, which is assumed by default."""
     if not profile or b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile:
         return []
     return [ImageWarning("PROFILE_IGNORED", "has a color profile (ICC) other than sRGB, which is not applied")]

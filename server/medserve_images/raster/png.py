@@ -1,4 +1,4 @@
-"""Decodes PNG files (W3C Portable Network Graphics, third edition) with Pillow, and checks what Pillow does not."""
+"""Decodes PNG files (W3C Portable Network Graphics, third edition) with Pillow, with checks that Pillow lacks."""
 
 import struct
 import zlib
@@ -17,12 +17,12 @@ from medserve_images.warning import ImageWarning, depth_reduced, range_unused
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA = 0, 2, 3, 4
 _ONCE = {b"IHDR", b"PLTE", b"tRNS", b"sBIT", b"gAMA", b"sRGB", b"iCCP", b"cICP", b"acTL"}
 _SRGB_GAMMA = 45455 / 100_000
-# Code points of ITU-T H.273 (cICP). The transfer functions are those of sRGB and of BT.709 and its equals, which are
-# shown alike.
+# Code points of ITU-T H.273 (cICP). The transfer functions are those of sRGB, BT.709 and its equivalents, which viewers
+# display in the same way.
 _SDR_TRANSFER = frozenset({1, 6, 13, 14, 15})
 _SRGB_PRIMARIES, _RGB_MATRIX, _FULL_RANGE = 1, 0, 1
 _SAMPLES = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, 6: 4}
-# Left, top, and steps of the passes of an interlaced image (section 8.1).
+# Left, top, horizontal and vertical step of each pass of an interlaced image (section 8.1).
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _INFLATED_BYTES = 1024 * 1024
 
@@ -31,8 +31,8 @@ def decode_png(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -
     """Decodes a PNG file to mode L or RGB.
 
     Raises:
-        ImageRefused: It is animated, has transparent pixels, is not shown as sRGB (gAMA, cICP), or exceeds a limit.
-        Exception: It is broken; see `decode_raster`.
+        ImageRefused: It is animated, has transparent pixels, is not sRGB (gAMA, cICP), or exceeds a limit.
+        Exception: It is corrupt; see `decode_raster`.
     """
     chunks = _chunks(data)
     width, height, depth, color = struct.unpack_from(">IIBB", chunks[b"IHDR"])
@@ -40,7 +40,7 @@ def decode_png(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -
     _check_rendering(chunks)
     with Image.open(BoundedFile(data), formats=("PNG",)) as image:
         if image.size != (width, height):
-            raise ValueError("a later header says another size")
+            raise ValueError("a later header has a different size")
         image.load()
         _check_rows(data, chunks[b"IHDR"])
         orientation = exif_orientation(image)
@@ -56,11 +56,11 @@ def decode_png(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks before the pixels that say how these are shown.
+    """Returns the chunks before the image data that affect how it is displayed.
 
     Raises:
-        ImageRefused: There are too many chunks, or one twice that may be there once.
-        ValueError, struct.error: There is no header, or there are no pixels.
+        ImageRefused: There are too many chunks, or several of a type that may occur only once.
+        ValueError, struct.error: There is no header, or there is no image data.
     """
     found: dict[bytes, bytes] = {}
     position = 8
@@ -70,14 +70,14 @@ def _chunks(data: bytes) -> dict[bytes, bytes]:
             return found
         if name in _ONCE:
             if name in found:
-                raise too_many("is a PNG with several chunks of a kind that may be there once")
+                raise too_many("is a PNG with several chunks of a type that may occur only once")
             found[name] = data[position + 8 : position + 8 + length]
         position += 12 + length
-    raise too_many("consists of too many tiny parts")
+    raise too_many("consists of too many small parts")
 
 
 def _check_rows(data: bytes, header: bytes) -> None:
-    """Refuses a file that does not hold all of its rows; Pillow would leave the others black.
+    """Refuses a file that does not contain all of its rows; Pillow would leave the missing ones black.
 
     Raises:
         ValueError: Rows are missing.
@@ -100,7 +100,7 @@ def _check_rows(data: bytes, header: bytes) -> None:
 
 
 def _image_data(data: bytes) -> Iterator[bytes]:
-    """The contents of the IDAT chunks."""
+    """Yields the contents of the IDAT chunks."""
     position, name = 8, b""
     while name != b"IEND" and position + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
@@ -110,10 +110,12 @@ def _image_data(data: bytes) -> Iterator[bytes]:
 
 
 def _check_rendering(chunks: dict[bytes, bytes]) -> None:
-    """Refuses what a viewer would not show as the samples stand."""
+    """Refuses images whose samples a viewer would not display unchanged."""
     if b"acTL" in chunks:
         frames = int.from_bytes(chunks[b"acTL"][:4])
-        raise ImageRefused(f"is an animated PNG ({frames} frames), expected one; send each frame as its own image")
+        raise ImageRefused(
+            f"is an animated PNG ({frames} frames), expected one frame; send each frame as a separate image"
+        )
     if b"cICP" in chunks:
         _check_code_points(chunks[b"cICP"])
     if b"gAMA" in chunks and not chunks.keys() & {b"sRGB", b"iCCP", b"cICP"}:
@@ -123,24 +125,24 @@ def _check_rendering(chunks: dict[bytes, bytes]) -> None:
 
 
 def _check_code_points(content: bytes) -> None:
-    """Refuses code points (cICP) of samples that would be shown otherwise than as sRGB.
+    """Refuses code points (cICP) of samples that are not displayed as sRGB.
 
     Raises:
-        ImageRefused: They are those of high dynamic range, of an unusual transfer function, or not of full-range RGB.
-        struct.error: There are not four of them.
+        ImageRefused: They specify high dynamic range, an unusual transfer function, or other than full-range RGB.
+        struct.error: There are not exactly four.
     """
     _, transfer, matrix, full_range = struct.unpack("4B", content)
     if transfer not in _SDR_TRANSFER:
         name = {8: ", linear", 16: ", PQ: high dynamic range", 18: ", HLG: high dynamic range"}.get(transfer, "")
         raise ImageRefused(f"is a PNG with transfer function {transfer} (cICP{name}); send it as sRGB")
     if matrix != _RGB_MATRIX:
-        raise ImageRefused(f"is a PNG with matrix coefficients {matrix} (cICP); expected {_RGB_MATRIX}, those of RGB")
+        raise ImageRefused(f"is a PNG with matrix coefficients {matrix} (cICP); expected {_RGB_MATRIX} (RGB)")
     if full_range != _FULL_RANGE:
-        raise ImageRefused("is a PNG with samples of narrow range (cICP); send it as sRGB, which is of full range")
+        raise ImageRefused("is a PNG with narrow-range samples (cICP); send it as sRGB, which is full-range")
 
 
 def _primaries_warnings(code_points: bytes | None) -> list[ImageWarning]:
-    """Says that color primaries are not applied, unless they are those of sRGB."""
+    """Returns a warning that color primaries are not applied, unless they are those of sRGB."""
     if not code_points or code_points[0] == _SRGB_PRIMARIES:
         return []
     message = f"has color primaries {code_points[0]} (cICP) other than those of sRGB, which are not applied"
@@ -148,10 +150,10 @@ def _primaries_warnings(code_points: bytes | None) -> list[ImageWarning]:
 
 
 def _opaque(image: Image.Image, color: int, depth: int, transparency: bytes | None) -> Image.Image:
-    """The image without alpha channel or palette, in mode L or RGB.
+    """Converts the image to mode L or RGB, without alpha channel or palette.
 
     Raises:
-        ImageRefused: A pixel of it is transparent.
+        ImageRefused: A pixel is transparent.
     """
     if color == _PALETTE:
         colors = len(image.palette.palette) // 3 if image.palette else 0
@@ -163,7 +165,7 @@ def _opaque(image: Image.Image, color: int, depth: int, transparency: bytes | No
     if color >= _GRAY_ALPHA:
         if image.getchannel("A").getextrema() != (255, 255):
             raise transparent()
-        # Pillow holds gray and alpha of 16 bits as RGBA.
+        # Pillow represents 16-bit gray with alpha as RGBA.
         return image.getchannel(0) if color == _GRAY_ALPHA else image.convert("RGB")
     if transparency is not None and _has_color(np.asarray(image), transparency, color, depth):
         raise transparent()
@@ -173,14 +175,14 @@ def _opaque(image: Image.Image, color: int, depth: int, transparency: bytes | No
 
 
 def _peak(image: Image.Image) -> int:
-    """The greatest sample of an image of mode L, P or RGB."""
+    """Returns the maximum sample of an image of mode L, P or RGB."""
     return int(np.max(image.getextrema()))
 
 
 def _has_color(pixels: NDArray[np.generic], transparency: bytes, color: int, depth: int) -> bool:
-    """Whether a pixel has the color that tRNS makes transparent.
+    """Returns whether a pixel has the color that tRNS makes transparent.
 
-    Pillow keeps the upper 8 bits of 16-bit RGB, so of these images a pixel of nearly that color counts too.
+    Pillow keeps only the upper 8 bits of 16-bit RGB, so in these images pixels of nearly that color match too.
     """
     samples = struct.unpack(">H" if color == _GRAY else ">HHH", transparency)
     top = 2**depth - 1
@@ -194,7 +196,7 @@ def _has_color(pixels: NDArray[np.generic], transparency: bytes, color: int, dep
 
 
 def _range_warnings(image: Image.Image, color: int, depth: int, significant: bytes | None) -> list[ImageWarning]:
-    """Warns of 16-bit samples below 2^12, and of samples below 2^sBIT: nothing scales them up."""
+    """Warns if all 16-bit samples are below 2^12, or all samples below 2^sBIT, since samples are not rescaled."""
     if color == _PALETTE:
         return []
     limit = 2**12 if depth == 16 else 0
@@ -204,7 +206,8 @@ def _range_warnings(image: Image.Image, color: int, depth: int, significant: byt
             limit = max(limit, 2**bits)
     if not limit:
         return []
-    # Of 16 bits the upper 8 are left, and the limit is a multiple of 256; fewer than 8 bits were spread to 8.
+    # 16-bit samples were reduced to their upper 8 bits, and the limit is a multiple of 256. Samples of fewer than 8
+    # bits were scaled to 8 bits.
     top = 2**depth - 1
     peak = _peak(image)
     below = peak < limit >> 8 if depth == 16 else peak * top // 255 < limit

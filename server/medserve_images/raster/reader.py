@@ -1,4 +1,4 @@
-"""Decodes PNG, JPEG and TIFF files within bounds."""
+"""Decodes PNG, JPEG and TIFF files with bounded resources."""
 
 import struct
 import zlib
@@ -20,8 +20,8 @@ _DECODERS = {
     b"II+\0": decode_tiff,  # BigTIFF
     b"MM\0+": decode_tiff,
 }
-# What Pillow's decoders and the parsers here raise on broken files.
-_BROKEN = (
+# Exceptions that Pillow's decoders and the parsers in this package raise for corrupt files.
+_CORRUPT = (
     OSError,
     SyntaxError,
     ValueError,
@@ -36,17 +36,17 @@ _BROKEN = (
 
 
 def decode_raster(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -> Image.Image:
-    """Decodes a file to an upright, opaque image of mode L, RGB or CMYK, and appends what should be known of it.
+    """Decodes a file to an upright, opaque image of mode L, RGB or CMYK, and appends warnings to `warnings`.
 
     Raises:
-        ImageRefused: The file is broken, of another format, too large, or of a kind without one clear reading.
+        ImageRefused: The file is corrupt, of an unsupported format, too large, or ambiguous.
     """
     decode = next((decode for signature, decode in _DECODERS.items() if data.startswith(signature)), None)
     if decode is None:
         raise ImageRefused(f"is not a PNG, JPEG, TIFF or DICOM file ({len(data)} bytes)")
     try:
         return decode(data, limits, warnings)
-    except _BROKEN as error:
+    except _CORRUPT as error:
         raise ImageRefused(
-            f"is broken ({len(data)} bytes); expected a complete PNG, JPEG, TIFF or DICOM file"
+            f"is corrupt ({len(data)} bytes); expected a complete PNG, JPEG, TIFF or DICOM file"
         ) from error

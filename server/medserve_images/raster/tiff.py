@@ -1,9 +1,9 @@
-"""Decodes TIFF files (TIFF 6.0) of the kinds that are known to be read correctly, and refuses the others by name.
+"""Decodes TIFF files (TIFF 6.0) of the supported kinds, and refuses all others with an error that names the kind.
 
-What a file's tags say of its pixels is compared with a list of what is read. Compressed strips and tiles are
-decompressed through Pillow by libtiff, as bytes; Pillow itself reads uncompressed ones, and takes no notice of their
-byte counts. `tiff_samples` checks the counts, and turns the bytes into samples. Pillow's own interpretation of these
-is wrong in several places, among them WhiteIsZero of 16 bits, 12 bits, separate planes of 16 bits, and signed samples.
+The tags that describe a file's pixels are checked against the supported values. Compressed strips and tiles are
+decompressed to bytes by libtiff, through Pillow; Pillow itself reads uncompressed ones and ignores their byte counts.
+`tiff_samples` checks the counts and converts the bytes to samples. Pillow's own conversion to samples is wrong in
+several cases, among them 16-bit WhiteIsZero, 12 bits, separate planes of 16 bits, and signed samples.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ Color = Literal["gray", "rgb", "palette", "cmyk"]
 
 @dataclass(frozen=True, slots=True)
 class _Photometric:
-    """A PhotometricInterpretation that is read.
+    """A supported PhotometricInterpretation.
 
     Attributes:
-        color: What it means.
-        samples: For each pixel, without extra ones.
-        bits: Of a sample.
+        color: Its color space.
+        samples: Samples per pixel, without extra samples.
+        bits: Supported numbers of bits per sample.
     """
 
     color: Color
@@ -61,23 +61,23 @@ _SAMPLE_FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _NONE, _CCITT, _JPEG, _PACK_BITS = 1, frozenset({2, 3, 4}), 7, 32773
 _LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD = 5, 8, 32946, 50000
 _WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _OLD_DEFLATE, _ZSTD})
-# Not LZMA: liblzma reserves as much memory as the file says, up to 4 GiB for a few bytes.
+# LZMA is not supported: liblzma allocates as much memory as the file states, up to 4 GiB for a few bytes.
 _COMPRESSIONS = {_NONE, _JPEG, _PACK_BITS} | _CCITT | _WITH_PREDICTOR
 _ITU_R_601 = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
 
 
 def decode_tiff(data: bytes, limits: ImageLimits, warnings: list[ImageWarning]) -> Image.Image:
-    """Decodes a TIFF file of one page to mode L, RGB or CMYK.
+    """Decodes a TIFF file with one page to mode L, RGB or CMYK.
 
     Raises:
-        ImageRefused: It is of a kind that is not read, has transparent pixels, or exceeds a limit.
-        Exception: It is broken; see `decode_raster`.
+        ImageRefused: It is of an unsupported kind, has transparent pixels, or exceeds a limit.
+        Exception: It is corrupt; see `decode_raster`.
     """
     directory = read_directory(data)
     check_size(directory.one(Tag.WIDTH), directory.one(Tag.LENGTH), len(data), limits)
     if directory.pages > 1:
-        raise ImageRefused(f"has {directory.pages} frames, expected one; send each frame as an image of its own")
+        raise ImageRefused(f"has {directory.pages} frames, expected one frame; send each frame as a separate image")
     photometric = _photometric(directory)
     layout = _layout(directory, photometric)
     samples = read_samples(data, layout)
@@ -96,10 +96,10 @@ def _refuse(has: str, expected: str) -> ImageRefused:
 
 
 def _photometric(directory: Directory) -> _Photometric:
-    """What its PhotometricInterpretation means.
+    """Returns the color space and sample format of its PhotometricInterpretation.
 
     Raises:
-        ImageRefused: It has none, or one that is not read.
+        ImageRefused: It is missing or unsupported.
     """
     values = directory.integers(Tag.PHOTOMETRIC)
     if len(values) == 1 and values[0] in _PHOTOMETRICS:
@@ -110,10 +110,10 @@ def _photometric(directory: Directory) -> _Photometric:
 
 
 def _layout(directory: Directory, photometric: _Photometric) -> Layout:
-    """How the samples lie in the file.
+    """Returns how the samples are stored in the file.
 
     Raises:
-        ImageRefused: They lie in a way that is not read.
+        ImageRefused: The storage layout is not supported.
         ValueError: Tags are missing or contradict each other.
     """
     count = directory.one(Tag.SAMPLES_PER_PIXEL, 1)
@@ -157,10 +157,10 @@ def _layout(directory: Directory, photometric: _Photometric) -> Layout:
 
 
 def _bits(directory: Directory, count: int, photometric: _Photometric) -> int:
-    """Bits of each sample, which are unsigned integers.
+    """Returns the bits per sample.
 
     Raises:
-        ImageRefused: They are of another kind, of other bits than are read, or of different ones.
+        ImageRefused: The samples are not unsigned integers, or their number of bits is unsupported or not uniform.
     """
     every = set(directory.integers(Tag.BITS_PER_SAMPLE, (1,)))
     bits = max(every, default=0)
@@ -169,7 +169,7 @@ def _bits(directory: Directory, count: int, photometric: _Photometric) -> int:
             kind = _SAMPLE_FORMATS.get(number, "undefined")
             raise _refuse(f"{bits}-bit {kind} samples (SampleFormat {number})", "unsigned integers")
     if len(every) != 1 or len(directory.integers(Tag.BITS_PER_SAMPLE, (1,))) not in {1, count}:
-        raise _refuse("samples of different bits", "the same number of bits for each sample")
+        raise _refuse("samples of different bit depths", "the same number of bits for each sample")
     if bits not in photometric.bits:
         raise _refuse(f"{bits} bits per sample ({photometric.color})", f"{_listed(photometric.bits)}")
     return bits
@@ -181,10 +181,10 @@ def _listed(numbers: frozenset[int]) -> str:
 
 
 def _compression(directory: Directory, photometric: _Photometric, bits: int, count: int) -> tuple[int, int]:
-    """Compression and predictor.
+    """Returns compression and predictor.
 
     Raises:
-        ImageRefused: They are not read, or not with samples of this kind.
+        ImageRefused: They are not supported, or not for these samples.
     """
     compression, predictor = directory.one(Tag.COMPRESSION, 1), directory.one(Tag.PREDICTOR, 1)
     if compression not in _COMPRESSIONS:
@@ -194,7 +194,7 @@ def _compression(directory: Directory, photometric: _Photometric, bits: int, cou
     is_ycbcr = directory.one(Tag.PHOTOMETRIC) == _YCBCR
     if compression == _JPEG:
         if bits != 8 or count != photometric.samples or photometric.color not in {"gray", "rgb"}:
-            raise _refuse("JPEG compression of other than gray, RGB or YCbCr samples of 8 bits", "these")
+            raise _refuse("JPEG compression of other than 8-bit gray, RGB or YCbCr samples", "one of these")
         if is_ycbcr:
             _check_ycbcr(directory)
     elif is_ycbcr:
@@ -205,7 +205,7 @@ def _compression(directory: Directory, photometric: _Photometric, bits: int, cou
 
 
 def _check_ycbcr(directory: Directory) -> None:
-    """Refuses YCbCr other than that of JFIF, which libjpeg assumes."""
+    """Refuses YCbCr variants other than that of JFIF, which libjpeg assumes."""
     coefficients = directory.numbers.get(Tag.YCBCR_COEFFICIENTS, _ITU_R_601)
     reference = directory.numbers.get(Tag.REFERENCE_BLACK_WHITE, _FULL_RANGE)
     if not (np.allclose(coefficients, _ITU_R_601, atol=1e-3) and np.allclose(reference, _FULL_RANGE, atol=1)):
@@ -213,7 +213,7 @@ def _check_ycbcr(directory: Directory) -> None:
 
 
 def _decoder_tags(directory: Directory, compression: int, fill_order: int) -> dict[Tag, int | tuple[int, ...] | bytes]:
-    """The tags that a decompressor needs beyond the layout."""
+    """Returns the tags that a decompressor needs in addition to the layout."""
     tags: dict[Tag, int | tuple[int, ...] | bytes] = {Tag.FILL_ORDER: fill_order}
     if compression in _CCITT:
         tags |= {tag: directory.one(tag) for tag in (Tag.T4_OPTIONS, Tag.T6_OPTIONS) if tag in directory.numbers}
@@ -227,12 +227,12 @@ def _decoder_tags(directory: Directory, compression: int, fill_order: int) -> di
 
 
 def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], opaque: int) -> None:
-    """Refuses an extra sample that says something of a pixel: an alpha that is not opaque, any other that varies.
+    """Refuses an extra sample that carries information: alpha that is not opaque, or any other that is not constant.
 
     Args:
         directory: The tags.
         extra: uint8 [height, width, extra samples].
-        opaque: The alpha of an opaque pixel.
+        opaque: Alpha value of an opaque pixel.
     """
     if not extra.size:
         return
@@ -240,13 +240,13 @@ def _check_extra(directory: Directory, extra: np.ndarray[tuple[int, ...], np.dty
     low, high = int(extra.min()), int(extra.max())
     if kinds == (0,):  # unspecified
         if low != high:
-            raise _refuse("an extra sample of unspecified meaning (ExtraSamples)", "only samples of color")
+            raise _refuse("an extra sample of unspecified meaning (ExtraSamples)", "color samples only")
     elif low != opaque:
         raise transparent()
 
 
 def _image(samples: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], color: Color, directory: Directory) -> Image.Image:
-    """An image of samples of 8 bits, [height, width, samples]."""
+    """Creates an image from 8-bit samples, [height, width, samples]."""
     height, width = samples.shape[:2]
     if color == "cmyk":
         return Image.frombuffer("CMYK", (width, height), np.ascontiguousarray(samples), "raw", "CMYK", 0, 1)
@@ -259,10 +259,10 @@ def _image(samples: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], color: Colo
 
 
 def _color_map(directory: Directory) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The colors of a palette, [2 ** bits, 3]."""
+    """Returns the colors of the palette, [2 ** bits, 3]."""
     entries = np.array(directory.integers(Tag.COLOR_MAP))
     if len(entries) != 3 << max(directory.integers(Tag.BITS_PER_SAMPLE, (1,))):
-        raise ValueError("the palette has not one color for each value")
+        raise ValueError("the palette does not have one color for each value")
     if entries.max() < 256:
-        raise _refuse("a ColorMap below 256, which may be of 8 bits", "one of 16 bits")
+        raise _refuse("a ColorMap with all values below 256, which may be 8-bit", "a 16-bit ColorMap")
     return (entries.reshape(3, -1).T >> 8).astype(np.uint8)

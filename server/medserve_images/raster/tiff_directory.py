@@ -1,7 +1,7 @@
-"""Reads the tags of a TIFF file (TIFF 6.0, and BigTIFF), and writes the few that a decompressor needs.
+"""Reads the tags of a TIFF file (TIFF 6.0 and BigTIFF), and writes the few that a decompressor needs.
 
-The parser of the image library never sees the tags of a file: those that describe its pixels are read here, checked,
-and written anew.
+The image library's parser never sees the tags of a file: those that describe its pixels are read and validated here,
+and written to a new file.
 """
 
 import struct
@@ -18,7 +18,7 @@ ByteOrder = Literal["<", ">"]
 
 
 class Tag(IntEnum):
-    """What is looked at."""
+    """The tags that are read."""
 
     WIDTH = 256
     LENGTH = 257
@@ -59,13 +59,13 @@ _MAX_PAGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The tags of a file's first page, and how many pages there are.
+    """The tags of a file's first page, and the number of pages.
 
     Attributes:
         byte_order: "<" or ">".
-        numbers: The values of each tag; rationals as quotients.
-        content: The bytes of the tags that hold bytes.
-        pages: At least 1.
+        numbers: Values of each numeric tag; rationals as quotients.
+        content: Contents of the tags with bytes.
+        pages: Number of pages, at least 1.
     """
 
     byte_order: ByteOrder
@@ -74,14 +74,14 @@ class Directory:
     pages: int
 
     def integers(self, tag: Tag, default: Sequence[int] = ()) -> tuple[int, ...]:
-        """The values of a tag, or the default where the file has none."""
+        """Returns the values of a tag, or the default if the file does not have it."""
         return tuple(int(number) for number in self.numbers.get(tag, default))
 
     def one(self, tag: Tag, default: int | None = None) -> int:
-        """The single value of a tag.
+        """Returns the single value of a tag.
 
         Raises:
-            ValueError: There is none and no default, or there are several.
+            ValueError: The tag is missing without a default, or has several values.
         """
         (value,) = self.integers(tag, () if default is None else (default,))
         return value
@@ -92,7 +92,7 @@ def read_directory(data: bytes) -> Directory:
 
     Raises:
         ImageRefused: It has too many values or pages.
-        ValueError, KeyError, struct.error: It is broken: cut off, a tag twice, or of a type that the tag does not have.
+        ValueError, KeyError, struct.error: It is corrupt: truncated, with a duplicate tag, or a tag of a wrong type.
     """
     order: ByteOrder = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in {b"+\0", b"\0+"}
@@ -105,7 +105,7 @@ def read_directory(data: bytes) -> Directory:
         seen.add(position)
         pages += 1
         if pages > _MAX_PAGES:
-            raise too_many(f"is a TIFF of more than {_MAX_PAGES} pages")
+            raise too_many(f"is a TIFF with more than {_MAX_PAGES} pages")
         (count,) = struct.unpack_from(f"{order}{head}", data, position)
         start = position + struct.calcsize(head)
         end = start + count * entry
@@ -134,7 +134,7 @@ def _read_entry(
         return
     tag = Tag(number)
     if tag in numbers or tag in content:
-        raise ValueError("a tag is there twice")
+        raise ValueError("a tag occurs twice")
     room = struct.calcsize(offset)
     dtype = np.dtype(_TYPES[kind]).newbyteorder(order)
     size = count * dtype.itemsize * (2 if kind == _RATIONAL else 1)
@@ -142,12 +142,12 @@ def _read_entry(
     if size > room:
         (place,) = struct.unpack_from(f"{order}{offset}", data, place)
     if place + size > len(data):
-        raise ValueError("a tag lies beyond the end of the file")
+        raise ValueError("a tag extends beyond the end of the file")
     if tag in _BYTES:
         content[tag] = data[place : place + size]
         return
     if count > max(max_parts(data), 3 * 2**8):
-        raise too_many("is a TIFF of too many strips, tiles or values")
+        raise too_many("is a TIFF with too many strips, tiles or values")
     values = np.frombuffer(data, dtype, size // dtype.itemsize, place).tolist()
     if kind == _RATIONAL:
         values = [top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True)]
@@ -155,12 +155,12 @@ def _read_entry(
 
 
 def write_tiff(tags: Mapping[Tag, int | Collection[int] | bytes], parts: Sequence[bytes], *, tiled: bool) -> bytes:
-    """Writes a little-endian file of one page.
+    """Writes a little-endian TIFF file with one page.
 
     Args:
-        tags: Those of the page, without the places of its strips or tiles.
+        tags: Tags of the page, without the offsets and byte counts of its strips or tiles.
         parts: The encoded strips or tiles.
-        tiled: Whether they are tiles.
+        tiled: Whether the parts are tiles.
     """
     offsets = np.cumsum([8, *map(len, parts)])[:-1]
     places = (Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS) if tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS)

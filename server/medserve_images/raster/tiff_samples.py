@@ -1,4 +1,4 @@
-"""Decompresses the strips or tiles of a TIFF file, and unpacks them to samples of 8 bits."""
+"""Decompresses the strips or tiles of a TIFF file and converts them to 8-bit samples."""
 
 import io
 import random
@@ -16,19 +16,19 @@ from medserve_images.raster.jpeg import END_OF_IMAGE, NOISE
 from medserve_images.raster.tiff_directory import Tag, write_tiff
 
 MAX_PART_BYTES = 128 * 1024 * 1024
-"""A strip or tile is decompressed whole."""
+"""Maximum decompressed size of a strip or tile, which is decompressed as a whole."""
 MAX_TILE_PIXELS = 2048 * 2048
-"""Of a tile that is larger than its image."""
+"""Maximum size of a tile that is larger than its image."""
 _BAND_BYTES = 8 * 1024 * 1024
-"""So many bytes of decompressed strips or tiles are held at once, if one is not larger."""
+"""Decompressed strips or tiles held in memory at a time; more only if a single one is larger."""
 _CHUNK_BYTES = _BAND_BYTES // 16
-"""Decompressed bytes that are unpacked at a time; unpacking takes up to 16 times as much memory."""
+"""Decompressed bytes that are unpacked at a time; unpacking takes up to 16 times their memory."""
 _NONE, _JPEG, _CCITT, _DEFLATE = 1, 7, frozenset({2, 3, 4}), frozenset({8, 32946})
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _ccitt_suffixes() -> tuple[bytes, ...]:
-    """Bytes that a complete CCITT strip may be followed by without a change of its pixels.
+    """Returns byte sequences that do not change the pixels of a complete CCITT strip when appended to it.
 
     The end-of-line codes (0x001) are for Group 3, where libtiff skips everything up to the next one.
     """
@@ -42,24 +42,24 @@ _CCITT_SUFFIXES = _ccitt_suffixes()
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the samples of a file lie in it.
+    """How the samples are stored in a file.
 
     Attributes:
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        samples: For each pixel.
-        bits: Of a sample, an unsigned integer: 1, 2, 4, 8, 10, 12, 14 or 16.
-        scaled: Whether the samples are brightnesses; if not, they are indices of a palette.
-        big_endian: Whether 16-bit samples are.
-        separate: Whether each sample has a plane of strips or tiles of its own (PlanarConfiguration 2).
-        compression: The tag's value.
-        predictor: 1, or 2 for horizontal differences.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        samples: Samples per pixel.
+        bits: Bits per sample, an unsigned integer: 1, 2, 4, 8, 10, 12, 14 or 16.
+        scaled: Whether the samples are intensities; if not, they are palette indices.
+        big_endian: Whether 16-bit samples are big-endian.
+        separate: Whether each sample has its own plane of strips or tiles (PlanarConfiguration 2).
+        compression: Value of the Compression tag.
+        predictor: 1 for none, or 2 for horizontal differencing.
         tiled: Whether the parts are tiles; if not, they are strips.
-        part_width: Of a strip or tile, in pixels.
-        part_height: Of a strip or tile, in pixels.
-        offsets: Of each part, in the file.
-        byte_counts: Of each part.
-        decoder_tags: Others that the decompressor needs.
+        part_width: Width of a strip or tile in pixels.
+        part_height: Height of a strip or tile in pixels.
+        offsets: Offset of each part in the file.
+        byte_counts: Encoded size of each part.
+        decoder_tags: Other tags that the decompressor needs.
     """
 
     width: int
@@ -80,28 +80,28 @@ class Layout:
 
     @property
     def across(self) -> int:
-        """Strips or tiles side by side."""
+        """Number of strips or tiles per row of parts."""
         return -(-self.width // self.part_width)
 
     @property
     def down(self) -> int:
-        """Strips or tiles below each other."""
+        """Number of rows of strips or tiles."""
         return -(-self.height // self.part_height)
 
     @property
     def samples_together(self) -> int:
-        """Samples of a pixel in one part."""
+        """Number of samples per pixel that are stored in the same part."""
         return 1 if self.separate else self.samples
 
     def rows(self, index: int) -> int:
-        """Rows of a strip or tile; the last strip of a plane may have fewer than the others."""
+        """Returns the number of rows of a strip or tile; the last strip of a plane may have fewer than the others."""
         if self.tiled:
             return self.part_height
         return min(self.part_height, self.height - index % self.down * self.part_height)
 
     @property
     def row_bytes(self) -> int:
-        """Of a row of one strip or tile, decompressed."""
+        """Decompressed size of one row of a strip or tile in bytes."""
         return -(-self.part_width * self.samples_together * self.bits // 8)
 
 
@@ -109,15 +109,15 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[np.uint8]:
     """Decodes all samples.
 
     Args:
-        data: The file.
-        layout: Where its samples lie.
+        data: Contents of the file.
+        layout: How the samples are stored in it.
 
     Returns:
-        uint8 [height, width, samples], scaled to 0 to 255 unless they are indices.
+        uint8 [height, width, samples], scaled to 0 to 255 unless they are palette indices.
 
     Raises:
         ImageRefused: A strip or tile is too large.
-        Exception: The file is broken; see `decode_raster`.
+        Exception: The file is corrupt; see `decode_raster`.
     """
     _check_parts(data, layout)
     result = np.empty((layout.height, layout.width, layout.samples), np.uint8)
@@ -142,23 +142,23 @@ def read_samples(data: bytes, layout: Layout) -> NDArray[np.uint8]:
 
 
 def _check_parts(data: bytes, layout: Layout) -> None:
-    """Compares the strips or tiles with the image and the file, before any is decompressed."""
+    """Validates the number, size and position of the strips or tiles before any is decompressed."""
     if not (layout.part_width and layout.part_height and layout.width and layout.height):
         raise ValueError("a size is 0")
     if layout.tiled and layout.part_width * layout.samples_together * layout.bits % 8:
-        raise ValueError("the rows of a tile are not of whole bytes")
+        raise ValueError("the rows of a tile are not whole bytes")
     padded = layout.across * layout.part_width * layout.down * layout.part_height
     allowed = 4 * layout.width * layout.height + MAX_TILE_PIXELS
     if layout.row_bytes * layout.part_height > MAX_PART_BYTES or (layout.tiled and padded > allowed):
         raise ImageRefused("is a TIFF whose strips or tiles are too large", limit="decompression")
     expected = layout.across * layout.down * (layout.samples if layout.separate else 1)
     if len(layout.offsets) != expected or len(layout.byte_counts) != expected:
-        raise ValueError("it does not have as many strips or tiles as its size asks for")
+        raise ValueError("the number of strips or tiles does not match its size")
     if sum(layout.byte_counts) > len(data):
-        raise ValueError("its strips or tiles overlap, or lie beyond its end")
+        raise ValueError("its strips or tiles overlap, or extend beyond its end")
     for index, (offset, count) in enumerate(zip(layout.offsets, layout.byte_counts, strict=True)):
         if offset + count > len(data):
-            raise ValueError("a strip or tile lies beyond its end")
+            raise ValueError("a strip or tile extends beyond its end")
         if layout.compression == _NONE and count < layout.row_bytes * layout.rows(index):
             raise ValueError("an uncompressed strip or tile is too short for its rows")
 
@@ -182,7 +182,7 @@ def _decode(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8
 
 
 def _samples(raw: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The samples of some rows that `_decode` returned: [rows, width, samples of a pixel together]."""
+    """Unpacks rows that `_decode` returned to samples, [rows, width, samples_together]."""
     if layout.compression in _CCITT | {_JPEG}:
         return raw.reshape(len(raw), layout.width, layout.samples)
     samples: NDArray[Any] = raw
@@ -197,10 +197,10 @@ def _samples(raw: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8] | NDAr
 
 
 def _check_deflate(parts: list[bytes], layout: Layout) -> None:
-    """Verifies the checksum of each strip or tile, which libtiff does not: it stops at the last row.
+    """Verifies the checksum of each strip or tile; libtiff does not, since it stops at the last row.
 
     Raises:
-        ValueError, zlib.error: A strip or tile is cut off or altered, or holds more rows than it should.
+        ValueError, zlib.error: A strip or tile is truncated or altered, or has more rows than it should.
     """
     for part in parts:
         decompressor = zlib.decompressobj()
@@ -214,7 +214,7 @@ def _decode_jpeg(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.
     """Decodes JPEG strips or tiles, with and without noise before their ends, as `decode_jpeg` does.
 
     Raises:
-        ValueError: A part is cut off; libjpeg would make up the rest of it.
+        ValueError: A part is truncated; libjpeg would fill in the rest.
     """
     parts = [part.rstrip(b"\0\xff") for part in parts]  # padding
     if not all(part.endswith(END_OF_IMAGE) for part in parts):
@@ -222,29 +222,29 @@ def _decode_jpeg(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.
     noisy = [part.removesuffix(END_OF_IMAGE) + NOISE + END_OF_IMAGE for part in parts]
     pixels = _decode_image(parts, height, layout)
     if not np.array_equal(pixels, _decode_image(noisy, height, layout)):
-        raise ValueError("a JPEG strip or tile is cut off")
+        raise ValueError("a JPEG strip or tile is truncated")
     return pixels
 
 
 def _decode_ccitt(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
     """Decodes CCITT strips or tiles.
 
-    libtiff makes up the rest of a part that is cut off, and CCITT has no checksum or length. What follows a complete
-    part has no influence on its pixels, so the parts are decoded with several suffixes, and compared.
+    libtiff fills in the rest of a truncated part, and CCITT has no checksum or length. Bytes after a complete part have
+    no influence on its pixels, so the parts are decoded with several suffixes and the results compared.
 
     Raises:
-        ValueError: The pixels depend on what follows.
+        ValueError: The pixels depend on the suffix, so a part is truncated.
     """
     reverse = layout.decoder_tags[Tag.FILL_ORDER] == 2
     suffixes = [suffix.translate(_REVERSED_BITS) if reverse else suffix for suffix in _CCITT_SUFFIXES]
     first, *others = (_decode_image([part + suffix for part in parts], height, layout) for suffix in suffixes)
     if not all(np.array_equal(first, other) for other in others):
-        raise ValueError("a CCITT strip or tile is cut off")
+        raise ValueError("a CCITT strip or tile is truncated")
     return first
 
 
 def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np.uint8]:
-    """Decodes strips or tiles of a codec that knows about pixels."""
+    """Decodes strips or tiles of an image codec, which needs the pixel format."""
     tags: dict[Tag, int | tuple[int, ...]] = {
         Tag.WIDTH: layout.width,
         Tag.BITS_PER_SAMPLE: (layout.bits,) * layout.samples,
@@ -259,7 +259,7 @@ def _decode_image(parts: list[bytes], height: int, layout: Layout) -> NDArray[np
 def _decompress(
     parts: list[bytes], height: int, layout: Layout, tags: Mapping[Tag, int | tuple[int, ...]], tile: Mapping[Tag, int]
 ) -> NDArray[np.uint8]:
-    """What libtiff makes of strips or tiles in a file written for it: an array of the image's mode."""
+    """Writes strips or tiles to a new TIFF file and decodes it with libtiff; returns an array of the image's mode."""
     file = write_tiff(
         {
             Tag.LENGTH: height,
@@ -278,12 +278,12 @@ def _decompress(
 
 
 def _unpack(raw: NDArray[np.uint8], row: int, bits: int) -> NDArray[np.uint16]:
-    """Unpacks samples of up to 16 bits, the first in the highest bits, from rows of whole bytes.
+    """Unpacks samples of up to 16 bits, most significant bits first, from rows of whole bytes.
 
     Args:
         raw: [height, bytes].
-        row: Samples in a row.
-        bits: Of a sample.
+        row: Samples per row.
+        bits: Bits per sample.
 
     Returns:
         [height, row].

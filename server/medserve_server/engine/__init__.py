@@ -1,1 +1,1 @@
-"""One model: its session, its queue, and the runs that join the rows of many requests."""
+"""Inference engine of one model: the ONNX Runtime session, the request queue and dynamic batching."""

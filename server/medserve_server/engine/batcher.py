@@ -1,4 +1,4 @@
-"""Joins the rows of waiting requests into one run of the model, and gives each its own rows back."""
+"""Dynamic batching: joins queued requests into one model run and returns each request its own rows."""
 
 import logging
 import math
@@ -26,29 +26,31 @@ from medserve_server.supervise import report, reporting
 
 log = logging.getLogger(__name__)
 
-EXPIRED = "the deadline passed while the request waited"
+EXPIRED = "the deadline passed while the request was queued"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
-HANGS = "this model hangs; another server may answer"
-CLOSED = "this model is no longer served; another server may answer"
-FAILED = "the server failed; its log says why"
+HANGS = "this model is suspended because a run hangs; retry on another server"
+CLOSED = "this model is no longer served; retry on another server"
+FAILED = "internal server error; see the server log"
 
 
 class Batcher:
-    """A queue of batches that are run whenever the model is free.
+    """A request queue with dynamic batching.
 
-    It has no thread of its own: after `submit`, as many threads as `reserve` says have to call `run_reserved`. Each of
-    them takes batch after batch until nothing waits. A further thread starts only where a batch waits that no later
-    request could join: two threads would otherwise make two small batches out of one, which cost more a row.
+    The batcher owns no threads: after `submit`, the caller starts as many threads as `reserve` returns, and each calls
+    `run_reserved`, which runs batches until the queue is empty. An additional thread starts only if a batch is queued
+    that no later request can join; otherwise two threads would split one batch into two smaller ones, which cost more
+    per row.
 
     Args:
-        run: the model; takes joined inputs and the names of the outputs.
-        max_rows: rows of one batch; 0 never joins requests.
-        max_pending: requests in the queue.
-        runs: how many threads may run the model at once.
-        sizes: rows that a batch is filled up to, by repeating its last row; none: batches are run as they come.
-        max_delay: seconds that the oldest request may wait for the batch to fill up; 0 waits for nothing.
-        observe: called after each run that succeeded with its rows, the seconds that each of its
-            requests waited, and the seconds that it took.
+        run: runs the model on the joined inputs and returns the named outputs.
+        max_rows: maximum number of rows in a batch; 0 disables batching.
+        max_pending: maximum number of queued requests.
+        runs: maximum number of threads that run the model concurrently.
+        sizes: batch sizes, ascending; a batch is padded to the next of them by repeating its last row. If empty,
+            batches are not padded.
+        max_delay: maximum time in seconds that the oldest request waits for the batch to fill; 0 disables waiting.
+        observe: called after each successful run with its number of rows, the queueing time of each of its requests
+            in seconds, and the duration of the run in seconds.
     """
 
     def __init__(
@@ -69,33 +71,33 @@ class Batcher:
         self._sizes = sizes
         self._observe = observe
         self._plan = Plan(max_rows, max_delay)
-        self._lock = threading.Lock()  # guards the plan and the number of free threads
+        self._lock = threading.Lock()  # guards the plan and the number of idle threads
         self._changed = threading.Condition(self._lock)
         self._runs = runs
-        self._free = runs  # threads that may still begin to run the model
-        self._usual = UsualTime()  # of a run
-        self._under_way: dict[int, tuple[float, list[Work]]] = {}  # begin of the run and batch, by the batch's id
+        self._idle = runs  # threads that may still start running the model
+        self._run_time = UsualTime()
+        self._running: dict[int, tuple[float, list[Work]]] = {}  # start time and batch, by the batch's id
         self.closed = False
         self.suspended = False
 
     def __len__(self) -> int:
-        """Requests that wait."""
+        """Returns the number of queued requests."""
         return self._plan.works
 
     def reserve(self) -> int:
-        """How many threads the caller has to let call `run_reserved` for what waits to be run."""
-        if not self._free:
+        """Reserves threads for the queued batches; the caller must call `run_reserved` in as many as are returned."""
+        if not self._idle:
             return 0
         with self._lock:
             count = self._starting(self._plan.surplus, self._plan.batches)
-            self._free -= count
+            self._idle -= count
         return count
 
     def submit(self, *parts: Work) -> None:
-        """Queues one request, in one or more parts, behind all of the same or a higher priority.
+        """Queues one request, in one or more parts, behind all requests of the same or a higher priority.
 
         Raises:
-            ServingError: as `check`; no part is queued then.
+            ServingError: as `check`; in that case, no part is queued.
         """
         first = parts[0]
         now = time.monotonic()
@@ -109,15 +111,16 @@ class Batcher:
                 self._changed.notify_all()
 
     def check(self, rows: int, priority: int, deadline: float | None) -> None:
-        """Refuses work that there is no room or no time for, before it is read.
+        """Admission control: refuses a request that does not fit the queue or its deadline, before its body is decoded.
 
-        Work of less than the usual priority may fill half of the queue, so that it can't shut out the rest. Work that
-        would most likely come too late is refused: it would only make all that comes behind it late as well.
+        Requests below the default priority may occupy at most half of the queue, so that they cannot crowd out the
+        others. Requests that would most likely miss their deadline are refused, since they would only delay those
+        behind them.
 
         Raises:
             Overloaded: the queue is full, or too long for the deadline.
-            DeadlineExceeded: it has passed already.
-            Unavailable: the model hangs or is closed.
+            DeadlineExceeded: the deadline has already passed.
+            Unavailable: the model is suspended or closed.
         """
         now = time.monotonic()
         if now >= self._plan.earliest:
@@ -126,76 +129,76 @@ class Batcher:
             self._admit(rows, priority, now, deadline)
 
     def withdraw(self, *works: Work) -> None:
-        """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
+        """Cancels work: removes it from the queue and discards its outcome."""
         with self._lock:
             for work in works:
                 work.cancelled = True
                 self._plan.remove(work)
 
     def suspend(self, latest: float) -> None:
-        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        """Fails runs that started before `latest`, all queued requests, and all new ones until `resume` is called."""
         with self._lock:
             self.suspended = True
             waiting = self._plan.clear()
-        late = [key for key, (began, _) in list(self._under_way.items()) if began <= latest]
-        for _, batch in [self._under_way.pop(key, (0.0, [])) for key in late]:
+        late = [key for key, (began, _) in list(self._running.items()) if began <= latest]
+        for _, batch in [self._running.pop(key, (0.0, [])) for key in late]:
             _deliver_error(batch, OVERDUE, DeadlineExceeded)
         _deliver_error(waiting, HANGS, Unavailable)
 
     def resume(self) -> None:
-        """Takes work again."""
+        """Accepts work again."""
         self.suspended = False
 
     def close(self) -> None:
-        """Refuses all that waits and all that comes, and returns once no thread runs the model."""
+        """Fails all queued and new requests, and returns once no thread runs the model."""
         with self._lock:
             self.closed = True
             waiting = self._plan.clear()
             self._changed.notify_all()
         _deliver_error(waiting, CLOSED, Unavailable)
         with self._lock:
-            self._changed.wait_for(lambda: self._free == self._runs)
+            self._changed.wait_for(lambda: self._idle == self._runs)
 
     def run_waiting(self) -> None:
-        """Runs the model in this thread until nothing waits, if a further thread is to start."""
+        """Runs batches in this thread until the queue is empty, if another thread should start."""
         with self._lock:
             if not self._starting(self._plan.surplus, self._plan.batches):
                 return
-            self._free -= 1
+            self._idle -= 1
         self.run_reserved()
 
     def run_reserved(self) -> None:
-        """Runs the model in this thread until nothing waits.
+        """Runs batches in this thread until the queue is empty.
 
-        A failure of the batcher itself is reported, fails the requests that it concerns, and ends nothing else.
+        An internal error is reported and fails the affected requests only; the thread continues with the next batch.
         """
         while batch := self._next_batch():
             try:
                 self._answer(batch)
-            except BaseException as error:  # noqa: BLE001 - reported; the thread has to go on
+            except BaseException as error:  # noqa: BLE001 - reported; the thread must continue
                 report("batch", error)
                 with reporting("batch"):
-                    self._under_way.pop(id(batch), None)
+                    self._running.pop(id(batch), None)
                     _deliver_error(batch, FAILED, InferenceFailed)
 
     def _starting(self, surplus: int, batches: int) -> int:
-        """Threads that begin to run at once where so many batches wait, `surplus` of which no later work can join."""
+        """Returns how many threads to start for `batches` queued batches, `surplus` of which no later work can join."""
         if surplus:
-            return min(self._free, surplus)
-        return 1 if batches and self._free == self._runs else 0
+            return min(self._idle, surplus)
+        return 1 if batches and self._idle == self._runs else 0
 
     def _sizes_of(self, rows: int) -> list[int]:
-        """The parts that a request of so many rows is split into."""
+        """Returns the sizes of the parts into which a request with this many rows is split."""
         if rows <= self._max_rows or not self._max_rows:
             return [rows]
         whole, rest = divmod(rows, self._max_rows)
         return [self._max_rows] * whole + [rest] * (rest > 0)
 
     def _admit(self, rows: int, priority: int, now: float, deadline: float | None, parts: Sequence[Work] = ()) -> None:
-        """Raises as `check` does. `rows` are those of the first part, where it is known what the parts are.
+        """Raises the errors of `check`. If `parts` is given, `rows` is the size of the first part.
 
-        The queue is the plan of the runs to come, so that their number is exact. A run is expected to take the usual
-        time, and those in progress what is left of it. Work of a higher priority that comes later is not foreseen.
+        The queue is kept as the planned batches, so the number of runs ahead is exact. Each run is estimated to take
+        the average run time, and a run in progress the rest of it. Later work of a higher priority is not anticipated.
         """
         left = math.inf if deadline is None else deadline - now
         if left <= 0:
@@ -207,31 +210,31 @@ class Batcher:
         waiting = self._plan.works
         room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
         if waiting >= (room or 1):
-            raise Overloaded(f"{waiting} requests are waiting for this model already; try again later")
+            raise Overloaded(f"{waiting} requests are already queued for this model; retry later")
         plan = self._plan
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
-        if left >= MARGIN * (plan.batches + own + 1) * self._usual.seconds:
-            return  # even if only one thread ran what waits
-        if not plan.works and self._free == self._runs:
-            return  # no other request is ahead; and a usual time that has become wrong is corrected by the next run
+        if left >= MARGIN * (plan.batches + own + 1) * self._run_time.seconds:
+            return  # even if a single thread ran the whole queue
+        if not plan.works and self._idle == self._runs:
+            return  # no other request is ahead; the next run also corrects an outdated average run time
         sizes = [part.rows for part in parts] or self._sizes_of(rows)
         start = self._start(plan.place(sizes, priority, parts[0] if parts else None), now)
         if start:
-            check_wait("what waits for this model", start + self._usual.seconds, left)
+            check_wait("the queue of this model", start + self._run_time.seconds, left)
 
     def _start(self, place: Place, now: float) -> float:
-        """Seconds until a thread is free for the last batch of work at this place."""
+        """Estimates the seconds until a thread is idle for the last batch of work at this place."""
         starting = self._starting(place.surplus, 1)
         if place.runs <= starting:
             return 0.0
-        usual = self._usual.seconds
-        busy = [max(0.0, began + usual - now) for began, _ in list(self._under_way.values())]
-        busy += [0.0] * (self._runs - self._free - len(busy))  # between two runs, or waiting for a batch to fill up
+        usual = self._run_time.seconds
+        busy = [max(0.0, began + usual - now) for began, _ in list(self._running.values())]
+        busy += [0.0] * (self._runs - self._idle - len(busy))  # between two runs, or waiting for a batch to fill
         busy += [usual] * starting
         return start_seconds(busy, place.runs - starting - 1, usual)
 
     def _next_batch(self) -> list[Work]:
-        """Takes the next batch; frees the thread where there is none."""
+        """Returns the next batch; if there is none, releases the thread and returns an empty list."""
         try:
             if self._max_delay:
                 self._wait_for_more()
@@ -241,7 +244,7 @@ class Batcher:
             with self._lock:
                 if batch := self._plan.take():
                     return batch
-                self._release()  # under the lock: work that is submitted after this finds a free thread
+                self._release()  # under the lock, so that work submitted after this finds an idle thread
         except BaseException as error:  # noqa: BLE001 - reported
             report("queue", error)
             with self._lock:
@@ -251,53 +254,53 @@ class Batcher:
         return []
 
     def _drop_expired(self, now: float) -> None:
-        """Fails what waits and has a deadline that has passed."""
+        """Fails queued work whose deadline has passed."""
         with self._lock:
             late = self._plan.expire(now)
         _deliver_error(late, EXPIRED, DeadlineExceeded)
 
     def _release(self) -> None:
-        self._free += 1
+        self._idle += 1
         if self.closed:
             self._changed.notify_all()
 
     def _wait_for_more(self) -> None:
-        """Lets the next batch wait until it is full, something waits behind it, or its time is over."""
+        """Waits until the next batch is full, another batch is queued behind it, or its delay has elapsed."""
         with self._lock:
             while (left := self._plan.due - time.monotonic()) > 0:
                 self._changed.wait(left)
 
     def _answer(self, batch: list[Work]) -> None:
         started = time.monotonic()
-        self._under_way[id(batch)] = started, batch
+        self._running[id(batch)] = started, batch
         try:
             results = self._run_joined(batch)
-        except BaseException as error:  # noqa: BLE001 - ONNX Runtime's errors have no base of their own
-            if self._under_way.pop(id(batch), None) is None:
-                return  # it hung, and `suspend` has answered
+        except BaseException as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base class
+            if self._running.pop(id(batch), None) is None:
+                return  # the run hung, and `suspend` has already delivered the error
             _note_run(batch, started)
             if len(batch) == 1 or isinstance(error, DeadlineExceeded):
                 failure = _as_serving_error(error)
                 deliver([(work, failure) for work in batch])
                 return
-            # Which requests are to blame is unknown: each gets a run of its own.
+            # It is unknown which requests caused the error, so each is run separately.
             for work in batch:
                 if not work.withdrawn:
                     self._answer([work])
             return
         took = time.monotonic() - started
-        if self._under_way.pop(id(batch), None) is None:
+        if self._running.pop(id(batch), None) is None:
             return
-        self._usual.add(took)
+        self._run_time.add(took)
         try:
             self._observe(sum(work.rows for work in batch), [started - work.since for work in batch], took)
-        except Exception as error:  # noqa: BLE001 - reported; the requests are answered all the same
+        except Exception as error:  # noqa: BLE001 - reported; the requests are answered anyway
             report("metrics", error)
         _note_run(batch, started)
         deliver(list(zip(batch, results, strict=True)))
 
     def _run_joined(self, batch: list[Work]) -> list[Outcome]:
-        """Joins the inputs, runs the model, and cuts the outputs along the same rows."""
+        """Joins the inputs, runs the model and splits the outputs back into the rows of each request."""
         rows = sum(work.rows for work in batch)
         if len(batch) == 1:
             inputs = batch[0].inputs
@@ -326,7 +329,7 @@ class Batcher:
 
 
 def _join(arrays: list[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """np.concatenate along the rows, but that lets go of the interpreter's lock, and waits for it, at every array."""
+    """Concatenates along the rows; unlike np.concatenate, does not release and reacquire the GIL for every array."""
     first = arrays[0]
     if first.dtype.hasobject:
         return np.concatenate(arrays)
@@ -342,26 +345,26 @@ def _note_run(batch: list[Work], started: float) -> None:
 
 
 def deliver(outcomes: list[tuple[Work, Outcome]]) -> None:
-    """Hands each outcome to its request's side, in as few calls as there are sides; never raises.
+    """Passes outcomes to their `deliver` callbacks, with one call per callback; never raises.
 
-    Where a side fails, the failure is reported, and its requests get that as their outcome.
+    If a callback fails, the exception is reported and its requests receive an InferenceFailed instead.
     """
-    sides: dict[Deliver, list[tuple[Work, Outcome]]] = {}
+    by_callback: dict[Deliver, list[tuple[Work, Outcome]]] = {}
     for work, outcome in outcomes:
         if work.answered or work.withdrawn:
             continue
         work.answered = True
-        if (mine := sides.get(work.deliver)) is None:
-            mine = sides[work.deliver] = []
-        mine.append((work, outcome))
-    for side, mine in sides.items():
+        if (group := by_callback.get(work.deliver)) is None:
+            group = by_callback[work.deliver] = []
+        group.append((work, outcome))
+    for callback, group in by_callback.items():
         try:
-            side(mine)
+            callback(group)
         except Exception as error:  # noqa: BLE001 - reported
             report("delivery", error)
-            for work, _ in mine:
+            for work, _ in group:
                 try:
-                    side([(work, InferenceFailed(FAILED))])
+                    callback([(work, InferenceFailed(FAILED))])
                 except Exception as again:  # noqa: BLE001 - reported
                     report("delivery", again)
 
@@ -373,7 +376,7 @@ def _deliver_error(works: Iterable[Work], message: str, kind: type[ServingError]
 def _as_serving_error(error: BaseException) -> ServingError:
     if isinstance(error, ServingError):
         return error
-    # Not the error's text: of a value that is out of range, ONNX Runtime says what it was.
+    # The error's text is not logged: for a value that is out of range, ONNX Runtime includes the value.
     node = FAILED_NODE.search(str(error))
     log.error("a model failed on a request: %s%s", type(error).__name__, printable(node[0]) if node else "")
-    return InferenceFailed("the model failed on this request; the server's log says why")
+    return InferenceFailed("the model failed on this request; see the server log")

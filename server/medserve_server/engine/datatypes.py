@@ -1,4 +1,4 @@
-"""The datatypes that ONNX Runtime and the Open Inference Protocol share."""
+"""The tensor datatypes supported by both ONNX Runtime and the Open Inference Protocol."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """How a datatype is named by ONNX Runtime, held in memory, and sent as typed contents."""
+    """A datatype's ONNX Runtime name, NumPy dtype, and field for typed contents."""
 
     ort_type: str
     dtype: np.dtype[np.generic]
     contents: str | None
-    """Field of InferTensorContents; None: raw only."""
+    """Field of InferTensorContents; None if the datatype is sent as raw contents only."""
 
 
-# By the protocol's names.
+# Keyed by the protocol's datatype names.
 DATATYPES = {
     "BOOL": Datatype("tensor(bool)", np.dtype(np.bool_), "bool_contents"),
     "UINT8": Datatype("tensor(uint8)", np.dtype(np.uint8), "uint_contents"),
@@ -27,7 +27,7 @@ DATATYPES = {
     "INT32": Datatype("tensor(int32)", np.dtype(np.int32), "int_contents"),
     "INT64": Datatype("tensor(int64)", np.dtype(np.int64), "int64_contents"),
     "FP16": Datatype("tensor(float16)", np.dtype(np.float16), None),
-    "BF16": Datatype("tensor(bfloat16)", np.dtype(np.uint16), None),  # its bits: NumPy has no bfloat16
+    "BF16": Datatype("tensor(bfloat16)", np.dtype(np.uint16), None),  # bit pattern: NumPy has no bfloat16
     "FP32": Datatype("tensor(float)", np.dtype(np.float32), "fp32_contents"),
     "FP64": Datatype("tensor(double)", np.dtype(np.float64), "fp64_contents"),
     "BYTES": Datatype("tensor(string)", np.dtype(object), "bytes_contents"),  # str objects

@@ -1,4 +1,4 @@
-"""Reads a model's manifest out of its ONNX file and holds it against the graph."""
+"""Reads a model's manifest from the metadata of its ONNX file and validates it against the graph."""
 
 import itertools
 import math
@@ -29,30 +29,31 @@ SCHEMA_VERSION = 1
 def read_manifest(
     path: Path, metadata: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Manifest | None:
-    """Parses and checks the manifest; None where the file has none.
+    """Parses and validates the manifest; returns None if the file has none.
 
     Raises:
-        ModelLoadError: it is not a manifest of a known schema, contradicts itself, or does not fit the graph.
+        ModelLoadError: the manifest cannot be parsed, has an unsupported schema version, is inconsistent, or does not
+            match the graph.
     """
     if KEY not in metadata:
         return None
     try:
         manifest = json_format.Parse(metadata[KEY], Manifest())
     except json_format.ParseError as error:
-        raise ModelLoadError(f"{path}: {KEY} is not a manifest: {error}") from error
+        raise ModelLoadError(f"{path}: {KEY} is not a valid manifest: {error}") from error
     if problems := list(_problems(manifest, inputs, outputs)):
-        raise ModelLoadError(f"{path}: the manifest is wrong: {'; '.join(problems)}")
+        raise ModelLoadError(f"{path}: invalid manifest: {'; '.join(problems)}")
     return manifest
 
 
 def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Iterator[str]:
     if manifest.schema_version != SCHEMA_VERSION:
-        yield f"schema_version is {manifest.schema_version}, this server reads {SCHEMA_VERSION}"
+        yield f"schema_version is {manifest.schema_version}, this server supports {SCHEMA_VERSION}"
         return
     match manifest.WhichOneof("task"):
         case "image_classification":
             task = manifest.image_classification
-            yield from _not_numbers(task, "image_classification")
+            yield from _nan_problems(task, "image_classification")
             channels = 3 if task.input.color_space == COLOR_SPACE_RGB else 1
             shape = (-1, task.input.height, task.input.width, channels)
             yield from _tensor_problems("input", inputs, "image", "UINT8", shape)
@@ -62,27 +63,27 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _image_problems(task)
         case "patient_risk":
             risk = manifest.patient_risk
-            yield from _not_numbers(risk, "patient_risk")
+            yield from _nan_problems(risk, "patient_risk")
             yield from _tensor_problems("input", inputs, "features", "FP32", (-1, len(risk.features)))
             yield from _tensor_problems("output", outputs, "survival", "FP32", (-1, len(risk.curve_times)))
             yield from _confidence_problems(risk, outputs, "member_survival", len(risk.curve_times))
             yield from _background_problems(risk)
             yield from _risk_problems(risk)
         case _:
-            yield "it names no task"
+            yield "no task is set"
             return
     yield from _reference_problems(manifest, inputs, outputs)
 
 
 def main_output(manifest: Manifest) -> str:
-    """The output with the answers that the manifest's reference rows hold."""
+    """Returns the name of the output whose values the manifest's reference rows contain."""
     return "survival" if manifest.WhichOneof("task") == "patient_risk" else "probabilities"
 
 
 def _reference_problems(
     manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Iterator[str]:
-    """A reference row holds one row of the input and one of the output."""
+    """Checks that each reference row holds one row of the input and one of the output."""
     row = math.prod(inputs[0].shape[1:])
     answer = next((math.prod(spec.shape[1:]) for spec in outputs if spec.name == main_output(manifest)), 0)
     images = manifest.WhichOneof("task") == "image_classification"
@@ -95,14 +96,14 @@ def _reference_problems(
             )
 
 
-def _not_numbers(message: Message, path: str) -> Iterator[str]:
-    """Looks for NaN, which no comparison finds."""
+def _nan_problems(message: Message, path: str) -> Iterator[str]:
+    """Finds NaN values, which the range checks would not detect."""
     for field, value in message.ListFields():
         for entry in value if field.is_repeated else (value,):
             if isinstance(entry, Message):
-                yield from _not_numbers(entry, f"{path}.{field.name}")
+                yield from _nan_problems(entry, f"{path}.{field.name}")
             elif isinstance(entry, float) and math.isnan(entry):
-                yield f"{path}.{field.name} is no number"
+                yield f"{path}.{field.name} is NaN, expected a number"
 
 
 def _tensor_problems(
@@ -110,24 +111,24 @@ def _tensor_problems(
 ) -> Iterator[str]:
     found = {spec.name: spec for spec in specs}
     if name not in found:
-        yield f"the graph has no {kind} {name}, but {', '.join(found)}"
+        yield f"the graph has no {kind} {name}, only {', '.join(found)}"
     elif (found[name].datatype, found[name].shape) != (datatype, shape):
         yield (
             f"{kind} {name} is {found[name].datatype} {list(found[name].shape)} in the graph "
-            f"and {datatype} {list(shape)} by the manifest"
+            f"and {datatype} {list(shape)} in the manifest"
         )
 
 
 def _confidence_problems(
     task: ImageClassificationTask | PatientRiskTask, outputs: Sequence[TensorSpec], members: str, width: int
 ) -> Iterator[str]:
-    """What is wrong with the optional outputs that models of both tasks may have."""
+    """Checks the optional outputs that models of both tasks may have."""
     if task.members > 1:
         yield from _tensor_problems("output", outputs, members, "FP32", (-1, task.members, width))
     if task.HasField("novelty"):
         yield from _tensor_problems("output", outputs, "novelty", "FP32", (-1,))
         if not math.isfinite(task.novelty.threshold):
-            yield f"novelty.threshold {task.novelty.threshold} is no number"
+            yield f"novelty.threshold is {task.novelty.threshold}, expected a finite number"
 
 
 def _map_problems(task: ImageClassificationTask, outputs: Sequence[TensorSpec]) -> Iterator[str]:
@@ -144,14 +145,14 @@ def _map_problems(task: ImageClassificationTask, outputs: Sequence[TensorSpec]) 
 
 
 def _background_problems(task: PatientRiskTask) -> Iterator[str]:
-    """Background patients are rows of the input: each value there, and possible."""
+    """Checks that background patients are complete, valid rows of the input."""
     reader = PatientReader(task, len(task.features))
     for index, patient in enumerate(task.background):
         row = np.array([patient.features], np.float32)
         if row.shape[1] != len(task.features):
             yield f"background[{index}] has {row.shape[1]} values, expected {len(task.features)}"
         elif np.isnan(row).any():
-            yield f"background[{index}] lacks a value"
+            yield f"background[{index}] has a missing value"
         elif problem := next(reader.check(row), None):
             yield f"background[{index}]: {problem}"
 
@@ -175,16 +176,16 @@ def _image_problems(task: ImageClassificationTask) -> Iterator[str]:
 
 def _feature_problems(feature: Feature) -> Iterator[str]:
     if feature.WhichOneof("missing") is None:
-        yield "does not say what a missing value becomes"
+        yield "does not define how a missing value is handled"
     match feature.WhichOneof("kind"):
         case "numeric":
             numeric = feature.numeric
             if not numeric.valid_min <= numeric.training_min <= numeric.training_max <= numeric.valid_max:
-                yield "has a range of training data that is not a part of its valid range"
+                yield "has a training range that is not within its valid range"
         case "categorical":
             categories = feature.categorical.names
             if not 0 <= feature.imputed_as < len(categories):
-                yield f"becomes category {feature.imputed_as:g} of {len(categories)} where it is missing"
+                yield f"is imputed as category index {feature.imputed_as:g}, but has {len(categories)} categories"
         case _:
             yield "is neither numeric nor categorical"
 
@@ -197,7 +198,7 @@ def _risk_problems(task: PatientRiskTask) -> Iterator[str]:
         yield from (f"feature {feature.name} {problem}" for problem in _feature_problems(feature))
     times = list(task.curve_times)
     if not times or times[0] != 0 or any(not later > earlier for earlier, later in itertools.pairwise(times)):
-        yield "curve_times do not rise from 0"
+        yield "curve_times are not strictly increasing from 0"
     for horizon in task.horizons:
         if horizon.time not in times:
             yield f"horizon {horizon.label} at {horizon.time} is not one of curve_times"
@@ -205,4 +206,4 @@ def _risk_problems(task: PatientRiskTask) -> Iterator[str]:
         yield f"reference_horizon {task.reference_horizon!r} is not a horizon"
     bounds = [group.risk_below for group in task.risk_groups]
     if not bounds or bounds[-1] <= 1 or bounds != sorted(bounds):
-        yield "risk_groups do not rise to a last one above 1"
+        yield "risk_below of risk_groups does not increase to a last value above 1"

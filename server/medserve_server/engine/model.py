@@ -1,4 +1,4 @@
-"""One version of one model, loaded, checked and warm."""
+"""A loaded, validated and warmed-up version of a model."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from medserve_server.engine.manifest import read_manifest
 from medserve_server.engine.model_file import ModelFile
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.parts import split
-from medserve_server.engine.providers import PAYS_FOR_NEW_SHAPES, candidates
+from medserve_server.engine.providers import SHAPE_SPECIALIZING_PROVIDERS, candidates
 from medserve_server.engine.session import Session, Tensors
 from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
 from medserve_server.errors import ModelLoadError, ServingError, printable
@@ -28,20 +28,20 @@ from medserve_server.telemetry.metrics import Metrics, ModelMetrics
 
 log = logging.getLogger(__name__)
 
-# What exporters call a first axis that counts independent rows. Under any other name, requests to a model
-# without a manifest are never joined: its first axis may be a sequence, and rows would mix.
+# Names that exporters give to a batch axis. If the first axis has any other name, requests to a model without a
+# manifest are not batched: the axis may be a sequence, and rows of different requests would interact.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
 RETIRE_POLL_INTERVAL = 0.02
 
 
 class Model:
-    """A model that answers: its session, its queue, its manifest and what reads its inputs."""
+    """A served model: its session, request queue, manifest and input reader."""
 
     def __init__(self, name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics) -> None:
-        """Loads a file and runs it once on zeros.
+        """Loads a model file and warms the model up on zeros.
 
         Raises:
-            ModelLoadError: the file can't be served; the message says why.
+            ModelLoadError: the model cannot be served; the message gives the reason.
             ThreadStartError: the model's threads cannot be started.
         """
         started = time.monotonic()
@@ -75,7 +75,7 @@ class Model:
         self.session.owner = self
 
     def submit(self, work: Work) -> None:
-        """Queues work, in parts where it has more rows than a batch; `schedule_run` has to follow.
+        """Queues work, split into parts if it has more rows than a batch; call `schedule_run` afterwards.
 
         Raises:
             ServingError: as `Batcher.check`.
@@ -89,12 +89,12 @@ class Model:
         self._batcher.submit(*work.parts)
 
     def withdraw(self, work: Work) -> None:
-        """Takes work out of the queue that nobody waits for any more; its outcome is not delivered."""
-        work.cancelled = True  # of all parts, those in progress too
+        """Cancels work: removes it from the queue and discards its outcome."""
+        work.cancelled = True  # for all parts, including those in progress
         self._batcher.withdraw(*(work.parts or (work,)))
 
     def check(self, rows: int, priority: int, deadline: float | None) -> None:
-        """Refuses a request while it is still unread: where the queue has no place for it, reading it is for nothing.
+        """Checks admission before the request is decoded, to avoid decoding a request that would be refused.
 
         Raises:
             ServingError: as `Batcher.check`.
@@ -102,12 +102,12 @@ class Model:
         self._batcher.check(rows, priority, deadline)
 
     def schedule_run(self) -> None:
-        """Has threads of the model run what waits, unless enough of them do."""
+        """Starts threads of the model for the queued batches, unless enough are running."""
         if count := self._batcher.reserve():
             self._start_runs(count)
 
     def _start_runs(self, reserved: int) -> None:
-        # The pool has all its threads already, and is not shut down before every reserved run has ended.
+        # The pool has already started all its threads, and is shut down only after every reserved run has ended.
         for _ in range(reserved):
             self._threads.start("run", self._batcher.run_reserved)
 
@@ -120,15 +120,15 @@ class Model:
         priority: int,
         record: CallRecord | None = None,
     ) -> Arrays:
-        """Runs the model on one request's rows, together with those of other requests where it can.
+        """Runs the model on the rows of one request, batched with those of other requests if possible.
 
         Args:
-            inputs: every input of the graph, already checked against it.
+            inputs: all inputs of the graph, already validated against it.
             rows: size of the first axis.
-            outputs: names of the wanted outputs.
+            outputs: names of the requested outputs.
             deadline: on the clock of `time.monotonic`.
-            priority: lower ones go first.
-            record: where the run is noted.
+            priority: lower numbers are run first.
+            record: where the timing of the run is recorded.
 
         Raises:
             ServingError: the queue is full, the deadline passed, or the model failed.
@@ -147,70 +147,73 @@ class Model:
 
     @property
     def hangs(self) -> bool:
-        """Whether runs do not end, so that no request is taken."""
+        """Whether the model is suspended because a run hangs."""
         return self._batcher.suspended
 
     def overdue(self) -> None:
-        """Counts a run that was told to end."""
+        """Counts a run that was asked to terminate."""
         self.metrics.overdue()
 
     def suspend(self, latest: float) -> None:
-        """Fails what has been running since before `latest`, what waits, and all that comes until `resume`."""
+        """Fails runs that started before `latest`, all queued requests, and all new ones until `resume` is called."""
         if not self.hangs:
-            log.error("%s/%s hangs: its calls are refused until it comes back", self.name, self.version)
+            log.error("%s/%s hangs; its calls are refused until the run ends", self.name, self.version)
         self._batcher.suspend(latest)
 
     def resume(self) -> None:
-        """Takes requests again."""
-        log.warning("%s/%s has come back and takes calls again", self.name, self.version)
+        """Accepts requests again."""
+        log.warning("%s/%s no longer hangs and accepts calls again", self.name, self.version)
         self._batcher.resume()
 
     def _deliver_to(self, loop: asyncio.AbstractEventLoop) -> Deliver:
-        """The one function that hands outcomes to this loop, so that a batch wakes it once."""
+        """Returns the loop's delivery callback: one per loop, so that a batch wakes the loop only once."""
         deliver = self._deliver.get(loop)
         if deliver is None:
             deliver = self._deliver[loop] = lambda outcomes: call_in_loop(loop, _resolve, outcomes)
         return deliver
 
     def retire(self, hurry: threading.Event) -> None:
-        """Closes the model once its last request is answered, or `hurry` is set; no new one may find it."""
+        """Closes the model once its last request is answered or `hurry` is set.
+
+        Call it only after the model was removed from the registry.
+        """
         while self.metrics.inflight and not hurry.wait(RETIRE_POLL_INTERVAL):
             pass
         self.close()
 
     def close(self) -> None:
-        """Refuses what waits, and frees the model's threads and memory when its last run is over."""
+        """Fails queued requests, and frees the model's threads and memory once its last run has ended."""
         self._batcher.close()
         self._threads.shutdown()
         self.session.close()
 
     def _warm_sizes(self) -> tuple[int, ...]:
-        """The batch sizes to warm up and to fill batches up to; none where the provider takes any size as it comes."""
-        if self.session.provider not in PAYS_FOR_NEW_SHAPES or not self.max_batch_rows:
+        """Returns the batch sizes to warm up and pad to; empty if the provider does not specialize for shapes."""
+        if self.session.provider not in SHAPE_SPECIALIZING_PROVIDERS or not self.max_batch_rows:
             return ()
         powers = (2**exponent for exponent in range(self.max_batch_rows.bit_length()))
         return tuple(sorted({*powers, self.max_batch_rows}))
 
     def _warm_up(self) -> None:
-        """Runs zeros in every size that will be asked for."""
+        """Runs the model on zeros for every batch size that will be used."""
         path = self.session.path
         if any(-1 in spec.shape[1:] for spec in self.session.inputs):
-            log.info("%s: not warmed up, since its inputs have free sizes", path)
+            log.info("%s: not warmed up, since its inputs have dynamic axes", path)
             return
         try:
             for rows in self._warm_sizes() or (1,):
                 self.session.warm_up(rows)
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             if self.manifest is not None:
                 raise ModelLoadError(f"{path}: the model fails on zeros: {error}") from error
-            log.warning("%s: the model fails on zeros, so it is not warmed up: %s", path, printable(str(error)))
+            log.warning("%s: not warmed up, since the model fails on zeros: %s", path, printable(str(error)))
 
 
 def _check_row_sizes(session: Session, settings: Settings) -> None:
-    """Refuses a model that no request could be sent to, before its zeros fill the memory.
+    """Refuses a model whose rows exceed every request limit, before the warm-up allocates them.
 
     Raises:
-        ModelLoadError: a row of an input or output has more bytes than a message, and than a decoded picture.
+        ModelLoadError: a row of an input or output is larger than both a message and a decoded image may be.
     """
     most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
     for spec in session.inputs + session.outputs:
@@ -218,17 +221,17 @@ def _check_row_sizes(session: Session, settings: Settings) -> None:
         if row_bytes > most:
             raise ModelLoadError(
                 f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "
-                f"--max-message-mib and --max-image-megapixels let {most} through"
+                f"--max-message-mib and --max-image-megapixels allow {most}"
             )
 
 
 def _open_session(
     name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
 ) -> tuple[Session, Manifest | None]:
-    """Loads the file onto the first provider that takes it and gives what PyTorch gave.
+    """Loads the file on the first provider that supports it and reproduces PyTorch's reference probabilities.
 
     Raises:
-        ModelLoadError: there is none; the message says what was wrong with the last one.
+        ModelLoadError: no provider does; the message gives the reason for the last one tried.
     """
     refused: dict[str, ModelLoadError] = {}
     tried = candidates(settings)
@@ -248,7 +251,7 @@ def _open_session(
                 raise
             log.warning("%s is not used: %s", provider, printable(str(error)))
         else:
-            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of what it replaces
+            metrics.provider_refused.remove_by_labels({"model": name, "version": version})  # of the model it replaces
             for other in refused:
                 metrics.provider_refused.labels(name, version, other).set(1)
             return session, manifest
@@ -258,13 +261,13 @@ def _open_session(
 def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
     """Resolves the futures of this event loop."""
     for work, outcome in outcomes:
-        future = work.receipt
+        future = work.tag
         assert isinstance(future, asyncio.Future)  # noqa: S101 - set by `infer`
         if future.done():  # cancelled
             continue
         if isinstance(outcome, ServingError):
             future.set_exception(outcome)
-            future.exception()  # a call that was cancelled just now does not ask for it
+            future.exception()  # marks it as retrieved, in case the call has just been cancelled
         else:
             future.set_result(outcome)
 
@@ -281,8 +284,8 @@ def _reader(manifest: Manifest | None, settings: Settings) -> RequestImages | Pa
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:
     """Whether rows of different requests may share a run."""
     if manifest is not None:
-        return True  # the manifest was checked against the graph: its first axis is the batch
+        return True  # the first axis is the batch axis, as validated with the manifest
     symbols = {spec.batch_symbol for spec in session.inputs + session.outputs}
-    if not session.inputs:  # then no request says how many rows it has
+    if not session.inputs:  # the number of rows is unknown
         return False
     return len(symbols) == 1 and all(symbol is not None and BATCH_SYMBOL.fullmatch(symbol) for symbol in symbols)

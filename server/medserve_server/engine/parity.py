@@ -1,4 +1,4 @@
-"""Whether a session gives what PyTorch gave: the manifest's reference rows, run on the provider about to be used."""
+"""Checks a session's numerical parity with PyTorch on the manifest's reference rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from medserve_server.engine.session import Session
 
 
 def deviation(session: Session, manifest: Manifest) -> float | None:
-    """Largest absolute difference of a probability from the reference; None where the manifest has no rows."""
+    """Returns the largest absolute difference of a probability from the reference; None without reference rows."""
     if not manifest.reference:
         return None
     (spec,) = session.inputs

@@ -1,4 +1,4 @@
-"""Requests with more rows than a batch: split into parts, whose outcomes are put together again."""
+"""Splits requests with more rows than a batch into parts, and joins the outcomes of the parts."""
 
 import threading
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from medserve_server.errors import ServingError
 
 
 def split(whole: Work, max_rows: int, withdraw: Callable[[Work], None]) -> None:
-    """Sets `whole.parts`: work of at most `max_rows` rows each. Their outcomes become one, which `whole` gets.
+    """Sets `whole.parts` to work of at most `max_rows` rows each; their joined outcome is delivered for `whole`.
 
     Args:
         whole: the request.
-        max_rows: of a part.
-        withdraw: called with `whole` when a part failed, since the others are not needed any more.
+        max_rows: maximum number of rows in a part.
+        withdraw: called with `whole` when a part fails, since the remaining parts are no longer needed.
     """
     collected = _Collected(whole, withdraw)
     whole.parts = [
@@ -27,7 +27,7 @@ def split(whole: Work, max_rows: int, withdraw: Callable[[Work], None]) -> None:
             collected.add,
             whole.deadline,
             whole.priority,
-            receipt=start,
+            tag=start,
             part_of=whole,
             record=whole.record,
         )
@@ -36,7 +36,7 @@ def split(whole: Work, max_rows: int, withdraw: Callable[[Work], None]) -> None:
 
 
 class _Collected:
-    """The outcomes of parts so far."""
+    """Collects the outcomes of the parts."""
 
     def __init__(self, whole: Work, withdraw: Callable[[Work], None]) -> None:
         self._whole = whole
@@ -45,15 +45,15 @@ class _Collected:
         self._results: dict[int, Arrays] = {}
 
     def add(self, outcomes: list[tuple[Work, Outcome]]) -> None:
-        """Takes outcomes of parts, from any thread that runs the model."""
+        """Adds outcomes of parts; may be called from any thread that runs the model."""
         whole = self._whole
         with self._lock:
             for part, outcome in outcomes:
                 if isinstance(outcome, ServingError):
                     deliver([(whole, outcome)])
                     break
-                assert isinstance(part.receipt, int)  # noqa: S101 - set above
-                self._results[part.receipt] = outcome
+                assert isinstance(part.tag, int)  # noqa: S101 - set above
+                self._results[part.tag] = outcome
             else:
                 if len(self._results) < len(whole.parts):
                     return

@@ -1,4 +1,4 @@
-"""The queue of a model, kept as the batches in which it will run."""
+"""The request queue of a model, kept as the batches that will run."""
 
 import math
 from collections import deque
@@ -9,37 +9,38 @@ from medserve_server.engine.work import Work
 
 
 class Batch:
-    """What one run takes together."""
+    """Work that is run together."""
 
     __slots__ = ("due", "rows", "works")
 
     def __init__(self, work: Work, due: float) -> None:
         self.works = [work]
-        """Empty once it was taken."""
+        """Empty once the batch has been taken."""
         self.rows = work.rows
         self.due = due
-        """When it stops waiting for further work, on the clock of `time.monotonic`."""
+        """Time at which it stops waiting for more work, on the clock of `time.monotonic`."""
 
 
 @dataclass(slots=True)
 class Place:
-    """Where work would stand in the plan."""
+    """Position that new work would take in the plan."""
 
     runs: int
-    """Runs up to the last of its own."""
+    """Number of runs up to and including the last one of the new work."""
     surplus: int
-    """`Plan.surplus` with the work in it."""
+    """`Plan.surplus` after adding the work."""
 
 
 class Plan:
-    """Work in its order, joined into batches as it comes: what is estimated is what will run.
+    """Queued work in its order, joined into batches on arrival, so that estimates use the batches that will run.
 
-    Work of a lower priority number goes first; among equals, what came first. A batch holds work of one priority and
-    one key, and at most `max_rows` rows unless a single request has more. Not thread-safe.
+    Work with a lower priority number goes first; within a priority, the order is first in, first out. A batch holds
+    work of one priority and one key, and at most `max_rows` rows unless a single request has more. Not thread-safe.
 
     Args:
-        max_rows: rows of one batch; 0 never joins requests.
-        max_delay: seconds that the last batch may wait to be filled, but at most half of what a deadline leaves.
+        max_rows: maximum number of rows in a batch; 0 disables batching.
+        max_delay: maximum time in seconds that the last batch waits to be filled; for work with a deadline, at most
+            half of the time until the deadline.
     """
 
     def __init__(self, max_rows: int, max_delay: float) -> None:
@@ -48,21 +49,21 @@ class Plan:
         self._reset()
 
     def _reset(self) -> None:
-        self._levels: dict[int, deque[Batch]] = {}  # by priority; none is empty
-        self._freed: dict[int, int] = {}  # rows that left batches of a level, whose place others could take
+        self._levels: dict[int, deque[Batch]] = {}  # by priority; never empty
+        self._freed: dict[int, int] = {}  # by priority: rows removed from batches, a gap that later work may fill
         self.works = 0
-        """Requests that wait, each part of a large one counted."""
+        """Number of queued requests; each part of a split request counts."""
         self.batches = 0
         self.earliest = math.inf
-        """No deadline of what waits is before."""
+        """Lower bound on the deadlines of the queued work."""
 
     def __iter__(self) -> Iterator[Work]:
-        """What waits, in no particular order."""
+        """Iterates over the queued work, in no particular order."""
         return (work for level in self._levels.values() for batch in level for work in batch.works)
 
     @property
     def surplus(self) -> int:
-        """Batches that no work to come can join, or that something waits behind: to delay their run gains nothing."""
+        """Batches that gain nothing by waiting, since they are full or other batches are queued behind them."""
         if not self.batches:
             return 0
         levels = self._levels
@@ -71,11 +72,11 @@ class Plan:
 
     @property
     def due(self) -> float:
-        """When the next batch stops waiting for further work; 0 where it does not wait."""
+        """Time at which the next batch stops waiting for more work; 0 if it does not wait."""
         return self._levels[min(self._levels)][0].due if self.batches and not self.surplus else 0.0
 
     def add(self, work: Work) -> None:
-        """Puts work behind all of the same or a higher priority."""
+        """Queues work behind all work of the same or a higher priority."""
         level = self._levels.get(work.priority)
         if level is None:
             level = self._levels[work.priority] = deque()
@@ -85,7 +86,7 @@ class Plan:
             self.earliest = work.deadline
 
     def take(self) -> list[Work]:
-        """Takes the next batch; nothing where nothing waits."""
+        """Removes and returns the next batch; an empty list if the queue is empty."""
         if not self.batches:
             return []
         priority = min(self._levels)
@@ -102,7 +103,7 @@ class Plan:
         return works
 
     def remove(self, work: Work) -> None:
-        """Takes out work, if it still waits; its place goes to what waits behind it."""
+        """Removes work if it is still queued; later work fills the gap."""
         batch = work.batch
         if batch is None or not batch.works:
             return
@@ -113,7 +114,7 @@ class Plan:
         self.works -= 1
         if batch.works:
             freed = self._freed[priority] = self._freed.get(priority, 0) + work.rows
-            if freed >= self._max_rows:  # fewer batches may do
+            if freed >= self._max_rows:  # fewer batches may suffice
                 self._repack(priority)
             return
         level = self._levels[priority]
@@ -123,7 +124,7 @@ class Plan:
             self._drop(priority)
 
     def expire(self, now: float) -> list[Work]:
-        """Takes out what has a deadline that has passed."""
+        """Removes and returns the work whose deadline has passed."""
         late = [work for work in self if work.deadline is not None and work.deadline <= now]
         for work in late:
             self.remove(work)
@@ -131,7 +132,7 @@ class Plan:
         return late
 
     def clear(self) -> list[Work]:
-        """Takes out everything."""
+        """Removes and returns all work."""
         levels = self._levels
         self._reset()
         works = [work for level in levels.values() for batch in level for work in batch.works]
@@ -140,12 +141,12 @@ class Plan:
         return works
 
     def place(self, sizes: Sequence[int], priority: int, like: Work | None) -> Place:
-        """Where work would stand, were it added now.
+        """Returns the position that work would take if it were added now.
 
         Args:
-            sizes: rows of its parts.
-            priority: of the work.
-            like: the work's first part; None where it is not read yet, and may share a batch with any other.
+            sizes: number of rows of each part.
+            priority: priority of the work.
+            like: first part of the work; None if it has not been decoded yet and may share a batch with any other.
         """
         level = self._levels.get(priority)
         last = level[-1] if level else None
@@ -180,7 +181,7 @@ class Plan:
         return since + (self._max_delay if deadline is None else min(self._max_delay, (deadline - since) / 2))
 
     def _repack(self, priority: int) -> None:
-        """Joins the work of a level anew."""
+        """Rebuilds the batches of a level."""
         level = self._levels[priority]
         works = [work for batch in level for work in batch.works]
         self.batches -= len(level)

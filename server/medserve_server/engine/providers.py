@@ -1,4 +1,4 @@
-"""Execution providers: which of them this machine has, and how to ask ONNX Runtime for one."""
+"""ONNX Runtime execution providers: which are available on this machine, and their session options."""
 
 import functools
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 Provider = Literal["tensorrt", "cuda", "openvino", "cpu"]
 
-# Fastest first: the order in which `auto` tries them.
+# Fastest first; `auto` tries them in this order.
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 ONNX_NAMES: dict[Provider, str] = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -23,47 +23,49 @@ ONNX_NAMES: dict[Provider, str] = {
     "cpu": "CPUExecutionProvider",
 }
 GPU_PROVIDERS: frozenset[Provider] = frozenset({"tensorrt", "cuda"})
-# Those that compile or search for every new batch size: batches are filled up to sizes that were warmed up.
-PAYS_FOR_NEW_SHAPES: frozenset[Provider] = GPU_PROVIDERS | {"openvino"}
+# Providers that compile or autotune for each new input shape: batches are padded to the sizes that were warmed up.
+SHAPE_SPECIALIZING_PROVIDERS: frozenset[Provider] = GPU_PROVIDERS | {"openvino"}
 
 
 def candidates(settings: Settings) -> tuple[Provider, ...]:
-    """The providers to try for a model, in order.
+    """Returns the providers to try for a model, in order.
 
     Raises:
-        ProviderUnavailable: the one that was asked for is not on this machine, and no fallback is allowed.
+        ProviderUnavailable: the configured provider is unavailable on this machine and fallback is not allowed.
     """
     if settings.provider == "auto":
         return tuple(provider for provider in PROVIDERS if _missing(provider) is None)
     reason = _missing(settings.provider)
     if reason is not None and not settings.allow_fallback:
-        raise ProviderUnavailable(f"--provider {settings.provider}: {reason}. --allow-fallback would serve on the CPU.")
+        raise ProviderUnavailable(
+            f"--provider {settings.provider}: {reason}. With --allow-fallback, models are served on the CPU instead."
+        )
     if reason is not None:
-        log.warning("--provider %s: %s; serving on cpu, as --allow-fallback permits", settings.provider, reason)
+        log.warning("--provider %s: %s; falling back to cpu (--allow-fallback)", settings.provider, reason)
     first: tuple[Provider, ...] = (settings.provider,) if reason is None else ()
     return first if not settings.allow_fallback or first == ("cpu",) else (*first, "cpu")
 
 
 def add_provider(options: ort.SessionOptions, provider: Provider, settings: Settings, threads: int) -> None:
-    """Makes a session of these options run on a provider."""
+    """Configures session options to run on a provider."""
     if provider == "openvino":
         options.add_provider_for_devices(_openvino_devices()[:1], {"num_of_threads": str(threads)})
     elif provider in GPU_PROVIDERS:
-        ort.preload_dlls()  # the CUDA libraries that came as Python packages
+        ort.preload_dlls()  # CUDA libraries installed as Python packages
         options.add_provider(ONNX_NAMES[provider], _gpu_options(provider, settings))
-        if provider == "tensorrt":  # for what TensorRT leaves out, which would go to the CPU
+        if provider == "tensorrt":  # for operators that TensorRT does not support, which would otherwise run on the CPU
             options.add_provider(ONNX_NAMES["cuda"], _gpu_options("cuda", settings))
 
 
 def _missing(provider: Provider) -> str | None:
-    """Why a provider can't be had; None where it can."""
+    """Returns why a provider is unavailable; None if it is available."""
     if provider == "openvino":
         if find_spec("onnxruntime_ep_openvino") is None:
             return "onnxruntime-ep-openvino is not installed (pip install onnxruntime-ep-openvino)"
-        return None if _openvino_devices() else "its plugin takes processors of Intel alone, and finds none here"
+        return None if _openvino_devices() else "its plugin supports only Intel processors, and none was found"
     if ONNX_NAMES[provider] not in ort.get_available_providers():
         return (
-            f"the installed onnxruntime has no {ONNX_NAMES[provider]}, which the extra cuda brings: "
+            f"the installed onnxruntime has no {ONNX_NAMES[provider]}; install the extra cuda: "
             "pip install '.[cuda]' in a checkout of medserve, or 'FILE.whl[cuda]' with its wheel"
         )
     return None
@@ -71,8 +73,8 @@ def _missing(provider: Provider) -> str | None:
 
 @functools.cache
 def _openvino_devices() -> list[ort.OrtEpDevice]:
-    """The processors that OpenVINO's plugin drives; registers the plugin."""
-    import onnxruntime_ep_openvino  # noqa: PLC0415 - not everybody has it
+    """Registers the OpenVINO plugin and returns the CPUs that it supports."""
+    import onnxruntime_ep_openvino  # noqa: PLC0415 - optional dependency
 
     ort.register_execution_provider_library("openvino", onnxruntime_ep_openvino.get_library_path())
     return [
@@ -85,10 +87,10 @@ def _openvino_devices() -> list[ort.OrtEpDevice]:
 def _gpu_options(provider: Provider, settings: Settings) -> dict[str, str]:
     options = {"device_id": str(settings.cuda_device)}
     if provider == "cuda":
-        # An exhaustive search would stall the first request of every new batch size.
+        # An exhaustive search would stall the first request with each new batch size.
         options["cudnn_conv_algo_search"] = "HEURISTIC"
         options["arena_extend_strategy"] = "kSameAsRequested"
-        # TF32 has a mantissa of 10 bits: not what the probabilities were checked with.
+        # TF32 has a 10-bit mantissa; the probabilities were validated in full FP32.
         options["use_tf32"] = "0"
         if settings.cuda_memory_limit_mib is not None:
             options["gpu_mem_limit"] = str(settings.cuda_memory_limit_mib * 1024 * 1024)

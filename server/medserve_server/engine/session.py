@@ -1,4 +1,4 @@
-"""An ONNX Runtime session: which provider it got, what its tensors are, and one call to run it."""
+"""An ONNX Runtime session: its execution provider, its input and output tensors, and a call to run it."""
 
 import ctypes
 import math
@@ -17,39 +17,47 @@ from numpy.typing import NDArray
 from medserve_server.config import Settings
 from medserve_server.engine.datatypes import DATATYPES, ORT_TYPES
 from medserve_server.engine.model_file import CHECKSUMS_FILE, ModelFile
-from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, PAYS_FOR_NEW_SHAPES, Provider, add_provider
+from medserve_server.engine.providers import (
+    GPU_PROVIDERS,
+    ONNX_NAMES,
+    SHAPE_SPECIALIZING_PROVIDERS,
+    Provider,
+    add_provider,
+)
 from medserve_server.errors import DeadlineExceeded, ModelLoadError, ProviderUnavailable, TransientLoadError
 
-# A model below this bound on its multiplications (times the bytes of a weight) is run on one thread: to share its work
-# out costs more than it saves. The shipped model for pictures has 7e8, and takes about 0.9 ms a row on one thread.
-SMALL_MODEL = 2e9
+# Models whose estimated cost (multiplications times bytes per weight) is below this run on one thread, since
+# parallelizing them costs more than it saves. The image model that ships with medserve has 7e8 and takes about
+# 0.9 ms per row on one thread.
+SINGLE_THREAD_MAX_COST = 2e9
 
-OVERDUE = "the model ran on this request for longer than the server allows"
+OVERDUE = "the model run exceeded the server's time limit (--max-run-seconds)"
 
 EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 EXTERNAL_DATA_ERROR = re.compile(r'External data path[^"]*(?:"(?P<path>[^"]*)")?')
-# Of ONNX Runtime: an errno while it reads external data, too little memory, no further thread.
+# ONNX Runtime errors caused by the system: an errno while reading external data, out of memory, out of threads.
 SYSTEM_ERROR = re.compile(r"SystemError : \d+|Failed to allocate memory|bad_alloc|pthread_create failed")
-ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16; the server does not need the onnx package for one number
+ONNX_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16, defined here to avoid a dependency on the onnx package
 
-# Tensors by name. BF16, which NumPy lacks, is held as its bits in uint16; BYTES as str objects.
+# Tensors by name. BF16, which NumPy lacks, is stored as its bit pattern in uint16; BYTES as str objects.
 Tensors = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What the graph says about one of its inputs or outputs."""
+    """Name, datatype and shape of an input or output of the graph."""
 
     name: str
     datatype: str
-    """As the Open Inference Protocol names it."""
+    """Open Inference Protocol name."""
     shape: tuple[int, ...]
-    """-1 where any size goes. Empty for a scalar, and where the graph does not say how many axes there are:
-    ONNX Runtime reports both alike, and takes any shape for both."""
+    """-1 for dynamic axes. Empty for a scalar and for a tensor of unknown rank: ONNX Runtime does not distinguish the
+    two, and accepts any shape for both."""
     batch_symbol: str | None
-    """The name of the first axis where its size is free and it has one."""
+    """Symbolic name of the first axis if it is dynamic and named."""
     row_bytes: int | None = field(init=False)
-    """Of a batch of numbers, whose other axes have fixed sizes; None for any other tensor."""
+    """Bytes per row of a numeric tensor whose first axis is dynamic and whose other axes are fixed; None for any other
+    tensor."""
 
     def __post_init__(self) -> None:
         numbers = self.shape[:1] == (-1,) and -1 not in self.shape[1:] and self.datatype not in {"BYTES", "BOOL"}
@@ -58,21 +66,21 @@ class TensorSpec:
 
 
 class Owner(Protocol):
-    """What is told when runs of its session take too long."""
+    """Notified when runs of its session take too long."""
 
     def overdue(self) -> None:
-        """A run was told to end."""
+        """Called when a run was asked to terminate."""
 
     def suspend(self, latest: float) -> None:
-        """Runs that began before `latest`, on the clock of `time.monotonic`, do not end; told again and again."""
+        """Called repeatedly while runs that began before `latest`, on the clock of `time.monotonic`, do not end."""
 
     def resume(self) -> None:
-        """They ended after all."""
+        """Called when these runs have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that is under way."""
+    """A run in progress."""
 
     session: "Session"
     options: ort.RunOptions
@@ -81,18 +89,20 @@ class Run:
 
 
 RUNS: dict[int, Run] = {}
-"""All runs of this process, by thread."""
+"""All runs in progress in this process, by thread."""
 
 
 class Session:
-    """A loaded ONNX file. Calls to `run` may come from any thread."""
+    """A loaded ONNX model. `run` may be called from any thread."""
 
     def __init__(self, file: ModelFile, provider: Provider, settings: Settings) -> None:
-        """Loads a file onto a provider; on the CPU a small model with one thread, others with one a processor.
+        """Loads a file with an execution provider.
+
+        On the CPU, small models get one thread and all others one thread per CPU, unless --threads is set.
 
         Raises:
-            ModelLoadError: ONNX Runtime can't load it, or not onto this provider.
-            ProviderUnavailable: ONNX Runtime can't start this provider here.
+            ModelLoadError: ONNX Runtime cannot load the model with this provider.
+            ProviderUnavailable: ONNX Runtime cannot initialize this provider.
         """
         self.provider = provider
         self.path = file.path
@@ -105,71 +115,74 @@ class Session:
         if provider == "cpu" and settings.threads is None and self.threads > 1 and _is_small(file, self.inputs):
             self.threads = 1
             self._load()
-        # A GPU's results are asked for in ordinary memory; BF16 exists only as ONNX Runtime's own values.
-        self._bound = provider in GPU_PROVIDERS or any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
+        # I/O binding returns GPU results in host memory, and BF16 tensors exist only as OrtValues.
+        self._uses_io_binding = provider in GPU_PROVIDERS or any(
+            spec.datatype == "BF16" for spec in self.inputs + self.outputs
+        )
         self.owner: Owner | None = None
-        """None while it is being loaded."""
+        """None while the model is being loaded."""
 
     def _load(self) -> None:
         assert self._file is not None  # noqa: S101 - until `forget_file`
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
-        # A spinning worker takes the core that the network needs.
+        # Spinning workers would take CPU time from the network threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        # From bytes, ONNX Runtime would look for external data in the working directory. Nothing lies below a file.
+        # For a model loaded from bytes, ONNX Runtime looks for external data in the working directory by default. For
+        # a self-contained model, the path of the model file is used as the folder, in which no file can exist.
         folder = self.path if self._file.self_contained else self.path.parent
         options.add_session_config_entry(EXTERNAL_DATA_FOLDER, str(folder))
         try:
             add_provider(options, self.provider, self._settings, self.threads)
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             raise _not_started(self.path, self.provider, f": {str(error).rstrip('.')}") from error
         try:
             self._session = ort.InferenceSession(self._file.content, options)
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             if self._file.self_contained and (refused := EXTERNAL_DATA_ERROR.search(str(error))):
                 raise _external_data_refused(self.path, refused) from error
             kind = TransientLoadError if SYSTEM_ERROR.search(str(error)) else ModelLoadError
-            raise kind(f"{self.path}: ONNX Runtime can't load it on {self.provider}: {error}") from error
+            raise kind(f"{self.path}: ONNX Runtime cannot load the model on {self.provider}: {error}") from error
         self._session.disable_fallback()
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
             raise _not_started(self.path, self.provider)
 
     def warm_up(self, rows: int) -> None:
-        """Runs zeros with that many rows, so that the first request finds kernels chosen and memory allocated."""
+        """Runs the model on zeros with this many rows, so that kernels are selected and memory is allocated."""
         self.run({spec.name: _zeros(spec, rows) for spec in self.inputs}, [spec.name for spec in self.outputs])
 
     def forget_file(self) -> None:
-        """Frees the file's bytes; to be called when the session is as it will stay."""
+        """Frees the file's bytes; called once the session will not be reloaded."""
         self._file = None
 
     def close(self) -> None:
-        """Frees what ONNX Runtime holds; nothing may run any more."""
+        """Frees the ONNX Runtime session; no run may be in progress or follow."""
         del self._session
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The file's metadata_props."""
+        """The metadata_props of the ONNX model."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     @property
     def bounded(self) -> bool:
-        """Whether a run that takes long is one too many: some providers compile in the first ones, for minutes."""
-        return self.owner is not None or self.provider not in PAYS_FOR_NEW_SHAPES
+        """Whether runs are subject to the time limit; during loading, some providers compile for minutes."""
+        return self.owner is not None or self.provider not in SHAPE_SPECIALIZING_PROVIDERS
 
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         """Runs the graph on one batch and returns the named outputs.
 
         Raises:
-            DeadlineExceeded: it took so long that it was told to end.
+            DeadlineExceeded: the run was terminated because it exceeded the time limit.
         """
         options = ort.RunOptions()
-        options.log_severity_level = 4  # of a run that fails, ONNX Runtime would log what value was out of range
+        options.log_severity_level = 4  # for a failed run, ONNX Runtime would log the value that was out of range
         thread = threading.get_ident()
         RUNS[thread] = Run(self, options, time.monotonic())
         try:
-            if self._bound:
-                return self._run_bound(inputs, outputs, options)
+            if self._uses_io_binding:
+                return self._run_with_io_binding(inputs, outputs, options)
             return dict(zip(outputs, self._session.run(list(outputs), dict(inputs), options), strict=True))
         except Exception as error:
             if options.terminate:
@@ -178,12 +191,12 @@ class Session:
         finally:
             del RUNS[thread]
 
-    def _run_bound(
+    def _run_with_io_binding(
         self, inputs: Tensors, outputs: Sequence[str], options: ort.RunOptions
     ) -> dict[str, NDArray[np.generic]]:
-        """The way for GPUs and for BF16: each input copied to the device once, each output back once.
+        """Runs with I/O binding, for GPUs and BF16: copies each input to the device and each output back once.
 
-        Ordinary memory, not pinned: ONNX Runtime 1.31 allocates none that is from Python, but for plugged-in providers.
+        Uses pageable memory: from Python, ONNX Runtime 1.31 allocates pinned memory only for plugin providers.
         """
         bfloat16 = {spec.name for spec in self.inputs if spec.datatype == "BF16"}
         binding = self._session.io_binding()
@@ -201,22 +214,24 @@ class Session:
 
 
 def _is_small(file: ModelFile, inputs: Sequence[TensorSpec]) -> bool:
-    """Whether a row takes few multiplications, by what is known without a run: the same at every start.
+    """Estimates from the file alone, and hence deterministically, whether a row takes few multiplications.
 
-    A weight has at least a byte. A dense layer multiplies by each of its weights once a row; a convolution at most once
-    for each place of its input, of which there are no more than numbers in a picture or a sequence. Where these have
-    free sizes, nothing is known.
+    A weight has at least one byte. A dense layer uses each weight once per row; a convolution uses it at most once per
+    position of its input, and there are no more positions than values in an image or a sequence. For inputs with
+    dynamic axes, there is no bound.
     """
     shapes = [spec.shape[1:] for spec in inputs]
     if any(-1 in shape for shape in shapes):
         return False
     places = max((math.prod(shape) for shape in shapes if len(shape) > 1), default=1)
-    return file.weight_bytes * places < SMALL_MODEL
+    return file.weight_bytes * places < SINGLE_THREAD_MAX_COST
 
 
 def _spec(path: Path, kind: str, tensor: ort.NodeArg) -> TensorSpec:
     if tensor.type not in ORT_TYPES:
-        raise ModelLoadError(f"{path}: {kind} {tensor.name} is a {tensor.type}, which the protocol can't carry")
+        raise ModelLoadError(
+            f"{path}: {kind} {tensor.name} has type {tensor.type}, which the Open Inference Protocol does not support"
+        )
     first = tensor.shape[0] if tensor.shape else None
     return TensorSpec(
         name=tensor.name,
@@ -228,18 +243,18 @@ def _spec(path: Path, kind: str, tensor: ort.NodeArg) -> TensorSpec:
 
 def _not_started(path: Path, provider: Provider, reason: str = "") -> ProviderUnavailable:
     return ProviderUnavailable(
-        f"{path}: ONNX Runtime could not start {ONNX_NAMES[provider]}{reason}. Its log above says why; "
-        f"--allow-fallback would serve on the CPU."
+        f"{path}: ONNX Runtime could not initialize {ONNX_NAMES[provider]}{reason}. See its log above; "
+        f"with --allow-fallback, the model is served on the CPU instead."
     )
 
 
 def _external_data_refused(path: Path, refused: re.Match[str]) -> ModelLoadError:
-    """Says which file is not read, and why; ONNX Runtime was given a folder that does not exist, and names that."""
+    """Builds the error for refused external data, in terms of the real path instead of ONNX Runtime's fake folder."""
     location = (refused["path"] or "").removeprefix(f"{path}/")
     named = f" {path.parent / location}" if location else ""
     return ModelLoadError(
-        f"{path}: External data path{named} is not read: a model that is listed in {CHECKSUMS_FILE} or has to be "
-        "signed must be one self-contained file, since neither covers files beside it"
+        f"{path}: External data path{named} is not read: a model that is listed in {CHECKSUMS_FILE} or must be "
+        "signed must be a single self-contained file, since neither covers external data"
     )
 
 

@@ -1,4 +1,4 @@
-"""One request's rows on their way through a model."""
+"""The unit of work of the inference engine: the rows of one request."""
 
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -12,54 +12,56 @@ from medserve_server.engine.session import Tensors
 from medserve_server.errors import ServingError
 from medserve_server.telemetry.call_record import CallRecord
 
-if TYPE_CHECKING:  # a batch holds works
+if TYPE_CHECKING:  # plan imports this module
     from medserve_server.engine.plan import Batch
 
 Arrays = dict[str, NDArray[np.generic]]
 Outcome = Arrays | ServingError
 
 DEFAULT_PRIORITY = 2
-"""1 goes before, 3 and more behind."""
+"""Lower numbers are run first."""
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """Rows of one request, or a part of them."""
+    """The rows of one request, or of a part of it."""
 
     inputs: Tensors
     rows: int
     outputs: tuple[str, ...]
-    """Names of the wanted outputs."""
+    """Names of the requested outputs."""
     deliver: "Deliver"
-    """Called in the model's thread with all outcomes of a run whose work has the same `deliver`."""
+    """Callback, called in the model's thread with all outcomes of a run whose work shares this callback."""
     deadline: float | None = None
-    """On the clock of `time.monotonic`; None: no deadline."""
+    """On the clock of `time.monotonic`; None if there is no deadline."""
     priority: int = DEFAULT_PRIORITY
-    receipt: object = None
-    """Whatever `deliver` needs to find the request again."""
+    tag: object = None
+    """Opaque value by which `deliver` identifies the request."""
     cancelled: bool = False
-    """Set by `Batcher.withdraw`: nothing is delivered any more."""
+    """Set by `Batcher.withdraw`; the outcome is not delivered."""
     answered: bool = False
-    """Its outcome was delivered."""
+    """Whether the outcome has been delivered."""
     part_of: "Work | None" = None
+    """The split request of which this is a part."""
     parts: "Sequence[Work]" = ()
-    """What was queued in its place, where it has more rows than a batch."""
+    """The parts queued in its place if it has more rows than a batch."""
     record: CallRecord | None = None
-    """Where its run is noted."""
+    """Where the timing of its run is recorded."""
     since: float = field(default_factory=time.monotonic)
+    """Time at which it was created, on the clock of `time.monotonic`."""
     batch: "Batch | None" = None
-    """Where it waits; None where it does not."""
+    """The batch in which it is queued; None if it is not queued."""
     key: Hashable = None
-    """Work with equal keys may share a batch; by default that of equal outputs and equal rows."""
+    """Work with equal keys may share a batch; by default, equal outputs, dtypes and row shapes give equal keys."""
 
     def __post_init__(self) -> None:
-        """Makes the key where none was given."""
+        """Derives the key if none was given."""
         if self.key is None:
             self.key = self.outputs, *[(name, array.dtype, array.shape[1:]) for name, array in self.inputs.items()]
 
     @property
     def withdrawn(self) -> bool:
-        """Whether nobody waits for the outcome any more."""
+        """Whether this work, or the request of which it is a part, has been cancelled."""
         return self.cancelled or (self.part_of is not None and self.part_of.cancelled)
 
 

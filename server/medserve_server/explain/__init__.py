@@ -1,1 +1,1 @@
-"""Why a model answers as it does, and how far the answer can be trusted."""
+"""Explanations of predictions (saliency, occlusion, Shapley values, what-if curves) and confidence measures."""

@@ -1,7 +1,7 @@
-"""How far a result can be trusted: the spread of an ensemble's members, and how unlike the training data an input is.
+"""Confidence measures: the standard deviation over ensemble members, and novelty with respect to the training data.
 
-Every request asks for these, whether or not it asks for reasons: the warning that nobody asked for is the one that
-matters, and requests with equal outputs share batches.
+Both are computed for every request, with or without reasons: warnings must not depend on being asked for, and requests
+with equal outputs share batches.
 """
 
 import numpy as np
@@ -11,20 +11,20 @@ from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, Novelty, Pat
 
 
 def confidence_outputs(task: ImageClassificationTask | PatientRiskTask, members: str) -> tuple[str, ...]:
-    """Names of the outputs to ask for; `members` is that of the ensemble's."""
+    """Returns the names of the outputs to compute; `members` is the name of the ensemble output."""
     names = (members,) if task.members > 1 else ()
     return (*names, "novelty") if task.HasField("novelty") else names
 
 
 def spread(members: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Standard deviation over the members, float32 [rows, members, ...] to [rows, ...]."""
+    """Returns the standard deviation over ensemble members, from float32 [rows, members, ...] to [rows, ...]."""
     mean = np.add.reduce(members, axis=1, keepdims=True) / members.shape[1]
-    far = members - mean
-    return np.sqrt(np.add.reduce(far * far, axis=1) / members.shape[1])  # type: ignore[no-any-return]  # a ufunc's
+    difference = members - mean
+    return np.sqrt(np.add.reduce(difference * difference, axis=1) / members.shape[1])  # type: ignore[no-any-return]
 
 
 def unfamiliar(score: float, novelty: Novelty, kind: str) -> str | None:
-    """The warning about an input that is unlike those of the training data; None where it is like them."""
+    """Returns a warning if the novelty score exceeds the manifest's threshold, else None."""
     if score <= novelty.threshold:
         return None
     return (

@@ -1,4 +1,4 @@
-"""Draws a map over the picture that the model saw."""
+"""Draws a map over the model's input image."""
 
 import io
 
@@ -8,38 +8,41 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medserve_images import Pixels
 
-LEAST_SIDE = 224
-LEGEND = 28  # pixels below the picture
-FOR, AGAINST = np.array([214, 39, 40], np.float32), np.array([31, 119, 180], np.float32)  # red, blue
+MIN_SIDE = 224
+LEGEND = 28  # height in pixels, below the image
+SUPPORTING, OPPOSING = np.array([214, 39, 40], np.float32), np.array([31, 119, 180], np.float32)  # red, blue
 OPACITY = 0.65
-ROUNDING = 1e-6  # smaller values are no reasons
+ROUNDING = 1e-6  # smaller values are rounding errors
 
 
 def overlay_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the drawing of a picture of this size."""
+    """Returns height and width of the overlay for an image of this size."""
     scale = _scale(height, width)
     return height * scale + LEGEND, width * scale
 
 
-def draw(picture: Pixels, values: NDArray[np.generic]) -> bytes:
-    """A PNG: red where the map speaks for its label, blue where against, stronger the further its value is from 0.
+def draw(image: Pixels, values: NDArray[np.generic]) -> bytes:
+    """Draws the map over the image: red for positive values, blue for negative ones, with opacity by magnitude.
 
-    Below it stands which value the full colours stand for.
+    A legend below the image shows the value of the full colors.
 
     Args:
-        picture: uint8 [height, width, 1 or 3].
-        values: float32 [rows, columns], a grid over the whole picture.
+        image: uint8 [height, width, 1 or 3].
+        values: float32 [rows, columns], a grid over the whole image.
+
+    Returns:
+        A PNG file.
     """
-    height, width, channels = picture.shape
+    height, width, channels = image.shape
     scale = _scale(height, width)
     size = (width * scale, height * scale)
-    base = Image.fromarray(picture[..., 0] if channels == 1 else picture).convert("RGB")
-    below = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float32)
+    base = Image.fromarray(image[..., 0] if channels == 1 else image).convert("RGB")
+    background = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float32)
     smooth = Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     peak = float(np.abs(values).max())
     peak = peak if peak > ROUNDING else 0.0
-    above = np.asarray(smooth, np.float32).clip(-peak, peak)
-    sheet = np.vstack([_blend(below, above, peak), _legend(size[0])])
+    values_resized = np.asarray(smooth, np.float32).clip(-peak, peak)
+    sheet = np.vstack([_blend(background, values_resized, peak), _legend(size[0])])
     drawing = Image.fromarray(sheet.round().astype(np.uint8))
     _label(drawing, peak)
     file = io.BytesIO()
@@ -48,19 +51,19 @@ def draw(picture: Pixels, values: NDArray[np.generic]) -> bytes:
 
 
 def _scale(height: int, width: int) -> int:
-    """How many pixels of the drawing a pixel of the picture becomes, along a side."""
-    return -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
+    """Returns the number of overlay pixels per image pixel along one axis."""
+    return -(-MIN_SIDE // min(height, width)) if min(height, width) < MIN_SIDE else 1
 
 
-def _blend(below: NDArray[np.float32], values: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
-    """Lays the colours of the values, [height, width], over a picture, [height, width, 3]."""
+def _blend(background: NDArray[np.float32], values: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
+    """Blends the colors of the values, [height, width], over an image, [height, width, 3]."""
     strength = OPACITY * np.abs(values)[..., None] / (peak or 1.0)
-    color = np.where(values[..., None] > 0, FOR, AGAINST)
-    return np.asarray(below + (color - below) * strength, np.float32)
+    color = np.where(values[..., None] > 0, SUPPORTING, OPPOSING)
+    return np.asarray(background + (color - background) * strength, np.float32)
 
 
 def _legend(width: int) -> NDArray[np.float32]:
-    """A strip from the colour of the least value to that of the greatest, under white for the numbers."""
+    """Returns the legend: a color bar from the minimum to the maximum, below white space for the numbers."""
     strip = np.full((LEGEND, width, 3), 255, np.float32)
     values = np.linspace(-1, 1, width, dtype=np.float32)[None].repeat(LEGEND // 2, axis=0)
     strip[LEGEND // 2 :] = _blend(np.full((LEGEND // 2, width, 3), 128, np.float32), values, 1.0)

@@ -1,1 +1,1 @@
-"""What clients send to a model with a manifest, turned into arrays."""
+"""Decodes and validates the inputs of models with a manifest."""

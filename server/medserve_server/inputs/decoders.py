@@ -1,4 +1,4 @@
-"""Threads for what takes long to read or to answer: encoded pictures, large JSON, and reasons."""
+"""Thread pool for slow decoding and encoding: encoded images, large JSON bodies and explanations."""
 
 import threading
 import time
@@ -15,10 +15,10 @@ Result = TypeVar("Result")
 
 
 class Decoders(Pool):
-    """An executor that knows how long what waits for it is likely to take.
+    """A thread pool that estimates how long its queue will take.
 
     Args:
-        threads: how many functions run at once.
+        threads: maximum number of functions that run concurrently.
 
     Raises:
         ThreadStartError: as `Pool`.
@@ -26,40 +26,40 @@ class Decoders(Pool):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads, thread_name_prefix="decode")
-        self._at_once = threads
+        self._concurrency = threads
         self._unfinished = 0
-        self._began: dict[int, float] = {}  # by thread, of those that are at work
-        self._usual = UsualTime()
-        self._lock = threading.Lock()  # guards these
+        self._began: dict[int, float] = {}  # start times of the running functions, by thread
+        self._duration = UsualTime()
+        self._lock = threading.Lock()  # guards the fields above
 
     def check(self, deadline: float | None) -> None:
-        """Refuses a request while it is still unread.
+        """Checks admission before a request is decoded.
 
         Args:
-            deadline: on the clock of `time.monotonic`; None: there is none.
+            deadline: on the clock of `time.monotonic`; None if there is no deadline.
 
         Raises:
-            Overloaded: all threads are busy, and it would most likely miss its deadline.
+            Overloaded: all threads are busy, and the request would most likely miss its deadline.
         """
-        if deadline is not None and self._unfinished >= self._at_once:
-            check_wait("what waits to be read", self.estimate(), deadline - time.monotonic())
+        if deadline is not None and self._unfinished >= self._concurrency:
+            check_wait("the decoding queue", self.estimate(), deadline - time.monotonic())
 
     def estimate(self) -> float:
-        """Seconds until a function would have returned that is submitted now, if each takes its usual time."""
+        """Estimates the seconds until a function submitted now would return, from the average duration."""
         now = time.monotonic()
         with self._lock:
-            usual = self._usual.seconds
+            usual = self._duration.seconds
             waiting = self._unfinished - len(self._began)
             busy = [max(0.0, began + usual - now) for began in self._began.values()]
-            busy += [0.0] * (self._at_once - len(busy))
+            busy += [0.0] * (self._concurrency - len(busy))
         return start_seconds(busy, waiting, usual) + usual
 
     def submit(
         self, function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Future[Result]:
-        """Has a thread call the function; where its future is cancelled before, no thread does.
+        """Submits a function to the pool. It is not called if its future is cancelled before it starts.
 
-        What it raises is reported, unless it is a ServingError: a caller that has left does not ask for it.
+        Exceptions other than ServingError are also reported, since a caller that was cancelled does not retrieve them.
         """
 
         def timed() -> Result:
@@ -77,7 +77,7 @@ class Decoders(Pool):
             finally:
                 with self._lock:
                     del self._began[thread]
-                    self._usual.add(time.monotonic() - began)
+                    self._duration.add(time.monotonic() - began)
 
         with self._lock:
             self._unfinished += 1

@@ -1,4 +1,4 @@
-"""Reads the images of requests as one model takes them."""
+"""Decodes the images of requests to the input format of a model."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from medserve_server.errors import InvalidInput
 
 
 def target_of(image: manifest.ImageInput) -> Target:
-    """What a manifest says about the images that its model takes."""
+    """Converts a manifest's image input to an `ImageReader` target."""
     return Target(
         height=image.height,
         width=image.width,
@@ -19,23 +19,23 @@ def target_of(image: manifest.ImageInput) -> Target:
 
 
 class RequestImages:
-    """Reads the images of requests for one model.
+    """Decodes the images of requests for one model.
 
     Args:
         target: the model's input, from its manifest.
-        limits: what an encoded image may cost.
+        limits: limits for encoded images.
     """
 
     def __init__(self, target: manifest.ImageInput, limits: ImageLimits) -> None:
         self._reader = ImageReader(target_of(target), limits)
         self.shape = (target.height, target.width, self._reader.target.channels)
-        """Of an image: height, width, channels."""
+        """Height, width and channels of an image."""
 
     def from_raw(self, pixels: bytes, shape: tuple[int, ...], field: str) -> Pixels:
-        """Views raw bytes as uint8 [height, width, channels]; nothing is fitted.
+        """Returns raw bytes as a uint8 array [height, width, channels], without cropping or resizing.
 
         Raises:
-            InvalidInput: the shape is not the model's, or the bytes are not as many as it says.
+            InvalidInput: the shape is not that of the model's input, or the number of bytes does not match it.
         """
         if shape != self.shape and not (shape == self.shape[:2] and self.shape[2] == 1):
             raise InvalidInput.of(f"{field}.shape", f"is {list(shape)}, expected {list(self.shape)}")
@@ -45,16 +45,16 @@ class RequestImages:
         return np.frombuffer(pixels, np.uint8).reshape(self.shape)
 
     def from_encoded(self, data: bytes, field: str, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels] and says what it changed.
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels], with warnings about conversions.
 
         Args:
-            data: the file.
-            field: of the request, e.g. `images[3]`.
-            frame: of a DICOM file; 0, which is what a request without one says: the first, with a warning where there
-                are more.
+            data: contents of the file.
+            field: request field of the image, e.g. `images[3]`, for the error.
+            frame: frame of a DICOM file, from 0; 0, which is also the value if the field is not set, reads the first
+                frame, with a warning if there are more.
 
         Raises:
-            InvalidInput: the file is broken, of another format, too large, or of a kind without one clear reading.
+            InvalidInput: the file is corrupt, of an unsupported format, too large, or ambiguous.
         """
         try:
             return self._reader.read(data, frame or None)
@@ -62,10 +62,10 @@ class RequestImages:
             raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error
 
     def sop_instance_uid(self, data: bytes, field: str) -> str:
-        """Returns the SOP Instance UID of a file that was read; "" where it is no DICOM file, or has none.
+        """Returns the SOP Instance UID of an encoded image; "" if it is not a DICOM file or has none.
 
         Raises:
-            InvalidInput: the file is broken.
+            InvalidInput: the file is corrupt.
         """
         try:
             return self._reader.sop_instance_uid(data)

@@ -1,4 +1,4 @@
-"""Patients in, rows out: checks each value against the manifest and says what was odd but accepted."""
+"""Converts patients to rows of a model's input, validates each value against the manifest and collects warnings."""
 
 import difflib
 import math
@@ -18,16 +18,16 @@ Value = float | str | None
 
 @dataclass(frozen=True, slots=True)
 class PatientWarning:
-    """Something about a patient's values that the reader of the result should know."""
+    """A property of a patient's values that may make the result less reliable."""
 
     kind: str
-    """A value of medserve.v1.PatientWarning.Kind, without its prefix."""
+    """A value of medserve.v1.PatientWarning.Kind, without the prefix KIND_."""
     feature: str
     message: str
 
 
 class PatientReader:
-    """Turns patients into the rows of one model's input."""
+    """Converts patients to rows of one model's input."""
 
     def __init__(self, task: PatientRiskTask, max_entries: int) -> None:
         self.max_entries = max_entries
@@ -36,13 +36,13 @@ class PatientReader:
     def read(
         self, patients: Sequence[Sequence[tuple[str, Value]]]
     ) -> tuple[NDArray[np.float32], list[list[PatientWarning]]]:
-        """Reads patients, each a list of feature names and values, None for a missing one.
+        """Reads patients, each a list of feature names and values, with None for a missing value.
 
         Returns:
-            The rows, float32 [patients, features] with NaN for missing, and each patient's warnings.
+            The rows, float32 [patients, features] with NaN for missing values, and each patient's warnings.
 
         Raises:
-            InvalidInput: with every bad value of every patient, up to 100.
+            InvalidInput: values are invalid; lists up to 100 violations over all patients.
         """
         rows = np.full((len(patients), len(self.columns)), np.nan, np.float32)
         warnings: list[list[PatientWarning]] = []
@@ -67,7 +67,7 @@ class PatientReader:
         violations: list[FieldViolation],
         path: str,
     ) -> None:
-        """Fills one row and appends what is odd and what is wrong about it."""
+        """Fills one row and appends its warnings and violations."""
         refused: set[str] = set()
         seen: set[str] = set()
         for name, value in patient:
@@ -94,7 +94,7 @@ class PatientReader:
                 warnings.append(column.imputation_warning())
 
     def check(self, rows: NDArray[np.float32]) -> Iterator[str]:
-        """Finds what `read` would refuse in rows that came as a raw tensor, float32 [batch, features]."""
+        """Yields the values that `read` would refuse, for rows sent as a tensor, float32 [batch, features]."""
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             return  # the tensor's shape is refused elsewhere
         for column in self.columns.values():
@@ -110,14 +110,14 @@ class PatientReader:
                 yield f"{place} is {values[row]:g}, expected {column.expected}"
 
     def unknown(self, name: str) -> str:
-        """What to say about a name that is no feature."""
+        """Returns the error text for a name that is not a feature of the model."""
         close = difflib.get_close_matches(name[:64], self.columns, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"is not a feature of the model{hint}; it has {listing(list(self.columns))}"
+        return f"is not a feature of the model{hint}; its features are {listing(list(self.columns))}"
 
 
 class _Column:
-    """One feature of the manifest, ready for checking."""
+    """A feature of the manifest, prepared for validation."""
 
     def __init__(self, position: int, feature: Feature) -> None:
         self.position = position
@@ -138,35 +138,35 @@ class _Column:
             self.expected = f"{kind} from {self.valid_min:g} to {self.valid_max:g}{self.unit}"
 
     def number(self, value: float | str) -> float:
-        """The number that the tensor takes.
+        """Converts a value to the number in the input tensor.
 
         Raises:
-            ValueError: the value can't be true; the message says what was expected.
+            ValueError: the value is outside the valid range or not a category; the message states what was expected.
         """
         if isinstance(value, str):
             if value in self.categories:
                 return float(self.categories[value])
-        elif self._plausible(value) and not self.categories:
+        elif self._is_valid(value) and not self.categories:
             return value
         shown = repr(value[:64]) if isinstance(value, str) else f"{value:g}"
         raise ValueError(f"is {shown}, expected {self.expected}")
 
-    def _plausible(self, number: float) -> bool:
+    def _is_valid(self, number: float) -> bool:
         return self.valid_min <= number <= self.valid_max and (float(number).is_integer() or not self.whole)
 
     def training_warning(self, number: float) -> PatientWarning | None:
-        """The warning about a value that training never saw; None where it did."""
+        """Returns a warning if a value is outside the range of the training data, else None."""
         if self.training_min <= number <= self.training_max:
             return None
         return PatientWarning(
             "OUT_OF_TRAINING_RANGE",
             self.name,
-            f"{self.name} {number:g}{self.unit} lies outside the training data's "
+            f"{self.name} {number:g}{self.unit} is outside the range of the training data, "
             f"{self.training_min:g} to {self.training_max:g}",
         )
 
     def imputation_warning(self) -> PatientWarning:
-        """The warning about a missing value."""
+        """Returns the warning about a missing value."""
         names = list(self.categories)
         used = names[round(self.imputed_as)] if names else f"{self.imputed_as:g}{self.unit}"
         return PatientWarning("IMPUTED", self.name, f"{self.name} is missing; the model assumed {used}")

@@ -1,1 +1,1 @@
-"""The models that are served: found in the model repository, checked, loaded, replaced."""
+"""The model repository and the served models: discovery, verification, loading and replacement."""

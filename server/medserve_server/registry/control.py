@@ -1,4 +1,4 @@
-"""When models are loaded: at the start, whenever the repository changes, or when a client asks for it."""
+"""Model control: loads models at startup, when the repository changes, or on request of a client."""
 
 import asyncio
 import logging
@@ -17,15 +17,15 @@ from medserve_server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-EXPECTED = (
-    f"expected a folder of <name>/<version>/{MODEL_FILE}, such as models/ of a checkout of medserve, or the one that "
-    "medserve-train fit writes to"
+EXPECTED_LAYOUT = (
+    f"expected a folder with <name>/<version>/{MODEL_FILE}, such as models/ in a checkout of medserve, or the folder "
+    "that medserve-train fit writes to"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """What RepositoryIndex tells about a version."""
+    """A version as reported by RepositoryIndex."""
 
     name: str
     version: str
@@ -35,15 +35,15 @@ class IndexEntry:
 
 
 class ModelControl:
-    """Loads and unloads models, one after the other, in a thread of its own.
+    """Loads and unloads models, one at a time, in a dedicated thread.
 
     Args:
-        settings: the repository, and when to look into it.
-        models: where requests find what is loaded.
-        metrics: where models are counted.
+        settings: the model repository, the model control mode and the polling interval.
+        models: the registry in which requests look up models.
+        metrics: the metrics of the server.
 
     Raises:
-        ModelLoadError: there is no public key where one was asked for.
+        ModelLoadError: the public key of --require-signed cannot be read.
     """
 
     def __init__(self, settings: Settings, models: ModelRegistry, metrics: Metrics) -> None:
@@ -51,63 +51,63 @@ class ModelControl:
         self._models = models
         self._thread = Pool(1, thread_name_prefix="model-control")
         self._loader = ModelLoader(settings, models, metrics, self._thread)
-        self._contents: dict[Key, Content] = {}  # as last seen
-        self._unsettled: frozenset[Key] = frozenset()  # changed between the last two looks
-        self._trouble = ""
+        self._contents: dict[Key, Content] = {}  # at the last poll
+        self._unsettled: frozenset[Key] = frozenset()  # changed between the last two polls
+        self._last_error = ""
 
     async def start(self) -> None:
-        """Loads what is to be served from the start.
+        """Loads the models that are served from startup.
 
         Raises:
-            ModelLoadError: the repository can't be read; or a model in it can't be served, and nothing polls for a
-                better one.
+            ModelLoadError: the repository cannot be read; or, unless it is polled for changes, a model in it cannot be
+                served.
         """
         await self._in_thread(self._start)
         self._models.ready = True
 
     async def poll(self) -> None:
-        """Looks for changes again and again, where that was asked for."""
+        """Polls the repository for changes until cancelled; returns immediately unless --model-control is poll."""
         while self._settings.model_control == "poll":
             await asyncio.sleep(self._settings.poll_interval)
             try:
                 await self._in_thread(self._poll)
-            except Exception as error:  # noqa: BLE001 - reported; the next look may succeed
+            except Exception as error:  # noqa: BLE001 - reported; the next poll may succeed
                 report("repository", error)
 
     async def load(self, name: str) -> None:
-        """Loads what a model's folder holds now.
+        """Loads a model from its folder.
 
         Raises:
-            Unsupported: the server is not told to do so.
+            Unsupported: --model-control is not explicit.
             NotFound: the repository has no such model.
-            ModelRefused: a version can't be served; what was served still is.
+            ModelRefused: a version cannot be served; versions that were served before still are.
         """
         self._check_explicit()
         await self._in_thread(self._load, name)
 
     async def unload(self, name: str) -> None:
-        """Serves a model no more, in any version; the requests that it has are answered.
+        """Stops serving all versions of a model; requests in flight are answered.
 
         Raises:
-            Unsupported: the server is not told to do so.
-            NotFound: it is not served.
+            Unsupported: --model-control is not explicit.
+            NotFound: the model is not served.
         """
         self._check_explicit()
         await self._in_thread(self._unload, name)
 
     async def index(self) -> list[IndexEntry]:
-        """Every version in the repository, and every one that is served.
+        """Returns all versions that are in the repository or served.
 
         Raises:
-            ModelRefused: the repository can't be read.
+            ModelRefused: the repository cannot be read.
         """
         contents: Mapping[Key, Content] = self._contents
-        if self._settings.model_control == "explicit":  # where nobody else looks
+        if self._settings.model_control == "explicit":  # the repository is not polled
             contents = await asyncio.to_thread(self._read_for_caller)
         return [self._index_entry(key) for key in sorted({*contents, *list(self._loader.loaded)})]
 
     def close(self) -> None:
-        """Closes all models; to be called when no request is left."""
+        """Closes all models; call it once no request is in flight."""
         self._loader.stop()
         self._thread.submit(self._loader.close).result()
         self._thread.shutdown()
@@ -118,11 +118,13 @@ class ModelControl:
     def _check_explicit(self) -> None:
         mode = self._settings.model_control
         if mode != "explicit":
-            raise Unsupported(f"models are loaded on request with --model-control explicit; this server has {mode}")
+            raise Unsupported(
+                f"models are loaded on request only with --model-control explicit; this server has {mode}"
+            )
 
     def _start(self) -> None:
         settings = self._settings
-        candidates(settings)  # a provider that can't be had is no fault of a model
+        candidates(settings)  # fails here if the provider is unavailable, which is not a fault of any model
         self._contents = self._read_repository()
         names = sorted({name for name, _ in self._contents})
         if settings.model_control == "explicit":
@@ -130,7 +132,9 @@ class ModelControl:
                 raise ModelLoadError(f"--load-model {missing[0]}: --models {settings.models} has no such model")
             names = sorted({*settings.load_model})
         elif not names and settings.model_control == "none":
-            raise ModelLoadError(f"--models {settings.models}: {settings.models.absolute()} holds no model; {EXPECTED}")
+            raise ModelLoadError(
+                f"--models {settings.models}: {settings.models.absolute()} contains no model; {EXPECTED_LAYOUT}"
+            )
         fatal = settings.model_control != "poll"
         for name in names:
             self._bring_up_to_date(name, fatal=fatal)
@@ -142,15 +146,15 @@ class ModelControl:
         try:
             contents = self._read_repository()
         except ModelLoadError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.warning("what is served stays as it is: %s", printable(self._trouble))
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                log.warning("the served models are unchanged: %s", printable(self._last_error))
             return
-        self._trouble = ""
-        # A file that is still being written is left alone until it looks the same twice.
+        self._last_error = ""
+        # A file may still be being written, so it is loaded only once two consecutive polls find it unchanged.
         self._unsettled = frozenset(key for key in contents if contents[key] != self._contents.get(key))
         for key in sorted(self._unsettled):
-            log.info("%s has changed; it is loaded when the next look finds it the same", printable("/".join(key)))
+            log.info("%s has changed; it is loaded if it is unchanged at the next poll", printable("/".join(key)))
         self._contents = contents
         for name in sorted({name for name, _ in (*contents, *self._loader.loaded, *self._loader.refused)}):
             self._bring_up_to_date(name)
@@ -159,10 +163,10 @@ class ModelControl:
         self._contents = self._read_for_caller()
         keys = [key for key in self._contents if key[0] == name]
         if not keys:
-            raise _not_found(f"is {name[:128]!r}, which the repository does not have")
+            raise _not_found(f"is {name[:128]!r}, which is not in the repository")
         for key in keys:
-            if key in self._loader.refused:  # whoever asks wants it to be tried again
-                self._loader.forgive(key)
+            if key in self._loader.refused:  # an explicit request retries it
+                self._loader.clear_refusal(key)
         self._bring_up_to_date(name)
         refused = self._loader.refused
         if reasons := [f"version {key[1]}: {refused[key].reason}" for key in keys if key in refused]:
@@ -180,32 +184,32 @@ class ModelControl:
         self._loader.bring_up_to_date(name, contents, self._unsettled, fatal=fatal)
 
     def _read_repository(self) -> dict[Key, Content]:
-        """What lies in the repository.
+        """Returns the versions in the repository.
 
         Raises:
-            ModelLoadError: the folder can't be listed, or its list of checksums not be read.
+            ModelLoadError: the folder cannot be listed, or its checksum file cannot be read.
         """
         folder = self._settings.models
         try:
             found = find_versions(folder)
         except (FileNotFoundError, NotADirectoryError):
             raise ModelLoadError(
-                f"--models {folder}: there is no such folder as {folder.absolute()}; {EXPECTED}"
+                f"--models {folder}: the folder {folder.absolute()} does not exist; {EXPECTED_LAYOUT}"
             ) from None
         except OSError as error:
             raise ModelLoadError(f"--models {folder}: {error.strerror}") from error
         listed = read_checksums(folder)
         return {
-            key: Content(look, None if listed is None else listed.get("/".join((*key, MODEL_FILE)), ""))
-            for key, look in found.items()
+            key: Content(version, None if listed is None else listed.get("/".join((*key, MODEL_FILE)), ""))
+            for key, version in found.items()
         }
 
     def _read_for_caller(self) -> dict[Key, Content]:
         try:
             return self._read_repository()
         except ModelLoadError as error:
-            log.warning("the repository can't be read: %s", printable(str(error)))
-            raise ModelRefused("the model repository can't be read; the server's log says why") from error
+            log.warning("the model repository cannot be read: %s", printable(str(error)))
+            raise ModelRefused("the model repository cannot be read; see the server log") from error
 
     def _index_entry(self, key: Key) -> IndexEntry:
         name, version = printable(key[0]), printable(key[1])
@@ -213,13 +217,13 @@ class ModelControl:
         refusal = refused.reason if refused is not None else ""
         if key in self._loader.loaded:
             if any(model.hangs for model in self._models if (model.name, model.version) == key):
-                return IndexEntry(name, version, "UNAVAILABLE", "a run of it does not end")
-            reason = f"the file that lies there now is refused: {refusal}" if refusal else ""
+                return IndexEntry(name, version, "UNAVAILABLE", "a run of the model hangs")
+            reason = f"the current file is refused: {refusal}" if refusal else ""
             return IndexEntry(name, version, "READY", reason)
         if key == self._loader.loading:
             return IndexEntry(name, version, "LOADING")
         if key in self._unsettled:
-            reason = "it has changed; it is loaded when the next look finds it the same"
+            reason = "it has changed; it is loaded if it is unchanged at the next poll"
         else:
             reason = refusal or "not loaded"
         return IndexEntry(name, version, "UNAVAILABLE", reason)

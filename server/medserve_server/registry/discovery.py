@@ -1,4 +1,4 @@
-"""What lies in a model repository: every <name>/<version>/model.onnx, and the state of the files that belong to it."""
+"""Discovers the <name>/<version>/model.onnx files of a model repository and the state of the files of each version."""
 
 import errno
 import os
@@ -10,35 +10,35 @@ from pathlib import Path
 from medserve_server.version_policy import NAME, VERSION
 
 MODEL_FILE = "model.onnx"
-CARDS = {"card.md", "card.html"}  # about the model, and no part of it
+CARDS = {"card.md", "card.html"}  # documentation, not part of the model
 SIGNATURE_FILE = "model.onnx.sig"
 MAX_FILES = 1000  # of one version
 
 FileState = tuple[str, int, int, int, int]
-"""Name, size, both times of change, inode."""
+"""Name, size, mtime, ctime, inode."""
 Key = tuple[str, str]
-"""Name and version; an empty version stands for a name whose folder can't be listed."""
+"""Name and version; the version is empty if the folder of the name cannot be listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version as it lies in the folder."""
+    """A version found in the repository."""
 
     path: Path
-    """Of its model.onnx."""
+    """Path of its model.onnx."""
     files: tuple[FileState, ...] = ()
-    """Of all files of the version; equal as long as none of them changes."""
+    """State of all files of the version; equal as long as none of them changes."""
     problem: str | None = None
-    """Why it can't be served, as far as that is known without opening a file."""
+    """Why it cannot be served, if that is known without opening a file."""
 
     @property
-    def beside(self) -> tuple[FileState, ...]:
-        """The files that are neither the model nor its signature: its external data."""
+    def external_data(self) -> tuple[FileState, ...]:
+        """The files other than the model and its signature."""
         return tuple(file for file in self.files if file[0] not in {MODEL_FILE, SIGNATURE_FILE})
 
 
-def is_well_named(key: Key) -> bool:
-    """Whether a name and a version are what they may be."""
+def is_valid_key(key: Key) -> bool:
+    """Returns whether a name and a version are valid."""
     return NAME.fullmatch(key[0]) is not None and VERSION.fullmatch(key[1]) is not None
 
 
@@ -56,12 +56,12 @@ def find_versions(folder: Path) -> dict[Key, Found]:
         try:
             versions = _folders(folder / name)
         except OSError as error:
-            found[name, ""] = Found(folder / name, problem=f"the folder can't be listed: {error.strerror}")
+            found[name, ""] = Found(folder / name, problem=f"the folder cannot be listed: {error.strerror}")
             continue
         for version in versions:
-            look = _look(name, version, folder / name / version / MODEL_FILE, root)
-            if look is not None:
-                found[name, version] = look
+            entry = _inspect(name, version, folder / name / version / MODEL_FILE, root)
+            if entry is not None:
+                found[name, version] = entry
     if not os.path.samestat(before, folder.stat()):
         raise OSError(errno.ESTALE, "it was replaced while it was read")
     return found
@@ -72,53 +72,53 @@ def _folders(parent: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
-def _look(name: str, version: str, path: Path, root: Path) -> Found | None:
-    """The state of one version; None where it has no model.onnx."""
+def _inspect(name: str, version: str, path: Path, root: Path) -> Found | None:
+    """Returns the state of one version; None if it has no model.onnx."""
     try:
         path.lstat()
         if not NAME.fullmatch(name):
-            return Found(path, problem=f"{name!r} is no name of a model; use letters, digits, '.', '_' and '-'")
+            return Found(path, problem=f"{name!r} is not a valid model name; use letters, digits, '.', '_' and '-'")
         if not VERSION.fullmatch(version):
-            return Found(path, problem=f"{version!r} is no version; use a whole number from 1")
+            return Found(path, problem=f"{version!r} is not a valid version; use a whole number from 1")
         if not _real(path).is_relative_to(root):
-            return Found(path, problem="it is a link that leaves the repository")
+            return Found(path, problem="it is a link that points outside the repository")
         files, problem = _files(path.parent)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Found(path, problem=f"it can't be read: {error.strerror}")
+        return Found(path, problem=f"it cannot be read: {error.strerror}")
     if MODEL_FILE not in {file[0] for file in files}:
-        problem = problem or "it is no file"
+        problem = problem or "it is not a regular file"
     return Found(path, files, problem)
 
 
 def _real(path: Path) -> Path:
-    """Where the path leads to. Without `strict`, a link that can't be read at the moment would pass for a file."""
+    """Resolves links. Without `strict`, a link that temporarily cannot be read would be mistaken for a file."""
     try:
         return Path(os.path.realpath(path, strict=True))
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ELOOP}:  # a link to nothing, or to itself
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:  # a dangling link, or a link to itself
             raise
         return Path(os.path.realpath(path))
 
 
 def _files(folder: Path) -> tuple[tuple[FileState, ...], str | None]:
-    """The states of all files of a version, in its subfolders too; and what is wrong with one of them."""
+    """Returns the states of all files of a version, including those in subfolders, and a problem with one of them."""
     files: list[FileState] = []
     problem = None
     for path in _walk(folder):
         try:
             status = path.stat()
-        except OSError:  # a link to nothing, or to itself
+        except OSError:  # a dangling link, or a link to itself
             status = path.lstat()
         name = str(path.relative_to(folder))
         if name in CARDS:
             continue
         files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device could take forever
-            problem = f"{name[:128]!r} in its folder is neither a file nor a link to one"
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device could block forever
+            problem = f"{name[:128]!r} in its folder is neither a regular file nor a link to one"
         if len(files) > MAX_FILES:
-            return tuple(files), f"its folder holds more than {MAX_FILES} files"
+            return tuple(files), f"its folder contains more than {MAX_FILES} files"
     return tuple(sorted(files)), problem
 
 

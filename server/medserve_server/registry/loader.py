@@ -1,4 +1,4 @@
-"""Loads versions beside serving, and changes what is served at once; a file that can't be served changes nothing."""
+"""Loads model versions in the background, replaces served ones atomically, and refuses files that cannot be served."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
 from medserve_server.errors import ModelLoadError, TransientLoadError, printable
-from medserve_server.registry.discovery import Found, Key, is_well_named
+from medserve_server.registry.discovery import Found, Key, is_valid_key
 from medserve_server.registry.integrity import read_model, read_public_key
 from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, ThreadStartError, reporting, start_thread
@@ -20,31 +20,33 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A version in the repository; equal as long as loading it has the same outcome."""
+    """A version in the repository; equal as long as loading it would have the same outcome."""
 
     found: Found
     listed: str | None
-    """Its checksum by the repository's list, empty where it is not on the list; None where there is no list."""
+    """Checksum from the repository's checksum file, empty if the model is not listed; None if there is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a version is not served as it lies there."""
+    """Why the current content of a version is not served."""
 
     content: Content
     reason: str
     transient: bool = False
-    """Whether it may be served later although it does not change: it could not be read."""
+    """Whether loading may succeed later with the same content, for example because the file could not be read."""
 
 
 class ModelLoader:
-    """What is loaded and what is refused. All methods are for one thread; the dictionaries may be read from others.
+    """Loads versions and tracks which are loaded and which are refused.
+
+    All methods except `stop` must be called from one thread; `loaded`, `refused` and `loading` may be read from others.
 
     Args:
-        settings: limits, the version policy, and whose signature is asked for.
-        models: where requests find what is loaded.
-        metrics: where models are counted.
-        thread: runs what has to follow when a model was closed.
+        settings: limits, the version policy, and the public key for signatures.
+        models: the registry in which requests look up models.
+        metrics: the metrics of the server.
+        thread: the thread that calls the methods; cleanup after closing a model is scheduled on it.
     """
 
     def __init__(
@@ -62,9 +64,9 @@ class ModelLoader:
         self._public_key = read_public_key(settings.require_signed) if settings.require_signed else None
         self.loaded: dict[Key, Content] = {}
         self.refused: dict[Key, Refusal] = {}
-        """What can't be served as it lies there."""
-        self._tried_again: dict[Key, str] = {}
-        """Why what is tried again now was refused before."""
+        """Versions whose current content cannot be served."""
+        self._retried: dict[Key, str] = {}
+        """Previous refusal reasons of the versions that are being retried."""
         self._fatal = False
         self.loading: Key | None = None
         self._retiring: dict[threading.Event, Key] = {}  # set once its model is closed
@@ -73,16 +75,16 @@ class ModelLoader:
     def bring_up_to_date(
         self, name: str, contents: Mapping[str, Content], unsettled: frozenset[Key], *, fatal: bool = False
     ) -> None:
-        """Makes the versions of a model that are served those that the policy chooses from what can be served.
+        """Loads and unloads versions of a model so that those chosen by the version policy are served.
 
         Args:
-            name: of the model.
-            contents: what lies in its folder, by version; an empty version says that the folder can't be listed.
-            unsettled: versions that are not to be loaded yet.
-            fatal: whether the server ends where one is refused, and says why; then the log does not.
+            name: name of the model.
+            contents: content of its folder, by version; an empty version means that the folder cannot be listed.
+            unsettled: versions that must not be loaded yet.
+            fatal: whether the server exits with the reason if a version is refused; the refusal is then not logged.
         """
         self._fatal = fatal
-        self._reconsider(name, contents)
+        self._clear_refusals(name, contents)
         for version, content in contents.items():
             if content.found.problem is not None and (name, version) not in self.refused:
                 self._refuse((name, version), content, content.found.problem)
@@ -99,27 +101,27 @@ class ModelLoader:
                 if version not in wanted:
                     self.unload((name, version))
 
-    def _reconsider(self, name: str, contents: Mapping[str, Content]) -> None:
-        """Lets a model's versions that were refused be tried again where they changed, or could not be read."""
+    def _clear_refusals(self, name: str, contents: Mapping[str, Content]) -> None:
+        """Clears refusals of a model's versions that have changed or failed for a transient reason."""
         refused = {key: refusal for key, refusal in self.refused.items() if key[0] == name}
-        self._tried_again = {key: refusal.reason for key, refusal in refused.items() if refusal.transient}
+        self._retried = {key: refusal.reason for key, refusal in refused.items() if refusal.transient}
         for key, refusal in refused.items():
             if refusal.transient or refusal.content != contents.get(key[1]):
-                self.forgive(key)
+                self.clear_refusal(key)
 
-    def forgive(self, key: Key) -> None:
-        """Lets a version that was refused be tried again."""
+    def clear_refusal(self, key: Key) -> None:
+        """Clears the refusal of a version, so that it is retried."""
         del self.refused[key]
         self._forget(key)
 
     def unload(self, key: Key) -> None:
-        """Serves a version no more."""
+        """Stops serving a version."""
         del self.loaded[key]
         self._retire(self._models.remove(*key))
-        log.info("%s/%s is served no more", *key)
+        log.info("%s/%s is no longer served", *key)
 
     def stop(self) -> None:
-        """Lets nothing more be loaded, and nothing be waited for; may be called from any thread."""
+        """Stops loading models and waiting for retiring ones; may be called from any thread."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -143,13 +145,13 @@ class ModelLoader:
             self._refuse(key, content, f"loading it failed: {_text(error)}", transient=True)
         except ThreadStartError as error:
             self._refuse(key, content, str(error), transient=True)
-        except Exception as error:  # a hostile file may raise anything; what serves and the others go on
-            log.exception("loading %s/%s failed in a way that nobody thought of", *key)
-            self._refuse(key, content, f"loading it raised {type(error).__name__}; the server's log says more")
+        except Exception as error:  # a hostile file may raise anything; it must not affect other models
+            log.exception("loading %s/%s failed unexpectedly", *key)
+            self._refuse(key, content, f"loading it raised {type(error).__name__}; see the server log")
         else:
             if model is not None:
                 replaced = self._models.put(model)
-                log.info("%s/%s is served, SHA-256 %s", *key, model.sha256)
+                log.info("%s/%s is now served, SHA-256 %s", *key, model.sha256)
                 if replaced is not None:
                     self._retire(replaced)
             self.loaded[key] = content
@@ -157,29 +159,29 @@ class ModelLoader:
             self.loading = None
 
     def _read(self, key: Key, content: Content) -> Model | None:
-        """Reads and loads a version; None where it is what is served already."""
+        """Reads and loads a version; returns None if the same model is already being served."""
         found = content.found
         max_bytes = self._settings.max_model_mib * 1024 * 1024
-        data_bytes = sum(size for _, size, *_ in found.beside)
+        data_bytes = sum(size for _, size, *_ in found.external_data)
         if data_bytes > max_bytes:
-            raise ModelLoadError(f"the files beside it have {data_bytes} bytes, at most {max_bytes} are allowed")
+            raise ModelLoadError(f"its external data has {data_bytes} bytes, at most {max_bytes} are allowed")
         file = read_model(found.path, max_bytes=max_bytes, listed=content.listed, public_key=self._public_key)
         before = self.loaded.get(key)
-        same_data = before is not None and before.found.beside == found.beside
+        same_data = before is not None and before.found.external_data == found.external_data
         if same_data and self._models.get(*key, lists_models=True).sha256 == file.sha256:
             return None
         return Model(*key, file, self._settings, self._metrics)
 
     def _refuse(self, key: Key, content: Content, reason: str, *, transient: bool = False) -> None:
         refusal = self.refused[key] = Refusal(content, printable(reason), transient)
-        if not self._fatal and self._tried_again.get(key) != refusal.reason:
+        if not self._fatal and self._retried.get(key) != refusal.reason:
             log.error("%s is refused: %s", printable("/".join(key)), refusal.reason)
         self._metrics.load_failures.inc()
-        if is_well_named(key):  # no series for whatever somebody calls a folder
+        if is_valid_key(key):  # no series for arbitrary folder names
             self._metrics.model_refused.labels(*key).set(1)
 
     def _retire(self, model: Model) -> None:
-        """Closes a model that no request finds any more, when its last one is answered."""
+        """Closes a model that was removed from the registry once its last request is answered."""
         ended = threading.Event()
         self._retiring[ended] = model.name, model.version
 
@@ -197,12 +199,12 @@ class ModelLoader:
         try:
             start_thread("closing a model", retire, name=f"retire-{model.name}")
         except ThreadStartError as error:
-            # Nothing is loaded meanwhile, but the model's last requests are answered and its memory is freed.
-            log.warning("%s/%s is closed by the thread that loads models: %s", model.name, model.version, error)
+            # This blocks loading meanwhile, but the model's last requests are answered and its memory is freed.
+            log.warning("%s/%s is closed in the thread that loads models: %s", model.name, model.version, error)
             self._thread.start("closing a model", retire)
 
     def _forget(self, key: Key) -> None:
-        """Removes the series that say nothing true about a version any more."""
+        """Removes metric series of a version that are no longer valid."""
         if key in self.refused:
             return
         self._metrics.model_refused.remove_by_labels({"model": key[0], "version": key[1]})
@@ -211,5 +213,5 @@ class ModelLoader:
 
 
 def _text(error: OSError | MemoryError) -> str:
-    """What the operating system says, without a path."""
+    """Returns the operating system's error message, without a path."""
     return str(getattr(error, "strerror", None) or type(error).__name__)

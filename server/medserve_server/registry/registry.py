@@ -1,4 +1,4 @@
-"""The models that are served, by name and version: looked up by every request, changed while requests run."""
+"""The registry of served models by name and version; may be changed while requests are running."""
 
 import difflib
 import threading
@@ -8,25 +8,25 @@ from medserve_server.engine.model import Model
 from medserve_server.errors import FieldViolation, NotFound, Unavailable, listing
 from medserve_server.telemetry.metrics import RequestTimer
 
-NOT_LISTED = "; there is no such model or version here, and listing them needs a token with the scope metadata"
+NOT_LISTED = "; no such model or version is served, and listing them requires a token with the scope metadata"
 MAX_COMPARED = 100
-"""Models whose names are compared with one that is not known: comparing takes up to half a millisecond a name."""
+"""With more models than this, no similar name is suggested: comparing takes up to half a millisecond per name."""
 
 
 class ModelRegistry:
-    """The models that are served.
+    """The served models.
 
-    A change makes a new dictionary, so that whoever reads one sees all models before it or all after it.
+    Every change replaces the dictionary, so that readers see a consistent state without locking.
     """
 
     def __init__(self) -> None:
         self._models: dict[str, dict[str, Model]] = {}  # by name, then by version, the highest last
-        self._lock = threading.Lock()  # between a request's beginning and a change
+        self._lock = threading.Lock()  # serializes changes and the start of requests
         self.ready = False
-        """Every model that is to be served from the start is loaded."""
+        """Whether all models that are served from startup have been loaded."""
 
     def begin(self, name: str, version: str, api: str, *, lists_models: bool) -> tuple[Model, RequestTimer]:
-        """Finds the model of a request and counts the request, so that the model stays open until it ends.
+        """Looks up the model of a request and counts the request, so that the model stays open until it ends.
 
         Raises:
             ServingError: as `get`.
@@ -44,18 +44,19 @@ class ModelRegistry:
         *,
         lists_models: bool,
     ) -> Model:
-        """A model, to tell about it; an empty version takes the highest.
+        """Looks up a model without starting a request.
 
         Args:
-            name: of the model.
-            version: empty for the highest.
-            name_field: of the request, for the error.
-            version_field: of the request, for the error.
-            lists_models: whether the caller may learn which models and versions there are.
+            name: name of the model.
+            version: version of the model; empty for the highest.
+            name_field: request field with the name, for the error.
+            version_field: request field with the version, for the error.
+            lists_models: whether the caller may learn which models and versions are served.
 
         Raises:
-            Unavailable: it is not there yet; a client that knows another server asks that one.
-            NotFound: naming the request's field, and what there is to a caller who may list that.
+            Unavailable: the server is starting and has not loaded the model yet; clients may retry on another server.
+            NotFound: there is no such model or version; the message names the field and, if the caller may list them,
+                the models or versions that are served.
         """
         models = self._models
         if not self.ready and not (name in models and version in {"", *models[name]}):
@@ -66,12 +67,12 @@ class ModelRegistry:
         if not version:
             return next(reversed(versions.values()))
         if version not in versions:
-            known = f"; {name} has {listing(sorted(versions, key=int))}"
+            known = f"; the versions of {name} are {listing(sorted(versions, key=int))}"
             raise _not_found(version_field, version, known if lists_models else NOT_LISTED)
         return versions[version]
 
     def put(self, model: Model) -> Model | None:
-        """Serves a model from the next request on; gives the one whose place it took."""
+        """Adds a model, which is served from the next request on; returns the model that it replaces, if any."""
         with self._lock:
             versions = self._models.get(model.name, {})
             changed = sorted({**versions, model.version: model}.items(), key=lambda item: int(item[0]))
@@ -79,7 +80,7 @@ class ModelRegistry:
             return versions.get(model.version)
 
     def remove(self, name: str, version: str) -> Model:
-        """Serves a model no more, from the next request on."""
+        """Removes and returns a model, which is not served from the next request on."""
         with self._lock:
             versions = dict(self._models[name])
             model = versions.pop(version)
@@ -88,16 +89,16 @@ class ModelRegistry:
             return model
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model that are served, lowest first."""
+        """Returns the served versions of a model, lowest first."""
         return sorted(self._models.get(name, {}), key=int)
 
     def __iter__(self) -> Iterator[Model]:
-        """All models by name, then by version."""
+        """Iterates over all models, ordered by name, then by version."""
         models = self._models
         return iter([models[name][version] for name in sorted(models) for version in sorted(models[name], key=int)])
 
     def __len__(self) -> int:
-        """Versions of all models."""
+        """Returns the number of served versions of all models."""
         return sum(map(len, self._models.values()))
 
 
@@ -107,7 +108,7 @@ def _not_found(field: str, given: str, known: str) -> NotFound:
 
 
 def _models_text(name: str, models: Mapping[str, object]) -> str:
-    """The model whose name is most like the one that was asked for, and those that there are."""
+    """Lists the served models, and suggests the one with the most similar name."""
     close = difflib.get_close_matches(name[:128], models, n=1) if len(models) <= MAX_COMPARED else []
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"{hint}; the models here are {listing(sorted(models))}" if models else "; there are no models here yet"
+    return f"{hint}; the served models are {listing(sorted(models))}" if models else "; no models are served yet"

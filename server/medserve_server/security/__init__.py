@@ -1,1 +1,1 @@
-"""Who may call, over which encryption, and how much one client may ask for."""
+"""Authentication and authorization, TLS, and per-client limits."""

@@ -1,4 +1,4 @@
-"""Who may call what: the clients' tokens, and the scope that each method asks for."""
+"""Token authentication, and the scope that each method requires."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ OPEN, INFER, METADATA, ADMIN, PRIORITY = "open", "infer", "metadata", "admin", "
 SCOPES = (INFER, METADATA, ADMIN, PRIORITY)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
-# A method that is missing here asks for `admin`.
+# Methods that are not listed require the scope `admin`.
 SCOPE_OF_METHOD = {
     "/grpc.health.v1.Health/Check": OPEN,
     "/grpc.health.v1.Health/List": OPEN,
@@ -54,42 +54,42 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one token allows."""
+    """The client and scopes of a token."""
 
     client: str
     scopes: frozenset[str]
     digest: bytes = b""
-    """SHA-256 of the token. A fast hash will do: nobody guesses 256 random bits."""
+    """SHA-256 of the token. A fast hash is sufficient, since tokens have 256 random bits."""
 
     @property
     def lists_models(self) -> bool:
-        """Whether the client may learn which models there are."""
+        """Whether the client may learn which models are served."""
         return METADATA in self.scopes
 
 
 ANYONE = Grant("", frozenset(SCOPES))
-"""What every caller may do where no tokens are configured."""
+"""Grant of every client if no tokens are configured."""
 NOBODY = Grant("", frozenset())
-"""What a caller may do without a token where tokens are configured."""
+"""Grant of a client without a token if tokens are configured."""
 GRANT: ContextVar[Grant] = ContextVar("GRANT", default=NOBODY)
-"""What the client whose call this is may do."""
+"""Grant of the client of the current call."""
 
 
 class Tokens:
-    """The tokens of a file, read again when it changes.
+    """The tokens in a file, which is reloaded when it changes.
 
     Raises:
-        SettingsError: the file can't be read, or is wrong.
+        SettingsError: the file cannot be read, or is malformed.
     """
 
     def __init__(self, path: Path) -> None:
         self._grants = FileReloader(lambda: read_tokens(path), path)
 
     def client(self, method: str, metadata: Metadata) -> Grant:
-        """The client that makes a call; NOBODY for a method that is open to all.
+        """Authenticates and authorizes a call; returns NOBODY for methods that require no token.
 
         Raises:
-            Unauthenticated: no token, or not a known one.
+            Unauthenticated: the token is missing or unknown.
             PermissionDenied: the client lacks the method's scope.
         """
         scope = SCOPE_OF_METHOD.get(method, ADMIN)
@@ -97,51 +97,51 @@ class Tokens:
             return NOBODY
         grant = self._find(_bearer(metadata))
         if scope not in grant.scopes:
-            raise PermissionDenied(f"client {grant.client} lacks the scope {scope}, which {method} needs")
+            raise PermissionDenied(f"client {grant.client} lacks the scope {scope}, which {method} requires")
         return grant
 
     def _find(self, token: str) -> Grant:
         digest = hashlib.sha256(token.encode()).digest()
-        # Every one of them is compared, and each in constant time: how long it takes tells nothing.
+        # All digests are compared, each in constant time, so that the duration reveals nothing.
         found = [grant for grant in self._grants.current() if hmac.compare_digest(grant.digest, digest)]
         if not found:
-            raise Unauthenticated("the token is not known here; it may have been revoked")
+            raise Unauthenticated("unknown token; it may have been revoked")
         return found[0]
 
 
 def check_priority(priority: int, grant: Grant) -> None:
-    """Refuses a request that would go before those of others where its client may not do that.
+    """Refuses a request with a raised priority if its client lacks the scope for it.
 
     Args:
-        priority: Of the request, a number below the default.
-        grant: What the client may do.
+        priority: Priority of the request, a number below the default.
+        grant: Grant of the client.
 
     Raises:
         PermissionDenied: The client lacks the scope.
     """
     if PRIORITY not in grant.scopes:
         raise PermissionDenied(
-            f"parameters[priority] is {priority}: client {grant.client} lacks the scope {PRIORITY}, which going before "
-            "other requests needs; leave the parameter out"
+            f"parameters[priority] is {priority}: client {grant.client} lacks the scope {PRIORITY}, which is required "
+            "for a raised priority; omit the parameter"
         )
 
 
 def _bearer(metadata: Metadata) -> str:
-    """The token of `authorization: Bearer TOKEN` (RFC 6750, section 2.1)."""
+    """Returns the token of `authorization: Bearer TOKEN` (RFC 6750, section 2.1)."""
     given = [value for key, value in metadata if key == "authorization"]
     if len(given) == 1 and isinstance(given[0], str):
         kind, _, token = given[0].partition(" ")
         if kind.lower() == "bearer" and token:
             return token
-    raise Unauthenticated("a token is needed: send it as the metadata `authorization: Bearer TOKEN`")
+    raise Unauthenticated("a token is required; send it as the metadata `authorization: Bearer TOKEN`")
 
 
 def read_tokens(path: Path) -> list[Grant]:
-    """Reads lines of client, scopes and digest; `#` begins a comment. A client may have several tokens.
+    """Reads lines with client, scopes and digest; `#` starts a comment. A client may have several tokens.
 
     Raises:
-        OSError: the file can't be read.
-        ValueError: a line is wrong; what it holds is not repeated, since it may be a token.
+        OSError: the file cannot be read.
+        ValueError: a line is malformed; the message does not quote it, since it may contain a token.
     """
     grants: list[Grant] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -153,28 +153,30 @@ def read_tokens(path: Path) -> list[Grant]:
             raise ValueError(f"{where}: has {len(words)} words, expected three: NAME SCOPES SHA256")
         name, scopes, digest = words[0], frozenset(words[1].split(",")), words[2].lower()
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{where}: the name has to be of letters, digits, '.', '_' and '-', at most 64")
+            raise ValueError(f"{where}: the name must consist of at most 64 letters, digits, '.', '_' and '-'")
         if not scopes <= set(SCOPES):
-            raise ValueError(f"{where}: a scope is none of {', '.join(SCOPES)}; a comma, no space, separates them")
+            raise ValueError(
+                f"{where}: a scope is not one of {', '.join(SCOPES)}; separate scopes by commas without spaces"
+            )
         if not _DIGEST.fullmatch(digest):
-            raise ValueError(f"{where}: the third word is no SHA-256 of 64 hexadecimal digits")
+            raise ValueError(f"{where}: the third word is not a SHA-256 digest of 64 hexadecimal digits")
         grants.append(Grant(name, scopes, bytes.fromhex(digest)))
     if len({grant.digest for grant in grants}) < len(grants):
-        raise ValueError(f"{path}: two lines have the same token; each client needs one of its own")
+        raise ValueError(f"{path}: two lines have the same token; each client needs its own token")
     if not grants:
-        log.warning("--tokens %s holds no token: nobody is let in", path)
+        log.warning("--tokens %s contains no tokens: all calls that require one are refused", path)
     return grants
 
 
 def new_token(name: str, scopes: str) -> tuple[str, str]:
-    """Makes a token of 256 random bits; gives it, and its line for the file.
+    """Generates a token with 256 random bits; returns it and its line for the token file.
 
     Raises:
-        ValueError: the name or a scope is wrong.
+        ValueError: the name or a scope is invalid.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name; use letters, digits, '.', '_' and '-', at most 64")
+        raise ValueError(f"{name!r} is not a valid name; use at most 64 letters, digits, '.', '_' and '-'")
     if not set(scopes.split(",")) <= set(SCOPES):
-        raise ValueError(f"--scopes {scopes}: expected some of {','.join(SCOPES)}")
+        raise ValueError(f"--scopes {scopes}: expected one or more of {','.join(SCOPES)}")
     token = secrets.token_urlsafe(32)
     return token, f"{name} {scopes} {hashlib.sha256(token.encode()).hexdigest()}"

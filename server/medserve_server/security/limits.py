@@ -1,4 +1,4 @@
-"""What one client may have: calls under way, requests in a second, connections and how it treats them."""
+"""Limits on concurrent calls, request rates and connections."""
 
 import math
 import threading
@@ -10,18 +10,18 @@ from urllib.parse import unquote
 from medserve_server.config import Settings
 from medserve_server.errors import Overloaded
 
-_FORGET_AT = 10_000
-"""Clients whose rate is remembered before those that have been quiet are forgotten."""
+_MAX_TRACKED_CLIENTS = 10_000
+"""Number of clients with a tracked rate above which idle clients are removed."""
 
 
 class CallLimits:
-    """Counts the calls under way, in all and of each client, and meters the clients. Threads may share one.
+    """Limits concurrent calls, in total and per client, and the request rate per client. Thread-safe.
 
     Args:
-        max_calls: in all.
-        max_client_calls: of one client.
-        max_client_rate: requests of one client in a second, None for no limit. A client that was quiet may send
-            those of one second at once.
+        max_calls: maximum number of concurrent calls.
+        max_client_calls: maximum number of concurrent calls per client.
+        max_client_rate: maximum number of requests per second and client; None for no limit. An idle client may send
+            the requests of one second in a burst.
     """
 
     def __init__(self, max_calls: int, max_client_calls: int, max_client_rate: float | None) -> None:
@@ -37,21 +37,21 @@ class CallLimits:
         self._paid_until: dict[str, float] = {}
 
     def check(self) -> None:
-        """Raises Overloaded where `enter` would for any client: before the call's message is read."""
+        """Raises Overloaded if `enter` would for any client; used before the message of a call is read."""
         if self._all >= self._max_calls:
-            raise Overloaded(f"{self._all} calls are being answered already; try again later", limit="calls")
+            raise Overloaded(f"{self._all} calls are already in progress; retry later", limit="calls")
 
     def enter(self, client: str) -> None:
-        """Counts a call that begins.
+        """Counts the start of a call.
 
         Raises:
-            Overloaded: it is one too many; then there is nothing to `leave`.
+            Overloaded: the call exceeds a limit; it is not counted, and `leave` must not be called.
         """
         with self._lock:
             self.check()
             calls = self._calls.get(client, 0)
             if calls >= self._max_client_calls:
-                text = f"{calls} calls of this client are being answered already; try again when one has ended"
+                text = f"{calls} calls of this client are already in progress; retry when one has ended"
                 raise Overloaded(text, limit="client_calls")
             if self.metered:
                 self._meter(client)
@@ -59,7 +59,7 @@ class CallLimits:
             self._all += 1
 
     def leave(self, client: str) -> None:
-        """Counts a call that ended."""
+        """Counts the end of a call."""
         with self._lock:
             self._all -= 1
             if self._calls[client] == 1:
@@ -68,7 +68,7 @@ class CallLimits:
                 self._calls[client] -= 1
 
     def pay(self, client: str) -> float:
-        """Takes a further request of a stream into the meter; gives the seconds that it has to wait."""
+        """Counts another request of a stream against the rate; returns the seconds for which it must be delayed."""
         with self._lock:
             now = time.monotonic()
             until = self._paid_until[client] = self._next(client, now)
@@ -78,20 +78,20 @@ class CallLimits:
         now = time.monotonic()
         until = self._next(client, now)
         if until > now:
-            text = f"more than {self._rate:g} requests in a second came from this client; try again later"
+            text = f"this client sent more than {self._rate:g} requests per second; retry later"
             raise Overloaded(text, limit="client_rate")
-        if len(self._paid_until) >= _FORGET_AT:
+        if len(self._paid_until) >= _MAX_TRACKED_CLIENTS:
             self._paid_until = {one: paid for one, paid in self._paid_until.items() if paid > now - self._burst}
         self._paid_until[client] = until
 
     def _next(self, client: str, now: float) -> float:
-        """A token bucket as one number: the time up to which the client's requests are paid for, with one more."""
+        """Returns the client's next state: a token bucket, stored as the time up to which its requests are paid for."""
         return max(self._paid_until.get(client, -math.inf), now - self._burst) + self._interval
 
 
 @lru_cache(maxsize=4096)
 def client_of(peer: str) -> str:
-    """The client behind gRPC's name of a peer: its IPv4 address, or the /64 network that an IPv6 host may roam in."""
+    """Returns the client identity for a gRPC peer name: the IPv4 address, or the /64 network of an IPv6 address."""
     kind, _, address = unquote(peer).rpartition(":")[0].partition(":")
     if kind != "ipv6":
         return address
@@ -101,9 +101,9 @@ def client_of(peer: str) -> str:
 
 
 def connection_limits(settings: Settings) -> list[tuple[str, int]]:
-    """What grpc's own server is told about connections."""
+    """Returns the channel arguments for connections of grpcio's server."""
     age, idle, ping_interval = (
-        min(round(seconds * 1000), 2**31 - 1)  # that is forever
+        min(round(seconds * 1000), 2**31 - 1)  # interpreted as infinite
         for seconds in (settings.max_connection_age, settings.max_connection_idle, settings.min_ping_interval)
     )
     return [

@@ -1,4 +1,4 @@
-"""The certificates of the port, which may be replaced while the server runs."""
+"""Server TLS certificates, which are reloaded when their files change."""
 
 import ssl
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from medserve_server.file_reloader import FileReloader
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files, checked to fit together."""
+    """The contents of PEM files, validated to match each other."""
 
     certificate: bytes
     key: bytes
     client_ca: bytes | None
-    """Authorities that the certificate of a client must come from; None where no client needs one."""
+    """CA certificates for verifying client certificates; None if client certificates are not required."""
 
 
 def read_certificates(settings: Settings) -> FileReloader[Certificates] | None:
-    """Returns the certificates, which are read again when they change; None for plain text.
+    """Returns the server certificates, reloaded when they change; None for plaintext.
 
-    A pair that does not fit together, one half of it replaced, is not taken.
+    If certificate and key do not match, because only one of them has been replaced, they are not reloaded.
 
     Raises:
-        SettingsError: a file can't be read, or holds no certificate or key that fits.
+        SettingsError: a file cannot be read, is not a valid PEM file, or the key does not match the certificate.
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
@@ -37,17 +37,17 @@ def _read(certificate: Path, key: Path, client_ca: Path | None) -> Certificates:
     read = Certificates(
         certificate.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca is not None else None
     )
-    _context(certificate, key, client_ca)  # gRPC and Envoy would take any bytes, and fail at the handshakes
+    _context(certificate, key, client_ca)  # validates them: gRPC and Envoy accept any bytes and fail at handshakes
     return read
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """What the HTTP port proves itself with, and asks of its clients; None where it speaks plain text.
+    """Returns the TLS context of the HTTP port; None for plaintext.
 
-    Every new connection gets the certificates that the files hold then, or held a moment ago.
+    Each new connection uses the current certificates, reloaded shortly after their files change.
 
     Raises:
-        SettingsError: a file can't be read, or holds no certificate or key that fits.
+        SettingsError: a file cannot be read, is not a valid PEM file, or the key does not match the certificate.
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
@@ -58,7 +58,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     def use_current(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         connection.context = contexts.current()
 
-    # OpenSSL asks at each handshake, whether the client names a server or not.
+    # OpenSSL calls this at each handshake, even if the client sends no server name.
     listening.sni_callback = use_current
     return listening
 
@@ -80,9 +80,9 @@ def _context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLCon
 
 def _reason(error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
-        return "the key is not the certificate's"
-    return f"no PEM file that can be used ({error.reason or error})"
+        return "the key does not match the certificate"
+    return f"not a valid PEM file ({error.reason or error})"
 
 
 def _refuse_password() -> str:
-    raise ValueError("--tls-key: the key is encrypted; store it without a password, readable for the server alone")
+    raise ValueError("--tls-key: the key is encrypted; store it without a password, readable only by the server")

@@ -1,1 +1,1 @@
-"""The APIs, a file each: from a message to a model and back."""
+"""The gRPC services, one module each."""

@@ -1,4 +1,4 @@
-"""What all APIs that run models have in common: find the model, read the request, run, answer."""
+"""Common base of the services that run models: look up the model, decode the request, run the model, respond."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ StreamResponse = TypeVar("StreamResponse", bound=Message)
 
 @dataclass(slots=True)
 class Job(Generic[Response]):
-    """A request that was read: what the model needs, and how to answer with what it gives."""
+    """A decoded request: the model's inputs, and a function that builds the response from its outputs."""
 
     inputs: Tensors
     rows: int
@@ -39,12 +39,12 @@ class Job(Generic[Response]):
     answer: Callable[[Arrays], Response]
     priority: int = DEFAULT_PRIORITY
     timeout: float | None = None
-    """Seconds that it may wait for the model; None: as long as the call may last."""
+    """Maximum time in seconds that it waits for the model; None for no limit other than the call's deadline."""
     slow: bool = False
-    """Whether answering takes so long that others should not have to wait for it."""
+    """Whether building the response takes long enough that it must not run in the event loop."""
 
     def deadline(self, of_call: float | None) -> float | None:
-        """The earlier of the call's deadline and the end of `timeout`, on the clock of `time.monotonic`."""
+        """Returns the earlier of the call's deadline and the end of `timeout`, on the clock of `time.monotonic`."""
         if self.timeout is None:
             return of_call
         own = time.monotonic() + self.timeout
@@ -52,24 +52,24 @@ class Job(Generic[Response]):
 
 
 def priority(request: Message) -> int:
-    """Of a picture's or a patient's request: reasons mean many rows, so requests without go before those with them."""
+    """Returns the priority of an image or patient request: lower with reasons, which require many rows."""
     return DEFAULT_PRIORITY + 1 if request.HasField("reasons") else DEFAULT_PRIORITY
 
 
 class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
-    """An API with one unary method that runs a model, and a stream of the same.
+    """A service with one unary method that runs a model, and a streaming variant of it.
 
-    Transports either await `unary` and iterate `stream`, or do the steps themselves: `begin`, `read`,
+    Transports either await `unary` and iterate over `stream`, or perform the steps themselves: `begin`, `read`,
     `Model.submit`, `Job.answer`.
     """
 
     name: ClassVar[str]
-    """In metrics."""
+    """Value of the label `api` in metrics."""
     method: ClassVar[str]
     """Path of the unary method."""
     request_type: ClassVar[type[Message]]
     id_field: ClassVar[str] = "request_id"
-    """Where a request has the client's name for it."""
+    """Request field with the client's request ID."""
 
     def __init__(self, server: ServerContext) -> None:
         settings = server.settings
@@ -89,47 +89,47 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
     @abstractmethod
     def read(self, model: Model, request: Request) -> Job[Response]:
-        """Checks a request and turns it into arrays.
+        """Validates a request and converts it to arrays.
 
         Raises:
-            ServingError: the request is wrong, or the model is for something else.
+            ServingError: the request is invalid, or the model has a different task.
         """
 
     @abstractmethod
     def in_stream(self, request: Request, outcome: Response | ServingError) -> StreamResponse:
-        """Wraps a response or an error for the stream."""
+        """Wraps a response or an error as a stream response."""
 
     def is_slow(self, request: Request) -> bool:
-        """Whether reading the request takes so long that others should not have to wait for it."""
+        """Returns whether decoding the request takes long enough that it must not run in the event loop."""
         del request
         return False
 
     @abstractmethod
     def estimate_load(self, request: Request) -> tuple[int, int]:
-        """Rows, as far as they show, and priority of a request that is slow to read, before it is read."""
+        """Returns a lower bound on the rows, and the priority, of a request that is slow to decode, before decoding."""
 
     def admit(self, model: Model, request: Request, deadline: float | None) -> None:
-        """Refuses a request that is slow to read while it is still unread.
+        """Checks admission for a request that is slow to decode, before it is decoded.
 
         Raises:
-            ServingError: the model, or the threads that would read it, have no time for it.
+            ServingError: the model, or the decoding threads, cannot process it before its deadline.
         """
         rows, priority = self.estimate_load(request)
         model.check(rows, priority, deadline)
         self._decoders.check(deadline)
 
     def begin(self, request: Request, record: CallRecord | None, grant: Grant) -> tuple[Model, RequestTimer]:
-        """The model that a request names, which stays open until the timer ends.
+        """Looks up the model of a request, which stays open until the timer ends.
 
         Args:
-            request: the message.
-            record: where the request and its model are noted.
-            grant: what its sender may do; an error tells no more than that.
+            request: the request message.
+            record: call record to which the request ID and the model are added.
+            grant: permissions of the client; errors reveal nothing beyond them.
 
         Raises:
             InvalidInput: a name is too long.
-            NotFound: there is none.
-            Unavailable: the server is starting, and it is not there yet.
+            NotFound: there is no such model.
+            Unavailable: the server is starting and has not loaded the model yet.
         """
         if record is not None:
             record.asked(getattr(request, self.id_field))
@@ -142,24 +142,24 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         return model, timer
 
     def _check_names(self, request: Request) -> None:
-        """Raises InvalidInput where a name or an id is too long: errors and answers repeat them."""
+        """Raises InvalidInput if a name or an ID is too long, since errors and responses repeat them."""
         for field in self._names:
             if (length := len(getattr(request, field))) > self._max_name_length:
                 text = f"has {length} characters, at most {self._max_name_length} are accepted"
                 raise InvalidInput.of(field, text, "name_length")
 
     def check_rows(self, field: str, count: int) -> None:
-        """Raises InvalidInput where a request holds no rows, or too many."""
+        """Raises InvalidInput if a request has no rows, or too many."""
         if not 1 <= count <= self._max_rows:
             text = f"has {count} entries, expected 1 to {self._max_rows}"
             raise InvalidInput.of(field, text, "rows" if count else None)
 
     def unary(self, request: Request, context: Context) -> Awaitable[Response]:
-        """Answers a call."""
+        """Answers a unary call."""
         return self._answer(request, _deadline(context), CALL_RECORD.get())
 
     async def stream(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[StreamResponse]:
-        """Answers many requests in their order, errors in their place."""
+        """Answers a stream of requests in order; a failed request is answered with an error in its position."""
         deadline = _deadline(context)
         of_call = CALL_RECORD.get()
 
@@ -194,17 +194,17 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
 
 
 def checked(model: Model, output: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The same output.
+    """Returns the output unchanged if all its values are finite.
 
     Raises:
-        InferenceFailed: a value in it is no number: never an answer about a patient.
+        InferenceFailed: the output contains NaN or infinite values, which must never be returned as a result.
     """
     if not np.isfinite(output).all():
-        raise InferenceFailed(f"model {model.name} gave a value that is no number")
+        raise InferenceFailed(f"model {model.name} returned a NaN or infinite value")
     return output
 
 
 def _deadline(context: Context) -> float | None:
-    """The call's deadline on the clock of `time.monotonic`; None where the client set none."""
+    """Returns the call's deadline on the clock of `time.monotonic`; None if the client set none."""
     remaining = context.time_remaining()
     return None if remaining is None else time.monotonic() + remaining

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's tensors to and from NumPy arrays, checked against the graph."""
+"""Converts tensors of the Open Inference Protocol to and from NumPy arrays and validates them against the graph."""
 
 import math
 import struct
@@ -16,27 +16,27 @@ from medserve_server.errors import FieldViolation, InvalidInput, Unsupported, li
 
 Tensor = pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor
 MAX_TENSORS = 256
-MAX_AXES = 64  # of a NumPy array
+MAX_AXES = 64  # limit of NumPy arrays
 MAX_EMPTY = 2**24
-"""Elements that the axes of an empty tensor span, apart from those of size 0. No bytes bound them, and a model that
+"""Maximum product of the nonzero axis sizes of an empty tensor. The message size does not bound it, and a model that
 sums over an empty axis has an output of that size."""
 CONTENTS_FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields)
 
 
 @dataclass(slots=True)
 class InferRequest:
-    """A checked request."""
+    """A decoded and validated request."""
 
     inputs: Tensors
     outputs: tuple[str, ...] | None
-    """None: all."""
+    """Names of the requested outputs; None for all."""
     rows: int
-    """Size of the first axis; 1 where the inputs have none in common."""
+    """Size of the first axis; 1 if the inputs have no common batch axis."""
     raw: bool
-    """Whether the answer uses raw_output_contents: always, as Triton's does, unless the request has typed contents."""
+    """Whether the response uses raw_output_contents: as in Triton, always unless the request has typed contents."""
     priority: int
     timeout: float | None
-    """Seconds that the request may wait."""
+    """Maximum time in seconds that the request may be queued; None for no limit."""
 
 
 def decode(
@@ -47,18 +47,18 @@ def decode(
     batched: bool,
     max_rows: int,
 ) -> InferRequest:
-    """Reads the tensors of a request for a graph with these inputs and outputs.
+    """Decodes the tensors of a request for a graph with these inputs and outputs.
 
     Args:
-        request: the message.
-        inputs: what the graph takes.
-        outputs: what it gives.
-        batched: whether the first axis of all tensors counts the same rows.
-        max_rows: the most of them.
+        request: the request message.
+        inputs: inputs of the graph.
+        outputs: outputs of the graph.
+        batched: whether the first axis of all tensors is a common batch axis.
+        max_rows: maximum size of the batch axis.
 
     Raises:
-        InvalidInput: names, counts, shapes, datatypes or contents do not fit; all that is wrong is listed.
-        Unsupported: the request asks for an extension that this server does not have.
+        InvalidInput: names, counts, shapes, datatypes or contents do not match the graph; all violations are listed.
+        Unsupported: the request uses an extension that this server does not support.
     """
     plain = _decode_plain(request, inputs, max_rows) if batched else None
     if plain is not None:
@@ -67,7 +67,7 @@ def decode(
     if (count := max(len(request.inputs), len(request.outputs))) > MAX_TENSORS:
         text = f"the request names {count} tensors, at most {MAX_TENSORS} are accepted"
         raise InvalidInput.of("", text, "tensors")
-    # Lists, since protobuf makes a new object of a field's element each time it is asked for it.
+    # Lists, since protobuf creates a new Python object on each access to an element.
     tensors, payloads = list(request.inputs), list(request.raw_input_contents)
     wanted = [output.name for output in request.outputs]
     _refuse_extensions(request, [*tensors, *request.outputs])
@@ -104,10 +104,10 @@ def decode(
 
 
 def _decode_plain(request: pb.ModelInferRequest, inputs: Sequence[TensorSpec], max_rows: int) -> InferRequest | None:
-    """Reads what nearly all clients send: one raw tensor of numbers, without parameters, for all outputs.
+    """Fast path for the most common request: one raw numeric tensor, without parameters, requesting all outputs.
 
     Returns:
-        None for any other request, and for one that is wrong, of which `decode` says why.
+        None for any other request, and for an invalid one, for which `decode` reports the violations.
     """
     tensors, payloads = request.inputs, request.raw_input_contents
     if len(tensors) != 1 or len(payloads) != 1 or len(inputs) != 1 or request.outputs or request.parameters:
@@ -136,7 +136,7 @@ def scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
     """Reads the parameters `priority` (0: the default) and `timeout` (microseconds; 0: none).
 
     Raises:
-        InvalidInput: one of them is no whole number from 0.
+        InvalidInput: one of them is not a non-negative integer.
     """
     if not request.parameters:
         return DEFAULT_PRIORITY, None
@@ -146,13 +146,15 @@ def scheduling(request: pb.ModelInferRequest) -> tuple[int, float | None]:
         kind = parameter.WhichOneof("parameter_choice")
         number = getattr(parameter, kind) if kind in {"int64_param", "uint64_param"} else -1
         if number < 0:
-            raise InvalidInput.of(f"parameters[{name}]", "is no whole number from 0; send int64_param or uint64_param")
+            raise InvalidInput.of(
+                f"parameters[{name}]", "is not a whole number from 0; send int64_param or uint64_param"
+            )
         numbers[name] = number
     return numbers["priority"] or DEFAULT_PRIORITY, numbers["timeout"] / 1e6 or None
 
 
 def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInferResponse, *, raw: bool) -> None:
-    """Writes output arrays into a response, raw where the request was or where a datatype has no other way."""
+    """Writes output arrays into a response, raw if requested or if an output's datatype has no typed contents."""
     datatypes = {spec.name: spec.datatype for spec in specs}
     raw = raw or any(DATATYPES[datatypes[name]].contents is None for name in outputs)
     for name, array in outputs.items():
@@ -173,7 +175,7 @@ def encode(outputs: Tensors, specs: Sequence[TensorSpec], response: pb.ModelInfe
 
 
 class _WrongTensor(Exception):
-    """What is wrong with one tensor."""
+    """A violation in one tensor."""
 
     def __init__(self, part: str, description: str, field: str | None = None) -> None:
         self.part = part
@@ -182,7 +184,7 @@ class _WrongTensor(Exception):
 
 
 def _refuse_extensions(request: pb.ModelInferRequest, tensors: Sequence[Tensor]) -> None:
-    """Refuses what would change the meaning of a request if it were ignored."""
+    """Refuses extensions that would change the meaning of a request if they were ignored."""
     asked = [f"parameters[{name}]" for name in request.parameters if name.startswith("sequence_")]
     for tensor in tensors:
         if tensor.parameters:
@@ -193,26 +195,28 @@ def _refuse_extensions(request: pb.ModelInferRequest, tensors: Sequence[Tensor])
             ]
     if asked:
         raise Unsupported(
-            f"{asked[0]} asks for an extension that this server does not have",
+            f"{asked[0]} requests an extension that this server does not support",
             [FieldViolation(field, "is not supported") for field in asked],
         )
 
 
 def _name_violations(kind: str, given: list[str], specs: Sequence[TensorSpec]) -> list[FieldViolation]:
-    """What is wrong with the names of the inputs, which all have to be there, or of the outputs, which may be few."""
+    """Returns violations in the names of the inputs, which must all be present, or outputs, which may be a subset."""
     known = [spec.name for spec in specs]
     if given == known or (kind == "outputs" and not given):
         return []
     violations = []
     for index, name in enumerate(given):
         if name not in known:
-            text = f"is {name[:128]!r}, the model's {kind} are {listing(known)}"
+            text = f"is {name[:128]!r}; the model's {kind} are {listing(known)}"
             violations.append(FieldViolation(f"{kind}[{index}].name", text))
         elif name in given[:index]:
-            violations.append(FieldViolation(f"{kind}[{index}].name", f"is {name!r} for the second time"))
+            violations.append(FieldViolation(f"{kind}[{index}].name", f"is {name!r}, which is already listed"))
     if kind == "inputs":
         violations += [
-            FieldViolation("inputs", f"lacks {spec.name}, {spec.datatype} {list(spec.shape) or 'of any shape'}")
+            FieldViolation(
+                "inputs", f"does not contain {spec.name}, {spec.datatype} {list(spec.shape) or 'of any shape'}"
+            )
             for spec in specs
             if spec.name not in given
         ]
@@ -222,7 +226,7 @@ def _name_violations(kind: str, given: list[str], specs: Sequence[TensorSpec]) -
 def _checked_shape(
     tensor: pb.ModelInferRequest.InferInputTensor, spec: TensorSpec, *, batched: bool
 ) -> tuple[int, ...]:
-    """The shape, where ONNX Runtime would take it and an empty tensor can't make the model fill the memory."""
+    """Returns the shape if it matches the graph and, for an empty tensor, cannot make the model exhaust memory."""
     if tensor.datatype != spec.datatype:
         raise _WrongTensor("datatype", f"is {tensor.datatype[:32]!r}, expected {spec.datatype}")
     shape = tuple(tensor.shape)
@@ -237,7 +241,7 @@ def _checked_shape(
     if batched and shape[0] == 0:
         raise _WrongTensor("shape", f"is {list(shape)}: the batch is empty; expected at least 1 row")
     if 0 in shape and math.prod(size or 1 for size in shape) > MAX_EMPTY:
-        text = f"is {list(shape[:16])}: of an empty tensor, the other axes may span {MAX_EMPTY} elements"
+        text = f"is {list(shape[:16])}: the other axes of an empty tensor may span at most {MAX_EMPTY} elements"
         raise _WrongTensor("shape", text)
     return shape
 
@@ -249,14 +253,14 @@ def _read_raw(
     dtype = DATATYPES[datatype].dtype
     count = math.prod(shape)
     if tensor.HasField("contents"):
-        raise _WrongTensor("contents", "is set beside raw_input_contents; use one of them")
+        raise _WrongTensor("contents", "is set in addition to raw_input_contents; use only one of them")
     if datatype == "BYTES":
         return _as_strings(list(split(payload, count, field)), shape, field)
     size = count * dtype.itemsize
     if len(payload) != size:
         raise _WrongTensor("", f"has {len(payload)} bytes, expected {size} for {datatype} {list(shape)}", field)
     if datatype == "BOOL" and payload.strip(b"\x00\x01"):
-        raise _WrongTensor("", "holds a byte that is neither 0 nor 1, expected BOOL", field)
+        raise _WrongTensor("", "contains a byte that is neither 0 nor 1, expected BOOL", field)
     return np.frombuffer(payload, dtype).reshape(shape)
 
 
@@ -264,7 +268,7 @@ def _read_contents(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[i
     datatype = DATATYPES[tensor.datatype]
     count = math.prod(shape)
     if datatype.contents is None:
-        raise _WrongTensor("contents", f"can't hold {tensor.datatype}; send it in raw_input_contents")
+        raise _WrongTensor("contents", f"does not support {tensor.datatype}; send it in raw_input_contents")
     used = [field for field in CONTENTS_FIELDS if len(getattr(tensor.contents, field))]
     if used not in ([], [datatype.contents]):
         raise _WrongTensor("contents", f"uses {', '.join(used)}, expected {datatype.contents} for {tensor.datatype}")
@@ -275,15 +279,15 @@ def _read_contents(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[i
         )
     if tensor.datatype == "BYTES":
         return _as_strings(list(values), shape, None)
-    wide = np.array(values)  # typed contents hold small integers in fields of 32 bits
+    wide = np.array(values)  # typed contents store small integers in 32-bit fields
     array = wide.astype(datatype.dtype)
     if array.dtype.kind in "iu" and not np.array_equal(array, wide):
-        raise _WrongTensor(f"contents.{datatype.contents}", f"holds a number that is no {tensor.datatype}")
+        raise _WrongTensor(f"contents.{datatype.contents}", f"contains a number out of range for {tensor.datatype}")
     return array.reshape(shape)
 
 
 def split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
-    """Yields the elements of raw BYTES, each behind its length in 4 little-endian bytes."""
+    """Yields the elements of raw BYTES, each preceded by its length in 4 little-endian bytes."""
     position = 0
     for index in range(count):
         head = payload[position : position + 4]
@@ -293,7 +297,7 @@ def split(payload: bytes, count: int, field: str) -> Iterator[bytes]:
         yield payload[position + 4 : end]
         position = end
     if position != len(payload):
-        raise _WrongTensor("", f"has {len(payload) - position} bytes behind its {count} elements", field)
+        raise _WrongTensor("", f"has {len(payload) - position} extra bytes after its {count} elements", field)
 
 
 def _as_strings(elements: list[bytes], shape: tuple[int, ...], field: str | None) -> NDArray[np.generic]:
@@ -301,17 +305,17 @@ def _as_strings(elements: list[bytes], shape: tuple[int, ...], field: str | None
     try:
         array[:] = [element.decode() for element in elements]
     except UnicodeDecodeError:
-        raise _WrongTensor("contents.bytes_contents", "holds an element that is not UTF-8", field) from None
+        raise _WrongTensor("contents.bytes_contents", "contains an element that is not UTF-8", field) from None
     return array.reshape(shape)
 
 
 def _rows(arrays: Tensors, max_rows: int) -> int:
-    """The number of rows that all inputs share."""
+    """Returns the number of rows, which must be the same for all inputs."""
     sizes = {name: array.shape[0] for name, array in arrays.items()}
     rows = int(next(iter(sizes.values())))
     for name, size in sizes.items():
         if size != rows:
-            raise InvalidInput.of(f"inputs[{name}].shape", f"has {size} rows where another input has {rows}")
+            raise InvalidInput.of(f"inputs[{name}].shape", f"has {size} rows, but another input has {rows}")
     if rows > max_rows:
         name = next(iter(sizes))
         raise InvalidInput.of(f"inputs[{name}].shape", f"has {rows} rows, at most {max_rows} are accepted", "rows")

@@ -1,4 +1,4 @@
-"""grpc.health.v1: overall and for each service."""
+"""The health checking service grpc.health.v1, for the server as a whole and for each service."""
 
 import asyncio
 from collections.abc import Iterable
@@ -12,46 +12,49 @@ from medserve_server.supervise import start_awaited_task
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """What health checks are told. Nothing is SERVING until `set_serving`.
+    """Implements health checks. All services are NOT_SERVING until `set_serving` is called.
 
     Args:
-        services: their full names.
-        stopping: once set, nobody watches any more.
-        max_watchers: calls of Watch at once. It is open to all and lasts, so that it has a bound of its own.
+        services: full names of the services.
+        stopping: once set, all calls of Watch are ended.
+        max_watchers: maximum number of concurrent calls of Watch, which needs its own limit, since its calls are
+            long-lived and require no token.
     """
 
     def __init__(self, services: Iterable[str], stopping: asyncio.Event, max_watchers: int) -> None:
         self._services = ("", *services)
         self._stopping = stopping
-        self._free = max_watchers
+        self._watchers_left = max_watchers
         self._serving = False
-        self._changed = asyncio.Event()  # another one after each change
+        self._changed = asyncio.Event()  # replaced after each change
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells the state of the server and of each of its services, where it is another than before."""
+        """Sets the status of the server and of all its services, and notifies watchers if it changed."""
         if serving != self._serving:
             self._serving = serving
             self._changed.set()
             self._changed = asyncio.Event()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
-        """Tells the state of the server, or of one of its services."""
+        """Returns the status of the server, or of one of its services."""
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service here")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return self._state()
 
     async def List(self, request: pb.HealthListRequest, context: Context) -> pb.HealthListResponse:
-        """Tells the state of the server and of each of its services.
+        """Returns the status of the server and of each of its services.
 
-        These are gRPC services, whose names anyone may know; models are not among them.
+        These are gRPC services, whose names are public; the list does not contain models.
         """
         return pb.HealthListResponse(statuses=dict.fromkeys(self._services, self._state()))
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # type: ignore[override]
-        """Tells every change, until the client leaves or the server stops: a watcher must not hold it up."""
-        if self._free == 0:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching already; Check instead")
-        self._free -= 1
+        """Sends every status change until the client cancels or the server stops; does not delay shutdown."""
+        if self._watchers_left == 0:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls of Watch in progress; use Check instead"
+            )
+        self._watchers_left -= 1
         watching = start_awaited_task("health", self._follow, request.service, context)
         stopping = start_awaited_task("health", self._stopping.wait)
         try:
@@ -61,10 +64,10 @@ class Health(health_pb2_grpc.HealthServicer):
         finally:
             watching.cancel()
             stopping.cancel()
-            self._free += 1
+            self._watchers_left += 1
 
     async def _follow(self, service: str, context: Context) -> None:
-        """Tells the state now and after each change, without end."""
+        """Sends the current status and every change until cancelled."""
         states = pb.HealthCheckResponse
         while True:
             changed = self._changed

@@ -1,4 +1,4 @@
-"""medserve.v1.ImageClassification."""
+"""The service medserve.v1.ImageClassification."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ from medserve_server.status import to_status
 
 
 @dataclass(slots=True)
-class _Finding:
-    """What reading a picture found."""
+class _ReadInfo:
+    """Warnings and metadata from reading an image."""
 
     warnings: list[ImageWarning] = field(default_factory=list)
     sop_instance_uid: str = ""
@@ -34,7 +34,7 @@ class _Finding:
 class ImageClassification(
     ModelApi[pb.ClassifyRequest, pb.ClassifyResponse, pb.ClassifyStreamResponse], ImageClassificationServicer
 ):
-    """Reads pictures, asks the model, and names what it found."""
+    """Classifies images and decides at the model's operating point."""
 
     name = "image_classification"
     method = "/medserve.v1.ImageClassification/Classify"
@@ -47,39 +47,39 @@ class ImageClassification(
     async def ClassifyStream(
         self, request_iterator: AsyncIterator[pb.ClassifyRequest], context: Context
     ) -> AsyncIterator[pb.ClassifyStreamResponse]:
-        """Answers many requests in their order, errors in their place."""
+        """Answers a stream of requests in order; a failed request is answered with an error in its position."""
         async for response in self.stream(request_iterator, context):
             yield response
 
     def in_stream(
         self, request: pb.ClassifyRequest, outcome: pb.ClassifyResponse | ServingError
     ) -> pb.ClassifyStreamResponse:
-        """Wraps a response or an error for the stream."""
+        """Wraps a response or an error as a stream response."""
         if isinstance(outcome, ServingError):
             return pb.ClassifyStreamResponse(error=to_status(outcome), request_id=request.request_id)
         return pb.ClassifyStreamResponse(response=outcome, request_id=request.request_id)
 
     def is_slow(self, request: pb.ClassifyRequest) -> bool:
-        """Encoded pictures have to be decoded, and reasons need rows of their own."""
+        """Returns whether the request has encoded images, which must be decoded, or reasons, which need more rows."""
         return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
 
     def estimate_load(self, request: pb.ClassifyRequest) -> tuple[int, int]:
-        """A row for each picture; those of reasons do not show yet."""
+        """Returns one row per image, without the rows for reasons, which are not known yet, and the priority."""
         return len(request.images), priority(request)
 
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
-        """Stacks the pictures, and what their reasons need, to uint8 [rows, height, width, channels]."""
+        """Stacks the images, and the rows for their reasons, to uint8 [rows, height, width, channels]."""
         began = monotonic()
         if model.manifest is None or not isinstance(model.reader, RequestImages):
-            raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists what each one does")
+            raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists each model's task")
         self.check_rows("images", len(request.images))
-        pictures, findings = _read_images(request, model.reader)
+        images, read_infos = _read_images(request, model.reader)
         task = model.manifest.image_classification
         names = ("probabilities", *confidence_outputs(task, "member_probabilities"))
-        answer = partial(_response, request, model, task, findings)
+        answer = partial(_response, request, model, task, read_infos)
         if not request.HasField("reasons"):
-            return Job({"image": pictures}, len(pictures), names, answer)
-        explained = ExplainedImages(request.reasons, model.name, task, pictures, self._max_rows, self._max_bytes)
+            return Job({"image": images}, len(images), names, answer)
+        explained = ExplainedImages(request.reasons, model.name, task, images, self._max_rows, self._max_bytes)
         return Job(
             {"image": explained.rows},
             len(explained.rows),
@@ -90,34 +90,34 @@ class ImageClassification(
         )
 
 
-def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[_Finding]]:
-    pictures = np.empty((len(request.images), *reader.shape), np.uint8)
-    findings: list[_Finding] = []
+def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[_ReadInfo]]:
+    images = np.empty((len(request.images), *reader.shape), np.uint8)
+    read_infos: list[_ReadInfo] = []
     violations: list[FieldViolation] = []
     limit: Limit | None = None
     for index, image in enumerate(request.images):
         name = f"images[{index}]"
-        found = _Finding()
+        found = _ReadInfo()
         try:
             match image.WhichOneof("source"):
                 case "encoded":
-                    pictures[index], found.warnings = reader.from_encoded(image.encoded, name, image.frame)
+                    images[index], found.warnings = reader.from_encoded(image.encoded, name, image.frame)
                     found.sop_instance_uid = reader.sop_instance_uid(image.encoded, name)
                 case "raw" if image.frame:
                     raise InvalidInput.of(
-                        f"{name}.frame", f"asks for frame {image.frame}, but only DICOM files have several"
+                        f"{name}.frame", f"is {image.frame}, but only DICOM files can have several frames"
                     )
                 case "raw":
-                    pictures[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{name}.raw")
+                    images[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{name}.raw")
                 case _:
                     raise InvalidInput.of(name, "is empty; set encoded or raw")
         except InvalidInput as error:
             violations += error.violations
             limit = limit or error.limit
-        findings.append(found)
+        read_infos.append(found)
     if violations:
         raise InvalidInput(violations, limit)
-    return pictures, findings
+    return images, read_infos
 
 
 def _explained_response(
@@ -136,15 +136,19 @@ def _explained_response(
 
 
 def _response(
-    request: pb.ClassifyRequest, model: Model, task: ImageClassificationTask, findings: list[_Finding], outputs: Arrays
+    request: pb.ClassifyRequest,
+    model: Model,
+    task: ImageClassificationTask,
+    read_infos: list[_ReadInfo],
+    outputs: Arrays,
 ) -> pb.ClassifyResponse:
-    """Answers from the first rows of the outputs; those behind them are for reasons."""
-    probabilities = checked(model, outputs["probabilities"])[: len(findings)]
+    """Builds the response from the first rows of the outputs; the remaining rows are for reasons."""
+    probabilities = checked(model, outputs["probabilities"])[: len(read_infos)]
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)
     point = next((point for point in task.operating_points if point.name == task.default_operating_point), None)
-    for row, found in zip(probabilities.tolist(), findings, strict=True):
+    for row, found in zip(probabilities.tolist(), read_infos, strict=True):
         result = response.results.add(decision=_decision(point, labels, row))
         for index in sorted(range(len(labels)), key=row.__getitem__, reverse=True)[:top]:
             result.labels.add(label=labels[index], probability=row[index])
@@ -159,7 +163,7 @@ def _response(
 def _add_confidence(
     response: pb.ClassifyResponse, task: ImageClassificationTask, probabilities: NDArray[np.generic], outputs: Arrays
 ) -> None:
-    """Adds what a model tells that is an ensemble, or measures novelty."""
+    """Adds the uncertainty of an ensemble and the novelty of each image, if the model has these outputs."""
     if task.members > 1:
         deviations = spread(outputs["member_probabilities"][: len(probabilities)])
         for result, row, column in zip(response.results, deviations, probabilities.argmax(axis=1), strict=True):
@@ -167,12 +171,12 @@ def _add_confidence(
     if task.HasField("novelty"):
         for result, score in zip(response.results, outputs["novelty"][: len(probabilities)].tolist(), strict=True):
             result.novelty = score
-            if message := unfamiliar(score, task.novelty, "pictures"):
+            if message := unfamiliar(score, task.novelty, "images"):
                 result.warnings.add(kind=pb.ImageWarning.KIND_UNFAMILIAR, message=message)
 
 
 def _decision(point: OperatingPoint | None, labels: list[str], row: list[float]) -> pb.Decision:
-    """Decides at an operating point, or for the most probable label where there is none."""
+    """Decides at an operating point, or for the most probable label if there is none."""
     if point is None:
         return pb.Decision(label=labels[row.index(max(row))])
     positive = labels.index(point.positive_label)

@@ -1,4 +1,4 @@
-"""inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
+"""The service inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions."""
 
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
@@ -21,15 +21,15 @@ from medserve_server.services.server_context import ServerContext
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
 
-PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file run by ONNX Runtime
+PLATFORM = "onnxruntime_onnx"  # Triton's platform name for ONNX Runtime
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
-NO_EFFECT = frozenset({"unload_dependents"})  # of RepositoryModelUnload: no model here depends on another
+NO_EFFECT = frozenset({"unload_dependents"})  # parameter of RepositoryModelUnload: models here have no dependents
 
 
 class Inference(
     ModelApi[pb.ModelInferRequest, pb.ModelInferResponse, pb.ModelStreamInferResponse], GRPCInferenceServiceServicer
 ):
-    """Tensors in, tensors out, for every model; with a manifest or without."""
+    """Tensor-level inference for all models, with or without a manifest."""
 
     name = "inference"
     method = "/inference.GRPCInferenceService/ModelInfer"
@@ -47,25 +47,25 @@ class Inference(
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Answers many requests in their order, errors in their place."""
+        """Answers a stream of requests in order; a failed request is answered with an error in its position."""
         async for response in self.stream(request_iterator, context):
             yield response
 
     def in_stream(
         self, request: pb.ModelInferRequest, outcome: pb.ModelInferResponse | ServingError
     ) -> pb.ModelStreamInferResponse:
-        """Wraps a response or an error for the stream."""
+        """Wraps a response or an error as a stream response."""
         if isinstance(outcome, ServingError):
             failed = pb.ModelInferResponse(id=request.id, model_name=request.model_name)
             return pb.ModelStreamInferResponse(error_message=to_status(outcome).message, infer_response=failed)
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
     def estimate_load(self, request: pb.ModelInferRequest) -> tuple[int, int]:
-        """The parameter `priority`; shapes are not believed before they are held against the bytes."""
+        """Returns one row and the parameter `priority`; shapes are not trusted before they are validated."""
         return 1, codec.scheduling(request)[0]
 
     def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
-        """Reads the tensors and holds them against the graph, and patients against the manifest."""
+        """Decodes the tensors and validates them against the graph; for risk models, also against the manifest."""
         session = model.session
         decoded = codec.decode(
             request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
@@ -82,27 +82,27 @@ class Inference(
         )
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
-        """The process answers."""
+        """Reports that the server is live, which is the case whenever it responds."""
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """Every model is loaded, none hangs, and the server is not stopping."""
+        """Returns whether all models are loaded, none hangs, and the server is not stopping."""
         hangs = any(model.hangs for model in self._models)
         return pb.ServerReadyResponse(ready=self._models.ready and not hangs and not self._stopping.is_set())
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
-        """Whether a model takes requests; one that is not here does not."""
+        """Returns whether a model accepts requests; false for an unknown model."""
         try:
             return pb.ModelReadyResponse(ready=not self._get(request).hangs)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
-        """Name, version and extensions."""
+        """Returns the name, version and extensions of the server."""
         return pb.ServerMetadataResponse(name="medserve", version=version("medserve"), extensions=EXTENSIONS)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        """The tensors of a model."""
+        """Returns the input and output tensors of a model."""
         model = self._get(request)
         tensor = pb.ModelMetadataResponse.TensorMetadata
         session = model.session
@@ -115,11 +115,11 @@ class Inference(
         )
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        """The configuration that Triton would need to serve this model in the same way."""
+        """Returns the configuration with which Triton would serve this model in the same way."""
         return pb.ModelConfigResponse(config=_config(self._get(request)))
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
-        """Counts and sums of time, for one model or for all."""
+        """Returns request counts and cumulative durations, for one model or for all."""
         if not request.name:
             models = list(self._models)
         elif request.version:
@@ -130,7 +130,7 @@ class Inference(
         return pb.ModelStatisticsResponse(model_stats=[_statistics(model) for model in models])
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
-        """Every version in the repository, with its state and what stands against it."""
+        """Returns all versions in the repository with their state and, if not ready, the reason."""
         index = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
             models=[
@@ -143,7 +143,7 @@ class Inference(
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        """Loads what lies in the repository under a name; with --model-control explicit."""
+        """Loads a model from the repository; requires --model-control explicit."""
         _check_control(request, frozenset())
         await self._control.load(request.model_name)
         return pb.RepositoryModelLoadResponse()
@@ -151,7 +151,7 @@ class Inference(
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        """Serves a model no more; with --model-control explicit."""
+        """Unloads a model; requires --model-control explicit."""
         _check_control(request, NO_EFFECT)
         await self._control.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
@@ -173,20 +173,22 @@ def _response(request_id: str, model: Model, raw: bool, outputs: Arrays) -> pb.M
 def _check_control(
     request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest, known: frozenset[str]
 ) -> None:
-    """Refuses what would be ignored otherwise: another repository, a configuration, files."""
+    """Refuses fields that would otherwise be ignored: another repository, a configuration, files."""
     problems = [
-        FieldViolation(f"parameters[{name[:128]}]", "is a parameter that this server does not have")
+        FieldViolation(f"parameters[{name[:128]}]", "is not a parameter that this server supports")
         for name in sorted(request.parameters)
         if name not in known
     ]
     if request.repository_name:
-        problems.append(FieldViolation("repository_name", "is set, but a server has one repository; leave it empty"))
+        problems.append(
+            FieldViolation("repository_name", "is set, but the server has only one repository; leave it empty")
+        )
     if problems:
         raise InvalidInput(problems)
 
 
 def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:
-    """Holds raw rows to the same ranges as named features: this door is no way around them."""
+    """Applies the same range checks to raw rows as to named features, so that this API cannot bypass them."""
     features = request.inputs["features"].astype(np.float32, copy=False)
     if problems := list(reader.check(features)):
         raise InvalidInput([FieldViolation("inputs[features]", problem) for problem in problems])
@@ -194,7 +196,7 @@ def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:
 
 def _config(model: Model) -> config_pb.ModelConfig:
     session = model.session
-    first = 1 if model.max_batch_rows else 0  # Triton leaves the batch axis out
+    first = 1 if model.max_batch_rows else 0  # Triton omits the batch axis
     config = config_pb.ModelConfig(
         name=model.name,
         platform=PLATFORM,

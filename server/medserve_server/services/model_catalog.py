@@ -1,4 +1,4 @@
-"""medserve.v1.ModelCatalog."""
+"""The service medserve.v1.ModelCatalog."""
 
 from medserve_proto.v1 import model_catalog_pb2 as pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer
@@ -12,7 +12,7 @@ TASKS = {"image_classification": pb.TASK_IMAGE_CLASSIFICATION, "patient_risk": p
 
 
 class ModelCatalog(ModelCatalogServicer):
-    """Tells what is served."""
+    """Lists the served models and returns their manifests."""
 
     def __init__(self, models: ModelRegistry) -> None:
         self._models = models
@@ -22,11 +22,11 @@ class ModelCatalog(ModelCatalogServicer):
         return pb.ListModelsResponse(models=[_summary(model) for model in self._models])
 
     async def GetManifest(self, request: pb.GetManifestRequest, context: Context) -> pb.GetManifestResponse:
-        """Returns the manifest that rode in the model's file."""
+        """Returns the manifest embedded in the model's file."""
         model = self._models.get(request.model_name, request.model_version, lists_models=GRANT.get().lists_models)
         if model.manifest is None:
             raise WrongModel(
-                f"model {model.name} has no manifest; ModelMetadata of the Open Inference Protocol tells its tensors"
+                f"model {model.name} has no manifest; use ModelMetadata of the Open Inference Protocol for its tensors"
             )
         return pb.GetManifestResponse(model_version=model.version, manifest=model.manifest, sha256=model.sha256)
 

@@ -1,4 +1,4 @@
-"""medserve.v1.PatientRisk."""
+"""The service medserve.v1.PatientRisk."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -21,7 +21,7 @@ Warnings = list[list[PatientWarning]]
 
 
 class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStreamResponse], PatientRiskServicer):
-    """Reads patients, asks the model, and reads risks and groups off the survival curve."""
+    """Predicts survival curves and derives risks and risk groups from them."""
 
     name = "patient_risk"
     method = "/medserve.v1.PatientRisk/Predict"
@@ -34,31 +34,31 @@ class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStre
     async def PredictStream(
         self, request_iterator: AsyncIterator[pb.PredictRequest], context: Context
     ) -> AsyncIterator[pb.PredictStreamResponse]:
-        """Answers many requests in their order, errors in their place."""
+        """Answers a stream of requests in order; a failed request is answered with an error in its position."""
         async for response in self.stream(request_iterator, context):
             yield response
 
     def in_stream(
         self, request: pb.PredictRequest, outcome: pb.PredictResponse | ServingError
     ) -> pb.PredictStreamResponse:
-        """Wraps a response or an error for the stream."""
+        """Wraps a response or an error as a stream response."""
         if isinstance(outcome, ServingError):
             return pb.PredictStreamResponse(error=to_status(outcome), request_id=request.request_id)
         return pb.PredictStreamResponse(response=outcome, request_id=request.request_id)
 
     def is_slow(self, request: pb.PredictRequest) -> bool:
-        """Reasons need rows of their own."""
+        """Returns whether the request asks for reasons, which require additional rows."""
         return request.HasField("reasons")
 
     def estimate_load(self, request: pb.PredictRequest) -> tuple[int, int]:
-        """A row for each patient; those of reasons do not show yet."""
+        """Returns one row per patient, without the rows for reasons, which are not known yet, and the priority."""
         return len(request.patients), priority(request)
 
     def read(self, model: Model, request: pb.PredictRequest) -> Job[pb.PredictResponse]:
-        """Brings the patients, and what their reasons need, to float32 [rows, features]."""
+        """Converts the patients, and the rows for their reasons, to float32 [rows, features]."""
         began = monotonic()
         if model.manifest is None or not isinstance(model.reader, PatientReader):
-            raise WrongModel(f"model {model.name} predicts no risk; ModelCatalog lists what each one does")
+            raise WrongModel(f"model {model.name} does not predict risk; ModelCatalog lists each model's task")
         self.check_rows("patients", len(request.patients))
         task = model.manifest.patient_risk
         names = ("survival", *confidence_outputs(task, "member_survival"))
@@ -101,7 +101,7 @@ def _explained_response(
 def _response(
     request: pb.PredictRequest, model: Model, task: PatientRiskTask, warnings: Warnings, outputs: Arrays
 ) -> pb.PredictResponse:
-    """Answers from the first rows of the outputs; those behind them are for reasons."""
+    """Builds the response from the first rows of the outputs; the remaining rows are for reasons."""
     survival = checked(model, outputs["survival"])[: len(warnings)]
     response = pb.PredictResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     times = list(task.curve_times)
@@ -122,7 +122,7 @@ def _response(
 
 
 def _add_confidence(response: pb.PredictResponse, task: PatientRiskTask, columns: list[int], outputs: Arrays) -> None:
-    """Adds what a model tells that is an ensemble, or measures novelty."""
+    """Adds the uncertainty of an ensemble and the novelty of each patient, if the model has these outputs."""
     count = len(response.results)
     if task.members > 1:
         deviations = spread(outputs["member_survival"][:count, :, columns]).tolist()

@@ -1,4 +1,4 @@
-"""Server reflection, in the versions v1 and v1alpha, whose messages are the same on the wire.
+"""Server reflection, versions v1 and v1alpha, which have the same wire format.
 
 https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 """
@@ -18,23 +18,23 @@ SERVICE = "ServerReflection"
 POOL = descriptor_pool.Default()
 
 
-def add_reflection(services: Iterable[str], server: Any) -> None:  # noqa: ANN401 - grpc's server, or alike
+def add_reflection(services: Iterable[str], server: Any) -> None:  # noqa: ANN401 - grpc.Server or compatible
     """Adds both versions to a server.
 
     Args:
-        services: Full names of the services that it tells of beside itself.
-        server: Takes handlers as `grpc.Server` does.
+        services: Full names of the services to list in addition to reflection itself.
+        server: Accepts handlers like `grpc.Server`.
     """
     _describe_v1()
     versions = [f"{package}.{SERVICE}" for package in (V1, V1ALPHA)]
     names = sorted([*services, *versions])
 
-    async def tell(requests: AsyncIterator[pb.ServerReflectionRequest], _: object) -> AsyncIterator[Any]:
+    async def answer(requests: AsyncIterator[pb.ServerReflectionRequest], _: object) -> AsyncIterator[Any]:
         async for request in requests:
             yield _answer(request, names)
 
     handler = grpc.stream_stream_rpc_method_handler(
-        tell,
+        answer,
         request_deserializer=pb.ServerReflectionRequest.FromString,
         response_serializer=pb.ServerReflectionResponse.SerializeToString,
     )
@@ -45,7 +45,7 @@ def add_reflection(services: Iterable[str], server: Any) -> None:  # noqa: ANN40
 
 
 def _answer(request: pb.ServerReflectionRequest, services: Iterable[str]) -> pb.ServerReflectionResponse:
-    """The answer to a request; what is not known is an error in the answer, and the stream goes on."""
+    """Answers a request; for an unknown name, the response contains an error and the stream continues."""
     response = pb.ServerReflectionResponse(original_request=request)
     try:
         match request.WhichOneof("message_request"):
@@ -73,7 +73,7 @@ def _answer(request: pb.ServerReflectionRequest, services: Iterable[str]) -> pb.
 
 
 def _add_files(response: pb.ServerReflectionResponse, file: FileDescriptor) -> None:
-    """Adds a file and all that it imports, each once."""
+    """Adds a file and its transitive imports, each once."""
     files: dict[str, FileDescriptor] = {}
     waiting = [file]
     while waiting:
@@ -91,7 +91,7 @@ def _set_error(response: pb.ServerReflectionResponse, code: grpc.StatusCode) -> 
 
 
 def _describe_v1() -> None:
-    """Adds the description of v1: that of v1alpha with another package."""
+    """Adds the descriptor of v1 to the pool: the descriptor of v1alpha with the package renamed."""
     proto = descriptor_pb2.FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
     renamed = text_format.MessageToString(proto).replace(V1ALPHA, V1)
     proto = text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto())

@@ -1,4 +1,4 @@
-"""What the services of one server share."""
+"""State shared by the services of one server."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from medserve_server.registry.registry import ModelRegistry
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """Parts of a server that its services use."""
+    """The parts of a server that its services use."""
 
     models: ModelRegistry
     settings: Settings
     stopping: asyncio.Event
-    """Set once the server stops."""
+    """Set once the server is stopping."""
     decoders: Decoders
     refused: Callable[[ServingError], None]
-    """Counts an error in a stream."""
+    """Counts an error within a stream."""
     control: ModelControl

@@ -1,4 +1,4 @@
-"""Bidirectional streams: many requests in flight, answers in their order."""
+"""Bidirectional streams: processes requests concurrently and returns responses in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,26 +17,26 @@ async def answer_in_order(
     stopping: asyncio.Event,
     window: int,
 ) -> AsyncIterator[Response]:
-    """Answers a stream's requests concurrently and gives the answers in the order of the requests.
+    """Answers a stream's requests concurrently and yields the responses in the order of the requests.
 
     Args:
-        requests: the client's side of the stream.
-        answer: answers one request; it puts a ServingError into its answer and never raises one.
-        stopping: once set, no further request is read; those that were read are still answered.
-        window: requests under way at once; the client's next ones wait on the wire.
+        requests: the requests sent by the client.
+        answer: answers one request; it must return a ServingError as a response instead of raising it.
+        stopping: once set, no further request is read; requests already read are still answered.
+        window: maximum number of concurrent requests; flow control delays further ones.
 
     Raises:
-        Unavailable: the server is stopping, after the last answer.
+        Unavailable: the server is stopping; raised after the last response.
     """
     answers: asyncio.Queue[asyncio.Task[Response] | None] = asyncio.Queue()
-    free = asyncio.Semaphore(window - 1)  # beside the one that is being read
+    slots = asyncio.Semaphore(window - 1)  # in addition to the request being read
 
     async def read() -> None:
-        # Cancelled here, it has no request in its hands: each is queued as soon as it is read.
+        # Cancellation never loses a request: each one is queued as soon as it has been read.
         try:
             async for request in requests:
                 answers.put_nowait(start_awaited_task("stream", answer, request))
-                await free.acquire()
+                await slots.acquire()
         finally:
             answers.put_nowait(None)
 
@@ -47,13 +47,13 @@ async def answer_in_order(
     try:
         while (task := await answers.get()) is not None:
             yield await task
-            free.release()
+            slots.release()
         if stopping.is_set():
-            raise Unavailable("the server is stopping; send the rest to another one")
-        await reader  # raises what reading raised
+            raise Unavailable("the server is stopping; send the remaining requests to another server")
+        await reader  # re-raises an exception from reading
     finally:
         stopper.cancel()
         reader.cancel()
-        for left in (task, *(answers.get_nowait() for _ in range(answers.qsize()))):
-            if left is not None:
-                left.cancel()
+        for unfinished in (task, *(answers.get_nowait() for _ in range(answers.qsize()))):
+            if unfinished is not None:
+                unfinished.cancel()

@@ -1,1 +1,1 @@
-"""What is measured and noted of calls: metrics, logs, call records, traces."""
+"""Observability: metrics, logs, call records and traces."""

@@ -1,4 +1,4 @@
-"""What is noted of a request for the access log and for traces: names, counts and times, never what it holds."""
+"""Call records for the access log and traces: names, counts and times, but never the contents of requests."""
 
 import re
 import time
@@ -20,24 +20,24 @@ TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-
 
 @dataclass(slots=True)
 class CallRecord:
-    """One call, or one request of a stream. Times are on the clock of `time.monotonic`; 0: it did not come so far."""
+    """One call, or one request of a stream. Times are on the clock of `time.monotonic`; 0 for stages not reached."""
 
     observers: "Sequence[Observer]"
     method: str
     """Path of the gRPC method."""
     client: str
-    """The token's name, else the address."""
+    """Name of the client's token, or its address without tokens."""
     traceparent: str
-    """Of the caller; empty where it sent none that is well-formed."""
+    """The client's traceparent; empty if it sent none or a malformed one."""
     of_stream: bool = False
-    """Whether it is one request of a stream, whose call has a record of its own."""
+    """Whether it is one request of a stream; the call has a separate record."""
     request_id: str = ""
-    """Text of the client, cut."""
+    """ID set by the client, truncated."""
     model: str = ""
     version: str = ""
     sha256: str = ""
     rows: int = 0
-    """That were computed, with those for reasons."""
+    """Number of computed rows, including those for reasons."""
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
     began: float = field(default_factory=time.monotonic)
     queued: float = 0.0
@@ -46,30 +46,30 @@ class CallRecord:
     ended: float = 0.0
 
     def asked(self, request_id: str) -> None:
-        """Notes what the client calls the request."""
+        """Records the client's request ID."""
         self.request_id = request_id[:MAX_ID_LENGTH]
 
     def found(self, model: str, version: str, sha256: str) -> None:
-        """Notes the model that answers; the name of one that is not served is a client's text, and left out."""
+        """Records the model; not called for unknown models, whose names are arbitrary text from the client."""
         self.model, self.version, self.sha256 = model, version, sha256
 
     def ran(self, started: float, finished: float) -> None:
-        """Notes a run of the model; the first and the last count where a request needs several."""
+        """Records a model run; with several runs, keeps the start of the first and the end of the last."""
         self.started = self.started or started
         self.finished = finished
 
     def end(self, code: grpc.StatusCode) -> None:
-        """Notes the end, and tells whoever observes."""
+        """Records the end of the call and notifies the observers."""
         self.code = code
         self.ended = time.monotonic()
         for observe in self.observers:
             try:
                 observe(self)
-            except Exception as error:  # noqa: BLE001 - reported; the call ends as it would have
+            except Exception as error:  # noqa: BLE001 - reported; must not affect the call
                 report("observer", error)
 
     def stages(self) -> list[tuple[str, float, float]]:
-        """Name, start and end of each stage that a request for a model came to; none of another call."""
+        """Returns name, start and end of each stage that a request reached; empty for calls without a model."""
         if not self.model:
             return []
         starts = {"decode": self.began, "queue": self.queued, "compute": self.started, "encode": self.finished}
@@ -78,11 +78,11 @@ class CallRecord:
         return [(name, start, end) for (name, start), end in zip(reached, ends, strict=True)]
 
     def in_stream(self) -> "CallRecord":
-        """The record of a request of the stream that this is the call of."""
+        """Returns a new record for one request of this streaming call."""
         return CallRecord(self.observers, self.method, self.client, self.traceparent, of_stream=True)
 
     def __enter__(self) -> None:
-        """Nothing is left to begin."""
+        """Does nothing: the record has already started."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,11 +93,11 @@ class CallRecord:
 Observer = Callable[[CallRecord], None]
 
 CALL_RECORD: ContextVar[CallRecord | None] = ContextVar("CALL_RECORD", default=None)
-"""Of the call that is being answered; None where nobody observes."""
+"""Record of the current call; None without observers."""
 
 
 def follow(observers: Sequence[Observer], method: str, client: str, metadata: Metadata) -> CallRecord:
-    """Begins the record of a call that came in."""
+    """Starts the record of an incoming call."""
     given = [value for key, value in metadata if key == "traceparent"]
     value = given[0] if len(given) == 1 and isinstance(given[0], str) else ""
     return CallRecord(observers, method, client, value if TRACEPARENT.fullmatch(value) else "")

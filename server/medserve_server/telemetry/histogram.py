@@ -1,4 +1,7 @@
-"""A histogram for Prometheus whose observations cost a sixth of those of prometheus-client: each call makes several."""
+"""A Prometheus histogram whose `observe` takes a sixth of the time of prometheus-client's.
+
+Each call makes several observations, so their cost matters.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,14 +13,14 @@ from prometheus_client.utils import floatToGoString
 
 
 class Series:
-    """Observations with the same labels. Only one thread at a time may add to it."""
+    """Observations with the same labels. Not thread-safe for concurrent calls of `observe`."""
 
     __slots__ = ("_bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """Observations of each bucket, the last without an upper bound."""
+        """Number of observations in each bucket; the last bucket has no upper bound."""
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -27,14 +30,14 @@ class Series:
 
 
 class FastHistogram(Collector):
-    """A family of histograms.
+    """A histogram metric family.
 
     Args:
-        name: Of the family.
-        documentation: What is observed.
-        labels: Their names.
-        registry: Collects it.
-        buckets: Upper bounds, the last of which is finite.
+        name: Name of the family.
+        documentation: Help text.
+        labels: Label names.
+        registry: Registry that collects the family.
+        buckets: Finite upper bounds of the buckets, in ascending order.
     """
 
     def __init__(
@@ -53,18 +56,18 @@ class FastHistogram(Collector):
         registry.register(self)
 
     def labels(self, *values: str) -> Series:
-        """Returns the series with these labels, which exists from now on."""
+        """Returns the series with these label values, and creates it if necessary."""
         return self._series.setdefault(values, Series(self._bounds))
 
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Removes the series that have these labels, and any others."""
+        """Removes all series with these label values, whatever their other labels."""
         wanted = [(self._labels.index(name), value) for name, value in labels.items()]
         for values in list(self._series):
             if all(values[index] == value for index, value in wanted):
                 del self._series[values]
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Yields the family."""
+        """Yields the metric family."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         bounds = [*map(floatToGoString, (*self._bounds, float("inf")))]
         for values, series in list(self._series.items()):

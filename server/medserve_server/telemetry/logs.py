@@ -1,4 +1,4 @@
-"""The log: its two formats, and the line of a finished call."""
+"""Logging setup, the text and JSON formats, and the access log."""
 
 import json
 import logging
@@ -19,44 +19,44 @@ Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple
 
 
 def set_up_logs(log_format: str, log_level: str) -> None:
-    """Sends all logs of the process to standard error, with Python's warnings and what nobody catches.
+    """Sends all logs of the process to standard error, including Python warnings and uncaught exceptions.
 
     Args:
-        log_format: json, or text.
-        log_level: the least that is logged, in lower case.
+        log_format: json or text.
+        log_level: minimum level, in lower case.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
-    for has_a_switch_of_its_own in (access, startup):
-        has_a_switch_of_its_own.setLevel(logging.INFO)
+    for logger in (access, startup):  # enabled by separate settings, independent of the level
+        logger.setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     sys.unraisablehook = _log_unraisable
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    log.critical("the process ends by an exception; this is a bug", exc_info=(kind, error, trace))
+    log.critical("uncaught exception, the process exits; this is a bug", exc_info=(kind, error, trace))
 
 
 def _log_unraisable(unraisable: Any) -> None:  # noqa: ANN401 - the type is not public
     error = unraisable.exc_value
-    log.error("an exception is ignored: %s", unraisable.err_msg or "in a finalizer", exc_info=error)
+    log.error("exception ignored: %s", unraisable.err_msg or "in a finalizer", exc_info=error)
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text. Of an exception, it tells where and what kind, never its text: that may quote a request."""
+    """Formats log records as text. Exceptions are logged without their messages, which may quote requests."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        """Adds the fields of a structured line as key=value, texts in quotes."""
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - name defined by logging
+        """Appends the fields of a structured record as key=value, with strings in quotes."""
         fields: dict[str, object] = getattr(record, "fields", {})
         return " ".join([super().formatMessage(record), *(f"{key}={json.dumps(fields[key])}" for key in fields)])
 
-    def formatException(self, ei: Raised) -> str:  # noqa: N802 - the name is logging's
-        """The frames of an exception and of what caused it, and their types."""
+    def formatException(self, ei: Raised) -> str:  # noqa: N802 - name defined by logging
+        """Formats the tracebacks and types of an exception and of its causes."""
         error = ei[1]
         parts = []
         while error is not None:
@@ -66,10 +66,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(TextFormatter):
-    """A JSON object on a line."""
+    """Formats log records as JSON objects, one per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time in UTC, level, logger, message; then the fields of a structured line."""
+        """Formats time in UTC, level, logger and message, followed by the fields of a structured record."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -83,7 +83,7 @@ class JsonFormatter(TextFormatter):
 
 
 def log_call(record: CallRecord) -> None:
-    """Writes a finished call, or a finished request of a stream, into the access log."""
+    """Writes a finished call, or a finished request of a stream, to the access log."""
     fields = {
         "request_id": record.request_id or uuid4().hex,
         "client": record.client,

@@ -1,4 +1,4 @@
-"""What Prometheus sees. Series are made from models that are loaded and methods that exist, never from requests."""
+"""Prometheus metrics. Label values come from loaded models and existing methods, never from requests."""
 
 import platform
 import threading
@@ -23,114 +23,126 @@ APIS = ("image_classification", "patient_risk", "inference")
 
 
 class Metrics:
-    """All metric families of one server, in a registry of their own."""
+    """All metric families of one server, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._of_models: list[Counter | Gauge | FastHistogram] = []
+        self._model_families: list[Counter | Gauge | FastHistogram] = []
         model = ("model", "version")
-        self.requests = self._counter("medserve_inference_requests_total", "Requests answered.", *model, "api", "code")
+        self.requests = self._counter("medserve_inference_requests_total", "Completed requests.", *model, "api", "code")
         self.rows = self._counter("medserve_inferences_total", "Rows (images, patients) computed.", *model)
-        self.executions = self._counter("medserve_executions_total", "Runs of a model, of one batch each.", *model)
+        self.executions = self._counter("medserve_executions_total", "Model runs; each processes one batch.", *model)
         self.request_seconds = self._histogram(
-            "medserve_request_duration_seconds", "Time from a request's arrival to its answer.", SECONDS, *model, "api"
+            "medserve_request_duration_seconds",
+            "Time from receiving a request to completing its response.",
+            SECONDS,
+            *model,
+            "api",
         )
         self.queue_seconds = self._histogram(
-            "medserve_queue_duration_seconds", "Time that a request waited for its model.", SECONDS, *model
+            "medserve_queue_duration_seconds", "Time that a request was queued for its model.", SECONDS, *model
         )
         self.compute_seconds = self._histogram(
-            "medserve_compute_duration_seconds", "Time that a run of a model took.", SECONDS, *model
+            "medserve_compute_duration_seconds", "Duration of a model run.", SECONDS, *model
         )
         self.reason_seconds = self._histogram(
             "medserve_reasons_duration_seconds",
-            "Time from reading a request that asks for this reason, alone or with others, to its answer.",
+            "Time from decoding a request with this reason, possibly among others, to completing its response.",
             SECONDS,
             *model,
             "reason",
         )
-        self.reason_rows = self._counter(
-            "medserve_reason_rows_total", "Rows computed to explain others.", *model, "reason"
-        )
+        self.reason_rows = self._counter("medserve_reason_rows_total", "Rows computed for reasons.", *model, "reason")
         self.overdue_runs = self._counter(
-            "medserve_overdue_runs_total", "Runs that took longer than --max-run-seconds.", *model
+            "medserve_overdue_runs_total", "Model runs that exceeded --max-run-seconds.", *model
         )
-        self.batch_rows = self._histogram("medserve_batch_size", "Rows of a run of a model.", ROWS, *model)
-        self.pending = self._gauge("medserve_pending_requests", "Requests waiting for a model.", *model)
-        self.inflight = self._gauge("medserve_inflight_requests", "Requests being answered.", *model)
-        self.ready = self._gauge("medserve_model_ready", "1: the model takes requests; 0: it hangs.", *model)
+        self.batch_rows = self._histogram("medserve_batch_size", "Rows per model run.", ROWS, *model)
+        self.pending = self._gauge("medserve_pending_requests", "Requests queued for a model.", *model)
+        self.inflight = self._gauge("medserve_inflight_requests", "Requests in progress.", *model)
+        self.ready = self._gauge("medserve_model_ready", "1 if the model accepts requests, 0 if it hangs.", *model)
         self.load_seconds = self._gauge(
-            "medserve_model_load_duration_seconds", "Time that loading and warming the model took.", *model
+            "medserve_model_load_duration_seconds", "Time to load and warm up the model.", *model
         )
         self.model_refused = self._gauge(
-            "medserve_model_refused", "1: the file that lies there now can't be served, see the log.", *model
+            "medserve_model_refused", "1 if the current file of the model is refused; see the log.", *model
         )
         self.load_failures = Counter(
             "medserve_model_load_failures_total", "Model files that were refused.", registry=self.registry
         )
         self.provider_refused = self._gauge(
-            "medserve_provider_refused", "1: the model is not run on this provider, see the log.", *model, "provider"
+            "medserve_provider_refused",
+            "1 if this provider was refused for the model; see the log.",
+            *model,
+            "provider",
         )
         self.session_info = self._gauge(
-            "medserve_session_info", "How a model is run; always 1.", *model, "provider", "threads", "precision"
+            "medserve_session_info",
+            "Execution provider, threads and precision of a model; always 1.",
+            *model,
+            "provider",
+            "threads",
+            "precision",
         )
         self.grpc_started = self._counter(
-            "grpc_server_started_total", "Calls that started.", "grpc_type", "grpc_service", "grpc_method"
+            "grpc_server_started_total", "Calls started.", "grpc_type", "grpc_service", "grpc_method"
         )
         self.grpc_handled = self._counter(
-            "grpc_server_handled_total", "Calls that ended.", "grpc_type", "grpc_service", "grpc_method", "grpc_code"
+            "grpc_server_handled_total", "Calls completed.", "grpc_type", "grpc_service", "grpc_method", "grpc_code"
         )
         self.grpc_seconds = self._histogram(
             "grpc_server_handling_seconds",
-            "Time that a call took.",
+            "Duration of a call.",
             SECONDS,
             "grpc_type",
             "grpc_service",
             "grpc_method",
         )
-        refused = self._counter("medserve_refused_total", "Requests that a limit or a missing right refused.", "reason")
+        refused = self._counter(
+            "medserve_refused_total", "Requests refused by a limit or for lack of permission.", "reason"
+        )
         self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
         self.unread = Counter(
             "medserve_unread_total",
-            "Calls that ended before their message had come: it was too large or too slow, or the client gave up.",
+            "Calls that ended before their message was received: too large, too slow, or cancelled by the client.",
             registry=self.registry,
         )
         self.registry.register(INTERNAL_ERRORS)
         ProcessCollector(registry=self.registry)
-        import onnxruntime  # noqa: PLC0415 - the supervisor of workers needs none
+        import onnxruntime  # noqa: PLC0415 - the supervisor of workers does not need it
 
         build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
         build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 
     def refused(self, error: ServingError) -> None:
-        """Notes an error, where it was a limit that caused it."""
+        """Counts an error if it was caused by a limit."""
         if error.limit is not None:
             self._refused[error.limit].inc()
 
     def forget(self, name: str, version: str) -> None:
-        """Removes all series of a model that is served no more."""
-        for family in self._of_models:
+        """Removes all series of a model that is no longer served."""
+        for family in self._model_families:
             family.remove_by_labels({"model": name, "version": version})
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return self._noted(Counter(name, text, labels, registry=self.registry), labels)
+        return self._registered(Counter(name, text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return self._noted(Gauge(name, text, labels, registry=self.registry), labels)
+        return self._registered(Gauge(name, text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> FastHistogram:
-        return self._noted(FastHistogram(name, text, labels, self.registry, buckets), labels)
+        return self._registered(FastHistogram(name, text, labels, self.registry, buckets), labels)
 
-    def _noted(self, family: Family, labels: tuple[str, ...]) -> Family:
+    def _registered(self, family: Family, labels: tuple[str, ...]) -> Family:
         if "model" in labels:
-            self._of_models.append(family)
+            self._model_families.append(family)
         return family
 
 
 class MethodMetrics:
-    """The series of one gRPC method, looked up once.
+    """The metric series of one gRPC method, looked up once.
 
     Args:
-        metrics: the families.
+        metrics: the metric families.
         kind: unary, client_stream, server_stream or bidi_stream.
         path: /service/method.
     """
@@ -145,15 +157,15 @@ class MethodMetrics:
         self._handled: dict[grpc.StatusCode, Counter] = {}
 
     def started(self) -> None:
-        """Notes that a call began."""
+        """Counts the start of a call."""
         self._started.inc()
 
     def refused(self, error: ServingError) -> None:
-        """Notes an error, where it was a limit that caused it."""
+        """Counts an error if it was caused by a limit."""
         self._metrics.refused(error)
 
     def ended(self, code: grpc.StatusCode, seconds: float) -> None:
-        """Notes that a call ended."""
+        """Counts the end of a call and observes its duration."""
         if code not in self._handled:
             self._handled[code] = self._metrics.grpc_handled.labels(*self._labels, code.name)
         self._handled[code].inc()
@@ -162,25 +174,25 @@ class MethodMetrics:
 
 @dataclass(slots=True)
 class Duration:
-    """A number of occurrences and the time they took together."""
+    """A number of occurrences and their total duration."""
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """Counts `count` occurrences that took `seconds` together."""
+        """Adds `count` occurrences with a total duration of `seconds`."""
         self.count += count
         self.seconds += seconds
 
 
 @dataclass(slots=True)
 class Statistics:
-    """The sums that the Open Inference Protocol's ModelStatistics reports."""
+    """The totals reported by ModelStatistics of the Open Inference Protocol."""
 
     rows: int = 0
     executions: int = 0
     last_inference: float = 0.0
-    """Seconds since 1970."""
+    """Unix time in seconds."""
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
@@ -189,18 +201,18 @@ class Statistics:
 
 
 class Queue(Protocol):
-    """What waits for a model."""
+    """The request queue of a model."""
 
     suspended: bool
-    """The model hangs."""
+    """Whether the model is suspended because a run hangs."""
 
     def __len__(self) -> int: ...
 
 
 class ModelMetrics:
-    """The series of one loaded model, looked up once.
+    """The metric series of one loaded model, looked up once.
 
-    Requests begin and end in the event loop alone; runs end in any thread.
+    Requests start and end in the event loop only; runs may end in any thread.
     """
 
     def __init__(self, metrics: Metrics, name: str, version: str) -> None:
@@ -220,13 +232,13 @@ class ModelMetrics:
 
     @property
     def inflight(self) -> int:
-        """Requests that began and have not ended."""
+        """Number of requests in progress."""
         return self._inflight
 
     def loaded(self, provider: str, threads: int, precision: str, seconds: float, queue: Queue) -> None:
-        """Notes that the model is ready, how it runs, and what to ask for its state."""
+        """Records that the model is loaded and how it is run, and exports the state of its queue."""
         name, version = self._labels
-        self._metrics.session_info.remove_by_labels({"model": name, "version": version})  # of what it replaces
+        self._metrics.session_info.remove_by_labels({"model": name, "version": version})  # of the model it replaces
         self._metrics.inflight.labels(*self._labels).set_function(lambda: self._inflight)
         self._metrics.session_info.labels(*self._labels, provider, str(threads), precision).set(1)
         self._metrics.load_seconds.labels(*self._labels).set(seconds)
@@ -234,11 +246,11 @@ class ModelMetrics:
         self._metrics.ready.labels(*self._labels).set_function(lambda: float(not queue.suspended))
 
     def overdue(self) -> None:
-        """Notes a run that took too long."""
+        """Counts a run that exceeded the time limit."""
         self._overdue_runs.inc()
 
     def executed(self, rows: int, waits: list[float], seconds: float) -> None:
-        """Notes a run of the model: its rows, how long each of its requests had waited, how long it took."""
+        """Records a model run: its rows, the queueing time of each request, and its duration, in seconds."""
         self._rows.inc(rows)
         self._executions.inc()
         statistics = self.statistics
@@ -255,30 +267,30 @@ class ModelMetrics:
             statistics.by_batch_rows.setdefault(rows, Duration()).add(seconds)
 
     def explained(self, kinds: Mapping[str, int], seconds: float) -> None:
-        """Notes an answer with reasons: their kinds, the rows that each added, how long the answer took."""
+        """Records a response with reasons: the rows added by each kind, and the duration in seconds."""
         for kind, rows in kinds.items():
             self._metrics.reason_rows.labels(*self._labels, kind).inc(rows)
             with self._lock:
                 self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
 
     def request(self, api: str) -> "RequestTimer":
-        """Begins a request: it is in flight until its timer ends, in a `with` or by `end`."""
+        """Starts a request, which is in progress until the returned timer ends, in a `with` statement or by `end`."""
         self._inflight += 1
         return RequestTimer(self, api)
 
     def answered(self, api: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Notes the end of a request."""
+        """Records the end of a request."""
         key = api, code
         if key not in self._requests:
             self._requests[key] = self._metrics.requests.labels(*self._labels, api, code.name)
         self._requests[key].inc()
         self._request_seconds[api].observe(seconds)
         (self.statistics.success if code is grpc.StatusCode.OK else self.statistics.fail).add(seconds)
-        self._inflight -= 1  # last: without requests, the model may be closed and its series be removed
+        self._inflight -= 1  # last, since without requests the model may be closed and its series removed
 
 
 class RequestTimer:
-    """Times one request and notes how it ended."""
+    """Measures the duration of one request and records its status."""
 
     __slots__ = ("_api", "_metrics", "_started")
 
@@ -288,11 +300,11 @@ class RequestTimer:
         self._started = time.monotonic()
 
     def end(self, code: grpc.StatusCode) -> None:
-        """Notes that the request ended, with this status."""
+        """Records that the request ended with this status."""
         self._metrics.answered(self._api, code, time.monotonic() - self._started)
 
     def __enter__(self) -> None:
-        """Nothing is left to begin."""
+        """Does nothing: the timer is already running."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -301,10 +313,10 @@ class RequestTimer:
 
 
 def status_of(error: BaseException | None) -> grpc.StatusCode:
-    """The status with which a call ends that raised this."""
+    """Returns the status of a call that ended with this exception, or with none."""
     if error is None:
         return grpc.StatusCode.OK
     if isinstance(error, ServingError):
         return STATUS[type(error)]
-    # asyncio's CancelledError and GeneratorExit: the client left; anything else is a bug.
+    # CancelledError and GeneratorExit mean that the client cancelled; any other exception is a bug.
     return grpc.StatusCode.INTERNAL if isinstance(error, Exception) else grpc.StatusCode.CANCELLED

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each call and each request of a stream, and one for each stage of it."""
+"""OpenTelemetry tracing: a span for each call and each request of a stream, with child spans for its stages."""
 
 import threading
 import time
@@ -22,11 +22,11 @@ except ModuleNotFoundError as error:
         "pip install '.[otel]' in a checkout of medserve, or 'FILE.whl[otel]' with its wheel"
     ) from error
 
-# At the end, a collector that does not answer is waited for no longer.
-LAST_SECONDS = 3.0
-# What the specification's table for servers counts as the server's fault; the rest is the caller's.
+# Maximum time in seconds to wait for the collector at shutdown.
+SHUTDOWN_TIMEOUT = 3.0
+# Status codes that the semantic conventions define as errors for server spans.
 # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
-FAULTS = {
+SERVER_ERRORS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.UNIMPLEMENTED,
@@ -37,12 +37,12 @@ FAULTS = {
 
 
 class Tracer:
-    """Sends spans to a collector, from a thread of its own; what does not fit into its queue is dropped.
+    """Exports spans to a collector from a background thread; spans are dropped if its queue is full.
 
-    The sampler is that of OTEL_TRACES_SAMPLER, by default all calls except those that their caller does not sample.
+    The sampler is set by OTEL_TRACES_SAMPLER; the default samples all calls unless the parent span is not sampled.
 
     Args:
-        endpoint: of the collector, by OTLP over gRPC; https:// is encrypted, http:// is not.
+        endpoint: OTLP/gRPC endpoint of the collector; https:// uses TLS, http:// does not.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -55,7 +55,7 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def trace(self, record: CallRecord) -> None:
-        """Makes the spans of a finished call or request, with the times that were noted."""
+        """Creates the spans of a finished call or request from its recorded times."""
         since_epoch = time.time_ns() - round(time.monotonic() * 1e9)
 
         def instant(seconds: float) -> int:
@@ -82,17 +82,17 @@ class Tracer:
             inside = set_span_in_context(span)
             for name, start, end in record.stages():
                 self._tracer.start_span(name, inside, start_time=instant(start)).end(instant(end))
-            if record.code in FAULTS:
+            if record.code in SERVER_ERRORS:
                 span.set_status(Status(StatusCode.ERROR))
         span.end(instant(record.ended))
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Exports the remaining spans."""
         ended = threading.Event()
-        start_thread("tracing", self._shut_exporter_unless, ended)
+        start_thread("tracing", self._abort_exporter_unless, ended)
         self._provider.shutdown()
         ended.set()
 
-    def _shut_exporter_unless(self, ended: threading.Event) -> None:
-        if not ended.wait(LAST_SECONDS):
+    def _abort_exporter_unless(self, ended: threading.Event) -> None:
+        if not ended.wait(SHUTDOWN_TIMEOUT):
             self._exporter.shutdown()

@@ -1,4 +1,4 @@
-"""The metrics of several workers, added up as those of one server."""
+"""Aggregates the metrics of several workers into those of one server."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from medserve_server.supervise import INTERNAL_ERRORS, start_thread
 
-# Gauges of which each worker has a share. Of all others the workers have the same, and the largest is shown.
-SHARES = {
+# Gauges that are summed over the workers; for all other gauges, the maximum is reported.
+SUMMED_GAUGES = {
     "medserve_pending_requests",
     "medserve_inflight_requests",
     "process_virtual_memory_bytes",
@@ -20,34 +20,34 @@ SHARES = {
     "process_open_fds",
     "process_max_fds",
 }
-# Seconds that workers get to answer; one that hangs is shown as it last was.
-PATIENCE = 1.0
+# Time in seconds that workers have to respond; for one that does not, the last known values are reported.
+RESPONSE_TIMEOUT = 1.0
 
 
 class Link:
-    """A worker that answers whatever comes through `pipe` with its metrics and readiness, and what it told last."""
+    """Connection to a worker, which sends its metrics and readiness through `pipe` on request; keeps the last one."""
 
     def __init__(self, pipe: Connection) -> None:
         self.metrics: list[Metric] = []
-        self.why_not_ready = ""  # it is ready when it is linked
+        self.why_not_ready = ""  # a worker is ready when its link is created
         self.answered = threading.Event()
         self.answered.set()
         self._pipe = pipe
         self._thread = start_thread("worker metrics", self._listen, restart=True)
 
     def ask(self) -> None:
-        """Asks for the metrics, unless an answer is still owed."""
+        """Requests the metrics, unless a response is still pending."""
         if self.answered.is_set():
             self.answered.clear()
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the worker has exited
                 self._pipe.send(None)
 
     def join(self) -> None:
-        """Waits for the last word of a worker that has ended."""
+        """Waits for the last response of a worker that has exited."""
         self._thread.join()
 
     def _listen(self) -> None:
-        # In a thread of its own: a worker can hang in the middle of an answer.
+        # In a separate thread, since a worker can hang in the middle of a response.
         try:
             while True:
                 self.metrics, self.why_not_ready = self._pipe.recv()
@@ -55,11 +55,11 @@ class Link:
         except (EOFError, OSError):
             return
         finally:
-            self.answered.set()  # an answer that can't be read is not waited for
+            self.answered.set()  # no response will follow
 
 
 class WorkerMetrics(Collector):
-    """Asks the workers whenever it is asked itself, and never forgets what a worker has counted that is gone."""
+    """Collects metrics from all workers on each scrape; the counters of workers that exited are retained."""
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
@@ -69,30 +69,30 @@ class WorkerMetrics(Collector):
         self._supervisor = ProcessCollector(registry=None)
 
     def add(self, pipe: Connection) -> Link:
-        """Counts a worker in."""
+        """Adds a worker."""
         link = Link(pipe)
         with self._changing:
             self._links.append(link)
         return link
 
     def remove(self, link: Link) -> None:
-        """Counts a worker out that has ended: its counters stay, its gauges go."""
+        """Removes a worker that has exited: its counters are retained, its gauges are dropped."""
         link.join()
         with self._changing:
             self._links.remove(link)
             self._gone = total([self._gone, [family for family in link.metrics if family.type != "gauge"]])
 
     def why_not_ready(self) -> list[str]:
-        """What each worker that lives told last: a line, or nothing where it takes work."""
+        """Returns for each running worker the last reported reason why it is not ready; empty if it is ready."""
         return [link.why_not_ready for link in list(self._links)]
 
     def collect(self) -> list[Metric]:
-        """The sum over the supervisor, all workers that live and all that are gone."""
+        """Returns the metrics aggregated over the supervisor, all running workers and all workers that have exited."""
         with self._asking:
             links = list(self._links)
             for link in links:
                 link.ask()
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + RESPONSE_TIMEOUT
             for link in links:
                 link.answered.wait(deadline - time.monotonic())
         with self._changing:
@@ -101,7 +101,7 @@ class WorkerMetrics(Collector):
 
 
 def total(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """Makes one family of those with the same name, and one sample of those with the same labels."""
+    """Merges families with the same name, and aggregates samples with the same labels."""
     families: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for family in (family for part in parts for family in part):
@@ -109,15 +109,15 @@ def total(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
         sums = values.setdefault(family.name, {})
         for sample in family.samples:
             key = sample.name, tuple(sample.labels.items())
-            sums[key] = _rule(family, sample.name)((sums[key], sample.value)) if key in sums else sample.value
+            sums[key] = _aggregation(family, sample.name)((sums[key], sample.value)) if key in sums else sample.value
     for name, family in families.items():
         for (sample_name, labels), value in values[name].items():
             family.add_sample(sample_name, dict(labels), value)
     return list(families.values())
 
 
-def _rule(family: Metric, sample_name: str) -> Callable[[Iterable[float]], float]:
-    """How the values of two processes become one."""
+def _aggregation(family: Metric, sample_name: str) -> Callable[[Iterable[float]], float]:
+    """Returns the function that aggregates the values of several processes."""
     if sample_name.endswith(("_created", "_start_time_seconds")):
         return min
-    return sum if family.type != "gauge" or family.name in SHARES else max
+    return sum if family.type != "gauge" or family.name in SUMMED_GAUGES else max

@@ -190,7 +190,7 @@ def test_too_busy_and_too_large_are_told_apart(transport: str) -> None:
     limits = ("--max-client-rate", "0.01", "--max-message-mib", "1")
     with running_server("--transport", transport, *limits) as server, Client(server.target) as client:
         client.predict_risk(PATIENT, "breast-cancer-risk")
-        with pytest.raises(OverloadedError, match=r"more than 0\.01 requests in a second"):
+        with pytest.raises(OverloadedError, match=r"more than 0\.01 requests per second"):
             client.predict_risk(PATIENT, "breast-cancer-risk")
     with running_server("--transport", transport, *limits[2:]) as server, Client(server.target) as client:
         with pytest.raises(ResourceExhaustedError) as caught:

@@ -49,7 +49,7 @@ def png(first: int) -> bytes:
 BAD: dict[str, tuple[bytes | None, str]] = {
     "lab": (tiff(np.zeros((SIZE, SIZE, 3), int), 8, 8), "CIE L*a*b*"),
     "associated": (tiff(np.full((SIZE, SIZE, 2), 9), 8, 1, tags={338: (3, [1])}), "transparent"),
-    "cut": (png(1)[:-30], "is broken"),
+    "cut": (png(1)[:-30], "is corrupt"),
     "text": (b"no image", "is not a PNG, JPEG, TIFF or DICOM file"),
     "empty": (b"", "is not a PNG, JPEG, TIFF or DICOM file (0 bytes)"),
     "too large": (bytes(2 << 20), ""),

@@ -135,7 +135,7 @@ def test_the_command_draws_maps(target: str, pictures: list[str], tmp_path: Path
     mean = NOISE[:7, :7].mean() / 255
     for words in (
         "± ",
-        "unlike the pictures that the model was trained on: novelty 250, expected up to 200",
+        "unlike the images that the model was trained on: novelty 250, expected up to 200",
         f"{pictures[0]}, class activation: share of each place in the score of lesion\n {mean:+.3f} ",
         f"{pictures[0]}, occlusion: fall of the probability of lesion where each place is covered\n ",
     ):

@@ -92,7 +92,7 @@ def test_command(secure: ServerProcess, folder: Path, ward: Secret, capsys: pyte
     connection = ["--server", secure.target, "--ca", str(folder / "ca.pem")]
     assert main([*connection, "health"]) == 0
     assert main([*connection, "models"]) == 4
-    assert "a token is needed" in capsys.readouterr().err
+    assert "a token is required" in capsys.readouterr().err
     assert main([*connection, "models", "--token-file", str(ward.file)]) == 0
     assert ward.token not in "".join(capsys.readouterr())
 

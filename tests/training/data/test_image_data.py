@@ -232,7 +232,7 @@ def test_class_folders_may_hold_dicom_files_and_what_file_managers_leave(tmp_pat
     data = load(load_recipe("chest-xray", data=f"folder:{folder}"))
     found = {picture.tobytes() for part in (data.train, data.validation, data.test) for picture in part.pixels}
     assert found == {picture.tobytes() for picture in pictures}, "the first frame of each"
-    line = "10 of 20 images: has 2 frames, of which the first is read (normal 0 of 10, pneumonia 10 of 10)"
+    line = "10 of 20 images: has 2 frames; only the first is read (normal 0 of 10, pneumonia 10 of 10)"
     assert line in printed(folder)
 
 

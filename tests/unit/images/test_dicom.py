@@ -75,7 +75,7 @@ def test_deeper_grey_without_a_window_is_stretched_from_least_to_greatest(bits: 
     np.testing.assert_array_equal(found, expected)
     assert [warning.kind for warning in warnings] == ["DEPTH_REDUCED"]
     assert warnings[0].message == (
-        f"brought from {bits} to 8 bits by its least and greatest value ({least:g} and {greatest:g})"
+        f"converted from {bits} to 8 bits by its minimum and maximum ({least:g} and {greatest:g})"
     )
 
 
@@ -104,7 +104,7 @@ def test_a_ct_is_shown_in_hounsfield_units_through_its_first_window(syntax: uid.
     found, warnings = read(data, pixels.shape)
     np.testing.assert_array_equal(found, [[linear(int(v) - 1024, 40, 400) for v in row] for row in pixels])
     assert [warning.message for warning in warnings] == [
-        "brought from 16 to 8 bits by its first window (center 40, width 400)"
+        "converted from 16 to 8 bits by its first window (center 40, width 400)"
     ]
 
 
@@ -125,7 +125,7 @@ def test_other_window_functions(function: str, formula: Callable[[int], float]) 
     pixels = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
     found, warnings = read(dicom(pixels, WindowCenter="100", WindowWidth="50", VOILUTFunction=function), pixels.shape)
     np.testing.assert_array_equal(found, [[round(formula(int(v)) * 255) for v in row] for row in pixels])
-    assert warnings[0].message == "brought to 8 bits by its first window (center 100, width 50)"
+    assert warnings[0].message == "converted to 8 bits by its first window (center 100, width 50)"
 
 
 def test_a_window_of_width_1_is_a_threshold() -> None:
@@ -144,7 +144,7 @@ def test_tables_of_modality_and_value_of_interest_are_followed(syntax: uid.UID) 
     data = dicom(pixels, syntax=syntax, ModalityLUTSequence=[modality], VOILUTSequence=[interest, interest])
     found, warnings = read(data, pixels.shape)
     np.testing.assert_array_equal(found, [[v * 255 // 600 for v in (0, 0, 100, 500, 600, 600)]])
-    assert warnings[0].message == "brought to 8 bits by its first VOI lookup table"
+    assert warnings[0].message == "converted to 8 bits by its first VOI lookup table"
 
 
 def test_the_high_bit_may_be_anywhere_and_other_bits_do_not_count() -> None:
@@ -163,7 +163,7 @@ def test_frames_are_picked_by_index_and_alone() -> None:
         np.testing.assert_array_equal(read(data, (3, 3), frame)[0], pixels[frame])
     with pytest.raises(ImageRefused) as caught:
         read(data, (3, 3), 5)
-    assert (caught.value.part, caught.value.reason) == ("frame", "asks for frame 5, expected 0 to 4")
+    assert (caught.value.part, caught.value.reason) == ("frame", "is 5, expected 0 to 4")
 
 
 def test_each_frame_of_an_enhanced_file_has_its_own_slope_and_window() -> None:

@@ -78,11 +78,11 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "a width alone": ({"WindowWidth": "50"}, "whose WindowWidth is 50, without WindowCenter"),
     "a window in binary": (
         WINDOW | {"WindowCenter": ("US", 100)},
-        "whose WindowCenter is not a text of ASCII characters",
+        "whose WindowCenter is not an ASCII text",
     ),
     "a slope of 0": (
         {"RescaleSlope": "0", "RescaleIntercept": "5"},
-        "whose RescaleSlope is 0, expected another number",
+        "whose RescaleSlope is 0, expected a nonzero number",
     ),
     "an intercept alone": ({"RescaleIntercept": "-1024"}, "whose RescaleIntercept is -1024, without RescaleSlope"),
     "a slope alone": ({"RescaleSlope": "0.5"}, "whose RescaleSlope is 0.5, without RescaleIntercept"),
@@ -186,7 +186,7 @@ def test_decimal_strings(text: str, center: float) -> None:
     found, warnings = read(raw_dicom(PIXELS, LITTLE, WindowCenter=text, WindowWidth="50"))
     expected = np.clip((PIXELS.astype(float) - (center - 0.5)) / 49 + 0.5, 0, 1) * 255
     np.testing.assert_allclose(found, expected, atol=0.51)
-    assert warnings[0].message == f"brought to 8 bits by its first window (center {center:g}, width 50)"
+    assert warnings[0].message == f"converted to 8 bits by its first window (center {center:g}, width 50)"
 
 
 def test_a_window_that_a_voi_lut_replaces_does_not_matter() -> None:
@@ -197,10 +197,15 @@ def test_a_window_that_a_voi_lut_replaces_does_not_matter() -> None:
 SHAPES = [
     ("MONOCHROME2", "IDENTITY", False, None),
     ("MONOCHROME1", "INVERSE", True, None),
-    ("MONOCHROME2", "INVERSE", True, "shown by its PresentationLUTShape INVERSE, which contradicts MONOCHROME2"),
-    ("MONOCHROME1", "IDENTITY", False, "shown by its PresentationLUTShape IDENTITY, which contradicts MONOCHROME1"),
-    ("MONOCHROME1", "LIN OD", True, "its PresentationLUTShape is not IDENTITY or INVERSE, and is ignored"),
-    ("MONOCHROME2", "LIN OD", False, "its PresentationLUTShape is not IDENTITY or INVERSE, and is ignored"),
+    ("MONOCHROME2", "INVERSE", True, "displayed with its PresentationLUTShape INVERSE, which contradicts MONOCHROME2"),
+    (
+        "MONOCHROME1",
+        "IDENTITY",
+        False,
+        "displayed with its PresentationLUTShape IDENTITY, which contradicts MONOCHROME1",
+    ),
+    ("MONOCHROME1", "LIN OD", True, "its PresentationLUTShape is neither IDENTITY nor INVERSE, and is ignored"),
+    ("MONOCHROME2", "LIN OD", False, "its PresentationLUTShape is neither IDENTITY nor INVERSE, and is ignored"),
 ]
 
 
@@ -227,7 +232,7 @@ def test_a_modality_lut_replaces_slope_and_intercept_with_a_warning() -> None:
     assert len(warnings) == 1
     found, warnings = read(raw_dicom(PIXELS, LITTLE, RescaleSlope="2", RescaleIntercept="0", **elements))
     np.testing.assert_array_equal(found, plain)
-    assert warnings[0].message == "its Modality LUT is applied, and not its RescaleSlope and Intercept"
+    assert warnings[0].message == "its Modality LUT is applied; its RescaleSlope and Intercept are ignored"
 
 
 @pytest.mark.parametrize("vr", ["US", "SS", "UN", "OW"])

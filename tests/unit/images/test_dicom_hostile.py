@@ -87,7 +87,7 @@ ENDLESS = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
 FRAGMENT = ITEM + b"\2\0\0\0" + b"12"
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "nothing after the prefix": (PREAMBLE, "its elements can't be read"),
+    "nothing after the prefix": (PREAMBLE, "its elements cannot be read"),
     "no pixels": (without("PixelData"), "without Pixel Data"),
     "no rows": (without("Rows"), "without a valid Rows"),
     "no rows at all": (with_value("Rows", "US", 0), "Rows is 0, expected 1 to 65535"),
@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "four samples": (with_value("SamplesPerPixel", "US", 4), "SamplesPerPixel is 4, expected 1 or 3"),
     "colours without a name": (
         with_value("PhotometricInterpretation", "CS", "ODD"),
-        "none of the standard's, expected MONOCHROME1,",
+        "not defined by the standard, expected MONOCHROME1,",
     ),
     "a billion frames": (with_value("NumberOfFrames", "IS", 10**9), "NumberOfFrames is 1000000000, expected 1 to"),
     "more frames than pixels": (
@@ -152,7 +152,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "sequences in sequences": (
         made_of((element(0x00081140, b"SQ", ENDLESS) + ITEM + b"\xff\xff\xff\xff") * 100_000),
-        "its elements can't be read (",
+        "its elements cannot be read (",
     ),
     "a million elements": (made_of(element(0x00080020, b"DA", 0) * 1_000_000), "too many elements"),
     "a million items": (
@@ -187,13 +187,16 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         changed(lambda dataset: dataset.compress(uid.RLELossless, encoding_plugin="pydicom")).replace(
             ITEM + struct.pack("<L", 4), ITEM + struct.pack("<L", 8)
         ),
-        "table of offsets has 8 bytes, expected 4 for 1 frames",
+        "offset table has 8 bytes, expected 4 for 1 frames",
     ),
     "a codestream of another size": (
         dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(65535, 65535)]),
         "of 30 x 40 pixels whose compressed frame is 65535 x 65535",
     ),
-    "a codestream without end": (dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(40, 30)]), "can't be decoded"),
+    "a codestream without end": (
+        dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(40, 30)]),
+        "cannot be decoded",
+    ),
     "another codec's bytes": (
         dicom(PIXELS, syntax=uid.JPEG2000Lossless, encoded=[jpeg(40, 30)]),
         "not a JPEG 2000 codestream",
@@ -254,7 +257,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ImageRefused is a DICOM file, which needs the extra dicom")
+    assert done.stdout.startswith("ImageRefused is a DICOM file, which requires the extra dicom")
 
 
 def test_a_small_file_that_claims_much_takes_little_memory() -> None:

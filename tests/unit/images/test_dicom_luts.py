@@ -178,8 +178,8 @@ def test_a_sign_that_leaves_a_table_without_values_is_refused(
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(stored.astype(kind), LITTLE, VOILUTSequence=[item], **rescale), stored.shape)
     assert caught.value.reason == (
-        f"is a DICOM file whose LUTDescriptor maps 300 values from {said} on, none of which the frame has; it has some "
-        f"from {other} on, but values {'can' if said < 0 else 'cannot'} be negative before this step"
+        f"is a DICOM file whose LUTDescriptor maps 300 values starting at {said}, none of which the frame has; it has some "
+        f"starting at {other}, but values {'can' if said < 0 else 'cannot'} be negative before this step"
     )
 
 
@@ -188,20 +188,20 @@ EIGHT = np.arange(256)
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "too many bits": (
         table(0, EIGHT, 17, LITTLE),
-        "whose LUTDescriptor says 17 bits for each entry, expected 8 to 16",
+        "whose LUTDescriptor specifies 17 bits per entry, expected 8 to 16",
     ),
-    "no bits": (table(0, EIGHT, 0, LITTLE), "whose LUTDescriptor says 0 bits for each entry, expected 8 to 16"),
+    "no bits": (table(0, EIGHT, 0, LITTLE), "whose LUTDescriptor specifies 0 bits per entry, expected 8 to 16"),
     "deeper entries": (
         table(0, EIGHT * 16, 10, LITTLE),
-        "whose LUTData goes up to 4080, expected 10 bits as its descriptor says",
+        "whose LUTData has a maximum of 4080, expected 10 bits as in its descriptor",
     ),
     "8-bit entries called deeper": (
         table(0, EIGHT, 16, LITTLE),
-        "whose LUTDescriptor says 16 bits for each entry, and the greatest is 255, expected 8 bits or greater entries",
+        "whose LUTDescriptor specifies 16 bits per entry, but the maximum is 255, expected 8 bits or larger entries",
     ),
     "8-bit entries in words, called deeper": (
         table(0, EIGHT, 12, LITTLE, pack=True),
-        "whose LUTDescriptor says 12 bits for each entry, and the greatest is 255, expected 8 bits or greater entries",
+        "whose LUTDescriptor specifies 12 bits per entry, but the maximum is 255, expected 8 bits or larger entries",
     ),
     "fewer entries": (
         table(0, EIGHT, 8, LITTLE) | {"LUTData": ("OW", words(EIGHT[:200], LITTLE))},
@@ -252,7 +252,7 @@ def test_entries_that_use_part_of_their_bits_are_shown_dark_with_a_warning() -> 
     found, warnings = read(raw_dicom(PIXELS, LITTLE, VOILUTSequence=[table(0, EIGHT * 16, 16, LITTLE)]), PIXELS.shape)
     np.testing.assert_allclose(found, PIXELS.astype(int) * 16 / 65535 * 255, atol=0.51)
     assert warnings[0].message == (
-        "its LUTDescriptor says 16 bits for each entry, and the greatest is 4080: its shades may be meant to be "
+        "its LUTDescriptor specifies 16 bits per entry, but the maximum is 4080: its shades may be meant to be "
         "further apart"
     )
 
@@ -376,8 +376,8 @@ SEGMENTS: dict[str, tuple[list[int], str]] = {
     "fewer entries": ([0, 2, 1, 2, 1, 100, 9], "has 102 entries, expected 256"),
     "more entries": ([0, 2, 1, 2, 1, 255, 9], "has more than the 256 entries"),
     "more segments": ([0, 1, 1, 1, 255, 9, 0, 1, 9], "has more than the 256 entries"),
-    "a copy beyond the end": ([0, 1, 1, 2, 1, 1000, 0], "is cut off"),
-    "a copy of itself": ([0, 1, 1, 2, 1, 6, 0], "has a segment of type 2, expected 0, 1 or 2, and no 2 within 2"),
+    "a copy beyond the end": ([0, 1, 1, 2, 1, 1000, 0], "is truncated"),
+    "a copy of itself": ([0, 1, 1, 2, 1, 6, 0], "has a segment of type 2, expected 0, 1 or 2, and no nested 2"),
     "a copy of half a word": ([0, 1, 1, 2, 1, 1, 0], "has an indirect segment of 1 segments from byte 1"),
     "a copy of nothing": ([0, 1, 1, 2, 0, 0, 0], "has an indirect segment of 0 segments from byte 0"),
     "copies without end": ([0, 1, 1, *[2, 65535, 0, 0] * 10_000], "has a segment of type 2"),

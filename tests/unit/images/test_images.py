@@ -140,7 +140,7 @@ def test_a_jpeg_that_was_cut_off_and_ended_anew_is_refused(
     start = data.index(b"\xff\xda") + 14
     for kept in (0.1, 0.5, 0.8):
         cut = data[: start + int((len(data) - start) * kept)].rstrip(b"\xff")
-        with pytest.raises(ImageRefused, match="is broken"):
+        with pytest.raises(ImageRefused, match="is corrupt"):
             ImageReader(GRAY, LIMITS).read(cut + b"\xff\xd9")
 
 
@@ -158,7 +158,7 @@ def test_a_lossless_jpeg_is_read_exactly_and_refused_where_it_was_cut_off() -> N
     np.testing.assert_array_equal(pixels[..., 0], np.arange(64).reshape(8, 8) * 37 % 251)
     start = LOSSLESS.index(b"\xff\xda") + 10
     for kept in range(start, len(LOSSLESS) - 6):
-        with pytest.raises(ImageRefused, match="is broken"):
+        with pytest.raises(ImageRefused, match="is corrupt"):
             reader.read(LOSSLESS[:kept].rstrip(b"\xff") + b"\xff\xd9")
 
 
@@ -168,7 +168,8 @@ def test_values_far_below_their_range_are_reported_without_a_word_on_brightness(
     pixels, warnings = ImageReader(GRAY, LIMITS).read(data)
     assert (pixels == (240 if photometric == 0 else 15)).all()
     assert [warning.message for warning in warnings if warning.kind == "RANGE_UNUSED"] == [
-        "all values are below 4096, though 16 bits hold up to 65535: the image uses a small part of the range of shades"
+        "all values are below 4096, although 16 bits hold up to 65535: "
+        "the image uses only a small part of its value range"
     ]
 
 
@@ -219,5 +220,5 @@ def test_what_no_decoder_expects_is_a_refusal_of_that_image_too(tmp_path: Path) 
         [sys.executable, "-c", OUT_OF_MEMORY, small, large], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"can't be decoded ({large.stat().st_size} bytes, MemoryError); it may be broken\n"
+    assert done.stdout == f"cannot be decoded ({large.stat().st_size} bytes, MemoryError); it may be corrupt\n"
     assert done.stderr == f"an image of {large.stat().st_size} bytes could not be decoded: MemoryError\n"

@@ -54,13 +54,13 @@ class Caller:
 
     def submit(
         self,
-        receipt: object,
+        tag: object,
         inputs: Tensors,
         outputs: tuple[str, ...] = ("y",),
         deadline: float | None = None,
         priority: int = DEFAULT_PRIORITY,
     ) -> Work:
-        work = Work(inputs, len(inputs["x"]), outputs, self.deliver, deadline, priority, receipt)
+        work = Work(inputs, len(inputs["x"]), outputs, self.deliver, deadline, priority, tag)
         self.batcher.submit(work)
         return work
 
@@ -73,7 +73,7 @@ class Caller:
 
     def deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         for work, outcome in outcomes:
-            self.outcomes.setdefault(work.receipt, []).append(outcome)
+            self.outcomes.setdefault(work.tag, []).append(outcome)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,9 +108,9 @@ def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
             caller.run()
     caller.finish()
     assert set(caller.outcomes) == set(range(len(requests))) - withdrawn
-    for receipt, outcomes in caller.outcomes.items():
+    for tag, outcomes in caller.outcomes.items():
         (outcome,) = outcomes
-        values, _, _ = requests[int(str(receipt))]
+        values, _, _ = requests[int(str(tag))]
         if -1 in values:
             assert isinstance(outcome, InferenceFailed)
         else:
@@ -178,8 +178,8 @@ def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None
 def test_a_lower_priority_number_goes_first() -> None:
     model = Doubling()
     caller = Caller(make(model, max_rows=0))
-    for receipt, priority in (("a", 2), ("b", 3), ("c", 1), ("d", 2), ("e", 1)):
-        caller.submit(receipt, rows(1), priority=priority)
+    for tag, priority in (("a", 2), ("b", 3), ("c", 1), ("d", 2), ("e", 1)):
+        caller.submit(tag, rows(1), priority=priority)
     caller.finish()
     assert list(caller.outcomes) == ["c", "e", "a", "d", "b"]
 
@@ -227,7 +227,7 @@ def test_a_full_queue_refuses() -> None:
     caller = Caller(make(Doubling(), max_pending=3))
     for value in range(3):
         caller.submit(value, rows(value))
-    with pytest.raises(Overloaded, match="3 requests are waiting"):
+    with pytest.raises(Overloaded, match="3 requests are already queued"):
         caller.submit(9, rows(9))
     caller.finish()
     assert len(caller.outcomes) == 3
@@ -237,7 +237,7 @@ def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
     caller = Caller(make(Doubling(), max_pending=4))
     for value in range(2):
         caller.submit(value, rows(value), priority=3)
-    with pytest.raises(Overloaded, match="2 requests are waiting"):
+    with pytest.raises(Overloaded, match="2 requests are already queued"):
         caller.submit(9, rows(9), priority=3)
     for value in range(2, 4):
         caller.submit(value, rows(value))
@@ -307,7 +307,7 @@ def test_the_parts_of_a_request_are_not_refused_for_each_other(clock: Clock) -> 
 
     def parts(seconds: float) -> list[Work]:
         deadline = clock.now + seconds
-        return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, receipt=i) for i in range(6)]
+        return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, tag=i) for i in range(6)]
 
     batcher.submit(*parts(0.7))  # six runs, 0.6 s: nothing is ahead of the request but itself
     with pytest.raises(Overloaded, match="the deadline leaves"):
@@ -345,7 +345,7 @@ def test_a_batch_is_filled_up_to_a_warm_size_and_cut_back() -> None:
 def test_a_withdrawn_request_makes_room_at_once() -> None:
     caller = Caller(make(Doubling(), max_pending=3))
     works = [caller.submit(value, rows(value)) for value in range(3)]
-    with pytest.raises(Overloaded, match="3 requests are waiting"):
+    with pytest.raises(Overloaded, match="3 requests are already queued"):
         caller.submit(3, rows(3))
     caller.batcher.withdraw(works[1])
     assert len(caller.batcher) == 2
@@ -380,7 +380,7 @@ def test_an_expired_request_makes_room_and_is_answered_when_the_next_one_comes(c
 def test_when_a_part_fails_the_others_leave_the_queue() -> None:
     model = Doubling()
     caller = Caller(make(model, max_rows=2))
-    whole = Work(rows(-1, *range(20)), 21, ("y",), caller.deliver, receipt="whole")
+    whole = Work(rows(-1, *range(20)), 21, ("y",), caller.deliver, tag="whole")
     split(whole, 2, lambda work: caller.batcher.withdraw(*work.parts))
     caller.batcher.submit(*whole.parts)
     caller.submit("other", rows(1))

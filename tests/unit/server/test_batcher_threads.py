@@ -57,7 +57,7 @@ class Threads:
         self.runs: list[Future[None]] = []
 
     def submit(self, value: float, deadline: float | None = None) -> Work:
-        work = Work({"x": np.array([[value]])}, 1, ("y",), self._deliver, deadline, receipt=value)
+        work = Work({"x": np.array([[value]])}, 1, ("y",), self._deliver, deadline, tag=value)
         self.batcher.submit(work)
         return work
 
@@ -83,7 +83,7 @@ class Threads:
 
     def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         for work, outcome in outcomes:
-            self.outcomes.setdefault(work.receipt, []).append(outcome)
+            self.outcomes.setdefault(work.tag, []).append(outcome)
 
     def of(self, value: float) -> set[object]:
         """The kinds of outcomes that the requests of a value got, and the numbers."""

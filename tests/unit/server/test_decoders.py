@@ -40,7 +40,7 @@ def test_what_would_come_too_late_is_refused(decoders: Decoders, clock: Clock) -
     decoders.check(None)
     decoders.check(clock.now + 100)
     with pytest.raises(
-        Overloaded, match=r"what waits to be read takes about .* s, and the deadline leaves 0\.5 s"
+        Overloaded, match=r"the decoding queue takes about .* s, and the deadline leaves 0\.5 s"
     ) as told:
         decoders.check(clock.now + 0.5)  # about as long as 20 pictures take two threads
     assert told.value.limit == "deadline"

@@ -124,8 +124,8 @@ class Simulation:
 
     def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         for work, outcome in outcomes:
-            assert isinstance(work.receipt, int)
-            self.answered[work.receipt] = self.clock.now
+            assert isinstance(work.tag, int)
+            self.answered[work.tag] = self.clock.now
             if not isinstance(outcome, dict):
                 self.failed.append(outcome)
 
@@ -218,7 +218,7 @@ def test_what_is_admitted_is_answered_in_time(
                 continue
             if before is not None:
                 played.withdraw(before)
-                deadlines.pop(int(str(before.receipt)), None)
+                deadlines.pop(int(str(before.tag)), None)
             before = work if arrival.withdrawn else None
             if not (arrival.withdrawn or idle):
                 number = len(played.came) - 1

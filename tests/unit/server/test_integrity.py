@@ -43,7 +43,7 @@ def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, posi
     path.with_name("model.onnx.sig").write_bytes(SIGNATURE)
     with pytest.raises(ModelLoadError, match="its SHA-256 is"):
         read_model(path, max_bytes=256, listed=hashlib.sha256(CONTENT).hexdigest(), public_key=None)
-    with pytest.raises(ModelLoadError, match="is no signature of it"):
+    with pytest.raises(ModelLoadError, match="is not a valid signature of it"):
         read_model(path, max_bytes=256, listed=None, public_key=KEY.public_key())
 
 
@@ -52,7 +52,7 @@ def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, posi
 def test_no_other_bytes_are_a_signature(tmp_path_factory: pytest.TempPathFactory, signature: bytes) -> None:
     path = model(tmp_path_factory.getbasetemp() / "signatures")
     path.with_name("model.onnx.sig").write_bytes(signature)
-    with pytest.raises(ModelLoadError, match="is no signature of it"):
+    with pytest.raises(ModelLoadError, match="is not a valid signature of it"):
         read_model(path, max_bytes=256, listed=None, public_key=KEY.public_key())
 
 
@@ -85,5 +85,5 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     public = generate_private_key(SECP256R1()).public_key()
     key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    with pytest.raises(ModelLoadError, match="it is no ed25519 public key"):
+    with pytest.raises(ModelLoadError, match="it is not an ed25519 public key"):
         read_public_key(key)

@@ -69,7 +69,7 @@ def test_a_quiet_client_may_send_the_requests_of_a_second_at_once(rate: float, b
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("medserve_server.security.limits.time", clock)
-    monkeypatch.setattr("medserve_server.security.limits._FORGET_AT", 3)
+    monkeypatch.setattr("medserve_server.security.limits._MAX_TRACKED_CLIENTS", 3)
     return clock
 
 
@@ -109,7 +109,7 @@ def test_forgetting_clients_changes_nothing_for_any_of_them(steps: list[tuple[in
         patch.setattr("medserve_server.security.limits.time", clock)
         refusals = []
         for forget_at in (0, 1000):
-            patch.setattr("medserve_server.security.limits._FORGET_AT", forget_at)
+            patch.setattr("medserve_server.security.limits._MAX_TRACKED_CLIENTS", forget_at)
             limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
             clock.now = 1000.0
             seen = []

@@ -32,23 +32,23 @@ def test_a_manifest_that_fits_is_read(tmp_path: Path, manifest: pb.Manifest) -> 
 BAD_IMAGE_TASKS: dict[str, tuple[Callable[[pb.ImageClassificationTask], object], str]] = {
     "members": (
         lambda task: setattr(task, "members", 4),
-        "member_probabilities is FP32 [-1, 3, 2] in the graph and FP32 [-1, 4, 2] by the manifest",
+        "member_probabilities is FP32 [-1, 3, 2] in the graph and FP32 [-1, 4, 2] in the manifest",
     ),
     "threshold": (
         lambda task: setattr(task.novelty, "threshold", float("inf")),
-        "novelty.threshold inf is no number",
+        "novelty.threshold is inf, expected a finite number",
     ),
     "activation": (
         lambda task: setattr(task.class_activation, "height", 7),
-        "class_activation is FP32 [-1, 2, 2, 3] in the graph and FP32 [-1, 2, 7, 3] by the manifest",
+        "class_activation is FP32 [-1, 2, 2, 3] in the graph and FP32 [-1, 2, 7, 3] in the manifest",
     ),
     "layer": (
         lambda task: task.feature_maps.add(layer="top", channels=1),
-        "the graph has no output feature_map.top, but probabilities, member_probabilities",
+        "the graph has no output feature_map.top, only probabilities, member_probabilities",
     ),
     "layer's size": (
         lambda task: setattr(task.feature_maps[0].size, "width", 2),
-        "feature_map.pool is FP32 [-1, 1, 2, 3] in the graph and FP32 [-1, 1, 2, 2] by the manifest",
+        "feature_map.pool is FP32 [-1, 1, 2, 3] in the graph and FP32 [-1, 1, 2, 2] in the manifest",
     ),
     "layer twice": (
         lambda task: task.feature_maps.append(task.feature_maps[0]),
@@ -58,11 +58,11 @@ BAD_IMAGE_TASKS: dict[str, tuple[Callable[[pb.ImageClassificationTask], object],
 BAD_RISK_TASKS: dict[str, tuple[Callable[[pb.PatientRiskTask], object], str]] = {
     "members": (
         lambda task: setattr(task, "members", 4),
-        "member_survival is FP32 [-1, 2, 3] in the graph and FP32 [-1, 4, 3] by the manifest",
+        "member_survival is FP32 [-1, 2, 3] in the graph and FP32 [-1, 4, 3] in the manifest",
     ),
     "threshold": (
         lambda task: setattr(task.novelty, "threshold", float("nan")),
-        "novelty.threshold nan is no number",
+        "novelty.threshold is nan, expected a finite number",
     ),
     "short background": (
         lambda task: task.background.add(features=[50, 20, 1]),
@@ -70,7 +70,7 @@ BAD_RISK_TASKS: dict[str, tuple[Callable[[pb.PatientRiskTask], object], str]] = 
     ),
     "hole in the background": (
         lambda task: task.background.add(features=[50, float("nan"), 1, 2]),
-        "background[5] lacks a value",
+        "background[5] has a missing value",
     ),
     "impossible background": (
         lambda task: task.background.add(features=[50, 20, 3, 2]),

@@ -131,7 +131,7 @@ def test_external_data_of_a_listed_model_is_refused_by_its_own_path(tmp_path: Pa
     with pytest.raises(ModelLoadError) as caught:
         Session(file, "cpu", Settings(threads=1))
     assert f"External data path {path.parent}/numbers is not read" in str(caught.value)
-    assert "must be one self-contained file" in str(caught.value)
+    assert "must be a single self-contained file" in str(caught.value)
     assert "model.onnx/" not in str(caught.value)
 
 

@@ -73,7 +73,7 @@ def test_patches_lie_over_their_cell_of_the_map(height: int, width: int, channel
 
 
 def test_a_map_is_the_fall_of_the_probability() -> None:
-    falls = occlusion.falls(0.75, np.arange(49, dtype=np.float32) / 49, 28, 28)
+    falls = occlusion.probability_drops(0.75, np.arange(49, dtype=np.float32) / 49, 28, 28)
     assert falls.shape == (7, 7)
     np.testing.assert_allclose(falls[2, 3], 0.75 - 17 / 49)
 

@@ -110,13 +110,13 @@ def test_a_worker_that_hangs_is_shown_as_it_last_was_and_the_others_as_they_are(
     (hanging, hanging_end), (_, other_end) = linked(metrics, pipes), linked(metrics, pipes)
     with ThreadPoolExecutor() as pool:
         try:
-            monkeypatch.setattr("medserve_server.telemetry.worker_metrics.PATIENCE", PATIENCE)
+            monkeypatch.setattr("medserve_server.telemetry.worker_metrics.RESPONSE_TIMEOUT", PATIENCE)
             told = pool.submit(seen, metrics)
             for end, number in ((hanging_end, 1), (other_end, 10)):
                 end.recv()
                 end.send((list(worker(number)), ""))
             assert told.result(PATIENCE) == 11
-            monkeypatch.setattr("medserve_server.telemetry.worker_metrics.PATIENCE", 0.01)
+            monkeypatch.setattr("medserve_server.telemetry.worker_metrics.RESPONSE_TIMEOUT", 0.01)
             told = pool.submit(seen, metrics)
             other_end.recv()
             other_end.send((list(worker(20)), ""))
