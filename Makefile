@@ -67,12 +67,13 @@ fuzz: .venv-dev/installed
 soak: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m soak.run $(ARGS)
 
-## lint: check style, types and import rules
+## lint: check style, types, import rules and spelling
 lint: .venv-dev/installed
 	.venv-dev/bin/ruff check
 	.venv-dev/bin/ruff format --check
 	.venv-dev/bin/mypy
 	.venv-dev/bin/lint-imports --no-cache
+	git ls-files -z | xargs -0 .venv-dev/bin/codespell
 
 ## format: fix and format the code
 format: .venv-dev/installed
