@@ -13,7 +13,7 @@ all servers. Each server runs alone, figures include all of its processes, and i
 Runtime's to 1e-4. The load generator is one process on the same cores, so throughput depends on both server and load
 generator; the server's CPU time is measured separately and is the least affected by noise."""
 QUICK = "**This was a quick run, which only shows that everything works; its figures are not reliable.**"
-PROFILE = """Breakdown of that time (`python -m benchmarks.profile`, with the totals of its own run) for a plain
+PROFILE = """Breakdown of that time (`python -m benchmarks.profile`, with totals from a separate run) for a plain
 grpc.aio handler around the same model and for medserve. Outside of ONNX Runtime, it consists of many small parts.
 
 ![Profile](profile.png)"""

@@ -122,7 +122,7 @@ def test_who_has_no_known_token_is_kept_out(guarded: Guarded, metadata: list[tup
     assert code_of(guarded.server.target, *metadata) is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_known_token_beside_another_is_kept_out_too(guarded: Guarded) -> None:
+def test_a_known_token_next_to_another_is_rejected(guarded: Guarded) -> None:
     both = [*bearer(guarded.tokens["ward"]), *bearer(STRANGER)]
     assert code_of(guarded.server.target, *both) is grpc.StatusCode.UNAUTHENTICATED
 
@@ -246,7 +246,7 @@ def test_a_broken_file_changes_nothing_and_is_told(guarded: Guarded, damage: str
         guarded.restore()
 
 
-def test_an_empty_file_lets_nobody_in(guarded: Guarded) -> None:
+def test_an_empty_file_rejects_every_token(guarded: Guarded) -> None:
     try:
         guarded.write("# all are gone\n")
         wait_until(lambda: guarded.code("ward") is grpc.StatusCode.UNAUTHENTICATED)

@@ -1,4 +1,4 @@
-"""What a server tells about itself: the catalogue, health, reflection."""
+"""What a server tells about itself: the catalog, health, reflection."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ SERVICES = [
 ]
 
 
-def test_the_catalogue_lists_the_models(channel: grpc.Channel) -> None:
+def test_the_catalog_lists_the_models(channel: grpc.Channel) -> None:
     models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
     assert [(model.name, model.version, model.task, model.ready, model.provider) for model in models] == [
         ("breast-cancer-risk", "1", pb.TASK_PATIENT_RISK, True, "cpu"),
@@ -31,7 +31,7 @@ def test_the_catalogue_lists_the_models(channel: grpc.Channel) -> None:
     ]
 
 
-def test_model_cards_lie_beside_the_files_and_are_not_served(channel: grpc.Channel) -> None:
+def test_model_cards_are_next_to_the_files_and_are_not_served(channel: grpc.Channel) -> None:
     models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
     files = {path.relative_to(REPOSITORY / "models") for path in REPOSITORY.glob("models/*/*/card.*")}
     expected = {Path(model.name, model.version, f"card.{kind}") for model in models for kind in ("md", "html")}

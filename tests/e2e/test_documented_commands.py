@@ -29,7 +29,7 @@ RUN_BY = {
 
 # By the page and how their first line begins.
 EXCEPTIONS = {
-    ("README.md", "import numpy as np, tritonclient"): "in an environment of its own: the test below",
+    ("README.md", "import numpy as np, tritonclient"): "in a separate environment: the test below",
     ("docs/packaged-models.md", "make train"): "trains for minutes",
     ("docs/packaged-models.md", ".venv-dev/bin/medserve-train init cohort.csv"): "of the reader's own data",
     ("docs/loadtest.md", ".venv/bin/medserve loadtest"): "loads the machine for minutes",

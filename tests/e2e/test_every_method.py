@@ -88,7 +88,7 @@ def code_of_call(channel: grpc.Channel, method: MethodDescriptor, payload: bytes
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_no_method_fails_for_a_reason_of_its_own(watched: tuple[ServerProcess, Path], payload: str) -> None:
+def test_no_method_fails_for_an_internal_reason(watched: tuple[ServerProcess, Path], payload: str) -> None:
     server, log = watched
     with grpc.insecure_channel(server.target) as channel:
         found = {method.full_name: code_of_call(channel, method, PAYLOADS[payload]) for method in methods(channel)}

@@ -42,7 +42,7 @@ def flags(models: Path, transport: str) -> tuple[str, ...]:
 
 @contextmanager
 def caller(target: str) -> Iterator[Caller]:
-    """One with a connection of its own."""
+    """Yields a caller with a separate connection."""
     unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
     with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1), *unlimited]) as channel:
         yield Caller(channel)
@@ -106,7 +106,7 @@ def test_nowhere_to_write(flags: tuple[str, ...], streams: str) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_nobody_reads_the_log_any_more(flags: tuple[str, ...]) -> None:
+def test_the_reader_of_the_log_exits(flags: tuple[str, ...]) -> None:
     with subprocess.Popen(
         [*command(*flags, "--log-level", "debug")],
         cwd=REPOSITORY,

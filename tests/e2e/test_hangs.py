@@ -128,7 +128,7 @@ def test_rows_of_a_large_request_share_the_fate_of_their_run(hanging: Hanging) -
     wait_until(lambda: hanging.caller.code("a") is OK, "it comes back")
 
 
-def test_a_model_that_always_fails_harms_nobody_else(hanging: Hanging) -> None:
+def test_a_model_that_always_fails_affects_no_other_model(hanging: Hanging) -> None:
     for _ in range(50):
         assert hanging.caller.code("failing") is grpc.StatusCode.INTERNAL
         assert hanging.caller.number("b") == 2

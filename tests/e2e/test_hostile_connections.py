@@ -28,7 +28,7 @@ MOST_MIB = 100  # that the memory may grow by, whatever one client does
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
-    """A server of its own, whose memory no other test makes grow."""
+    """Starts a separate server, whose memory no other test increases."""
     folder = tmp_path_factory.mktemp("models")
     onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     onnx_models.save(folder, "wide", onnx_models.wide())

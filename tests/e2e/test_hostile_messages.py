@@ -100,7 +100,7 @@ def frames(seed: int) -> bytes:
     return wire
 
 
-def test_broken_frames_hurt_nobody(fuzzed: tuple[ServerProcess, Path]) -> None:
+def test_broken_frames_affect_no_other_connection(fuzzed: tuple[ServerProcess, Path]) -> None:
     server = fuzzed[0]
     host, port = server.target.rsplit(":", 1)
     with grpc.insecure_channel(server.target) as channel:

@@ -33,7 +33,7 @@ def session() -> onnxruntime.InferenceSession:
 
 
 def picture(seed: int, height: int, width: int) -> Pixels:
-    """Smooth grey noise, which survives a resize."""
+    """Smooth gray noise, which survives a resize."""
     noise = np.random.default_rng(seed).integers(0, 256, (7, 7), dtype=np.uint8)
     return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -72,7 +72,7 @@ def test_rest(server: ServerProcess, unread: Callable[[], int], path: str, heade
     assert unread() == 1
 
 
-def test_a_body_that_nobody_reads_ends_the_connection(server: ServerProcess) -> None:
+def test_an_unread_body_ends_the_connection(server: ServerProcess) -> None:
     with closing(rest(server, "/nothing", LENGTH)) as connection:
         assert received(connection).startswith("HTTP/1.1 404 ")
 

@@ -1,4 +1,4 @@
-"""The pages beside the metrics say how the server is, whatever clients do to their port."""
+"""The other pages on the metrics port report the state of the server, whatever clients send to it."""
 
 import os
 import signal

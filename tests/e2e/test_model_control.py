@@ -128,7 +128,7 @@ def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> N
     live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
     request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[bytes(4)])
-    # A connection of its own: one on which so many are cancelled may be refused its next call (docs/transports.md).
+    # A separate connection: after so many cancelled calls, its next call may be refused (docs/transports.md).
     with grpc.insecure_channel(live.server.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(20):

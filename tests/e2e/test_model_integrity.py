@@ -78,7 +78,7 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
     add("loop", None, "is neither a regular file nor a link to one").symlink_to("model.onnx")
     add("folder", None, "it is not a regular file").mkdir()
     os.mkfifo(add("fifo", None, "is neither a regular file nor a link to one"))
-    os.mkfifo(add("fifo-beside", GOOD, "'pipe' in its folder is neither").with_name("pipe"))
+    os.mkfifo(add("fifo-in-folder", GOOD, "'pipe' in its folder is neither").with_name("pipe"))
     add("device", None, "it is a link that points outside the repository").symlink_to("/dev/zero")
     add("many", GOOD, "more than 1000 files")
     for number in range(1001):
@@ -103,18 +103,18 @@ def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live]
     live = serve(*POLL, "--max-model-mib", "1", prepare=lambda m: m.publish("good", 1, onnx_models.add(1)))
     with Load(live.server.target, "good", lambda: 1, lambda: 1) as load:
         expected = hostile_files(live.models, tmp_path / "outside")
-        external_data = live.models.path("external-beside", 1).with_name("numbers")
+        external_data = live.models.path("external-data", 1).with_name("numbers")
         external_data.parent.mkdir(parents=True)
         external_data.write_bytes(np.float32(5).tobytes())
-        live.models.publish("external-beside", 1, onnx_models.external("numbers"))
+        live.models.publish("external-data", 1, onnx_models.external("numbers"))
         wait_until(lambda: {*expected} <= {*live.caller.index()}, "every file to be seen")
         for key, reason in expected.items():
             live.caller.wait_for_reason(*key, reason)
             assert live.caller.state(*key) == "UNAVAILABLE"
-        wait_until(lambda: live.caller.state("external-beside", 1) == "READY", "external data beside the model")
+        wait_until(lambda: live.caller.state("external-data", 1) == "READY", "external data next to the model")
     assert load.wrong == []
-    assert live.caller.number("external-beside") == 5
-    assert {*live.caller.index(ready=True)} == {("good", "1"), ("external-beside", "1")}
+    assert live.caller.number("external-data") == 5
+    assert {*live.caller.index(ready=True)} == {("good", "1"), ("external-data", "1")}
 
     # Nothing is tried again until it changes, and then it is.
     failures = live.server.sample("medserve_model_load_failures_total")
@@ -132,7 +132,7 @@ def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live]
     assert 'model="text"' not in live.server.metrics()
     assert "<name>" not in live.server.metrics()
     log = live.log.read_text()
-    assert all(line[:2] == "20" for line in log.splitlines() if "refused" in line), "no name makes a line of its own"
+    assert all(line[:2] == "20" for line in log.splitlines() if "refused" in line), "no name starts a new line"
     assert all(f"{name}/{version} is refused" in log for name, version in expected)
     assert str(tmp_path) not in "".join(reason for _, reason in live.caller.index().values() if "Ext" not in reason)
 
@@ -155,7 +155,7 @@ def test_every_model_has_to_be_as_it_is_listed(serve: Callable[..., Live]) -> No
     (live.models.folder / "SHA256SUMS").write_text(listing(live.models))
     wait_until(lambda: live.caller.code("b") is OK, "what is listed now")
     live.caller.wait_for_number("a", 2)
-    # What was listed is one file: others beside it could be anything.
+    # Only one file is listed: others next to it could be anything.
     live.models.publish("c", 1, onnx_models.external("numbers"))
     live.models.path("c", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     (live.models.folder / "SHA256SUMS").write_text(listing(live.models))
@@ -181,7 +181,7 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     sign(live.models.publish("stranger", 1, onnx_models.add(3)), other)
     sign(live.models.publish("external", 1, onnx_models.external("numbers")))
     live.models.path("external", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
-    live.models.publish("signed", 1, onnx_models.add(4))  # beside the signature of what it replaces
+    live.models.publish("signed", 1, onnx_models.add(4))  # next to the signature of the file that it replaces
     for name, reason in {
         "unsigned": "it is not signed: there is no model.onnx.sig in its folder",
         "stranger": "model.onnx.sig is not a valid signature of it with the key of --require-signed",

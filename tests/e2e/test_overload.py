@@ -110,7 +110,7 @@ def only_what_can_be_answered_in_time_is_accepted(held: HeldServer, ask: Callabl
 
 
 def test_calls_that_would_come_too_late_do_not_make_all_others_late(transport: str, tmp_path: Path) -> None:
-    """A queue that is longer than its callers' patience would hold nothing but calls that nobody waits for any more."""
+    """A queue that takes longer than the callers' deadlines would hold only calls that have been given up."""
     onnx_models.save(tmp_path, "add", onnx_models.add(1))
     flags = ("--transport", transport, "--models", str(tmp_path), "--max-batch-rows", "1")
     with held_server(tmp_path / "held", *flags) as held, grpc.insecure_channel(held.server.target) as channel:
@@ -168,7 +168,7 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
             assert (await ask()).results
 
 
-def test_pictures_that_nobody_waits_for_are_not_read(transport: str, tmp_path: Path) -> None:
+def test_pictures_of_expired_calls_are_not_read(transport: str, tmp_path: Path) -> None:
     request = picture(2048)
     apart = [("grpc.use_local_subchannel_pool", 1)]  # a connection that cancels many may be refused its next call
     with (

@@ -1,4 +1,4 @@
-"""A priority above the default is a right of its own, in unary calls and streams, over both transports."""
+"""A priority above the default requires a separate scope, in unary calls and streams, on both transports."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ def target(scaled: Path, transport: str) -> Iterator[str]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(operations=traffic, seed=st.integers(0, 2**32 - 1))
-def test_everyone_gets_the_answer_to_the_own_request(target: str, operations: list[Operation], seed: int) -> None:
+def test_every_caller_gets_the_response_to_its_request(target: str, operations: list[Operation], seed: int) -> None:
     outcomes = asyncio.run(drive(target, operations, seed))
     assert outcomes.total() == sum(len(operation.rows) for operation in operations)
 
@@ -145,7 +145,7 @@ def test_no_version_that_stays_is_missed_over_20_swaps(swapper: Swapper) -> None
 
 
 @pytest.mark.parametrize("mutation", ["rotated", "reversed", "kept", "blamed"])
-def test_a_broken_batcher_is_found_out(scaled: Path, transport: str, mutation: str) -> None:
+def test_a_broken_batcher_is_detected(scaled: Path, transport: str, mutation: str) -> None:
     flags = ("--models", str(scaled), "--transport", transport, "--log-level", "error")
     with running_server(*flags, patch=("broken", mutation)) as server, pytest.raises(ExceptionGroup) as caught:
         attempt(server)

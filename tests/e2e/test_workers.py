@@ -95,7 +95,7 @@ def refusal(*flags: str) -> str:
 def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
     with running_server(*flags) as server, ExitStack() as stack:
         host, port = server.target.split(":")
-        wait_until(lambda: listeners(int(port)) >= 2)  # grpcio has several of its own
+        wait_until(lambda: listeners(int(port)) >= 2)  # grpcio opens several itself
         opened = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
         one, other = server.workers()
         os.kill(one, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
         assert server.total("medserve_inferences_total") <= len(answers)
 
 
-def test_a_worker_that_hangs_holds_up_nobody_else(flags: list[str]) -> None:
+def test_a_worker_that_hangs_blocks_no_other(flags: list[str]) -> None:
     with running_server(*flags) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
         assert server.total("medserve_inferences_total") == len(stubs)

@@ -1,4 +1,4 @@
-"""Calls a server through tritonclient, which needs an environment of its own; prints what came back as JSON.
+"""Calls a server through tritonclient, which needs a separate environment; prints the responses as JSON.
 
 Our client is imported first: both have to live in one process.
 """

@@ -1,4 +1,4 @@
-"""Calls a server through tritonclient.http, which needs an environment of its own; prints what came back as JSON."""
+"""Calls a server through tritonclient.http, which needs a separate environment; prints the responses as JSON."""
 
 import json
 import sys

@@ -112,7 +112,7 @@ def _send_metrics(pipe: "Connection[object, object]", server: Server) -> None:
 
 
 def main() -> None:
-    """Runs a worker in a Python process of its own, without Envoy."""
+    """Runs a worker in a separate Python process, without Envoy."""
     raise SystemExit(asyncio.run(_run(Worker())))
 
 

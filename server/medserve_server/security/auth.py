@@ -69,9 +69,9 @@ class Grant:
 
 ANYONE = Grant("", frozenset(SCOPES))
 """Grant of every client if no tokens are configured."""
-NOBODY = Grant("", frozenset())
+NO_GRANT = Grant("", frozenset())
 """Grant of a client without a token if tokens are configured."""
-GRANT: ContextVar[Grant] = ContextVar("GRANT", default=NOBODY)
+GRANT: ContextVar[Grant] = ContextVar("GRANT", default=NO_GRANT)
 """Grant of the client of the current call."""
 
 
@@ -86,7 +86,7 @@ class Tokens:
         self._grants = FileReloader(lambda: read_tokens(path), path)
 
     def client(self, method: str, metadata: Metadata) -> Grant:
-        """Authenticates and authorizes a call; returns NOBODY for methods that require no token.
+        """Authenticates and authorizes a call; returns NO_GRANT for methods that require no token.
 
         Raises:
             Unauthenticated: the token is missing or unknown.
@@ -94,7 +94,7 @@ class Tokens:
         """
         scope = SCOPE_OF_METHOD.get(method, ADMIN)
         if scope == OPEN:
-            return NOBODY
+            return NO_GRANT
         grant = self._find(_bearer(metadata))
         if scope not in grant.scopes:
             raise PermissionDenied(f"client {grant.client} lacks the scope {scope}, which {method} requires")

@@ -96,7 +96,7 @@ def test_a_connection_that_swallows_everything_ends_at_the_deadline(
 
 
 def test_nothing_stays_in_flight(net: Network, server: ServerProcess) -> None:
-    """Calls whose connection broke are not counted as under way for ever."""
+    """Calls whose connection broke do not count as in flight forever."""
     with Client(net.address, timeout=DEADLINE) as client:
         probability(client, PICTURES[0])
         net.delay = 0.2

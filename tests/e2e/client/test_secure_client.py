@@ -71,7 +71,7 @@ with Client(sys.argv[1], tls=Tls(sys.argv[2]), token=token) as client:
 """
 
 
-def test_grpc_runs_no_python_in_threads_of_its_own(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+def test_grpc_runs_no_python_in_its_threads(secure: ServerProcess, folder: Path, ward: Secret) -> None:
     """Where it does, a program can hang for ever: `Channel.close` waits for such threads, and lets nothing else run."""
     arguments = [secure.target, str(folder / "ca.pem"), str(ward.file)]
     program = [sys.executable, "-c", THREADS, *arguments]

@@ -1,4 +1,4 @@
-"""What Envoy answers itself while too many calls are under way, in the form of the API that was asked."""
+"""Envoy's own responses while too many calls are in flight have the form of the API that was called."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing

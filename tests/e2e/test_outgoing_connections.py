@@ -1,4 +1,4 @@
-"""The server opens no connection that it was not told to."""
+"""The server opens no connections except those that a flag requests."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from network_watch import NetworkWatch
 from server_process import environment, running_server
 from waiting import PATIENCE
 
-# Nobody is there: RFC 5737 and RFC 2606 keep them for such use.
-STRANGER, NAME = "192.0.2.1", "nobody.invalid"
+# Reserved by RFC 5737 and RFC 2606, so that no host has them.
+STRANGER, NAME = "192.0.2.1", "stranger.invalid"
 
 
 def ask(target: str) -> None:
@@ -29,7 +29,9 @@ def ask(target: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_server_calls_nobody(transport: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_opens_no_other_connection(
+    transport: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = NetworkWatch(tmp_path, monkeypatch)
     flags = ("--transport", transport, "--host", host, "--log-level", "debug", "--model-control", "poll")
     with (
@@ -42,7 +44,7 @@ def test_a_server_calls_nobody(transport: str, host: str, tmp_path: Path, monkey
     assert not watch.strangers
 
 
-def test_workers_call_nobody(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_open_no_other_connection(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = NetworkWatch(tmp_path, monkeypatch)
     flags = ("--transport", transport, "--workers", "2", "--host", "0.0.0.0")
     with running_server(*flags) as server, watch.looking_at(server.process.pid):
