@@ -28,7 +28,7 @@ class Mismatch:
 
     @property
     def told(self) -> str:
-        return "does not speak TLS: the server answered in plain text" if self.tls else "expects TLS, and was called in"
+        return "does not use TLS: the server answered in plaintext" if self.tls else "expects TLS but was called in"
 
     @property
     def rest(self) -> str:

@@ -124,6 +124,6 @@ async def test_a_client_that_was_never_used_can_be_closed() -> None:
 async def test_two_event_loops_at_once_are_told_apart(clinic: str) -> None:
     async with AsyncClient(clinic) as client:
         await client.health()
-        with pytest.raises(RuntimeError, match="another event loop, which is still open, uses this AsyncClient"):
+        with pytest.raises(RuntimeError, match="this AsyncClient is in use by another open event loop"):
             await asyncio.to_thread(lambda: asyncio.run(client.health()))
         assert await client.health() is HealthStatus.SERVING

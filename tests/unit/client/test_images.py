@@ -85,7 +85,7 @@ def test_a_file_in_text_mode_is_to_be_opened_in_binary_mode(
 def test_a_file_that_was_read_already_is_named(client: Client) -> None:
     file = io.BytesIO(b"picture")
     assert client.classify(file, "lungs").results[0].warnings[0].message == "encoded 7"
-    with pytest.raises(ValueError, match=r"images\[1\] is a file object at its end; seek\(0\)"):
+    with pytest.raises(ValueError, match=r"images\[1\] is a file object at its end; call seek\(0\)"):
         client.classify([b"one", file], "lungs")
 
 
@@ -110,13 +110,13 @@ async def test_no_more_is_read_than_a_message_may_have(clinic: str, place: int) 
         for call in (client.classify, lambda *args: list(client.classify_stream([args[0]], args[1]))):
             file = Endless()
             with pytest.raises(
-                ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"
+                ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"
             ):
                 call([*before, file], "lungs")
             assert file.taken <= 1001 - 400 * place
     async with AsyncClient(clinic, max_message_bytes=1000) as client_:
         file = Endless()
-        with pytest.raises(ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"):
+        with pytest.raises(ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"):
             await client_.classify([*before, file], "lungs")
         assert file.taken <= 1001 - 400 * place
 
@@ -155,10 +155,10 @@ def test_a_file_that_has_nothing_to_read_yet_is_not_taken_for_a_short_one(client
     ids=lambda single: type(single).__name__,
 )
 async def test_one_picture_is_no_batches(client: Client, clinic: str, single: Any) -> None:  # noqa: ANN401
-    with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+    with pytest.raises(TypeError, match=r"batches is a single image, a \w+; expected an iterable of batches"):
         client.classify_stream(single, "lungs")
     async with AsyncClient(clinic) as client_:
-        with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+        with pytest.raises(TypeError, match=r"batches is a single image, a \w+; expected an iterable of batches"):
             client_.classify_stream(single, "lungs")
 
 

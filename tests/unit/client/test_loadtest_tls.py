@@ -70,7 +70,7 @@ def test_what_is_wrong_with_tls_is_told(mutual: str, folder: Path) -> None:
         attempt(Tls(folder / "other.pem", folder / "own.pem", folder / "own.key"))
     with pytest.raises(LoadError, match=r"TLS: .*CERTIFICATE_REQUIRED|lost"):  # grpcio may close before it has told
         attempt(Tls(folder / "ca.pem"))
-    with pytest.raises(LoadError, match="expects TLS, and was called in plain text"):
+    with pytest.raises(LoadError, match="expects TLS but was called in plaintext"):
         attempt(None)
 
 

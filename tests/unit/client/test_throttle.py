@@ -90,7 +90,7 @@ def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Cal
     calls.refused(1)
     waiting.append(calls.begin())
     assert calls.ward.arrived == 4
-    with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still under way; try again later"):
+    with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still in flight; try again later"):
         calls("now")
     assert calls.ward.arrived == 4
     calls.ward.open.set()
