@@ -52,8 +52,8 @@ def test_half_a_pair_is_named() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--token-file", "nowhere"], "nowhere: can't be read: No such file"),
-        (["--ca", "nowhere.pem"], "nowhere.pem: can't be read: No such file"),
+        (["--token-file", "nowhere"], "nowhere: cannot be read: No such file"),
+        (["--ca", "nowhere.pem"], "nowhere.pem: cannot be read: No such file"),
         (["--cert", __file__], "certificate and key go together"),
         (["--server", "far.example:1", "--token-file", __file__], "unencrypted"),
     ],

@@ -65,7 +65,7 @@ def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -
     captured = capsys.readouterr()
     for words in (
         str(path),
-        "pneumonia from 25.0% on (sensitive)",
+        "pneumonia at 25.0% or above (sensitive)",
         "normal 75.0%, pneumonia 25.0%",
         "encoded 4",
     ):
@@ -95,7 +95,7 @@ def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: C
     assert lines[8]["warnings"] == [{"kind": "resized", "message": "encoded 9"}]
     assert lines[149]["warnings"] == [{"kind": "resized", "message": "encoded 150"}]
     assert f"{files[57]}: not a PNG, JPEG or TIFF file\n" in captured.err
-    assert f"{files[100]}: can't be read: No such file or directory\n" in captured.err
+    assert f"{files[100]}: cannot be read: No such file or directory\n" in captured.err
 
 
 def test_a_file_above_the_limit_fails_alone(clinic: str, tmp_path: Path, capsys: Captured) -> None:
@@ -135,7 +135,7 @@ def test_a_file_name_cannot_act_on_the_terminal(clinic: str, tmp_path: Path, cap
     assert main(["--server", clinic, "classify", str(path), str(bad)]) == 1
     captured = capsys.readouterr()
     assert r"\x1b[31m[bold]xray\n.png" in captured.out
-    assert r"\x1b]0;title\x07.png: can't be read" in captured.err
+    assert r"\x1b]0;title\x07.png: cannot be read" in captured.err
     assert "\x1b" not in captured.out + captured.err
 
 
@@ -151,7 +151,7 @@ def test_health(clinic: str, capsys: Captured) -> None:
 def test_no_server(capsys: Captured) -> None:
     assert main(["--server", "127.0.0.1:1", "models"]) == 3
     error = capsys.readouterr().err
-    assert error.startswith("medserve: no server answers at 127.0.0.1:1 (--server names another): ")
+    assert error.startswith("medserve: no server answers at 127.0.0.1:1 (use --server to call another one): ")
     assert error.count("\n") == 1
 
 
@@ -177,7 +177,7 @@ def test_help_tells_the_exit_status(capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert "3    no answer" in capsys.readouterr().out
+    assert "3    no response" in capsys.readouterr().out
 
 
 @pytest.mark.process

@@ -18,7 +18,7 @@ def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: 
     arguments = ["--concurrency", "4", "--batch", "3", "--connections", "2", "--json", str(path)]
     assert main(["--server", clinic, "loadtest", *SHORT, *arguments]) == 0
     captured = capsys.readouterr()
-    for words in ("lungs, version 1", "3 in a request", "4 in flight", "latency p99.9", "items/s"):
+    for words in ("lungs, version 1", "3 per request", "4 in flight", "latency p99.9", "items/s"):
         assert words in captured.out
     assert "no metrics at http://127.0.0.1:1/metrics" in captured.err
     whole = json.loads(path.read_text())
@@ -57,7 +57,7 @@ def test_a_sweep_finds_the_knee_and_draws_it(clinic: str, tmp_path: Path, capsys
 
 def test_no_rate_is_good_for_an_objective_out_of_reach(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "loadtest", *SHORT, "--sweep", "20:40:2", "--objective-ms", "0.001"]) == 0
-    assert "No rate is good (at least 95% answered in time, and p99 at most 0.001 ms)" in capsys.readouterr().out
+    assert "Knee: none (at least 95% of the offered rate achieved, and p99 at most 0.001 ms)" in capsys.readouterr().out
 
 
 def test_failures_are_told_by_status(clinic: str, tmp_path: Path, capsys: Captured) -> None:
@@ -95,8 +95,8 @@ def test_what_the_server_refuses_is_told_before_any_load(clinic: str, tmp_path: 
     [
         (["--concurrency", "1", "--connections", "2"], "--connections is 2; expected at most concurrency (1)"),
         (["--rate", "9", "--processes", "2", "--connections", "1"], "--processes is 2; expected from 1 to"),
-        (["--images", "nowhere.png"], "--images nowhere.png: can't be read"),
-        (["--json", "nowhere/run.json"], "nowhere/run.json: can't be written: there is no folder nowhere"),
+        (["--images", "nowhere.png"], "--images nowhere.png: cannot be read"),
+        (["--json", "nowhere/run.json"], "nowhere/run.json: cannot be written: there is no folder nowhere"),
     ],
 )
 def test_options_that_make_no_sense_together(clinic: str, arguments: list[str], message: str, capsys: Captured) -> None:

@@ -38,7 +38,7 @@ def test_columns_are_kept_and_risks_added(run: Run) -> None:
             "",
         ],
     ]
-    assert errors == ["FILE: carried through, not features of relapse: id"]
+    assert errors == ["FILE: copied, not features of relapse: id"]
 
 
 def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
@@ -119,7 +119,7 @@ def test_what_is_not_a_number(run: Run, text: str) -> None:
 def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
     status, rows, errors = run("age,grade\n40,I\n41,I\n")
     assert (status, len(rows)) == (0, 3)
-    assert errors == ["FILE: no column, so missing for everyone: tumor_size"]
+    assert errors == ["FILE: no column, so missing for all patients: tumor_size"]
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
     [
         (
             "age,tumour_size\n40,20\n",
-            "column tumour_size is not a feature of relapse; is it tumor_size? Then rename it",
+            "column tumour_size is not a feature of relapse; if it is tumor_size, rename it",
         ),
-        ("Age,tumor_size\n40,20\n", "column Age is not a feature of relapse; is it age? Then rename it"),
+        ("Age,tumor_size\n40,20\n", "column Age is not a feature of relapse; if it is age, rename it"),
         ("age,age\n40,20\n", "column age is there 2 times; keep one"),
         ("tumor_size,grade\n20,I\n", "relapse needs a column for age"),
         ("a,b\n20,I\n", "no column is a feature of relapse; its features are age, tumor_size, grade"),
-        ("age,risk_group\n20,I\n", "column risk_group would be there twice in the result; rename it"),
+        ("age,risk_group\n20,I\n", "column risk_group would occur twice in the result; rename it"),
         ("age,tumor_size\n", "expected a header line and at least one row below it"),
         ("", "expected a header line and at least one row below it"),
         (b"age,grade\n40,\xff\n", "byte 13 is not UTF-8 text; save the file as CSV in UTF-8"),
@@ -153,10 +153,10 @@ def test_a_quote_that_is_never_closed(run: Run) -> None:
 def test_files_that_cannot_be_read_or_written(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "patients.csv"
     assert main(["--server", clinic, "risk", str(path)]) == 2
-    assert capsys.readouterr().err == f"medserve: {path}: can't be read: No such file or directory\n"
+    assert capsys.readouterr().err == f"medserve: {path}: cannot be read: No such file or directory\n"
     path.write_text("age,tumor_size,grade\n40,20,I\n")
     output = tmp_path / "out.csv"
     output.mkdir()
     assert main(["--server", clinic, "risk", str(path), "-o", str(output)]) == 2
-    assert capsys.readouterr().err == f"medserve: {output}: can't be written: Is a directory\n"
+    assert capsys.readouterr().err == f"medserve: {output}: cannot be written: Is a directory\n"
     assert {path.name for path in tmp_path.iterdir()} == {"patients.csv", "out.csv"}

@@ -69,7 +69,7 @@ def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         status = main(["--server", clinic, "risk", str(path), "--json"])
         captured = capsys.readouterr()
         lines = captured.err.replace(str(path), "FILE").splitlines()
-        errors = [line.removeprefix("medserve: ") for line in lines if "carried through" not in line]
+        errors = [line.removeprefix("medserve: ") for line in lines if "copied, not features" not in line]
         assert (status == 0) == (not errors)
         if errors:
             return errors[0]

@@ -109,9 +109,7 @@ async def test_no_more_is_read_than_a_message_may_have(clinic: str, place: int) 
     with Client(clinic, max_message_bytes=1000) as client:
         for call in (client.classify, lambda *args: list(client.classify_stream([args[0]], args[1]))):
             file = Endless()
-            with pytest.raises(
-                ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"
-            ):
+            with pytest.raises(ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"):
                 call([*before, file], "lungs")
             assert file.taken <= 1001 - 400 * place
     async with AsyncClient(clinic, max_message_bytes=1000) as client_:

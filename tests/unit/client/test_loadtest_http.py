@@ -66,7 +66,7 @@ def test_the_command_measures_the_open_inference_protocol(
     path = tmp_path / "run.json"
     arguments = ["--http", encoding, "--model", "pair", "--batch", "2", *load, "--json", str(path)]
     assert main(["--server", plain, "loadtest", *SHORT, *arguments]) == 0
-    assert f"pair, version 1: http-{encoding}, unary, 2 in a request" in capsys.readouterr().out
+    assert f"pair, version 1: http-{encoding}, unary, 2 per request" in capsys.readouterr().out
     whole = json.loads(path.read_text())
     assert (whole["protocol"], whole["tls"], whole["version"]) == (f"http-{encoding}", False, "1")
     (run_,) = whole["runs"]
@@ -102,9 +102,9 @@ def test_a_load_over_tls_that_can_not_be_made_says_why(secure: str, folder: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--http needs --model"),
-        (["--model", "pair", "--mode", "stream"], "--mode stream is of gRPC"),
-        (["--model", "pair", "--images", "a.png"], "--images and --patients are of gRPC"),
+        ([], "--http requires --model"),
+        (["--model", "pair", "--mode", "stream"], "--mode stream requires gRPC"),
+        (["--model", "pair", "--images", "a.png"], "--images and --patients require gRPC"),
         (["--model", "pair", "--connections", "3"], "--connections is 3; expected as many as concurrency (16)"),
         (["--model", "text"], "text: the input note is of BYTES, which can't be made up"),
         (["--model", "sizes"], "the input image has the shape [-1, -1, -1, 3]; expected"),
