@@ -105,7 +105,7 @@ def test_other_failures_to_connect_are_told_as_before(folder: Path) -> None:
         with Client(target, tls=tls) as client, pytest.raises(UnavailableError, match="refused") as caught:
             client.health()
         assert type(caught.value) is UnavailableError
-        with pytest.raises(LoadError, match="can't connect to"):
+        with pytest.raises(LoadError, match="cannot connect to"):
             run(LoadPlan(target, "/t.T/Unary", [b""], concurrency=1, tls=tls))
 
 

@@ -217,7 +217,7 @@ def test_a_server_that_restarts_is_found_again() -> None:
 
 
 def test_no_server() -> None:
-    with pytest.raises(LoadError, match=r"can't connect to 127.0.0.1:1: the connection was refused"):
+    with pytest.raises(LoadError, match=r"cannot connect to 127.0.0.1:1: the connection was refused"):
         measured("127.0.0.1:1", concurrency=1)
     with pytest.raises(LoadError, match="expected HOST:PORT"):
         measured("nowhere", concurrency=1)

@@ -95,7 +95,7 @@ def test_a_load_over_tls_that_can_not_be_made_says_why(secure: str, folder: Path
     wrong = Tls(folder / "other.pem", folder / "own.pem", folder / "own.key")
     with pytest.raises(LoadError, match=r"TLS: unable to get local issuer certificate|TLS: self-signed"):
         run(LoadPlan(secure, "/", [b""], concurrency=1, http_headers=[], tls=wrong))
-    with pytest.raises(LoadError, match=r"can't connect to .*: .*No such file"):
+    with pytest.raises(LoadError, match=r"cannot connect to .*: .*No such file"):
         run(LoadPlan(secure, "/", [b""], concurrency=1, http_headers=[], tls=Tls("nowhere.pem")))
 
 
@@ -106,9 +106,9 @@ def test_a_load_over_tls_that_can_not_be_made_says_why(secure: str, folder: Path
         (["--model", "pair", "--mode", "stream"], "--mode stream requires gRPC"),
         (["--model", "pair", "--images", "a.png"], "--images and --patients require gRPC"),
         (["--model", "pair", "--connections", "3"], "--connections is 3; expected as many as concurrency (16)"),
-        (["--model", "text"], "text: the input note is of BYTES, which can't be made up"),
-        (["--model", "sizes"], "the input image has the shape [-1, -1, -1, 3]; expected"),
-        (["--model", "large"], "large: a request would have 1099511627776 bytes; expected at most"),
+        (["--model", "text"], "text: input note has datatype BYTES"),
+        (["--model", "sizes"], "input image has shape [-1, -1, -1, 3]; expected"),
+        (["--model", "large"], "large: a request would have 1099511627776 bytes; the maximum is"),
         (["--model", "damaged"], "damaged: the server's metadata of the model has no inputs"),
     ],
 )
@@ -302,5 +302,5 @@ async def test_a_plan_that_makes_no_sense(wrong: dict[str, Any]) -> None:
 
 
 async def test_no_server() -> None:
-    with pytest.raises(LoadError, match=r"can't connect to 127.0.0.1:1: the connection was refused"):
+    with pytest.raises(LoadError, match=r"cannot connect to 127.0.0.1:1: the connection was refused"):
         await load("127.0.0.1:1")

@@ -172,7 +172,7 @@ async def test_what_a_server_must_not_send_fails_its_calls_alone(frames: Any) ->
 
 async def test_settings_that_no_server_may_have_are_told() -> None:
     async with frames_server(answer, settings=struct.pack(">HI", wire.MAX_FRAME, 5)) as target:
-        with pytest.raises(LoadError, match="does not speak HTTP/2 as it should: the largest frame"):
+        with pytest.raises(LoadError, match="violates HTTP/2: the maximum frame"):
             await load(target)
 
 
