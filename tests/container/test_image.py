@@ -167,7 +167,7 @@ def typical_patient(manifest: Manifest) -> dict[str, FeatureValue]:
     }
 
 
-def test_size(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_image_is_small(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
     size = int(engine.run("image", "inspect", "--format", "{{.Size}}", image).stdout) / 1e6
     base = int(engine.run("image", "inspect", "--format", "{{.Size}}", BASE_IMAGE).stdout) / 1e6
     with capsys.disabled():
@@ -175,7 +175,7 @@ def test_size(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) ->
     assert size - base < 320
 
 
-def test_classifies_pictures(client: Client) -> None:
+def test_classifies_images(client: Client) -> None:
     """In every format: the image leaves out parts of Pillow."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
     formats: list[dict[str, str]] = [{"format": "PNG"}, {"format": "JPEG"}]
@@ -193,7 +193,7 @@ def test_classifies_pictures(client: Client) -> None:
         assert sum(label.probability for label in result.labels) == pytest.approx(1, abs=1e-5)
 
 
-def test_serves_by_envoy(container: Container) -> None:
+def test_serves_through_envoy(container: Container) -> None:
     assert "serves   by envoy" in container.logs()
 
 
@@ -215,7 +215,7 @@ def stray_files(container: Container) -> list[str]:
     return container.engine.run("exec", container.name, "python3", "-c", find).stdout.split()
 
 
-def test_a_container_without_a_place_for_envoys_files_says_what_to_mount(engine: Engine, image: str) -> None:
+def test_a_container_without_a_writable_tmp_reports_what_to_mount(engine: Engine, image: str) -> None:
     # podman mounts one by itself
     nowhere = ["--read-only-tmpfs=false"] if engine.command == "podman" else []
     ended = engine.run("run", "--rm", *LOCKED, *nowhere, image, check=False)
@@ -232,7 +232,7 @@ def test_predicts_the_risk_of_a_patient(client: Client) -> None:
     assert all(0 < risk.risk < 1 for risk in result.risks)
 
 
-def test_has_only_what_serving_needs(engine: Engine, image: str) -> None:
+def test_contains_only_what_serving_needs(engine: Engine, image: str) -> None:
     run = ["run", "--rm", *HARDENED]
     found = json.loads(engine.run(*run, "--entrypoint=python3", image, "-c", LOOK_AROUND).stdout)
     assert found == {"user": 65532, "modules": ["grpc", "onnxruntime"], "programs": ["medserve"]}
@@ -263,18 +263,18 @@ def test_health_check(engine: Engine, image: str, container: Container) -> None:
     assert engine.run("run", "--rm", *HARDENED, *nobody_there, image, "health", check=False).returncode != 0
 
 
-def test_onnx_runtime_reports_to_nobody(container: Container) -> None:
+def test_onnx_runtime_telemetry_is_disabled(container: Container) -> None:
     assert "ORT_DISABLE_TELEMETRY=1" in json.loads(container.inspect("json .Config.Env"))
     assert "telemetry" not in container.logs()
 
 
-def test_traces_can_be_asked_for(engine: Engine, image: str) -> None:
+def test_traces_can_be_enabled(engine: Engine, image: str) -> None:
     """What sends them is there; whether it can is tested without the image."""
     with running(engine, image, "--env=MEDSERVE_OTLP_ENDPOINT=http://127.0.0.1:1") as container:
         assert "OpenTelemetry" not in container.logs()
 
 
-def test_sigterm_ends_it_in_time(engine: Engine, image: str) -> None:
+def test_sigterm_stops_it_in_time(engine: Engine, image: str) -> None:
     with running(engine, image) as container:
         started = time.monotonic()
         engine.run("stop", f"--time={GRACE}", container.name)

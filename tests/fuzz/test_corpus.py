@@ -16,7 +16,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_saved_inputs(target: str) -> None:
+def test_saved_inputs_are_handled(target: str) -> None:
     inputs = list(corpus(target))
     assert inputs
     for data in inputs:
@@ -26,7 +26,7 @@ def test_saved_inputs(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_broken_inputs(target: str, data: st.DataObject) -> None:
+def test_broken_inputs_are_handled(target: str, data: st.DataObject) -> None:
     """Saved inputs with some bytes replaced, or cut short."""
     content = bytearray(data.draw(st.sampled_from(list(corpus(target)))))
     for _ in range(data.draw(st.integers(1, 8))):
@@ -35,7 +35,7 @@ def test_broken_inputs(target: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_guided_inputs(target: str, tmp_path: Path) -> None:
+def test_coverage_guided_inputs_are_handled(target: str, tmp_path: Path) -> None:
     fuzzer = [sys.executable, "-m", "fuzz.run", target, "-runs=10000", "-seed=1"]
     done = subprocess.run(
         # By a shell in between: Linux counts the memory of the process that starts another one towards its peak, which

@@ -22,7 +22,7 @@ FIRST = 5
 MOST_GROWTH_MIB = 64  # less than the weights of one ResNet-50
 
 
-def test_a_model_works_within_a_limit(provider: Provider, serve: Serve, expected: Expected) -> None:
+def test_a_model_runs_within_the_memory_limit(provider: Provider, serve: Serve, expected: Expected) -> None:
     server = serve(("resnet-50",), "--cuda-memory-limit-mib", "4096")
     main, rows, right = expected.batch("resnet-50")
     with grpc.insecure_channel(server.target) as channel:
@@ -30,7 +30,7 @@ def test_a_model_works_within_a_limit(provider: Provider, serve: Serve, expected
     check(found, right, main, slice(0, 8), TOLERANCE[provider])
 
 
-def test_a_model_whose_weights_exceed_the_limit_is_refused(provider: Provider, expected: Expected) -> None:
+def test_a_model_whose_weights_exceed_the_limit_is_rejected(provider: Provider, expected: Expected) -> None:
     """TensorRT has a memory of its own, which the limit is not for."""
     if provider != "cuda":
         pytest.skip(f"--cuda-memory-limit-mib limits cuda, and not {provider}")
@@ -51,9 +51,7 @@ def test_a_request_that_exceeds_the_limit_fails_alone(provider: Provider, serve:
 
 
 @pytest.mark.parametrize("name", ["article-cnn", "resnet-50"])
-def test_models_that_are_unloaded_leave_nothing_behind(
-    name: str, provider: Provider, serve: Serve, expected: Expected
-) -> None:
+def test_unloaded_models_release_their_memory(name: str, provider: Provider, serve: Serve, expected: Expected) -> None:
     server = serve(("free-size",), "--max-batch-rows", "1")
     main, rows, right = expected.batch(name)
     used = []

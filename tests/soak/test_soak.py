@@ -30,12 +30,12 @@ def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> No
     assert (tmp_path / "short.png").stat().st_size > 10_000
 
 
-def test_what_is_left_behind_is_found(transport: str) -> None:
+def test_leaks_are_detected(transport: str) -> None:
     report = short(transport, ("broken", "leaking"))
     assert [problem.split(" grew ")[0] for problem in report.problems] == ["memory", "files", "threads"]
 
 
-def test_wrong_answers_are_found(transport: str) -> None:
+def test_wrong_responses_are_detected(transport: str) -> None:
     report = short(transport, ("broken", "rotated"))
     assert report.wrong > 0
     assert report.problems

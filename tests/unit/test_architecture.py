@@ -17,14 +17,14 @@ def test_the_import_contracts_hold() -> None:
 
 
 @pytest.mark.parametrize("root", ["server", "client"])
-def test_no_folder_holds_more_modules_than_a_reader_takes_in(root: str) -> None:
+def test_no_folder_has_too_many_modules(root: str) -> None:
     folders = [path.parent for path in (REPOSITORY / root).rglob("*.py") if path.name != "__init__.py"]
     assert folders
     assert {folder for folder in folders if folders.count(folder) > MAX_MODULES} == set()
 
 
 @pytest.mark.process
-def test_a_program_that_imports_the_client_gets_little() -> None:
+def test_importing_the_client_loads_few_modules() -> None:
     code = "import medserve_client, sys; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = ended.stdout.split()

@@ -49,7 +49,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_protoc_compiles_every_contract_with_the_documented_include_paths(reader: Path) -> None:
+def test_protoc_compiles_every_proto_file_with_the_documented_include_paths(reader: Path) -> None:
     python = environment_python("proto")
     (script,) = [block.text for block in blocks("docs/clients.md") if "grpc_tools.protoc" in block.text]
     ended = run("bash", "-euc", script, folder=reader, path=python.parent)
@@ -58,7 +58,7 @@ def test_protoc_compiles_every_contract_with_the_documented_include_paths(reader
     assert compiled == {contract.replace(".proto", "_pb2.py") for contract in CONTRACTS}
 
 
-def test_node_loads_every_contract_with_the_documented_include_paths(reader: Path) -> None:
+def test_node_loads_every_proto_file_with_the_documented_include_paths(reader: Path) -> None:
     node = program("node", "nodejs")
     (reader / "node_modules").symlink_to(node_modules(NODE))
     (example,) = [block.text for block in blocks("docs/clients.md") if block.title == "ask.js"]
@@ -104,7 +104,7 @@ def edit(workspace: Path, old: str, new: str, contract: str = "medserve/v1/image
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def test_the_contracts_have_no_faults_of_style(workspace: Path) -> None:
+def test_the_proto_files_pass_buf_lint(workspace: Path) -> None:
     assert complaints(workspace, *LINT) == []
 
 
@@ -119,12 +119,12 @@ def test_the_contracts_have_no_faults_of_style(workspace: Path) -> None:
         ("google/rpc/status.proto", 'google/rpc/status.proto";\nimport "google/rpc/code.proto', "IMPORT_USED"),
     ],
 )
-def test_a_fault_of_style_is_found(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_a_lint_violation_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *LINT)
 
 
-def test_the_contracts_are_compatible_with_what_clients_know(workspace: Path) -> None:
+def test_the_proto_files_are_compatible_with_the_baseline(workspace: Path) -> None:
     assert complaints(workspace, *BREAKING) == []
 
 
@@ -141,12 +141,12 @@ def test_the_contracts_are_compatible_with_what_clients_know(workspace: Path) ->
         ("package medserve.v1", "package medserve.v2", "FILE_SAME_PACKAGE"),
     ],
 )
-def test_a_change_that_breaks_clients_is_found(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_a_breaking_change_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *BREAKING)
 
 
-def test_a_new_field_breaks_nobody(workspace: Path) -> None:
+def test_a_new_field_is_compatible(workspace: Path) -> None:
     edit(workspace, "uint32 top_k = 4;", "uint32 top_k = 4;\n  bool new_field = 7;")
     assert complaints(workspace, *BREAKING) == []
 

@@ -12,7 +12,7 @@ PATHS = {one for one in re.findall(r"`([\w./-]+)`", CONTRIBUTING) if "/" in one 
 
 
 @pytest.mark.parametrize("path", sorted(PATHS - {"NAME/VERSION/model.onnx"}))
-def test_every_path_that_it_names_exists(path: str) -> None:
+def test_every_path_in_contributing_exists(path: str) -> None:
     """From the repository's folder, or below a package, as a paragraph that is about one says it."""
     places = [REPOSITORY, *(REPOSITORY / package for package in PACKAGES)]
     assert any((place / path).exists() for place in places)

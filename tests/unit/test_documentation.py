@@ -38,7 +38,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHINESE])
-def test_a_link_leads_to_a_file_and_a_heading_of_the_checkout(page: str) -> None:
+def test_every_link_leads_to_an_existing_file_and_heading(page: str) -> None:
     path = REPOSITORY / page
     for link in _LINK.findall(prose(path)):
         name, _, anchor = link.partition("#")
@@ -47,7 +47,7 @@ def test_a_link_leads_to_a_file_and_a_heading_of_the_checkout(page: str) -> None
         assert not anchor or anchor in anchors(target), link
 
 
-def test_both_readmes_show_the_same_commands_and_figures() -> None:
+def test_both_readmes_have_the_same_commands_and_figures() -> None:
     assert [block.text for block in blocks(CHINESE)] == [block.text for block in blocks("README.md")]
     figures = [sorted(re.findall(r"\d+(?:[.,]\d+)+", prose(REPOSITORY / page))) for page in ("README.md", CHINESE)]
     assert figures[0] == figures[1]

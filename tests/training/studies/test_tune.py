@@ -54,7 +54,7 @@ def test_a_space_is_read_as_toml() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "a=3..1", "a=x..y"])
-def test_a_space_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_space_is_rejected(text: str) -> None:
     with pytest.raises(UserError, match=f"--vary {text}: expected"):
         parse_space([text])
 
@@ -67,7 +67,7 @@ def test_a_space_that_is_none_is_refused(text: str) -> None:
         (["--vary", "training.epoch=1,2"], "training.epoch: no such key"),
     ],
 )
-def test_what_can_not_be_searched_is_refused(
+def test_keys_that_cannot_be_searched_are_rejected(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["tune", "digits", *FAST, *arguments, "--runs", str(tmp_path)]) == 1

@@ -15,14 +15,14 @@ from medserve_client.cli import main
 Captured = pytest.CaptureFixture[str]
 
 
-def test_models(clinic: str, capsys: Captured) -> None:
+def test_models_are_listed(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "models"]) == 0
     shown = capsys.readouterr().out
     for word in ("lungs", "image classification", "Relapse in test patients", "cpu"):
         assert word in shown
 
 
-def test_the_server_may_be_named_behind_the_subcommand_and_in_the_environment(
+def test_the_server_may_be_given_after_the_subcommand_or_in_the_environment(
     clinic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["models", "--server", clinic]) == 0
@@ -53,7 +53,7 @@ def test_describe_as_json(clinic: str, capsys: Captured) -> None:
     assert document["manifest"]["patient_risk"]["features"][0]["name"] == "age"
 
 
-def test_an_unknown_model_is_refused(clinic: str, capsys: Captured) -> None:
+def test_an_unknown_model_is_rejected(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "describe", "liver"]) == 4
     assert capsys.readouterr().err == "medserve: no model liver here; there are lungs, relapse\n"
 
@@ -73,14 +73,14 @@ def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -
     assert captured.err == ""
 
 
-def test_classify_takes_a_frame(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_classify_accepts_a_frame(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "scan.dcm"
     path.write_bytes(b"four")
     assert main(["--server", clinic, "classify", "--json", "--frame", "3", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["warnings"][0]["message"] == "encoded 4, frame 3"
 
 
-def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_invalid_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     files = []
     for index in range(150):
         files.append(tmp_path / f"{index}.png")
@@ -123,12 +123,12 @@ def test_classify_standard_input(clinic: str, monkeypatch: pytest.MonkeyPatch, c
     assert line["warnings"][0]["message"] == "encoded 7"
 
 
-def test_classify_with_a_model_for_something_else(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_classify_with_a_model_for_another_task_is_rejected(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     assert main(["--server", clinic, "classify", "--model", "relapse", str(tmp_path / "xray.png")]) == 2
     assert capsys.readouterr().err == "medserve: relapse is not a model for image classification\n"
 
 
-def test_a_file_name_cannot_act_on_the_terminal(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_control_characters_in_a_file_name_are_escaped(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "\x1b[31m[bold]xray\n.png"
     path.write_bytes(b"four")
     bad = tmp_path / "\x1b]0;title\x07.png"
@@ -148,7 +148,7 @@ def test_health(clinic: str, capsys: Captured) -> None:
     assert capsys.readouterr().err == "medserve: the server has no service medserve.v1.Nothing\n"
 
 
-def test_no_server(capsys: Captured) -> None:
+def test_an_unreachable_server_is_an_error(capsys: Captured) -> None:
     assert main(["--server", "127.0.0.1:1", "models"]) == 3
     error = capsys.readouterr().err
     assert error.startswith("medserve: no server answers at 127.0.0.1:1 (use --server to call another one): ")
@@ -166,14 +166,14 @@ def test_no_server(capsys: Captured) -> None:
         ["classify"],
     ],
 )
-def test_a_wrong_command_line(arguments: list[str], capsys: Captured) -> None:
+def test_an_invalid_command_line_is_rejected(arguments: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: medserve" in capsys.readouterr().err
 
 
-def test_help_tells_the_exit_status(capsys: Captured) -> None:
+def test_help_lists_the_exit_statuses(capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
@@ -181,7 +181,7 @@ def test_help_tells_the_exit_status(capsys: Captured) -> None:
 
 
 @pytest.mark.process
-def test_a_reader_that_leaves_early_gets_no_traceback(clinic: str, tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(clinic: str, tmp_path: Path) -> None:
     path = tmp_path / "xray.png"
     path.write_bytes(b"four")
     script = '"$0" -m medserve_client.cli --server "$1" classify --json $(yes "$2" | head -n 5000) | head -n 1'

@@ -13,7 +13,7 @@ Captured = pytest.CaptureFixture[str]
 SHORT = ("--duration", "0.6", "--warmup", "0.1", "--metrics-url", "http://127.0.0.1:1/metrics")
 
 
-def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_results_are_printed_and_written(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "run.json"
     arguments = ["--concurrency", "4", "--batch", "3", "--connections", "2", "--json", str(path)]
     assert main(["--server", clinic, "loadtest", *SHORT, *arguments]) == 0
@@ -44,7 +44,7 @@ def test_it_reports_and_writes_the_figures(clinic: str, tmp_path: Path, capsys: 
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"]
 
 
-def test_a_sweep_finds_the_knee_and_draws_it(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_a_sweep_finds_and_plots_the_knee(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     table, picture = tmp_path / "sweep.json", tmp_path / "sweep.png"
     arguments = ["--sweep", "20:80:3", "--objective-ms", "10000", "--json", str(table), "--plot", str(picture)]
     assert main(["--server", clinic, "loadtest", *SHORT, *arguments, "--model", "relapse"]) == 0
@@ -55,12 +55,12 @@ def test_a_sweep_finds_the_knee_and_draws_it(clinic: str, tmp_path: Path, capsys
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_rate_is_good_for_an_objective_out_of_reach(clinic: str, capsys: Captured) -> None:
+def test_an_unreachable_objective_has_no_knee(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "loadtest", *SHORT, "--sweep", "20:40:2", "--objective-ms", "0.001"]) == 0
     assert "Knee: none (at least 95% of the offered rate achieved, and p99 at most 0.001 ms)" in capsys.readouterr().out
 
 
-def test_failures_are_told_by_status(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_failures_are_reported_by_status(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     """The first file is tried beforehand; this server refuses the second one."""
     files = [tmp_path / "fine.png", tmp_path / "spoilt.png"]
     for file, content in zip(files, (b"fine", b"bad"), strict=True):
@@ -71,7 +71,7 @@ def test_failures_are_told_by_status(clinic: str, tmp_path: Path, capsys: Captur
         assert "failed: INVALID_ARGUMENT" in capsys.readouterr().out
 
 
-def test_rows_of_a_file(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_patients_may_come_from_a_file(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "patients.csv"
     path.write_text("id,age,grade\na,40,I\nb,50,\n")
     assert main(["--server", clinic, "loadtest", *SHORT, "--patients", str(path), "--batch", "3"]) == 0
@@ -81,7 +81,7 @@ def test_rows_of_a_file(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     assert f"{path}:3: column age: 'old' is not a number" in capsys.readouterr().err
 
 
-def test_what_the_server_refuses_is_told_before_any_load(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_a_rejected_request_is_reported_before_the_load_starts(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "spoilt.png"
     path.write_bytes(b"bad")
     assert main(["--server", clinic, "loadtest", "--images", str(path)]) == 4
@@ -99,7 +99,7 @@ def test_what_the_server_refuses_is_told_before_any_load(clinic: str, tmp_path: 
         (["--json", "nowhere/run.json"], "nowhere/run.json: cannot be written: there is no folder nowhere"),
     ],
 )
-def test_options_that_make_no_sense_together(clinic: str, arguments: list[str], message: str, capsys: Captured) -> None:
+def test_incompatible_options_are_rejected(clinic: str, arguments: list[str], message: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "loadtest", *SHORT, *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -119,14 +119,16 @@ def test_options_that_make_no_sense_together(clinic: str, arguments: list[str], 
         ["--mode", "telepathy"],
     ],
 )
-def test_a_wrong_option(arguments: list[str], capsys: Captured) -> None:
+def test_an_invalid_option_is_rejected(arguments: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["loadtest", *arguments])
     assert caught.value.code == 2
     assert arguments[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_plot_names_what_it_needs(clinic: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_a_plot_without_matplotlib_names_the_extra(
+    clinic: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     monkeypatch.setattr("medserve_client.cli.loadtest.report.find_spec", lambda _: None)
     assert main(["--server", clinic, "loadtest", "--plot", "run.png"]) == 2
     assert "--plot needs the extra loadtest: pip install '.[loadtest]'" in capsys.readouterr().err

@@ -132,7 +132,9 @@ def training_reads(tmp_path: Path) -> Read:
         ),
     ],
 )
-def test_a_cell(client_reads: Read, training_reads: Read, row: str, outcome: str) -> None:
+def test_a_cell_is_read_the_same_by_client_and_training(
+    client_reads: Read, training_reads: Read, row: str, outcome: str
+) -> None:
     content = f"{HEADER}{row},300,1\n".encode()
     for read in (client_reads, training_reads):
         assert read(content) == outcome
@@ -179,7 +181,9 @@ WHOLE = "age number 40; tumor_size number 20; grade category I"
         (b"sep=;\n", "FILE: expected a header line and at least one row below it"),
     ],
 )
-def test_a_file(client_reads: Read, training_reads: Read, content: bytes, outcome: str) -> None:
+def test_a_file_is_read_the_same_by_client_and_training(
+    client_reads: Read, training_reads: Read, content: bytes, outcome: str
+) -> None:
     assert client_reads(content) == outcome
     assert training_reads(content) == outcome
 
@@ -190,7 +194,7 @@ CATEGORY = Feature(name="x", categorical=Categories(names=NAMES), imputed_as=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_category_may_be_called_anything(name: str) -> None:
+def test_a_category_may_have_any_name(name: str) -> None:
     assert feature_value(f" {name} ", CATEGORY) == name
     assert NAMES[parse_choice(name, NAMES, required=False)] == name
 
@@ -209,7 +213,7 @@ def outcome_of(call: Callable[[], object]) -> object:
     | st.floats().map(str)
     | st.sampled_from(NAMES)
 )
-def test_any_cell_is_the_same_to_both(cell: str) -> None:
+def test_any_cell_is_parsed_the_same_by_client_and_training(cell: str) -> None:
     text = cell.strip()
     if not text:
         assert feature_value(cell, NUMBER) is None

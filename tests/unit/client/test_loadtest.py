@@ -65,7 +65,7 @@ def measured(target: str, duration: float = 0.3, least: int = 1, **options: obje
 
 
 @pytest.mark.parametrize("mode", ["unary", "stream"])
-def test_a_closed_loop_keeps_so_many_in_flight(serve: Serve, mode: str) -> None:
+def test_a_closed_loop_keeps_its_concurrency_in_flight(serve: Serve, mode: str) -> None:
     lock = threading.Lock()
     now, most = 0, 0
 
@@ -91,7 +91,7 @@ def test_a_closed_loop_keeps_so_many_in_flight(serve: Serve, mode: str) -> None:
     assert result.lateness == 0
 
 
-def test_requests_and_answers_of_any_size_arrive_whole(serve: Serve) -> None:
+def test_requests_and_responses_of_any_size_arrive_completely(serve: Serve) -> None:
     target = serve(serving(lambda request, _: b"%d" % (sum(request) % 251) + request))
     # Empty; as much as one frame takes, and a byte more; more than flow control lets out at once.
     payloads = [np.random.default_rng(size).bytes(size) for size in (0, 16_379, 16_380, 100_000, 1_000_000)]
@@ -102,7 +102,7 @@ def test_requests_and_answers_of_any_size_arrive_whole(serve: Serve) -> None:
         assert result.sample == b"0"
 
 
-def test_a_large_answer_arrives_whole(serve: Serve) -> None:
+def test_a_large_response_arrives_completely(serve: Serve) -> None:
     payload = np.random.default_rng(0).bytes(1_000_000)
     assert measured(serve(serving(echo)), payloads=[payload], concurrency=1, duration=0.1).sample == payload
 
@@ -114,7 +114,7 @@ def test_an_open_loop_sends_at_its_rate(serve: Serve) -> None:
     assert 120 < result.sent < 280  # five standard deviations and more
 
 
-def test_an_open_loop_sees_a_server_that_stalls(serve: Serve) -> None:
+def test_an_open_loop_measures_a_stalled_server(serve: Serve) -> None:
     calls = itertools.count()
 
     def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
@@ -149,20 +149,20 @@ def test_errors_are_counted_by_status(serve: Serve) -> None:
     assert abs(len(result.latencies) - result.errors.total()) <= 4
 
 
-def test_a_method_that_is_not_there(serve: Serve) -> None:
+def test_an_unknown_method_is_unimplemented(serve: Serve) -> None:
     plan = LoadPlan(serve(serving(echo)), "/t.T/Other", [b""], concurrency=1, duration=1, warmup=0)
     result = run(plan)
     assert set(result.errors) == {"UNIMPLEMENTED"}
     assert np.isnan(result.percentile(50))
 
 
-def test_errors_inside_a_stream_are_counted_and_it_goes_on(serve: Serve) -> None:
+def test_errors_in_a_stream_are_counted_and_do_not_end_it(serve: Serve) -> None:
     result = measured(serve(serving(echo)), payloads=[b"\0", b"\1"], concurrency=2, least=8, outcome=first_byte)
     assert set(result.errors) == {"DATA_LOSS"}
     assert abs(result.errors["DATA_LOSS"] - len(result.latencies)) <= 2
 
 
-def test_a_stream_that_fails_is_opened_again(serve: Serve) -> None:
+def test_a_failed_stream_is_reopened(serve: Serve) -> None:
     calls = itertools.count()
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -176,7 +176,7 @@ def test_a_stream_that_fails_is_opened_again(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("streams", [{}, {"outcome": fine}], ids=["unary", "stream"])
-def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, Any]) -> None:
+def test_a_request_beyond_the_timeout_fails(serve: Serve, streams: dict[str, Any]) -> None:
     def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
         time.sleep(0.4)
         return request
@@ -185,7 +185,7 @@ def test_what_takes_too_long_has_failed(serve: Serve, streams: dict[str, Any]) -
     assert set(result.errors) == {"DEADLINE_EXCEEDED"}
 
 
-def test_a_server_that_restarts_is_found_again() -> None:
+def test_a_restarted_server_is_reconnected() -> None:
     def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
         time.sleep(0.01)
         return request
@@ -216,7 +216,7 @@ def test_a_server_that_restarts_is_found_again() -> None:
     assert len(result.latencies) > successes[0]
 
 
-def test_no_server() -> None:
+def test_an_unreachable_server_is_an_error() -> None:
     with pytest.raises(LoadError, match=r"cannot connect to 127.0.0.1:1: the connection was refused"):
         measured("127.0.0.1:1", concurrency=1)
     with pytest.raises(LoadError, match="expected HOST:PORT"):
@@ -233,12 +233,12 @@ def test_no_server() -> None:
         {"rate": 1.0, "processes": 2},
     ],
 )
-def test_a_plan_that_makes_no_sense(wrong: dict[str, Any]) -> None:
+def test_an_invalid_plan_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|must be"):
         measured("127.0.0.1:1", **wrong)
 
 
-def test_progress_is_told(serve: Serve) -> None:
+def test_progress_is_reported(serve: Serve) -> None:
     told: collections.deque[Progress] = collections.deque()
     plan = LoadPlan(serve(serving(echo)), "/t.T/Unary", [b"x"], concurrency=1, duration=1, warmup=0.2)
     run(plan, told.append)

@@ -74,13 +74,13 @@ def test_the_command_measures_the_open_inference_protocol(
     assert run_["sent"] > 0
 
 
-def test_json_is_the_default_and_a_version_may_be_named(plain: str) -> None:
+def test_json_is_the_default_and_a_version_may_be_given(plain: str) -> None:
     model = ["--model", "pair", "--version", "1"]
     assert main(["--server", plain, "loadtest", *SHORT, *model, "--http"]) == 0
     assert main(["--server", plain, "loadtest", *SHORT, "--model", "pair", "--version", "2", "--http"]) == 4
 
 
-def test_tls_with_a_certificate_and_a_token(secure: str, folder: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_tls_with_a_client_certificate_and_a_token(secure: str, folder: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "token").write_text(TOKEN.decode().removeprefix("Bearer "))
     own = ["--ca", str(folder / "ca.pem"), "--cert", str(folder / "own.pem"), "--key", str(folder / "own.key")]
     load = ["--server", secure, "loadtest", *SHORT, "--http", "--model", "locked"]
@@ -91,7 +91,7 @@ def test_tls_with_a_certificate_and_a_token(secure: str, folder: Path, tmp_path:
     assert "TLS: " in capsys.readouterr().err
 
 
-def test_a_load_over_tls_that_can_not_be_made_says_why(secure: str, folder: Path) -> None:
+def test_a_failed_tls_connection_is_explained(secure: str, folder: Path) -> None:
     wrong = Tls(folder / "other.pem", folder / "own.pem", folder / "own.key")
     with pytest.raises(LoadError, match=r"TLS: unable to get local issuer certificate|TLS: self-signed"):
         run(LoadPlan(secure, "/", [b""], concurrency=1, http_headers=[], tls=wrong))
@@ -112,12 +112,14 @@ def test_a_load_over_tls_that_can_not_be_made_says_why(secure: str, folder: Path
         (["--model", "damaged"], "damaged: the server's metadata of the model has no inputs"),
     ],
 )
-def test_what_http_can_not_do_is_told(plain: str, arguments: list[str], message: str, capsys: Captured) -> None:
+def test_options_that_http_does_not_support_are_rejected(
+    plain: str, arguments: list[str], message: str, capsys: Captured
+) -> None:
     assert main(["--server", plain, "loadtest", *SHORT, "--http", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_the_server_refuses_is_told_before_any_load(plain: str, capsys: Captured) -> None:
+def test_a_rejected_request_is_reported_before_the_load_starts(plain: str, capsys: Captured) -> None:
     assert main(["--server", plain, "loadtest", "--http", "--model", "liver"]) == 4
     assert "no model liver; there is pair" in capsys.readouterr().err
     assert main(["--server", "127.0.0.1:1", "loadtest", "--http", "--model", "pair"]) == 3
@@ -165,7 +167,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("content", ALLOWED.values(), ids=ALLOWED)
-async def test_what_a_server_may_answer(content: bytes) -> None:
+async def test_valid_http_responses_are_accepted(content: bytes) -> None:
     async with scripted(lambda _: content) as target:
         result = await load(target)
     assert not result.errors
@@ -173,7 +175,7 @@ async def test_what_a_server_may_answer(content: bytes) -> None:
     assert result.sent > 2
 
 
-async def test_an_answer_may_come_in_pieces() -> None:
+async def test_a_response_may_arrive_in_pieces() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(b"xxxxxxxxxx"):
@@ -208,7 +210,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("content", FORBIDDEN.values(), ids=FORBIDDEN)
-async def test_what_a_server_must_not_answer_fails_its_requests_alone(content: bytes) -> None:
+async def test_an_invalid_http_response_fails_only_its_own_request(content: bytes) -> None:
     async with scripted(lambda _: content) as target:
         result = await load(target)
     assert set(result.errors) == {"INTERNAL"}
@@ -230,7 +232,7 @@ async def test_what_a_server_must_not_answer_fails_its_requests_alone(content: b
         (504, "DEADLINE_EXCEEDED"),
     ],
 )
-async def test_errors_are_counted_by_the_status_of_grpc(status: int, name: str) -> None:
+async def test_http_errors_are_counted_by_grpc_status(status: int, name: str) -> None:
     content = b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\n{}" % status
     async with scripted(lambda number: ALLOWED["length"] if number % 2 else content) as target:
         result = await load(target)
@@ -238,20 +240,20 @@ async def test_errors_are_counted_by_the_status_of_grpc(status: int, name: str) 
     assert abs(result.errors[name] - len(result.latencies)) <= 2
 
 
-async def test_a_connection_that_is_lost_fails_its_request_and_is_opened_again() -> None:
+async def test_a_lost_connection_fails_its_request_and_is_reopened() -> None:
     async with scripted(lambda number: None if number % 5 == 4 else ALLOWED["length"]) as target:
         result = await load(target)
     assert set(result.errors) == {"UNAVAILABLE"}
     assert len(result.latencies) > result.errors.total()
 
 
-async def test_what_takes_too_long_has_failed() -> None:
+async def test_a_request_beyond_the_timeout_fails() -> None:
     async with scripted(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab") as target:
         result = await load(target, timeout=0.1)
     assert set(result.errors) == {"DEADLINE_EXCEEDED"}
 
 
-async def test_an_open_loop_has_no_more_connections_than_it_may() -> None:
+async def test_an_open_loop_respects_the_limit_on_connections() -> None:
     """Of 5 that wait for an answer that comes with the next request alone, no more than 3 are open."""
     now, most = 0, 0
 
@@ -274,7 +276,7 @@ async def test_an_open_loop_has_no_more_connections_than_it_may() -> None:
     assert result.completed < result.sent  # 60 a second are answered
 
 
-async def test_a_large_request_arrives_whole(plain: str) -> None:
+async def test_a_large_request_arrives_completely(plain: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -296,11 +298,11 @@ async def test_a_large_request_arrives_whole(plain: str) -> None:
     "wrong",
     [{"concurrency": 3}, {"outcome": len}, {"concurrency": 0, "rate": 1.0, "connections": 1000}],
 )
-async def test_a_plan_that_makes_no_sense(wrong: dict[str, Any]) -> None:
+async def test_an_invalid_plan_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         await load("127.0.0.1:1", **wrong)
 
 
-async def test_no_server() -> None:
+async def test_an_unreachable_server_is_an_error() -> None:
     with pytest.raises(LoadError, match=r"cannot connect to 127.0.0.1:1: the connection was refused"):
         await load("127.0.0.1:1")

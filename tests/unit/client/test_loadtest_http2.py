@@ -70,7 +70,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("frames", ALLOWED.values(), ids=ALLOWED)
-async def test_what_a_server_may_send(frames: Any) -> None:  # noqa: ANN401
+async def test_valid_http2_frames_are_accepted(frames: Any) -> None:  # noqa: ANN401
     async with frames_server(frames) as target:
         result = await load(target)
     assert not result.errors
@@ -101,7 +101,7 @@ HUFFMAN_302 = b"\x48\x82\x64\x02"  # RFC 7541, C.6.1
         (OK + b"\x00\x0bgrpc-status\x0299", "UNKNOWN"),
     ],
 )
-async def test_an_answer_of_headers_alone_and_one_with_a_page_count_by_their_status(block: bytes, status: str) -> None:
+async def test_trailers_only_and_http_error_responses_count_by_their_status(block: bytes, status: str) -> None:
     def page(stream: int) -> bytes:
         return frame(wire.HEADERS, wire.END_HEADERS, stream, block) + frame(wire.DATA, wire.END_STREAM, stream, b"<p>")
 
@@ -112,7 +112,7 @@ async def test_an_answer_of_headers_alone_and_one_with_a_page_count_by_their_sta
         assert len(result.latencies) == 0
 
 
-async def test_what_a_leaving_server_did_not_take_goes_to_the_next_connection() -> None:
+async def test_calls_not_accepted_before_goaway_move_to_the_next_connection() -> None:
     def leave(stream: int) -> bytes:
         """The third call is the last that is answered, whatever comes behind it."""
         return answer(stream) if stream < 5 else (goaway(5) + answer(stream) if stream == 5 else b"")
@@ -164,20 +164,20 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("frames", FORBIDDEN.values(), ids=FORBIDDEN)
-async def test_what_a_server_must_not_send_fails_its_calls_alone(frames: Any) -> None:  # noqa: ANN401
+async def test_invalid_http2_frames_fail_only_their_own_calls(frames: Any) -> None:  # noqa: ANN401
     async with frames_server(frames) as target:
         result = await load(target, concurrency=1)
     assert set(result.errors) == {"INTERNAL"}
 
 
-async def test_settings_that_no_server_may_have_are_told() -> None:
+async def test_invalid_settings_of_a_server_are_reported() -> None:
     async with frames_server(answer, settings=struct.pack(">HI", wire.MAX_FRAME, 5)) as target:
         with pytest.raises(LoadError, match="violates HTTP/2: the maximum frame"):
             await load(target)
 
 
 @pytest.mark.parametrize("size", [0, 100])
-async def test_a_small_table_of_the_server(size: int) -> None:
+async def test_a_small_header_table_of_the_server_is_respected(size: int) -> None:
     """Requests don't refer to what such a table does not hold, and the first says that they use none."""
     blocks: list[bytes] = []
     async with frames_server(answer, struct.pack(">HI", wire.TABLE_SIZE, size), blocks) as target:
@@ -205,7 +205,7 @@ def test_a_token_of_any_length_arrives_with_every_call(serve: Serve, length: int
     assert arrived == {f"Bearer {token}"}
 
 
-def test_a_stream_goes_on_on_the_next_connection_when_grpcio_stops() -> None:
+def test_a_stream_continues_on_the_next_connection_when_grpcio_stops() -> None:
     """Its messages are answered, the stream ends, and the server need not wait for its grace to be over."""
 
     def stream(requests: Any, _context: grpc.ServicerContext) -> Any:  # noqa: ANN401

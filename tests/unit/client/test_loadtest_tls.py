@@ -51,7 +51,7 @@ def mutual(folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("streams", [{}, {"outcome": fine}], ids=["unary", "stream"])
 @pytest.mark.parametrize("size", [5, 1_000_000])
-def test_calls_go_through_tls_whole(mutual: str, folder: Path, streams: dict[str, Any], size: int) -> None:
+def test_calls_over_tls_are_complete(mutual: str, folder: Path, streams: dict[str, Any], size: int) -> None:
     payload = np.random.default_rng(0).bytes(size)
     tls = Tls(folder / "ca.pem", folder / "own.pem", folder / "own.key")
     settings = {"concurrency": 4, "connections": 2, "duration": 0.4, "warmup": 0.0, "timeout": PATIENCE} | streams
@@ -62,7 +62,7 @@ def test_calls_go_through_tls_whole(mutual: str, folder: Path, streams: dict[str
     assert result.sample == payload
 
 
-def test_what_is_wrong_with_tls_is_told(mutual: str, folder: Path) -> None:
+def test_tls_errors_are_explained(mutual: str, folder: Path) -> None:
     def attempt(tls: Tls | None) -> None:
         run(LoadPlan(mutual, "/t.T/Unary", [b""], concurrency=1, duration=0.1, warmup=0, tls=tls))
 
@@ -74,7 +74,7 @@ def test_what_is_wrong_with_tls_is_told(mutual: str, folder: Path) -> None:
         attempt(None)
 
 
-def test_the_name_in_the_certificate_counts(folder: Path) -> None:
+def test_the_host_name_of_the_certificate_is_verified(folder: Path) -> None:
     for target in serving(folder, "elsewhere", mutual=False):
         with pytest.raises(LoadError, match="TLS: IP address mismatch"):
             run(LoadPlan(target, "/t.T/Unary", [b""], concurrency=1, tls=Tls(folder / "ca.pem")))

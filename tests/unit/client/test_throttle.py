@@ -85,7 +85,7 @@ def calls(serve: Serve) -> Iterator[Calls]:
         ward.open.set()
 
 
-def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Calls) -> None:
+def test_calls_are_limited_to_those_in_flight_at_the_rejection(calls: Calls) -> None:
     waiting = [calls.begin() for _ in range(2)]
     calls.refused(1)
     waiting.append(calls.begin())
@@ -99,7 +99,7 @@ def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Cal
     calls("now")
 
 
-def test_each_further_failure_lowers_the_bound_and_ten_answers_raise_it(calls: Calls) -> None:
+def test_each_further_failure_lowers_the_limit_and_ten_successes_raise_it(calls: Calls) -> None:
     first = calls.begin()
     calls.refused(2)  # two may be under way, then one
     with pytest.raises(OverloadedError, match="not sent"):
@@ -121,7 +121,7 @@ def test_one_call_at_a_time_is_always_sent(calls: Calls) -> None:
     calls("now")
 
 
-def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
+def test_a_message_that_is_too_large_does_not_throttle(calls: Calls) -> None:
     held = calls.begin()
     for _ in range(5):
         with pytest.raises(ResourceExhaustedError) as caught:
@@ -132,7 +132,7 @@ def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
     held.result()
 
 
-def test_another_model_is_not_held_back(calls: Calls) -> None:
+def test_another_model_is_not_throttled(calls: Calls) -> None:
     held = calls.begin()
     calls.refused(2)
     calls("now", model="another")
@@ -140,7 +140,7 @@ def test_another_model_is_not_held_back(calls: Calls) -> None:
     held.result()
 
 
-def test_some_seconds_without_a_failure_end_it(calls: Calls, clock: Clock) -> None:
+def test_the_limit_ends_after_seconds_without_a_failure(calls: Calls, clock: Clock) -> None:
     held = calls.begin()
     calls.refused(2)
     with pytest.raises(OverloadedError, match="not sent"):
@@ -154,7 +154,7 @@ def test_some_seconds_without_a_failure_end_it(calls: Calls, clock: Clock) -> No
     held.result()
 
 
-def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
+def test_a_missed_deadline_counts_as_overload(serve: Serve) -> None:
     ward = Ward()
     with Client(serve(predicting(ward.predict)), timeout=1) as client, ThreadPoolExecutor(4) as threads:
         for _ in range(2):
@@ -166,7 +166,7 @@ def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
         ward.open.set()
 
 
-async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
+async def test_the_asynchronous_client_throttles_too(serve: Serve) -> None:
     ward = Ward()
     async with AsyncClient(serve(predicting(ward.predict))) as client:
         with pytest.raises(OverloadedError, match="on purpose"):
@@ -175,7 +175,7 @@ async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
     ward.open.set()
 
 
-async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> None:
+async def test_a_cancelled_call_is_no_longer_in_flight(serve: Serve) -> None:
     ward = Ward()
     async with AsyncClient(serve(predicting(ward.predict))) as client:
         given_up = asyncio.create_task(client.predict_risk({"later": 1.0}, "relapse"))
@@ -191,7 +191,7 @@ async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> N
 
 
 @given(st.lists(st.sampled_from(["begin", "answer", "refuse"]), max_size=60))
-def test_a_call_is_held_back_only_after_a_failure_and_behind_others(steps: list[str]) -> None:
+def test_a_call_is_withheld_only_after_a_failure_and_while_others_are_in_flight(steps: list[str]) -> None:
     throttle = Throttle()
     under_way: list[AbstractContextManager[None]] = []
     most = 60.0

@@ -104,7 +104,7 @@ LOSSLESS: dict[str, tuple[uid.UID, Callable[[NDArray[np.generic], int], bytes]]]
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_8_bits_of_grey(name: str) -> None:
+def test_8_bit_gray_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((31, 45), 8).astype(np.uint8)
     found = read(dicom(pixels, syntax=syntax, encoded=[encode(pixels, 8)]), pixels.shape)
@@ -112,7 +112,7 @@ def test_8_bits_of_grey(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_16_bits_of_grey_as_without_compression(name: str) -> None:
+def test_16_bit_gray_decodes_as_without_compression(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((31, 45), 16)
     window = {"WindowCenter": "30000", "WindowWidth": "40000"}
@@ -122,7 +122,7 @@ def test_16_bits_of_grey_as_without_compression(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSLESS if name != "JPEG 2000"])
-def test_rgb(name: str) -> None:
+def test_rgb_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((20, 30, 3), 8).astype(np.uint8)
     found = read(dicom(pixels, syntax=syntax, encoded=[encode(pixels, 8)]), pixels.shape)
@@ -130,7 +130,7 @@ def test_rgb(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_one_frame_of_several_is_decoded(name: str) -> None:
+def test_one_of_several_frames_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     frames = np.stack([smooth((9, 9), 8).astype(np.uint8) for _ in range(4)])
     encoded = [encode(frame, 8) for frame in frames]
@@ -140,14 +140,14 @@ def test_one_frame_of_several_is_decoded(name: str) -> None:
         np.testing.assert_array_equal(read(data, (9, 9), index), frames[index])
 
 
-def test_reversible_colour_of_jpeg_2000() -> None:
+def test_the_reversible_color_transform_of_jpeg_2000() -> None:
     pixels = smooth((40, 30, 3), 8).astype(np.uint8)
     encoded = saved(pixels, "JPEG2000", no_jp2=True, mct=1)
     data = dicom(pixels, syntax=uid.JPEG2000Lossless, encoded=[encoded], PhotometricInterpretation="YBR_RCT")
     np.testing.assert_array_equal(read(data, pixels.shape), pixels)
 
 
-def test_baseline_jpeg_is_what_pillow_makes_of_it() -> None:
+def test_baseline_jpeg_decodes_as_in_pillow() -> None:
     gray = smooth((40, 30), 8).astype(np.uint8)
     encoded = saved(gray, "JPEG")
     data = dicom(gray, syntax=uid.JPEGBaseline8Bit, encoded=[encoded])
@@ -170,7 +170,7 @@ def test_lossless_jpeg_of_any_pixels(data: st.DataObject) -> None:
     np.testing.assert_array_equal(read(file, pixels.shape), read(dicom(pixels, BitsStored=precision), pixels.shape))
 
 
-def test_lossless_jpeg_longer_than_what_is_decoded_at_once() -> None:
+def test_lossless_jpeg_longer_than_one_decoding_step() -> None:
     pixels = RANDOM.integers(0, 65536, (250, 260)).astype(np.uint16)
     file = dicom(pixels, syntax=uid.JPEGLosslessSV1, encoded=[jpeg_lossless(pixels, 16)])
     np.testing.assert_array_equal(read(file, pixels.shape), read(dicom(pixels), pixels.shape))
@@ -196,7 +196,7 @@ def same_pictures() -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize(("name", "same", "shape"), list(same_pictures()))
-def test_files_of_other_makers_in_several_syntaxes_are_the_same_picture(
+def test_third_party_files_in_several_syntaxes_have_the_same_pixels(
     name: str, same: str, shape: tuple[int, ...]
 ) -> None:
     found = read(shipped(name), shape)

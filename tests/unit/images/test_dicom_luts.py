@@ -85,7 +85,7 @@ def pixels_around(first: int, kind: str, bits: int, intercept: int, length: int)
 
 
 @pytest.mark.parametrize(("syntax", "vr", "kind", "bits", "intercept", "first"), GRID)
-def test_a_voi_lut_begins_where_the_values_before_it_say(
+def test_the_sign_of_a_voi_luts_first_value_follows_the_input_range(
     syntax: uid.UID, vr: str, kind: str, bits: int, intercept: int | None, first: int
 ) -> None:
     entries = ramp(12)
@@ -103,7 +103,9 @@ def test_a_voi_lut_begins_where_the_values_before_it_say(
 @pytest.mark.parametrize(
     ("syntax", "vr", "kind", "bits", "first"), [(*case[:4], case[5]) for case in GRID if case[4] is None]
 )
-def test_a_modality_lut_begins_where_the_pixels_say(syntax: uid.UID, vr: str, kind: str, bits: int, first: int) -> None:
+def test_the_sign_of_a_modality_luts_first_value_follows_the_pixels(
+    syntax: uid.UID, vr: str, kind: str, bits: int, first: int
+) -> None:
     entries = ramp(16)
     pixels = pixels_around(first, kind, bits, 0, len(entries))
     modality = table(first, entries, 16, syntax, vr=vr)
@@ -115,7 +117,7 @@ def test_a_modality_lut_begins_where_the_pixels_say(syntax: uid.UID, vr: str, ki
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("first", [0, 100, 40000])
-def test_after_a_modality_lut_no_value_is_negative(syntax: uid.UID, first: int) -> None:
+def test_the_output_of_a_modality_lut_is_not_negative(syntax: uid.UID, first: int) -> None:
     stored = np.arange(-100, 150)[None, :]
     modality = table(-100, np.arange(first, first + 250), 16, syntax)
     interest = table(first, ramp(8, 250), 8, syntax, pack=True)
@@ -125,7 +127,7 @@ def test_after_a_modality_lut_no_value_is_negative(syntax: uid.UID, first: int) 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_any_table_gives_the_entry_of_its_value(data: st.DataObject) -> None:
+def test_any_lut_returns_the_entry_of_its_value(data: st.DataObject) -> None:
     syntax = data.draw(st.sampled_from(SYNTAXES))
     bits = data.draw(st.integers(8, 16))
     signed = data.draw(st.booleans())
@@ -154,7 +156,7 @@ def test_any_table_gives_the_entry_of_its_value(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", ["voi_explicit", "voi_implicit"])
 @pytest.mark.parametrize("vr", ["US", "SS"])
-def test_the_first_example_is_read_in_any_byte_order(name: str, vr: str) -> None:
+def test_a_lut_is_read_in_any_byte_order(name: str, vr: str) -> None:
     syntax = uid.ImplicitVRLittleEndian if name == "voi_implicit" else uid.ExplicitVRBigEndian
     reference = np.arange(784).reshape(28, 28) % 256
     entries = np.arange(4096) * 65535 // 4095
@@ -169,7 +171,7 @@ def test_the_first_example_is_read_in_any_byte_order(name: str, vr: str) -> None
     ("pixels", "kind", "intercept", "said", "other"),
     [(100, "u2", 0, 65526, -10), (20000, "i2", 16000, -29636, 35900), (40000, "u2", -1, -25636, 39900)],
 )
-def test_a_sign_that_leaves_a_table_without_values_is_refused(
+def test_a_sign_that_leaves_a_lut_without_values_is_rejected(
     vr: str, pixels: int, kind: str, intercept: int, said: int, other: int
 ) -> None:
     stored = np.arange(pixels, pixels + 100)[None, :]
@@ -233,14 +235,14 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     # The depth of a Modality LUT changes no value.
     + [("ModalityLUTSequence", name) for name in REFUSED if "called deeper" not in name],
 )
-def test_a_table_that_contradicts_its_descriptor_is_refused(sequence: str, name: str) -> None:
+def test_a_lut_that_contradicts_its_descriptor_is_rejected(sequence: str, name: str) -> None:
     item, reason = REFUSED[name]
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(PIXELS, LITTLE, **{sequence: [item]}), PIXELS.shape)
     assert caught.value.reason == f"is a DICOM file {reason}"
 
 
-def test_unknown_words_in_big_endian_are_refused() -> None:
+def test_unknown_words_in_big_endian_are_rejected() -> None:
     syntax = uid.ExplicitVRBigEndian
     item = table(0, EIGHT, 8, syntax)
     item["LUTData"] = ("UN", words(EIGHT, LITTLE))
@@ -248,7 +250,7 @@ def test_unknown_words_in_big_endian_are_refused() -> None:
         read(raw_dicom(PIXELS, syntax, VOILUTSequence=[item]), PIXELS.shape)
 
 
-def test_entries_that_use_part_of_their_bits_are_shown_dark_with_a_warning() -> None:
+def test_entries_that_use_part_of_their_bits_are_displayed_dark_with_a_warning() -> None:
     found, warnings = read(raw_dicom(PIXELS, LITTLE, VOILUTSequence=[table(0, EIGHT * 16, 16, LITTLE)]), PIXELS.shape)
     np.testing.assert_allclose(found, PIXELS.astype(int) * 16 / 65535 * 255, atol=0.51)
     assert warnings[0].message == (
@@ -292,7 +294,7 @@ def palette(first: int, colors: Numbers, depth: int, syntax: uid.UID, vr: str, *
 @pytest.mark.parametrize("vr", ["US", "SS"])
 @pytest.mark.parametrize(("depth", "pack"), [(8, True), (8, False), (12, False), (16, False)])
 @pytest.mark.parametrize(("kind", "first"), [("u1", 0), ("i1", -128), ("u2", 5), ("i2", -300), ("u2", 40000)])
-def test_a_palette_begins_where_the_indices_say(
+def test_the_sign_of_a_palettes_first_value_follows_the_indices(
     syntax: uid.UID, vr: str, depth: int, pack: bool, kind: str, first: int
 ) -> None:
     colors = np.random.default_rng(5).integers(0, 1 << depth, (3, 255))
@@ -340,9 +342,7 @@ def segments(depth: int) -> st.SearchStrategy[list[Segment]]:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), depth=st.sampled_from([8, 16]), syntax=st.sampled_from(SYNTAXES))
-def test_any_segments_and_their_copies_give_the_table_that_they_describe(
-    data: st.DataObject, depth: int, syntax: uid.UID
-) -> None:
+def test_any_segments_and_their_copies_expand_to_their_lut(data: st.DataObject, depth: int, syntax: uid.UID) -> None:
     listed = data.draw(segments(depth))
     numbers: list[int] = []
     starts = []
@@ -386,7 +386,7 @@ SEGMENTS: dict[str, tuple[list[int], str]] = {
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_segments_that_are_not_the_standards_are_refused(name: str) -> None:
+def test_nonstandard_segments_are_rejected(name: str) -> None:
     numbers, reason = SEGMENTS[name]
     with pytest.raises(ImageRefused) as caught:
         read(segmented(words(numbers, LITTLE), 256, 16, LITTLE), (1, 256, 3))

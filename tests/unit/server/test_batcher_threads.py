@@ -105,7 +105,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5])
-def test_each_full_batch_starts_a_thread_until_all_are_at_work(runs: int) -> None:
+def test_each_full_batch_starts_a_thread_until_all_are_busy(runs: int) -> None:
     threads = Threads(runs)
     for value in range((runs + 2) * WHOLE):
         threads.submit(value)
@@ -118,7 +118,7 @@ def test_each_full_batch_starts_a_thread_until_all_are_at_work(runs: int) -> Non
         assert threads.of(value) == {value * 2}
 
 
-def test_a_batch_that_may_still_grow_waits_while_a_thread_runs(two: Threads) -> None:
+def test_an_incomplete_batch_waits_while_a_thread_runs(two: Threads) -> None:
     """A second thread would make two small batches out of one."""
     two.start_full(1)
     two.submit(2)
@@ -128,7 +128,7 @@ def test_a_batch_that_may_still_grow_waits_while_a_thread_runs(two: Threads) -> 
     wait_until(lambda: [2, 3] in two.model.under_way, "the full batch, beside the run that goes on")
 
 
-def test_a_thread_that_ends_its_run_takes_what_waits(two: Threads) -> None:
+def test_a_thread_takes_the_next_batch_after_its_run(two: Threads) -> None:
     two.start_full(1)
     two.submit(2)
     two.model.let_through(1)
@@ -138,9 +138,7 @@ def test_a_thread_that_ends_its_run_takes_what_waits(two: Threads) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(runs=st.integers(1, 4), values=st.lists(st.integers(0, 9), max_size=30), free=st.integers(1, 30))
-def test_every_request_is_answered_once_and_no_more_threads_run_than_may(
-    runs: int, values: list[int], free: int
-) -> None:
+def test_every_request_is_answered_once_within_the_thread_limit(runs: int, values: list[int], free: int) -> None:
     threads = Threads(runs)
     threads.model.let_through(free)
     for value in values:
@@ -153,7 +151,7 @@ def test_every_request_is_answered_once_and_no_more_threads_run_than_may(
     assert len(threads.batcher) == 0
 
 
-def test_a_request_beside_a_run_waits_for_it_and_may_be_refused(clock: Clock, two: Threads) -> None:
+def test_the_remaining_time_of_a_run_is_part_of_the_estimate(clock: Clock, two: Threads) -> None:
     """Only where no thread runs is a deadline never too short."""
     two.start_full(1)
     clock.sleep(0.1)  # the usual time, once this run has ended
@@ -167,7 +165,7 @@ def test_a_request_beside_a_run_waits_for_it_and_may_be_refused(clock: Clock, tw
     assert two.start() == 1
 
 
-def test_close_waits_for_every_thread_that_runs(two: Threads) -> None:
+def test_close_waits_for_every_running_thread(two: Threads) -> None:
     two.start_full(1, 2)
 
     def close() -> list[list[float]]:
@@ -184,7 +182,7 @@ def test_close_waits_for_every_thread_that_runs(two: Threads) -> None:
     assert two.of(1) | two.of(2) == {2.0, 4.0}, "what ran is answered"
 
 
-def test_close_refuses_what_waits_and_what_comes(two: Threads) -> None:
+def test_close_rejects_queued_and_new_requests(two: Threads) -> None:
     two.start_full(1, 2)
     two.submit(3)
     two.batcher.withdraw(two.submit(4))
@@ -211,7 +209,7 @@ def test_close_ends_the_wait_for_a_fuller_batch() -> None:
     threads.finish()
 
 
-def test_suspend_fails_the_runs_that_began_too_long_ago_and_no_others(clock: Clock, two: Threads) -> None:
+def test_suspend_fails_only_overdue_runs(clock: Clock, two: Threads) -> None:
     two.start_full(1)
     clock.sleep(1)
     long_ago = clock.now - 0.5
@@ -231,7 +229,7 @@ def test_suspend_fails_the_runs_that_began_too_long_ago_and_no_others(clock: Clo
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_batcher_that_resumes_takes_work_again(two: Threads, refused: bool) -> None:
+def test_a_resumed_batcher_accepts_requests(two: Threads, refused: bool) -> None:
     two.batcher.suspend(0)
     if refused:
         with pytest.raises(ServingError):

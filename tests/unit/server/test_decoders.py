@@ -35,7 +35,7 @@ def occupy(decoders: Decoders, count: int) -> tuple[threading.Event, list[Future
     return opened, [decoders.submit(opened.wait, PATIENCE) for _ in range(count)]
 
 
-def test_what_would_come_too_late_is_refused(decoders: Decoders, clock: Clock) -> None:
+def test_an_image_that_would_miss_its_deadline_is_rejected(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 20)
     decoders.check(None)
     decoders.check(clock.now + 100)
@@ -47,20 +47,20 @@ def test_what_would_come_too_late_is_refused(decoders: Decoders, clock: Clock) -
     opened.set()
 
 
-def test_with_a_thread_free_nothing_has_to_be_waited_for(decoders: Decoders, clock: Clock) -> None:
+def test_an_idle_thread_means_no_wait(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 1)
     decoders.check(clock.now + USUAL / 100)
     opened.set()
 
 
-def test_nothing_is_refused_before_it_is_known_how_long_a_picture_takes(clock: Clock) -> None:
+def test_nothing_is_rejected_before_the_decoding_time_is_known(clock: Clock) -> None:
     with Decoders(1) as decoders:
         opened, _ = occupy(decoders, 50)
         decoders.check(clock.now + 0.01)
         opened.set()
 
 
-def test_what_is_cancelled_is_not_waited_for(decoders: Decoders, clock: Clock) -> None:
+def test_cancelled_images_are_excluded_from_the_estimate(decoders: Decoders, clock: Clock) -> None:
     opened, futures = occupy(decoders, 20)
     for future in futures:
         future.cancel()
@@ -68,7 +68,7 @@ def test_what_is_cancelled_is_not_waited_for(decoders: Decoders, clock: Clock) -
     opened.set()
 
 
-def test_what_fails_counts_as_done(decoders: Decoders, clock: Clock) -> None:
+def test_failed_images_count_as_finished(decoders: Decoders, clock: Clock) -> None:
     for _ in range(20):
         with pytest.raises(ZeroDivisionError):
             decoders.submit(divmod, 1, 0).result()

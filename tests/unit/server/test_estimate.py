@@ -179,7 +179,7 @@ def replay(runs: int, max_rows: int, arrivals: list[Arrival], left: float | None
     runs=st.integers(1, 8),
     max_rows=st.integers(0, 4),
 )
-def test_the_estimate_is_the_time_that_it_takes(arrivals: list[Arrival], runs: int, max_rows: int) -> None:
+def test_the_estimate_equals_the_actual_time(arrivals: list[Arrival], runs: int, max_rows: int) -> None:
     """A request is admitted where its deadline leaves twice that time, and refused where it leaves any less.
 
     Only what finds the model idle, or starts at once beside other runs, is never refused.
@@ -198,7 +198,7 @@ def test_the_estimate_is_the_time_that_it_takes(arrivals: list[Arrival], runs: i
     runs=st.integers(1, 8),
     max_rows=st.integers(0, 4),
 )
-def test_what_is_admitted_is_answered_in_time(
+def test_an_admitted_request_meets_its_deadline(
     arrivals: list[Arrival], lefts: list[float], runs: int, max_rows: int
 ) -> None:
     """Whatever comes later and is withdrawn, unless that goes before it."""
@@ -230,7 +230,7 @@ def test_what_is_admitted_is_answered_in_time(
 
 @settings(max_examples=60, deadline=None)
 @given(begins=st.lists(pauses, min_size=0, max_size=12), threads=st.integers(1, 4))
-def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], threads: int) -> None:
+def test_the_decoders_estimate_equals_the_actual_time(begins: list[float], threads: int) -> None:
     def replay(left: float | None) -> float | None:
         """How long the last picture takes; None where it is refused."""
         clock = Clock()
@@ -274,12 +274,12 @@ def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], th
     assert replay(2 * took - STEP) is None or took == SECOND
 
 
-def test_an_idle_model_takes_work_however_short_its_deadline() -> None:
+def test_an_idle_model_accepts_requests_with_any_deadline() -> None:
     with simulation(1, 4) as played:
         played.arrive(Arrival(0), STEP)
 
 
-def test_a_request_behind_a_run_alone_waits_for_it_however_many_threads_there_are() -> None:
+def test_a_single_request_waits_for_a_running_batch_despite_idle_threads() -> None:
     """A second run starts only for a full batch: this one begins in 7/8 s, and takes a second more."""
     with simulation(8, 64) as played:
         played.arrive(Arrival(0))

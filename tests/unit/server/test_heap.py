@@ -36,7 +36,7 @@ library.malloc_stats()
     ("shared", "variables", "heaps"), [(True, {}, 2), (False, {}, None), (True, {"MALLOC_ARENA_MAX": "3"}, 3)]
 )
 @pytest.mark.process
-def test_threads_share_two_heaps_unless_the_environment_says_otherwise(
+def test_threads_share_two_heaps_unless_the_environment_overrides_it(
     shared: bool, variables: dict[str, str], heaps: int | None
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | variables

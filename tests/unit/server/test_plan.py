@@ -61,9 +61,7 @@ class Checked:
 
 @settings(max_examples=300, deadline=None)
 @given(actions=st.lists(steps, max_size=80), max_rows=st.integers(0, 6))
-def test_work_leaves_in_its_order_in_batches_that_fit_together(
-    actions: list[tuple[str, int, int, str]], max_rows: int
-) -> None:
+def test_requests_leave_in_order_in_compatible_batches(actions: list[tuple[str, int, int, str]], max_rows: int) -> None:
     checked = Checked(max_rows)
     plan = checked.plan
     for action, number, priority, key in actions:
@@ -86,7 +84,7 @@ def test_work_leaves_in_its_order_in_batches_that_fit_together(
 
 
 @given(count=st.integers(1, 200), keep=st.integers(1, 64))
-def test_what_is_withdrawn_makes_room_in_the_batches(count: int, keep: int) -> None:
+def test_withdrawn_requests_free_space_in_batches(count: int, keep: int) -> None:
     """Where one of each `keep` requests stays, so does about one of each `keep` batches."""
     plan = Plan(8, 0.0)
     works = [make(1) for _ in range(count)]
@@ -100,7 +98,7 @@ def test_what_is_withdrawn_makes_room_in_the_batches(count: int, keep: int) -> N
     assert -(-left // 8) <= plan.batches <= -(-left // 8) + 1
 
 
-def test_withdrawing_costs_the_same_however_long_the_queue_is() -> None:
+def test_withdrawing_takes_constant_time() -> None:
     """In steps of the plan, not in time: ten times as many requests make no more than ten times as many of them."""
 
     def steps(count: int) -> int:
@@ -124,7 +122,7 @@ def test_withdrawing_costs_the_same_however_long_the_queue_is() -> None:
     assert steps(1000) <= 20 * 1000
 
 
-def test_a_batch_waits_for_others_no_longer_than_half_of_what_its_deadlines_leave() -> None:
+def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
     plan = Plan(4, 60.0)
     now = time.monotonic()
     first = make(1)

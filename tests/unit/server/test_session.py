@@ -14,7 +14,7 @@ from medserve_server.registry.integrity import read_model
 from server_process import REPOSITORY
 
 
-def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path: Path) -> None:
+def test_bound_inputs_and_outputs_keep_their_names_and_values(tmp_path: Path) -> None:
     """BF16 takes the way of the GPUs, with all tensors of its graph: here two inputs and two outputs of two types."""
     session = Session(
         read_model(
@@ -64,7 +64,7 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_processors")
-def test_the_shipped_models_are_small(tmp_path: Path) -> None:
+def test_the_packaged_models_are_small(tmp_path: Path) -> None:
     assert SHIPPED
     assert {path.parent.parent.name: loaded(path).threads for path, _ in SHIPPED} == {
         path.parent.parent.name: threads for path, threads in SHIPPED
@@ -74,7 +74,7 @@ def test_the_shipped_models_are_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_processors")
-def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> None:
+def test_a_model_with_many_multiplications_uses_all_processors(tmp_path: Path) -> None:
     """Whether its weights are in the file or beside it; and one whose sizes are not known before a request."""
     assert loaded(onnx_models.save(tmp_path, "large", convolution(512, 400))).threads == 2
     path = tmp_path / "external/1/model.onnx"
@@ -89,7 +89,7 @@ def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("two_processors")
 @pytest.mark.process
-def test_the_number_of_threads_is_the_same_at_every_start_however_busy_the_machine_is() -> None:
+def test_the_number_of_threads_does_not_depend_on_machine_load() -> None:
     """And no run is needed to find it."""
     (path,) = (REPOSITORY / "models").glob("chest-xray/1/model.onnx")
     spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]

@@ -70,7 +70,7 @@ def test_a_long_text_keeps_its_beginning_and_its_end(text: str) -> None:
     assert is_shortened(shortened(text, MAX_MESSAGE_BYTES), text)
 
 
-def test_a_text_that_fits_stays_as_it_is() -> None:
+def test_a_text_that_fits_is_unchanged() -> None:
     for text in ("", "a" * MAX_MESSAGE_BYTES, "\u00fc" * (MAX_MESSAGE_BYTES // 6)):
         assert shortened(text, MAX_MESSAGE_BYTES) == text
     for text in ("a" * (MAX_MESSAGE_BYTES + 1), "%" * MAX_MESSAGE_BYTES):
@@ -80,7 +80,7 @@ def test_a_text_that_fits_stays_as_it_is() -> None:
 @given(
     names=st.lists(st.text(st.characters(exclude_characters=","), min_size=1, max_size=300), min_size=1, max_size=100)
 )
-def test_a_long_listing_says_how_many_more_there_are(names: list[str]) -> None:
+def test_a_long_list_states_how_many_more_there_are(names: list[str]) -> None:
     text = listing(names)
     if text == ", ".join(names):
         return
@@ -90,7 +90,7 @@ def test_a_long_listing_says_how_many_more_there_are(names: list[str]) -> None:
     assert 0 < count < len(names)
 
 
-def test_a_short_listing_is_whole() -> None:
+def test_a_short_list_is_complete() -> None:
     assert listing([]) == ""
     assert listing(["a"]) == "a"
     assert listing(["a", "b"]) == "a, b"
