@@ -1,4 +1,4 @@
-"""What deploy/ says about the server is true of it: its settings, its metrics, its time to stop."""
+"""The files in deploy/ match the server: settings, metrics, ports and shutdown time."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def document(name: str, kind: str) -> Document:
 
 
 def container(pod: Document) -> Document:
-    """The one container of a pod."""
+    """Returns the only container of a pod."""
     (found,) = pod["containers"]
     assert isinstance(found, dict)
     return found
@@ -51,12 +51,12 @@ def runtime_pod() -> Document:
 
 
 def settings_of(server: Document) -> Settings:
-    """What a server started so would read."""
+    """Returns the settings that a server with these arguments and environment would read."""
     return read_settings(server["args"])
 
 
 def series_names() -> Iterator[str]:
-    """Every name under which Prometheus finds a value of ours."""
+    """Returns the names of all exported metrics."""
     for family in Metrics().registry.collect():
         match family.type:
             case "counter":
@@ -144,7 +144,7 @@ def test_a_writable_folder_for_envoys_files_is_mounted(pod: Document) -> None:
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
 def test_readiness_probes_use_the_metrics_port(pod: Document) -> None:
-    """Where it needs no certificate and no token."""
+    """The metrics port requires neither a client certificate nor a token."""
     for probe in ("startupProbe", "readinessProbe"):
         asked = container(pod)[probe]["httpGet"]
         named = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
@@ -153,7 +153,7 @@ def test_readiness_probes_use_the_metrics_port(pod: Document) -> None:
 
 
 def test_kubernetes_service_variables_are_not_read_as_settings() -> None:
-    """A service called medserve would make MEDSERVE_PORT an address."""
+    """For a service named medserve, Kubernetes would set MEDSERVE_PORT to a URL."""
     assert deployment_pod()["enableServiceLinks"] is False
     assert document("kserve.yaml", "InferenceService")["metadata"]["name"] != "medserve"
 

@@ -27,7 +27,7 @@ def test_saved_inputs_are_handled(target: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_broken_inputs_are_handled(target: str, data: st.DataObject) -> None:
-    """Saved inputs with some bytes replaced, or cut short."""
+    """Saved inputs with some bytes replaced, or truncated."""
     content = bytearray(data.draw(st.sampled_from(list(corpus(target)))))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -38,8 +38,8 @@ def test_broken_inputs_are_handled(target: str, data: st.DataObject) -> None:
 def test_coverage_guided_inputs_are_handled(target: str, tmp_path: Path) -> None:
     fuzzer = [sys.executable, "-m", "fuzz.run", target, "-runs=10000", "-seed=1"]
     done = subprocess.run(
-        # By a shell in between: Linux counts the memory of the process that starts another one towards its peak, which
-        # the fuzzer limits, and this one may have read large images.
+        # Through a shell: Linux includes the memory of the forking process in the child's peak, which the fuzzer limits,
+        # and this process may have read large images.
         ["sh", "-c", '"$@"; exit $?', "sh", *fuzzer],
         check=False,
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""A GPU gives what the CPU gives: for every model, batch and shape, for one caller and for many."""
+"""The GPU reproduces the CPU's results, for every model, batch size and shape, and for one or many callers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +101,7 @@ def test_concurrent_callers_of_all_models_receive_their_own_rows(
 
 
 def test_bound_outputs_are_valid_after_the_next_run(provider: Provider, tmp_path: Path) -> None:
-    """The graph has BF16, so that the CPU takes the way of the GPUs too."""
+    """The graph has BF16, so that the CPU uses I/O binding as GPUs do."""
     path = onnx_models.save(tmp_path, "two-types", onnx_models.two_types())
     session = Session(model_file(path), provider, Settings())
     single = np.arange(2 * MOST_ROWS, dtype=np.float32).reshape(MOST_ROWS, 2)

@@ -1,4 +1,4 @@
-"""Measures, and asserts no time: the figures are for a reader."""
+"""Measures throughput and latency without asserting them: the results are for the reader."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A server on a machine with onnxruntime-gpu from which the GPU is hidden, as after a driver's failure."""
+"""A server with onnxruntime-gpu on a machine whose GPU is hidden, as after a driver failure."""
 
 from pathlib import Path
 

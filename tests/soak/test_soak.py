@@ -1,4 +1,4 @@
-"""A short soak finds what it is there to find, and nothing where there is nothing."""
+"""A short soak test detects leaks and wrong responses, and reports nothing for a correct server."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
     report = short(transport)
-    # Memory settles only after minutes of swaps.
+    # Memory stabilizes only after minutes of replacements.
     assert [problem for problem in report.problems if not problem.startswith("memory")] == []
     assert report.requests > 100
     assert report.swaps > 1

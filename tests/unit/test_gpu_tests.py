@@ -1,4 +1,4 @@
-"""The tests for a GPU, on a machine that may have none: they work on the CPU, and say by name what they lack."""
+"""The GPU tests, on a machine that may have none: they run on the CPU and report missing requirements."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 
 
 def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cuda tensorrt") -> str:
-    """What pytest says of them; they must not fail."""
+    """Returns pytest's output for the GPU tests, which must not fail."""
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-p", "no:cacheprovider", *flags],
         cwd=REPOSITORY,
@@ -30,7 +30,7 @@ def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cud
 
 
 def nvidia_smi(folder: Path, script: str) -> str:
-    """A PATH on which nvidia-smi does what a shell script says."""
+    """Returns a PATH whose nvidia-smi is this shell script."""
     program = folder / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -58,7 +58,7 @@ def test_without_a_gpu_make_prints_a_message_and_installs_nothing(tmp_path: Path
 
 
 def test_gpu_tests_pass_on_the_cpu() -> None:
-    """Without the largest network and the measurements, for time's sake."""
+    """Without the largest network and the measurements, to save time."""
     said = gpu_tests("-k", "not resnet and not within and not throughput", providers="cpu")
     assert " 1 skipped" in said.splitlines()[-1], "CUDA's memory limit"
 
