@@ -38,7 +38,7 @@ def test_broken_inputs_are_handled(target: str, data: st.DataObject) -> None:
 def test_coverage_guided_inputs_are_handled(target: str, tmp_path: Path) -> None:
     fuzzer = [sys.executable, "-m", "fuzz.run", target, "-runs=10000", "-seed=1"]
     done = subprocess.run(
-        # Through a shell: Linux includes the memory of the forking process in the child's peak, which the fuzzer limits,
+        # Through a shell: Linux counts the memory of the forking process in the child's peak, which the fuzzer limits,
         # and this process may have read large images.
         ["sh", "-c", '"$@"; exit $?', "sh", *fuzzer],
         check=False,

@@ -68,7 +68,7 @@ class Expected:
 
 
 def different_rows(manifest: Manifest, shape: tuple[int, ...]) -> Array:
-    """Returns MOST_ROWS rows from the manifest's reference rows: blended images, or patients with recombined features."""
+    """Returns MOST_ROWS rows from the manifest's reference rows: blended images, patients with recombined features."""
     random = np.random.default_rng(3)
     count = len(manifest.reference)
     if manifest.WhichOneof("task") == "image_classification":

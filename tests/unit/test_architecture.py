@@ -1,4 +1,4 @@
-"""The packages depend on each other as the design says, and the client on little."""
+"""The packages have only the intended dependencies, and the client has few."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from importlinter.cli import lint_imports
 from server_process import REPOSITORY
 
 MAX_MODULES = 12
-"""Of one folder: as many as a reader takes in at a glance."""
+"""Maximum number of modules in a folder."""
 
 
 def test_the_import_contracts_hold() -> None:

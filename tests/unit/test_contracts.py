@@ -1,4 +1,4 @@
-"""The contracts: other compilers take them, from the repository and from the wheel, and they stay what clients know."""
+"""The .proto files: accepted by other compilers, from the repository and the wheel, and backward compatible."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def run(*command: str | Path, folder: Path, path: Path | None = None) -> subproc
 
 
 def from_wheel(folder: Path) -> Path:
-    """Builds the wheel and unpacks it; returns the folder that docs/clients.md names."""
+    """Builds and unpacks the wheel; returns the folder named in docs/clients.md."""
     python = environment_python("proto")
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     run(python, "-m", "pip", "wheel", *options, "--wheel-dir", folder, REPOSITORY, folder=folder).check_returncode()
@@ -43,7 +43,7 @@ def from_wheel(folder: Path) -> Path:
 
 @pytest.fixture(params=["repository", "wheel"])
 def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder in which the reader of docs/clients.md works, with `proto` from either place."""
+    """A working folder as in docs/clients.md, with `proto` from the repository or the wheel."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work/proto").symlink_to(from_wheel(tmp_path) if request.param == "wheel" else PROTO)
     return tmp_path / "work"
@@ -74,7 +74,7 @@ def test_node_loads_every_proto_file_with_the_documented_include_paths(reader: P
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """The contracts in a workspace of buf's in which their dependency is a folder, not the registry's module."""
+    """The .proto files in a buf workspace whose dependency is a local folder instead of the registry's module."""
     for package in PACKAGES:
         shutil.copytree(PROTO / package, tmp_path / package)
     google = Path(str(environment_python("proto"))).parents[1].glob("lib/python3*/site-packages/google")
@@ -87,7 +87,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def complaints(workspace: Path, *command: str | Path) -> list[str]:
-    """What `buf lint` or `buf breaking` finds in the contracts, as the ids of its rules."""
+    """Returns the rule IDs of the findings of `buf lint` or `buf breaking`."""
     options = ("--path", "medserve", "--path", "inference", "--error-format", "json")
     ended = run(node_program(NODE, "buf"), *command, *options, folder=workspace)
     assert ended.returncode in {0, 100}, ended.stderr

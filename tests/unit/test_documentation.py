@@ -1,4 +1,4 @@
-"""README.md and docs/: their links lead somewhere, both READMEs show the same, and the site has every page."""
+"""README.md and docs/: links are valid, both READMEs have the same content, and the site has every page."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """Returns the anchors that GitHub assigns to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -55,7 +55,7 @@ def test_both_readmes_have_the_same_commands_and_figures() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site, as `make docs` builds it."""
+    """The folder of the site built by `make docs`."""
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [str(environment_python("docs").parent / "mkdocs"), "build", "--strict", "--site-dir", str(folder)],

@@ -1,4 +1,4 @@
-"""gRPC's own services: our stubs run under protobuf 6 and 7, and are in one process with those of gRPC's packages."""
+"""gRPC's own services: our stubs run under protobuf 6 and 7, and coexist with those of gRPC's packages."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""The image's locks: exactly what the extras need, in the versions that CI runs, each file with its checksum."""
+"""The image's lock files: exactly the dependencies of the extras, in the versions that CI runs, with hashes."""
 
 import json
 import re
@@ -24,7 +24,7 @@ EXTRAS = ("server", "envoy", "dicom", "otel")
 
 
 def lock(kind: str) -> dict[str, str]:
-    """Versions by name, of a file in which there is nothing else."""
+    """Returns the versions by name in a file that contains nothing else."""
     text = (DEPLOY / f"requirements-{kind}.txt").read_text()
     lines = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     assert LOCKED.sub("", lines) == "", "only packages with their checksums: no address, no option"
@@ -41,7 +41,7 @@ def constraints() -> dict[str, str]:
 
 
 def needed(requirements: Iterable[str], extras: set[str]) -> set[str]:
-    """Names of all that is needed on this machine: by requirements, and by what they need."""
+    """Returns the names of requirements and their transitive dependencies on this machine."""
     found: set[str] = set()
     for requirement in map(Requirement, requirements):
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras | {""}):
@@ -113,7 +113,7 @@ RECORD = {"id": "BIT-envoy-2023-35945", "aliases": ["CVE-2023-35945"]}
 
 @contextmanager
 def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """A database with answers by the version of Envoy; yields its address."""
+    """A vulnerability database with responses by Envoy version; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -26,7 +26,7 @@ HOSTILE_LABEL = "<b onclick=x>$\\frac{$"
 
 
 class Page(HTMLParser):
-    """What a browser would find in a page."""
+    """Collects the elements of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def test_evaluate_writes_a_card_with_the_metrics_of_the_manifest(digits_model: P
         assert hashlib.sha256(path.read_bytes()).hexdigest() in text
         assert "Not a medical device" in text
         assert f"{manifest.image_classification.novelty.threshold:.4g}" in text
-        assert "test picture" in text  # the licence lets them be shown
+        assert "test picture" in text  # the license permits showing them
     is_self_contained(html)
     assert html.count("<svg ") == html.count('role="img"') > 4
 
@@ -126,7 +126,7 @@ def test_text_of_a_manifest_is_escaped(digits_model: Path, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def two_classes(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A model of two made-up classes, and the arguments that name its data."""
+    """A model of two synthetic classes, and the arguments that name its data."""
     folder = tmp_path_factory.mktemp("two")
     random = np.random.default_rng(0)
     for label, bright in (("dark", 110), ("light", 140)):
@@ -154,7 +154,7 @@ def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Pa
     (test,) = (entry for entry in manifest.evaluations if entry.split == "test")
     assert sum(int(count) for row in matrix for count in row) == test.size
     assert "Net benefit" in html
-    assert "made-up picture" in html  # nobody said that these may be shown
+    assert "made-up picture" in html  # there is no permission to show these
     assert "test picture" not in html
 
 

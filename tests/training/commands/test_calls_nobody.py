@@ -1,4 +1,4 @@
-"""Training opens no connection that it was not told to."""
+"""Training opens no network connections unless configured to."""
 
 import os
 import subprocess

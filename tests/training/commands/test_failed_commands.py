@@ -1,4 +1,4 @@
-"""A command that fails or is stopped leaves the folders as they were."""
+"""A command that fails or is interrupted leaves the folders unchanged."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from waiting import wait_until
 
 @contextlib.contextmanager
 def full_disk(free: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes."""
+    """Limits the size of files, as a full disk would."""
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
     try:
@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_nothing(
     }[command]
     before = files_of(tmp_path)
     with full_disk(free):
-        if command == "quantize":  # its tools write into the folder for temporary files first
+        if command == "quantize":  # its libraries write to the temporary folder first
             arguments = [*arguments, "--output", str(model.parent)]
         assert "File too large" in refused(arguments, capsys)
     assert files_of(tmp_path) == before
@@ -157,7 +157,7 @@ def test_a_command_terminated_while_writing_publishes_all_or_nothing(tmp_path: P
         process.terminate()
         process.communicate()
     after = files_of(tmp_path)
-    if after != before:  # the signal came too late
+    if after != before:  # the signal arrived too late
         assert {"models/digits/1/card.html", "runs/digits/evaluation.json"} <= after.keys()
         assert after["models/SHA256SUMS"] != before["models/SHA256SUMS"]
     else:

@@ -57,7 +57,7 @@ def test_images_shared_with_validation_are_dropped_from_training(medmnist: Array
 
 def test_pneumoniamnist_training_and_validation_are_disjoint(pneumonia_folder: Path) -> None:
     data = load(load_recipe("chest-xray"), pneumonia_folder)
-    # 10 of 4,708: eight different pictures, two of them twice.
+    # 10 of 4,708: eight distinct images, two of which occur twice.
     assert [len(part.labels) for part in (data.train, data.validation, data.test)] == [4698, 524, 624]
     assert data.test.labels.mean() == pytest.approx(0.625)
 
@@ -154,7 +154,7 @@ def test_class_folders_are_read_in_the_order_of_the_labels(tmp_path: Path) -> No
 
 
 def fill(folder: Path, **classes: list[bytes]) -> Path:
-    """Class folders with so many files."""
+    """Writes class folders with `count` files each."""
     for label, files in classes.items():
         (folder / label).mkdir(parents=True)
         for index, data in enumerate(files):

@@ -1,4 +1,4 @@
-"""Data that is not enough: one line says so before training starts, and no file is written."""
+"""Too little data is rejected in one line before training starts, and no file is written."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder; returns the one line of its failure, or nothing where it succeeds."""
+    """Runs a command in an empty folder; returns its one-line error, or an empty string on success."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -139,7 +139,7 @@ def test_too_few_images_are_rejected(
 ) -> None:
     _, recipe = write_pictures(tmp_path, counts, identical=identical)
     vary = ["--vary", "training.learning_rate=1e-3,1e-2"] if command == "tune" else []
-    if len(counts) == 1:  # a mistake in a recipe is listed by its keys, each on a line of its own
+    if len(counts) == 1:  # errors in a recipe are listed by key, one per line
         assert main([command, str(recipe), *vary]) == 1
         return
     assert re.search(said, run(command, str(recipe), *vary))
@@ -160,7 +160,7 @@ def test_identical_training_images_of_a_data_set_with_predefined_splits_are_reje
 
 @pytest.mark.parametrize("number", [60, 70])
 def test_the_minimum_of_patients_is_trained_and_evaluated(run: Run, tmp_path: Path, number: int) -> None:
-    """Two covariates of which nearly every combination occurs; and, with 70, nobody is censored."""
+    """Two covariates of which nearly every combination occurs; with 70 events, no patient is censored."""
     events = [number == 70 or row % 8 > 0 for row in range(number)]
     spec = write_cohort(tmp_path, survival_times(number), events, [row % 3 for row in range(number)])
     recipe = str(survival_recipe(tmp_path, spec))
@@ -174,7 +174,7 @@ def test_the_minimum_of_images_is_trained_evaluated_and_quantized(run: Run, tmp_
     model = str(tmp_path / "1" / "model.onnx")
     assert run("fit", str(recipe), *SMALL_NETWORK, "--accelerator", "cpu", "--output", str(tmp_path / "1")) == ""
     assert run("evaluate", model, "--data", spec, "--recipe", str(recipe)) == ""
-    # 20 training pictures and 64 made-up ones: no multiple of a batch.
+    # 20 training images and 64 synthetic ones: not a multiple of the batch size.
     quantize = ["quantize", model, "--data", spec, "--recipe", str(recipe), "--max-loss", "1"]
     assert run(*quantize, "--output", str(tmp_path / "int8" / "1")) == ""
 

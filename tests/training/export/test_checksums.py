@@ -1,4 +1,4 @@
-"""The list of checksums that a repository of models may keep."""
+"""The optional checksum list of a model repository."""
 
 import hashlib
 import shutil

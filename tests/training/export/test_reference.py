@@ -49,7 +49,7 @@ def test_onnx_runtime_reproduces_pytorch(model: str, request: pytest.FixtureRequ
     manifest = read_manifest(path)
     output = predict(open_session(path), reference_input(manifest))
     assert reference_deviation(manifest, output) <= 1e-5
-    # Rows that all gave 0 or 1 would notice nothing.
+    # Rows whose probabilities are all 0 or 1 would detect no deviation.
     assert ((output > 0.05) & (output < 0.95)).any(axis=1).sum() >= 4
 
 

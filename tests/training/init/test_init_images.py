@@ -1,4 +1,4 @@
-"""`medserve-train init FOLDER`: what it writes loads and reads the images, or it says what is wrong with the folder."""
+"""`medserve-train init FOLDER`: the recipe loads and reads the images, or an error explains the problem."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""`medserve-train init FILE.csv`: what it writes loads, and where it cannot guess it says what to give."""
+"""`medserve-train init FILE.csv`: its files load, and if a guess is ambiguous, an error names the flag to give."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def start(path: Path, *flags: str) -> Schema:
 
 
 def refusal(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """The one line of a refusal, which leaves no file behind."""
+    """Returns the one-line error of a command that must leave no file behind."""
     before = sorted(path.parent.iterdir())
     assert main(["init", str(path), *flags]) == 1
     assert sorted(path.parent.iterdir()) == before
@@ -125,7 +125,7 @@ def test_every_guess_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     given = write_table(tmp_path / "given.csv", {**AGE, **OUTCOME})
     start(given, "--time", "time", "--event", "event", "--event-value", "0", "--time-unit", "months")
     text = given.with_suffix(".toml").read_text(encoding="utf-8").partition("[[features]]")[0]
-    assert text.count("# guess:") == 1  # what the event is, in words
+    assert text.count("# guess:") == 1  # description of the event
     assert tomllib.loads(text)["outcome"]["event_value"] == 0
 
 
@@ -279,7 +279,7 @@ def test_the_name_of_a_packaged_recipe_is_avoided(tmp_path: Path) -> None:
     assert load_recipe(str(tmp_path / "Breast cancer_risk.recipe.toml")).name == "breast-cancer-risk-own"
 
 
-# Cells and names with everything that CSV, TOML and numbers stumble over.
+# Cells and names with edge cases of CSV, TOML and numbers.
 ODD_TEXT = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("\"'\\#=[]{},;\t\n\r \x7f\x00.:%")), max_size=8
 )
@@ -294,7 +294,7 @@ CELLS = st.one_of(
 NAMES = st.one_of(
     ODD_TEXT, st.sampled_from(["time", "event", "OS_MONTHS", "status", "dead", "id", "age", "sex", "censored", "days"])
 )
-# Few different cells make categories and events, many make numbers and text.
+# Few distinct cells give categories and events, many give numbers and text.
 COLUMN = st.lists(CELLS, min_size=1, max_size=6)
 
 

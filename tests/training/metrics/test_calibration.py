@@ -23,7 +23,7 @@ METHODS = ("none", "temperature", "isotonic")
 
 
 def drawn(number: int, sharpened: float, spread: float = 2.0) -> tuple[Floats, Labels]:
-    """Probabilities of two classes whose logits are `sharpened` times the true ones, and labels drawn by the truth."""
+    """Two-class probabilities with logits `sharpened` times the true ones, and labels sampled from the true ones."""
     random = np.random.default_rng(0)
     logits = random.normal(0, spread, number)
     labels = (random.random(number) < 1 / (1 + np.exp(-logits))).astype(np.int64)
@@ -81,7 +81,7 @@ def test_overconfident_probabilities_get_a_temperature_and_a_lower_error() -> No
 def test_a_method_that_fails_on_harder_rows_is_not_selected() -> None:
     probabilities, labels = drawn(3000, sharpened=0.5)
     assert choose_calibration(METHODS[:2], probabilities, labels)[1] is not None
-    # The model is too unsure on validation, and right to be so where the logits say less.
+    # The model is underconfident on validation, but well calibrated where the logits are less informative.
     harder, _ = drawn(3000, sharpened=0.5)
     wrong = np.random.default_rng(1).random(3000) < 0.3
     harder[wrong] = harder[wrong][:, ::-1]

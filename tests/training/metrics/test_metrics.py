@@ -23,7 +23,7 @@ from medserve_training.recipes.recipe import load_recipe
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# Few values, so that there are ties.
+# Few distinct values, so that there are ties.
 scores = st.lists(st.integers(0, 20).map(lambda number: number / 20), min_size=2, max_size=40)
 
 
@@ -34,7 +34,7 @@ def test_auroc_with_ties_matches_scikit_learn(positive: list[float], negative: l
 
 
 def cost(values: Floats, labels: Labels, threshold: float) -> float:
-    """A missed patient costs as much as five false alarms."""
+    """A false negative costs as much as five false positives."""
     positive = values >= threshold
     return float(5 * (~positive & (labels == 1)).sum() + (positive & (labels == 0)).sum())
 
@@ -140,7 +140,7 @@ def test_risk_metrics_rank_by_the_reference_horizon(gbsg: Patients, task: pb.Pat
 def test_without_an_event_by_the_last_horizon_there_is_no_discrimination_metric(
     gbsg: Patients, task: pb.PatientRiskTask
 ) -> None:
-    """As some resamples and subgroups."""
+    """As in some resamples and subgroups."""
     rows = take(gbsg, np.flatnonzero(~(gbsg.events & (gbsg.times <= 1826.25))))
     assert rows.events.any()
     figures = discrimination(np.ones((len(rows.times), 3)), gbsg, rows, task)

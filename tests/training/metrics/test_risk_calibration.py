@@ -17,7 +17,7 @@ CURVE = np.arange(0, 13.0)
 
 
 def simulated(size: int, seed: int) -> tuple[Patients, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """Patients with exponential times, and their true survival."""
+    """Patients with exponential event times, and their true survival functions."""
     random = np.random.default_rng(seed)
     rates = 0.1 * np.exp(random.normal(0, 0.8, size))
     times, censoring = random.exponential(1 / rates), random.uniform(2, 14, size)
@@ -44,7 +44,7 @@ def test_true_risks_are_calibrated_and_wrong_ones_are_detected() -> None:
     assert calibration_slope(risk, rows, 6) == pytest.approx(1, abs=0.1)
     assert observed_to_expected(risk, rows, 6) == pytest.approx(1, abs=0.06)
     assert d_calibration(survival, CURVE, rows) > 0.01
-    # Twice as far from the middle on the scale of the slope; risks half as large; hazards half as large.
+    # Twice as far from the mean on the scale of the slope; risks half as large; hazards half as large.
     timid = 1 - np.exp(-np.exp(2 * np.log(-np.log(1 - risk))))
     assert calibration_slope(timid, rows, 6) == pytest.approx(0.5, abs=0.06)
     assert observed_to_expected(risk / 2, rows, 6) == pytest.approx(2, abs=0.12)

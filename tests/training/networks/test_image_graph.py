@@ -21,7 +21,7 @@ LABELS = np.arange(20) % 3
 def classifier(seed: int, settings: ResidualSe | ResNet = SMALL, outputs: int = 3) -> ImageClassifier:
     torch.manual_seed(seed)
     network = image_network(settings, (1, 12, 12), outputs)
-    # Batch norms that have seen something, so that they do something.
+    # Batch norms with nontrivial statistics.
     network(torch.randn(64, 1, 12, 12))
     return ImageClassifier(network, np.full(1, 128.0), np.full(1, 64.0)).eval()
 

@@ -59,7 +59,7 @@ def test_baseline_cnn_equals_the_articles_network_layer_by_layer() -> None:
         ("ReLU", (64,)),
         ("Linear", (10,)),
     ]
-    # As Keras's summary of that model counts: 320, 18496, 36928, 36928, 650.
+    # As in Keras's summary of that model: 320, 18496, 36928, 36928, 650.
     assert [sum(p.numel() for p in layer.parameters()) for layer in leaves(network) if list(layer.parameters())] == [
         320,
         18496,
@@ -152,7 +152,7 @@ def test_lenet_5_has_the_originals_shapes_and_parameters() -> None:
     shaped = [shape for name, shape in shapes(network, torch.zeros(1, 1, 28, 28)) if name in ("Conv2d", "Linear")]
     # C1, C3, C5, F6 and the output of LeCun et al. 1998, figure 2.
     assert shaped == [(6, 28, 28), (16, 10, 10), (120, 1, 1), (84,), (10,)]
-    # Its 61,706, where C3 sees every map.
+    # 61,706 parameters, with C3 connected to every map.
     assert sum(parameter.numel() for parameter in network.parameters()) == 61706
 
 

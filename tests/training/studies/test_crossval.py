@@ -18,7 +18,7 @@ from medserve_training.studies.external_cohort import load_external
 
 REPORT = Path(__file__).parents[3] / "benchmarks" / "risk.json"
 SIZE = 250
-"""Patients of made-up predictions."""
+"""Patients with synthetic predictions."""
 QUICK = ["training.epochs=1", "training.members=1"]
 
 
@@ -33,7 +33,7 @@ def test_every_patient_is_predicted_once_per_repeat_by_models_not_trained_on_the
             assert curves.shape == (len(test), 13), name
             assert (curves[:, 0] == 1).all()
             assert (np.diff(curves, axis=1) <= 0).all()
-        # A model that had seen whom it predicts, a forest above all, would order them far better.
+        # A model trained on the patients that it predicts, a forest above all, would rank them far better.
         harrell = crossval_figures(found, 2)[0][name]["concordance_index"].mean
         assert 0.55 < harrell < 0.75
 

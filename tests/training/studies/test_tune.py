@@ -28,7 +28,7 @@ def test_a_search_keeps_the_trial_with_the_lowest_validation_loss(tmp_path: Path
     assert recipe.network.name == "baseline-cnn"
     assert recipe.network.pooling == best["network.pooling"]
     assert recipe.training.epochs == 1
-    # The recipe's own words stay.
+    # The recipe's own text is unchanged.
     assert "# The digits are 8 x 8" in (tmp_path / "digits-tune" / "best.toml").read_text(encoding="utf-8")
 
 

@@ -13,14 +13,14 @@ def pictures(number: int = 40, height: int = 20, width: int = 24, channels: int 
 
 
 def spot(height: int = 41, width: int = 31, down: int = 20, across: int = 15) -> Tensor:
-    """A bright spot on black, many times."""
+    """Copies of an image with a bright spot on black."""
     image = torch.zeros(60, height, width, 1, dtype=torch.uint8)
     image[:, down - 2 : down + 3, across - 2 : across + 3] = 255
     return image
 
 
 def centers(image: Tensor) -> Tensor:
-    """Where the light is, on average, [n, 2]: down and across."""
+    """Returns the center of mass of each image, [n, 2]: row and column."""
     light = image[..., 0].float()
     total = light.sum(dim=(1, 2))
     down = (light.sum(dim=2) * torch.arange(image.shape[1])).sum(dim=1) / total

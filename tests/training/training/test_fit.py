@@ -196,7 +196,7 @@ def test_the_status_recipe_writes_no_model(fit_into: Fit, tmp_path: Path) -> Non
 
 
 def slope_data() -> Splits[TensorDataset]:
-    """One feature, its class the other way round in validation: each step that fits training makes validation worse."""
+    """One feature with inverted classes in validation: each step that fits training makes validation worse."""
     rows = torch.linspace(-1, 1, 64)[:, None]
     labels = (rows[:, 0] > 0).long()
     return Splits(TensorDataset(rows, labels), TensorDataset(rows, 1 - labels), TensorDataset(rows, labels))

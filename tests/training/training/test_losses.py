@@ -72,7 +72,7 @@ def test_hazard_targets_at_the_edges() -> None:
         np.array([2.0, 2.1, 9.0, 3.0, 2.9]), np.array([True, True, True, False, False]), 2, 3
     )
     assert events.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
-    # Censored in the middle of the second interval counts there, a little earlier does not.
+    # Censoring at the middle of the second interval counts there, slightly earlier does not.
     assert at_risk.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 0, 0]]
 
 

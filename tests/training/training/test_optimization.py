@@ -19,7 +19,7 @@ def model() -> nn.Linear:
 
 
 def step(network: nn.Linear, optimizer: torch.optim.Optimizer, gradient: float = 1.0) -> Tensor:
-    """One step along a gradient that is the same everywhere; what the weights changed by."""
+    """Makes one step along a constant gradient; returns the change of the weights."""
     before = network.weight.detach().clone()
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, gradient)

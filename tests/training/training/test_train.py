@@ -28,7 +28,7 @@ def run(
 
 
 def alike(labels: Tensor) -> Splits[TensorDataset]:
-    """Rows that tell nothing, so that a model learns how common each class is."""
+    """Uninformative rows, from which a model learns only the class frequencies."""
     rows = TensorDataset(torch.zeros(len(labels), 1), labels)
     return Splits(rows, rows, rows)
 
@@ -104,7 +104,7 @@ def test_the_averaged_weights_become_the_model() -> None:
     plain, averaged = linear(), linear()
     run(plain, noisy(), epochs=1, batch_size=20)
     history = run(averaged, noisy(), epochs=1, batch_size=20, weight_average=0.99)
-    # It lags behind on a way that leads away from 0.
+    # It lags behind on a path away from 0.
     assert 0 < averaged.weight.norm() < plain.weight.norm()
     inputs, labels = noisy().validation.tensors
     loss = nn.functional.cross_entropy(averaged(inputs), labels).item()

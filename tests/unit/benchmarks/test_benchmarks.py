@@ -1,4 +1,4 @@
-"""The parts of the comparison with peers whose faults would go into its figures unseen."""
+"""The parts of the benchmarks whose errors would silently affect the results."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_cpu_time_includes_exited_processes_of_other_sessions(tmp_path: Path) ->
     started_at = time.monotonic()
     command = [sys.executable, "-c", BUSY_CHILD]
     with running(command, {}, tmp_path / "log", lambda: time.monotonic() > started_at + 0.2, PATIENCE) as started:
-        # Between the child's end and its parent's notice of it, nobody has its time.
+        # Between the child's exit and the parent's wait, its CPU time is not attributed to any process.
         wait_until(lambda: len(marked_processes(started.mark)) == 1 and cpu_seconds(started.mark) >= 0.3)
         assert os.getpid() not in marked_processes(started.mark)
     assert not marked_processes(started.mark)

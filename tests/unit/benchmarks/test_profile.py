@@ -1,4 +1,4 @@
-"""How the samples of perf and py-spy become the parts of a picture."""
+"""Combination of the samples of perf and py-spy into a CPU profile."""
 
 import pytest
 from benchmarks.profile import PARTS, REST, shares, step_of

@@ -1,4 +1,4 @@
-"""The command that measures what reasons cost."""
+"""The benchmark of explanations."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""AsyncClient against a real server: the same answers and errors as Client."""
+"""AsyncClient against a real server: the same results and errors as Client."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a channel is opened with: no token leaves the machine unencrypted."""
+"""Channel credentials: tokens never leave the machine unencrypted."""
 
 import pytest
 

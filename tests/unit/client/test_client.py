@@ -1,4 +1,4 @@
-"""Client against a real server: what goes out, what comes back, what is raised."""
+"""Client against a real server: requests, results and errors."""
 
 import pickle
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What the client makes of servers that fail, are slow, are gone, or are many."""
+"""The client with servers that fail, are slow or unreachable, and with several servers."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from waiting import PATIENCE, wait_until
 
 
 def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
-    """Fails that many times before it answers; notes the size of every request."""
+    """Fails `failures` times before it answers; records the size of every request."""
 
     def answer(request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
         calls.append(request.ByteSize())
@@ -30,7 +30,7 @@ def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
 @pytest.mark.parametrize("patients", [1, 100_000], ids=["small", "above gRPC's own retry buffer"])
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 def test_calls_that_reached_no_model_are_retried(serve: Serve, code: grpc.StatusCode, patients: int) -> None:
-    """CANCELLED is what grpc tells a call that comes in the moment of its shutdown."""
+    """A grpc server answers CANCELLED to a call that arrives during its shutdown."""
     calls: list[int] = []
     with Client(serve(predicting(failing(code, 2, calls)))) as client:
         assert client.predict_risk([{"age": 40}] * patients, "relapse").model_name == "relapse"
@@ -119,7 +119,7 @@ def test_calls_are_balanced_over_all_addresses(serve: Serve) -> None:
 
     first, second = serve(add_services("first")), serve(add_services("second"))
     with Client(f"ipv4:{first},{second}") as client:
-        # A call goes to whoever is connected; in a moment both are.
+        # A call goes to a connected address; both will be connected soon.
         wait_until(lambda: client.models() is not None and len(set(served)) == 2)
         served.clear()
         for _ in range(10):

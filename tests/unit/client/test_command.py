@@ -1,4 +1,4 @@
-"""The command medserve, run as a user runs it, against a real server."""
+"""The `medserve` command against a real server."""
 
 import io
 import json
@@ -91,7 +91,7 @@ def test_invalid_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsy
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert [line["file"] for line in lines] == [str(file) for file in files]
     assert [index for index, line in enumerate(lines) if "error" in line] == [7, 57, 100, 107]
-    # Each picture got its own answer, not its neighbour's.
+    # Each image received its own result, not its neighbor's.
     assert lines[8]["warnings"] == [{"kind": "resized", "message": "encoded 9"}]
     assert lines[149]["warnings"] == [{"kind": "resized", "message": "encoded 150"}]
     assert f"{files[57]}: not a PNG, JPEG or TIFF file\n" in captured.err
@@ -100,7 +100,7 @@ def test_invalid_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsy
 
 def test_a_file_above_the_limit_fails_alone(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     large, small = tmp_path / "large.tiff", tmp_path / "small.png"
-    large.write_bytes(bytes(5 * 1024 * 1024))  # the test server takes gRPC's 4 MiB
+    large.write_bytes(bytes(5 * 1024 * 1024))  # the test server has gRPC's default limit of 4 MiB
     small.write_bytes(b"four")
     assert main(["--server", clinic, "classify", "--json", str(large), str(small)]) == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -206,7 +206,7 @@ def test_on_a_terminal_risks_are_a_table(clinic: str, tmp_path: Path) -> None:
         while part := os.read(controller, 4096):
             shown += part
     except OSError:
-        pass  # how Linux tells that the other end of a terminal is closed
+        pass  # how Linux reports that the other end of a terminal is closed
     os.close(controller)
     _, errors = process.communicate()
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""medserve risk: CSV in, CSV out, every row accounted for."""
+"""The `medserve risk` command: CSV output with one row for each input row."""
 
 import csv
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Run = Callable[[str | bytes], tuple[int, list[list[str]], list[str]]]
 
 @pytest.fixture
 def run(clinic: str, tmp_path: Path, capsys: Captured) -> Run:
-    """Runs the command on a file of that text; returns the exit status, the rows out and the lines on stderr."""
+    """Runs the command on a file with this text; returns the exit status, the output rows and the lines on stderr."""
     path = tmp_path / "patients.csv"
 
     def run(text: str | bytes) -> tuple[int, list[list[str]], list[str]]:

@@ -1,4 +1,4 @@
-"""The rules of docs/csv.md: `medserve risk` and `medserve-train` read the same file alike, or refuse it alike."""
+"""The rules of docs/csv.md: `medserve risk` and `medserve-train` read or reject any file in the same way."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from medserve_training.recipes.recipe import load_recipe
 
 Read = Callable[[bytes], str]
 
-# The features of the model `relapse` of the fixture `clinic`.
+# The features of the model `relapse` in the fixture `clinic`.
 SCHEMA = """
 [outcome]
 time_column = "days"
@@ -61,7 +61,7 @@ SEPARATORS = "write it with a decimal point and without thousands separators"
 
 @pytest.fixture
 def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Read:
-    """What `medserve risk` sends for the first row of a file, or its first error."""
+    """Returns what `medserve risk` sends for the first row of a file, or its first error."""
 
     def read(content: bytes) -> str:
         path = tmp_path / "patients.csv"
@@ -80,7 +80,7 @@ def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def training_reads(tmp_path: Path) -> Read:
-    """What `medserve-train` makes of the first row of a file, or its error."""
+    """Returns how `medserve-train` parses the first row of a file, or its error."""
 
     def read(content: bytes) -> str:
         path = tmp_path / "cohort.csv"
@@ -102,7 +102,7 @@ def training_reads(tmp_path: Path) -> Read:
 @pytest.mark.parametrize(
     ("row", "outcome"),
     [
-        # Only an empty cell is missing; spaces around a value do not count, nor do quotes.
+        # Only an empty cell is missing; spaces around a value and quotes are ignored.
         ("40,,", "age number 40; tumor_size missing; grade missing"),
         ('40,"",""', "age number 40; tumor_size missing; grade missing"),
         ("40,  ,\u00a0", "age number 40; tumor_size missing; grade missing"),
@@ -116,7 +116,7 @@ def training_reads(tmp_path: Path) -> Read:
             (f"40,20,{text}", f"FILE:2: column grade: '{text}' is not one of I, II, III; {OPTIONAL}")
             for text in ("NA", "None", ".", "i", "1", "IV", "I II")
         ),
-        # Numbers have a decimal point, and nothing between their digits.
+        # Numbers have a decimal point and no separators between digits.
         ("40,2e1,I", "age number 40; tumor_size number 20; grade category I"),
         ("+40.,.5,I", "age number 40; tumor_size number 0.5; grade category I"),
         ("40,0020,I", "age number 40; tumor_size number 20; grade category I"),

@@ -1,4 +1,4 @@
-"""What `classify` takes as a picture, what it refuses, and how far it reads."""
+"""The images that `classify` accepts and rejects, and how much it reads."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def client(clinic: str) -> Iterator[Client]:
         yield client
 
 
-# Wrong on purpose, and so without their types.
+# Deliberately wrong, and therefore untyped.
 STRANGERS: list[Any] = [
     7,
     None,
@@ -88,7 +88,7 @@ def test_a_file_at_its_end_is_rejected(client: Client) -> None:
 
 
 class Endless(io.RawIOBase):
-    """A file without end, which counts what is read of it."""
+    """An endless file that counts the bytes read."""
 
     def __init__(self) -> None:
         self.taken = 0

@@ -1,4 +1,4 @@
-"""Which calls go through a proxy of the environment: never those to this machine or its link."""
+"""Proxies from the environment: never used for loopback and link-local targets."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def proxy() -> Iterator[RecordingProxy]:
 
 
 def attempt(target: str) -> str:
-    """The outcome of a call that may well fail."""
+    """Returns the outcome of a call that may fail."""
     with Client(target, timeout=0.5) as client:
         try:
             return client.health().name
@@ -63,7 +63,7 @@ async def attempt_async(target: str) -> str:
 
 @pytest.fixture
 def everywhere(proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> RecordingProxy:
-    """The proxy, named by every variable."""
+    """A proxy named by every environment variable."""
     for name, value in proxy.environment().items():
         monkeypatch.setenv(name, value)
     return proxy

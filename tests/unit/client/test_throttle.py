@@ -1,4 +1,4 @@
-"""A client holds back from a server that is too busy, no sooner and no longer."""
+"""Client-side throttling of an overloaded server starts and ends when it should."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Ward:
-    """Does with a call what its one patient's feature says: answer at once, answer when opened, refuse."""
+    """A server whose response depends on the patient's feature: immediate, delayed until opened, or rejected."""
 
     def __init__(self) -> None:
         self.arrived = 0
@@ -45,7 +45,7 @@ class Ward:
 
 
 class Calls:
-    """A client of a ward, and calls of it that wait."""
+    """A client of a ward, and its waiting calls."""
 
     def __init__(self, client: Client, ward: Ward, threads: ThreadPoolExecutor) -> None:
         self.ward = ward
@@ -56,13 +56,13 @@ class Calls:
         self._client.predict_risk({what: 1.0}, model)
 
     def refused(self, times: int) -> None:
-        """That many, one after the other, that the server refuses as too many."""
+        """Makes sequential calls that the server rejects as overload."""
         for _ in range(times):
             with pytest.raises(OverloadedError, match="on purpose"):
                 self("busy")
 
     def begin(self, model: str = "relapse") -> Future[None]:
-        """One that is answered when the ward is opened."""
+        """Starts a call that is answered when the ward is opened."""
         arrived = self.ward.arrived
         call = self._threads.submit(self, "later", model)
         wait_until(lambda: call.done() or self.ward.arrived > arrived)
@@ -71,7 +71,7 @@ class Calls:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of every client's memory of failures."""
+    """The clock of every client's throttle."""
     clock = Clock()
     monkeypatch.setattr("medserve_client.throttle.time", clock)
     return clock
@@ -101,7 +101,7 @@ def test_calls_are_limited_to_those_in_flight_at_the_rejection(calls: Calls) -> 
 
 def test_each_further_failure_lowers_the_limit_and_ten_successes_raise_it(calls: Calls) -> None:
     first = calls.begin()
-    calls.refused(2)  # two may be under way, then one
+    calls.refused(2)  # two may be in flight, then one
     with pytest.raises(OverloadedError, match="not sent"):
         calls("now")
     calls.ward.open.set()
@@ -162,7 +162,7 @@ def test_a_missed_deadline_counts_as_overload(serve: Serve) -> None:
             for call in late:
                 with pytest.raises(InferenceError):
                     call.result()
-        assert ward.arrived < 8  # of the second four some were held back
+        assert ward.arrived < 8  # some of the second four were withheld
         ward.open.set()
 
 

@@ -1,4 +1,4 @@
-"""Every kind of file is read as it was meant, or refused for the right reason."""
+"""Every kind of file is read correctly or rejected for the right reason."""
 
 import io
 import tracemalloc
@@ -18,7 +18,7 @@ from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 CASES = corpus()
 LIMITS = ImageLimits(max_pixels=1_000_000)
-# Of the reading itself, not of bringing pixels to the model's color and size.
+# Warnings of decoding, not of converting pixels to the model's color and size.
 OF_THE_TARGET = {"COLOR_CONVERTED", "RESIZED", "CROPPED"}
 
 
@@ -143,13 +143,13 @@ def test_a_tiff_with_very_many_tiny_strips_is_rejected(*, big: bool) -> None:
 def test_a_tiff_whose_pages_form_a_loop_is_read_once() -> None:
     samples = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1) % 256
     data = bytearray(tiff(samples, 8, 1))
-    data[-4:] = data[4:8]  # the directory follows itself
+    data[-4:] = data[4:8]  # the directory refers to itself as the next one
     pixels, _ = reader("gray").read(bytes(data))
     np.testing.assert_array_equal(pixels, samples)
 
 
 def strip_places(data: bytes) -> tuple[list[int], list[int]]:
-    """Offsets and byte counts of the strips or tiles, as Pillow reads the tags."""
+    """Returns offsets and byte counts of the strips or tiles, as Pillow reads the tags."""
     with Image.open(io.BytesIO(data)) as image:
         tags = image.tag_v2  # type: ignore[attr-defined]
         places = (324, 325) if 324 in tags else (273, 279)
@@ -157,7 +157,7 @@ def strip_places(data: bytes) -> tuple[list[int], list[int]]:
 
 
 def directory_first(samples: NDArray[np.int64], bits: int, options: dict[str, Any]) -> bytes:
-    """A TIFF file whose strips or tiles follow its directory, so that a file cut off loses pixels and no tags."""
+    """A TIFF file whose strips or tiles follow its directory, so that truncation removes pixels but no tags."""
     file = tiff(samples, bits, 1, **options)
     offsets, counts = strip_places(file)
     moved = [offset - 8 + len(file) for offset in offsets]
@@ -228,7 +228,7 @@ def test_a_tiff_with_a_short_strip_or_tile_is_rejected(
 
 
 def encoded_strip(image: Image.Image, compression: str) -> tuple[bytes, dict[int, tuple[int, list[int]]]]:
-    """The one strip of a TIFF file that libtiff compresses, and the tags that its decoder needs."""
+    """Returns the only strip of a TIFF file compressed by libtiff, and the tags that its decoder needs."""
     file = io.BytesIO()
     image.save(file, "TIFF", compression=compression, strip_size=10**6)
     (offset,), (count,) = strip_places(file.getvalue())
@@ -307,7 +307,7 @@ def test_a_deflate_strip_with_an_altered_byte_is_rejected(fill_order: int) -> No
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_decompressing_one_large_strip_uses_little_memory(bits: int) -> None:
-    """The strip itself is held a few times: in the file, in the one that libtiff is given, and decompressed."""
+    """The strip is in memory several times: in the file, in the file passed to libtiff, and decompressed."""
     side = 2048
     row = (np.arange(side * bits // 8) % 256).astype(np.uint8)
     packed = np.tile(row, (side, 1)).tobytes()

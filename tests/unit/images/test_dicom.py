@@ -1,4 +1,4 @@
-"""What a DICOM file's pixels become: exact values, computed here from the standard and not by the code under test."""
+"""Exact pixel values of DICOM files, computed here from the standard and not by the code under test."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIMITS = ImageLimits(max_pixels=1_000_000)
 
 
 def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> tuple[NDArray[np.uint8], list[ImageWarning]]:
-    """Reads a file for a model that takes pictures of just this shape."""
+    """Reads a file for a model whose input has exactly the file's shape."""
     target = Target(
         height=shape[0],
         width=shape[1],
@@ -40,7 +40,7 @@ def shown(
 
 
 def linear(value: float, center: float, width: float) -> int:
-    """The pseudo-code of PS3.3 C.11.2.1.2.1, for 0 to 255."""
+    """The pseudocode of PS3.3 C.11.2.1.2.1, for 0 to 255."""
     if value <= center - 0.5 - (width - 1) / 2:
         return 0
     if value > center - 0.5 + (width - 1) / 2:
@@ -139,7 +139,7 @@ def test_modality_and_voi_luts_are_applied(syntax: uid.UID) -> None:
     modality = item(LUTDescriptor=[4, 10, 16], ModalityLUTType="US")
     modality.add_new("LUTData", "US", [0, 100, 500, 600])
     shades = np.array([v * 255 // 600 for v in range(601)], "<u2" if syntax.is_little_endian else ">u2")
-    interest = item(LUTDescriptor=[601, 0, 8], LUTData=shades.tobytes())  # of more than 256 entries
+    interest = item(LUTDescriptor=[601, 0, 8], LUTData=shades.tobytes())  # with more than 256 entries
     pixels = np.array([[0, 10, 11, 12, 13, 99]], np.uint8)
     data = dicom(pixels, syntax=syntax, ModalityLUTSequence=[modality], VOILUTSequence=[interest, interest])
     found, warnings = read(data, pixels.shape)
@@ -197,7 +197,7 @@ def test_rgb_in_either_planar_configuration(planar: int, bits: int) -> None:
 def test_ybr_full_is_converted() -> None:
     ybr = np.array([[[76, 85, 255], [150, 44, 21], [29, 255, 107], [128, 128, 128]]], np.uint8)
     found = shown(ybr, PhotometricInterpretation="YBR_FULL")
-    expected = [[[254, 0, 0], [0, 255, 1], [0, 0, 254], [128, 128, 128]]]  # red, green, blue, grey (PS3.3 C.7.6.3.1.2)
+    expected = [[[254, 0, 0], [0, 255, 1], [0, 0, 254], [128, 128, 128]]]  # red, green, blue, gray (PS3.3 C.7.6.3.1.2)
     np.testing.assert_allclose(found, expected, atol=1)
 
 

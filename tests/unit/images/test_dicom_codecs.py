@@ -1,4 +1,4 @@
-"""Compressed DICOM files: every transfer syntax that is read gives the pixels that went in."""
+"""Compressed DICOM files: every supported transfer syntax reproduces the encoded pixels."""
 
 import io
 import struct
@@ -33,7 +33,7 @@ def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> NDArray[np.uint
 
 
 def smooth(shape: tuple[int, ...], bits: int) -> NDArray[np.uint16]:
-    """A picture with slopes, edges and a little noise."""
+    """An image with gradients, edges and a little noise."""
     rows, columns = shape[:2]
     slope = np.add.outer(np.arange(rows), np.arange(columns)) * ((1 << bits) - 1) // (rows + columns)
     slope[: rows // 2] //= 3
@@ -48,7 +48,7 @@ def saved(pixels: NDArray[np.generic], kind: str, **options: object) -> bytes:
 
 
 def jpeg_lossless(pixels: NDArray[np.generic], precision: int) -> bytes:
-    """A plain encoder of lossless JPEG, selection value 1, with 5 bits for each of the 17 categories."""
+    """A minimal lossless JPEG encoder, selection value 1, with 5-bit codes for the 17 categories."""
     samples = pixels.reshape(*pixels.shape[:2], -1)
     rows, columns, components = samples.shape
     text: list[str] = []
@@ -180,7 +180,7 @@ def test_lossless_jpeg_longer_than_one_decoding_step() -> None:
 
 
 def shipped(name: str) -> bytes:
-    """A file that came with pydicom."""
+    """A file from pydicom's test data."""
     path = get_testdata_file(name, download=False)
     assert isinstance(path, str)
     with open(path, "rb") as file:  # noqa: PTH123 - pydicom gives a text
@@ -190,7 +190,7 @@ def shipped(name: str) -> bytes:
 def same_pictures() -> Iterator[tuple[str, str, tuple[int, ...]]]:
     for name in ("RLE", "bigendian", "implicit", "expb", "jp2klossless", "padded"):
         yield f"MR_small_{name}.dcm", "MR_small.dcm", (64, 64)
-    # By other encoders than those above.
+    # From encoders other than those above.
     yield "SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm", (100, 100, 3)
     yield "SC_rgb_gdcm_KY.dcm", "SC_rgb_rle.dcm", (100, 100, 3)
 

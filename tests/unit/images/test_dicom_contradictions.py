@@ -1,4 +1,4 @@
-"""DICOM files that contradict themselves or lack a part are refused by name, or shown with a warning."""
+"""DICOM files with contradictory or missing elements are rejected with the element's name, or read with a warning."""
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-# Where no element says how its value is represented, these are other values.
+# Without value representations in the file, the values differ.
 EXPLICIT = {"a window in binary", "a table that is not a sequence"}
 
 

@@ -1,7 +1,7 @@
-"""DICOM files as DCMTK's dcm2pnm shows them, the viewer that decides where the standard leaves something open.
+"""Comparison with DCMTK's dcm2pnm, the reference where the standard is ambiguous.
 
-It shows no window or VOI LUT unless it is asked to, and it cuts rescaled values to whole numbers before it looks at
-either (the standard does not): rescaled files here have whole values.
+It applies a window or VOI LUT only on request, and truncates rescaled values to integers before applying either (the
+standard does not): rescaled files here have integer values.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ Elements = Mapping[str, object]
 
 
 def dcmtk(path: Path, *options: str) -> NDArray[np.int64]:
-    """Shows a file with DCMTK; dcmj2pnm also decompresses JPEG."""
+    """Renders a file with DCMTK; dcmj2pnm also decompresses JPEG."""
     shown = path.with_suffix(".pnm")
     command = ["dcmj2pnm", "--write-raw-pnm", "--no-overlays", *options, str(path), str(shown)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -71,7 +71,7 @@ def item(first: int, entries: NDArray[np.int64], depth: int, syntax: uid.UID, vr
 
 
 def stored(bits: int, *, signed: bool) -> NDArray[np.int64]:
-    """All kinds of values of so many bits."""
+    """Returns varied values of `bits` bits."""
     low = -(1 << bits - 1) if signed else 0
     return np.linspace(low, low + (1 << bits) - 1, 96).astype(np.int64).reshape(8, 12)
 

@@ -1,4 +1,4 @@
-"""DICOM files that are broken, or made to do harm, are refused with a reason and without a word of the patient."""
+"""Broken and malicious DICOM files are rejected with a reason that contains no patient data."""
 
 import io
 import logging
@@ -39,7 +39,7 @@ def read(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def changed(change: Callable[[Dataset], None], **elements: object) -> bytes:
-    """The usual file after something was done to it."""
+    """A valid file with modifications."""
     dataset = dcmread(io.BytesIO(dicom(PIXELS, BitsStored=12, **elements)))  # type: ignore[arg-type]  # no options
     change(dataset)
     file = io.BytesIO()
@@ -56,13 +56,13 @@ def without(keyword: str) -> bytes:
 
 
 def jpeg(rows: int, columns: int) -> bytes:
-    """A lossless codestream that claims a size and holds next to nothing."""
+    """A lossless codestream that declares a size and contains almost no data."""
     frame = struct.pack(">HBHHB", 11, 16, rows, columns, 1) + b"\x01\x11\x00"
     return b"\xff\xd8\xff\xc3" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x01\x00\x00" + bytes(100)
 
 
 def element(tag: int, vr: bytes, length: int, value: bytes = b"") -> bytes:
-    """A data element of explicit VR whose length may lie."""
+    """A data element of explicit VR whose length may be wrong."""
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
     return (
         head

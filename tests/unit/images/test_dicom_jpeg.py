@@ -1,4 +1,4 @@
-"""JPEG and JPEG 2000 in DICOM files: colors, signs, and codestreams that are cut off or wrap themselves up."""
+"""JPEG and JPEG 2000 in DICOM files: colors, signs, truncated codestreams and JP2 wrappers."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM files: shades computed here from the standard, for every way to write the same table."""
+"""Lookup tables of DICOM files: values computed here from the standard, for every encoding of a table."""
 
 from itertools import product
 
@@ -19,7 +19,7 @@ Numbers = NDArray[np.int64]
 
 
 def read(data: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[ImageWarning]]:
-    """Reads a file for a model that takes pictures of just this shape."""
+    """Reads a file for a model whose input has exactly the file's shape."""
     color = "rgb" if len(shape) == 3 else "gray"
     target = Target(height=shape[0], width=shape[1], color=color, crop="none", resampling="bilinear")  # type: ignore[arg-type]
     pixels, warnings = ImageReader(target, LIMITS).read(data)
@@ -29,14 +29,14 @@ def read(data: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[I
 def table(
     first: int, entries: Numbers, depth: int, syntax: uid.UID, *, vr: str = "US", pack: bool = False
 ) -> dict[str, object]:
-    """An item of a Modality or VOI LUT Sequence; the value representation changes no bit of the descriptor."""
+    """An item of a Modality or VOI LUT Sequence; the value representation does not change the descriptor's bits."""
     raw = words([len(entries) % 65536, first % 65536, depth], syntax)
     data = packed(entries, syntax) if pack else words(entries, syntax)
     return {"LUTDescriptor": (vr, raw), "LUTData": ("OW", data), "ModalityLUTType": ("LO", b"US")}
 
 
 def mapped(values: Numbers, first: int, entries: Numbers) -> Numbers:
-    """Entries for values (PS3.3 C.11.2.1.1): below the first value mapped its entry, above the last one the last."""
+    """Returns the entries of values (PS3.3 C.11.2.1.1), which are clamped to the first and last value mapped."""
     found = [int(entries[min(max(int(value) - first, 0), len(entries) - 1)]) for value in values.ravel()]
     return np.reshape(np.array(found, np.int64), values.shape)
 
@@ -47,13 +47,13 @@ def shades(entries: Numbers, depth: int) -> NDArray[np.float64]:
 
 
 def ramp(depth: int, length: int = 300) -> Numbers:
-    """Entries from 0 to the greatest of a depth, not all in order."""
+    """Returns entries from 0 to the maximum of a depth, not all in order."""
     entries: Numbers = np.arange(length) * (2**depth - 1) // (length - 1)
     entries[3:9] = entries[8:2:-1]
     return entries
 
 
-# Kind of the pixels, bits stored, intercept, and first values mapped after it; all are possible for these pixels.
+# Kind of the pixels, bits stored, intercept, and the first values mapped that are possible for them.
 STEPS = [
     ("u1", 8, None, (0, 10)),
     ("i1", 8, None, (-128, -100, 0, 5)),
@@ -77,7 +77,7 @@ GRID = [
 
 
 def pixels_around(first: int, kind: str, bits: int, intercept: int, length: int) -> Numbers:
-    """Stored values that a table maps, and some on either side."""
+    """Returns stored values that a table maps, and some beyond either end."""
     low = -(1 << bits - 1) if kind[0] == "i" else 0
     wanted = np.arange(first - 40, first + length + 40, 7) - intercept
     wanted = wanted[(wanted >= low) & (wanted < low + (1 << bits))]
@@ -232,7 +232,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 @pytest.mark.parametrize(
     ("sequence", "name"),
     [("VOILUTSequence", name) for name in REFUSED]
-    # The depth of a Modality LUT changes no value.
+    # The depth of a Modality LUT does not change values.
     + [("ModalityLUTSequence", name) for name in REFUSED if "called deeper" not in name],
 )
 def test_a_lut_that_contradicts_its_descriptor_is_rejected(sequence: str, name: str) -> None:
@@ -280,7 +280,7 @@ NAMES = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")
 
 
 def palette(first: int, colors: Numbers, depth: int, syntax: uid.UID, vr: str, *, pack: bool) -> dict[str, object]:
-    """Elements of a palette of colors [3, entries]."""
+    """Returns the elements of a palette of colors [3, entries]."""
     raw = words([colors.shape[1] % 65536, first % 65536, depth], syntax)
     data = [packed(row, syntax) if pack else words(row, syntax) for row in colors]
     return {"PhotometricInterpretation": "PALETTE COLOR"} | {
@@ -306,7 +306,7 @@ def test_the_sign_of_a_palettes_first_value_follows_the_indices(
 
 
 def segmented(data: bytes, length: int, depth: int, syntax: uid.UID) -> bytes:
-    """A file of one row that shows each of the entries of a segmented palette."""
+    """A file of one row that uses each entry of a segmented palette."""
     elements: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for name in NAMES:
         elements[f"{name}Descriptor"] = ("US", [length % 65536, 0, depth])
@@ -319,7 +319,7 @@ def segmented(data: bytes, length: int, depth: int, syntax: uid.UID) -> bytes:
 def test_a_segmented_palette_is_expanded(syntax: uid.UID, depth: int) -> None:
     wide = depth == 16
     write, top, scale = (words, 65535, 257) if wide else (packed, 255, 1)
-    # Three values, a slope to the top, a slope down, both slopes again from byte 5 or 10, and one value.
+    # Three values, a linear rise, a linear fall, both again from byte 5 or 10, and one value.
     offset = [5, 0, 0, 0] if not wide else [10, 0]
     numbers = [0, 3, 10 * scale, 7 * scale, 0, 1, 5, top, 1, 2, 0, 2, 2, *offset, 0, 1, 9 * scale]
     slope = [51, 102, 153, 204, 255, 128, 0]
@@ -329,11 +329,11 @@ def test_a_segmented_palette_is_expanded(syntax: uid.UID, depth: int) -> None:
 
 
 Segment = tuple[int, list[int]]
-"""Entries, and the values of each or, if there is one for several, the last."""
+"""Yields entries and their values; for several entries with one value, the last entry."""
 
 
 def segments(depth: int) -> st.SearchStrategy[list[Segment]]:
-    """Discrete and linear segments, a discrete one first."""
+    """Generates discrete and linear segments, a discrete one first."""
     value = st.integers(0, (1 << depth) - 1)
     discrete = st.lists(value, min_size=1, max_size=20).map(lambda values: (len(values), values))
     linear = st.tuples(st.integers(2, 30), value.map(lambda each: [each]))

@@ -95,7 +95,7 @@ def test_an_opaque_alpha_channel_is_dropped() -> None:
 
 def test_the_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 3  # Orientation: turned by 180 degrees
+    exif[0x0112] = 3  # Orientation: rotated by 180 degrees
     turned = encode(gradient("L").rotate(180), "PNG", exif=exif)
     pixels, _ = ImageReader(GRAY, LIMITS).read(turned)
     plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
@@ -211,7 +211,7 @@ reader.read(small)
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
 @pytest.mark.process
 def test_an_unexpected_decoder_error_rejects_only_that_image(tmp_path: Path) -> None:
-    """Without it, a request with that image would fail as INTERNAL, and the others with it."""
+    """Otherwise a request with that image would fail with INTERNAL, together with the others."""
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(encode(gradient("L")))
     large.write_bytes(encode(gradient("RGB", (6000, 6000)).effect_spread(9)))

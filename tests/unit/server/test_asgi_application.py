@@ -1,4 +1,4 @@
-"""The ASGI application, called in this process as Envoy calls it: what it answers to any sequence of events."""
+"""The ASGI application, called in this process as Envoy calls it: responses to any sequence of events."""
 
 import asyncio
 import gzip
@@ -29,12 +29,12 @@ from waiting import PATIENCE
 
 MAX_BYTES = 200_000
 LARGE = b"x" * 150_000
-"""More than is handed over without waiting."""
+"""More than is sent without waiting."""
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Echo:
-    """A service with a method of each kind; one waits for ever."""
+    """A service with a method of each kind; one never returns."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
@@ -65,7 +65,7 @@ class Echo:
 
 
 class Caller:
-    """Calls the application, and keeps the events that it sends."""
+    """Calls the application and records the events that it sends."""
 
     def __init__(self, stopping: bool = False, max_client_calls: int = 9) -> None:
         self.echo = Echo()
@@ -86,7 +86,7 @@ class Caller:
         self.application = Application(GrpcAdapter(interceptor, self.open_calls, MAX_BYTES), rest)
 
     async def call(self, path: str, *chunks: bytes, ends: bool = True, **options: Any) -> "Answer":  # noqa: ANN401 - of `exchange`
-        """Sends a body in chunks and waits for the answer; without an end, the client sends no more and stays."""
+        """Sends a body in chunks and waits for the response; without an end, the client stays connected."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         for chunk in chunks:
             events.put_nowait({"type": "http.request", "body": chunk, "more_body": True})
@@ -127,14 +127,14 @@ class Caller:
 
 
 class Answer:
-    """What a client gets."""
+    """A response as a client receives it."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     @property
     def status(self) -> int:
-        """Of HTTP."""
+        """HTTP status."""
         status: int = self.events[0]["status"]
         return status
 
@@ -159,7 +159,7 @@ class Answer:
 
 @asynccontextmanager
 async def watched(caller: Caller) -> AsyncIterator[Caller]:
-    """Looks at the calls under way as the server does; none may be left."""
+    """Polls the open calls as the server does; none may remain at the end."""
     watching = asyncio.create_task(caller.open_calls.watch())
     try:
         yield caller

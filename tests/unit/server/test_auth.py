@@ -1,4 +1,4 @@
-"""The table from method to scope holds every method that the server has."""
+"""The table of scopes contains every method of the server."""
 
 from pathlib import Path
 

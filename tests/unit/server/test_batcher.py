@@ -20,7 +20,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Doubling:
-    """Doubles its rows; fails on a batch that holds a negative one. Notes the batches and can be held."""
+    """Doubles its rows; fails on a batch with a negative one. Records the batches and can be blocked."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -45,7 +45,7 @@ def rows(*values: float) -> Tensors:
 
 
 class Caller:
-    """Submits work to a batcher from a thread of its own, as transports do, and keeps what comes back."""
+    """Submits requests to a batcher from a separate thread, as transports do, and records the outcomes."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
@@ -82,7 +82,7 @@ class Caller:
         st.tuples(
             st.lists(st.integers(-1, 1000), min_size=1, max_size=5),  # -1: the model fails on it
             st.sampled_from(["kept", "kept", "kept", "cancelled", "expired"]),
-            st.booleans(),  # let the queue run before the next one
+            st.booleans(),  # let the queue be processed before the next one
         ),
         min_size=1,
         max_size=40,
@@ -165,7 +165,7 @@ def test_requests_that_arrive_during_a_run_are_taken_by_its_thread() -> None:
     caller = Caller(make(model))
     caller.submit("first", rows(1))
     running = caller.run()
-    wait_until(lambda: not len(caller.batcher))  # until the run has begun
+    wait_until(lambda: not len(caller.batcher))  # until the run has started
     for value in range(5):
         caller.submit(value, rows(value))
         caller.batcher.run_waiting()  # returns at once: the model is busy
@@ -210,7 +210,7 @@ def test_a_delay_fills_the_batch() -> None:
     running = caller.run()
     for value in (1, 2):
         caller.submit(value, rows(value))
-    running.result(timeout=PATIENCE)  # long before the delay is over: the batch is full
+    running.result(timeout=PATIENCE)  # long before the delay ends: the batch is full
     assert model.batches == [3]
 
 
@@ -248,7 +248,7 @@ def test_low_priority_requests_use_at_most_half_of_the_queue() -> None:
 
 
 def slow_batcher(clock: Clock, seconds: float) -> Batcher:
-    """One whose runs, of up to two rows, have been taking that long."""
+    """A batcher whose earlier runs, of up to two rows, took `seconds` each."""
 
     def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         clock.sleep(seconds)
@@ -269,7 +269,7 @@ def test_a_request_that_would_miss_its_deadline_is_rejected_immediately(clock: C
         caller.submit(9, rows(9), deadline=clock.now + 0.7)
     assert refused.value.limit == "deadline"
     caller.submit(9, rows(9), deadline=clock.now + 10)
-    caller.submit(10, rows(10))  # no deadline: it has time
+    caller.submit(10, rows(10))  # no deadline
     caller.finish()
     assert len(caller.outcomes) == 10
 
@@ -301,7 +301,7 @@ def test_a_large_request_counts_as_one_run(clock: Clock) -> None:
 
 
 def test_parts_of_a_request_do_not_cause_rejection_of_each_other(clock: Clock) -> None:
-    """None is queued, or all of them, one behind the other."""
+    """Either none is queued, or all of them, one after the other."""
     batcher = slow_batcher(clock, 0.1)
     caller = Caller(batcher)
 
@@ -309,7 +309,7 @@ def test_parts_of_a_request_do_not_cause_rejection_of_each_other(clock: Clock) -
         deadline = clock.now + seconds
         return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, receipt=i) for i in range(6)]
 
-    batcher.submit(*parts(0.7))  # six runs, 0.6 s: nothing is ahead of the request but itself
+    batcher.submit(*parts(0.7))  # six runs, 0.6 s: only the request's own parts precede it
     with pytest.raises(Overloaded, match="the deadline leaves"):
         batcher.submit(*parts(0.7))
     assert len(batcher) == 6
@@ -403,7 +403,7 @@ def test_closing_answers_queued_and_new_requests() -> None:
 
 
 class Faulty:
-    """Raises the first times that it is called, and does what it should afterwards."""
+    """Raises on the first calls and works normally afterwards."""
 
     def __init__(self, right: Callable[..., Any], error: type[BaseException], times: int) -> None:
         self.right = right
@@ -451,7 +451,7 @@ def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answere
         else:
             assert isinstance(outcome, InferenceFailed)
     assert all(isinstance(caller.outcomes[value][0], dict) for value in range(3, 6))
-    batcher.close()  # no thread is thought to run any more
+    batcher.close()  # no thread counts as running any more
 
 
 @pytest.mark.parametrize("times", [1, 1000])

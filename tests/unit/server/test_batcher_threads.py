@@ -1,4 +1,4 @@
-"""Several threads run one model: how many begin, and how the batcher is suspended and closed under them."""
+"""Several threads run one model: how many start, and suspending and closing the batcher meanwhile."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from medserve_server.errors import DeadlineExceeded, Overloaded, ServingError, U
 from waiting import PATIENCE, wait_until
 
 WHOLE = 2
-"""Rows of a full batch."""
+"""Number of rows of a full batch."""
 
 
 class Held:
-    """Doubles its rows; each run waits until it is let through."""
+    """Doubles its rows; each run blocks until it is released."""
 
     def __init__(self) -> None:
         self.under_way: list[list[float]] = []
@@ -45,7 +45,7 @@ class Held:
 
 
 class Threads:
-    """A batcher and the threads that it asks for, as a model has them; keeps what comes back."""
+    """A batcher and the threads that it requests, as in a model; records the outcomes."""
 
     def __init__(self, runs: int, max_delay: float = 0.0) -> None:
         self.model = Held()
@@ -62,13 +62,13 @@ class Threads:
         return work
 
     def start(self) -> int:
-        """Starts as many threads as the batcher wants."""
+        """Starts as many threads as the batcher requests."""
         count = self.batcher.reserve()
         self.runs += [self.pool.submit(self.batcher.run_reserved) for _ in range(count)]
         return count
 
     def start_full(self, *batches: float) -> None:
-        """Has a thread run each of some full batches, which hold one value twice."""
+        """Makes a thread run each of several full batches, which contain one value twice."""
         for value in batches:
             for _ in range(WHOLE):
                 self.submit(value)
@@ -86,7 +86,7 @@ class Threads:
             self.outcomes.setdefault(work.receipt, []).append(outcome)
 
     def of(self, value: float) -> set[object]:
-        """The kinds of outcomes that the requests of a value got, and the numbers."""
+        """Returns the kinds of outcomes of the requests with a value, and the numbers."""
         return {outcome["y"].item() if isinstance(outcome, dict) else type(outcome) for outcome in self.outcomes[value]}
 
 
@@ -119,7 +119,7 @@ def test_each_full_batch_starts_a_thread_until_all_are_busy(runs: int) -> None:
 
 
 def test_an_incomplete_batch_waits_while_a_thread_runs(two: Threads) -> None:
-    """A second thread would make two small batches out of one."""
+    """A second thread would split one batch into two small ones."""
     two.start_full(1)
     two.submit(2)
     assert two.start() == 0
@@ -152,16 +152,16 @@ def test_every_request_is_answered_once_within_the_thread_limit(runs: int, value
 
 
 def test_the_remaining_time_of_a_run_is_part_of_the_estimate(clock: Clock, two: Threads) -> None:
-    """Only where no thread runs is a deadline never too short."""
+    """A deadline is never too short only if no thread is running."""
     two.start_full(1)
-    clock.sleep(0.1)  # the usual time, once this run has ended
+    clock.sleep(0.1)  # the typical time, once this run has ended
     two.model.let_through(1)
     two.runs[0].result(PATIENCE)
     two.start_full(2)
     with pytest.raises(Overloaded, match="the deadline leaves"):
         two.submit(3, deadline=clock.now + 0.15)
     two.submit(4)
-    two.submit(5, deadline=clock.now + 0.15)  # fills the batch, and so starts the other thread
+    two.submit(5, deadline=clock.now + 0.15)  # fills the batch and therefore starts the other thread
     assert two.start() == 1
 
 
@@ -196,7 +196,7 @@ def test_close_rejects_queued_and_new_requests(two: Threads) -> None:
         two.batcher.check(1, 2, None)
     two.model.let_through(2)
     closing.result(PATIENCE)
-    two.batcher.close()  # has nothing left to do
+    two.batcher.close()  # has no requests left
 
 
 def test_close_ends_the_wait_for_a_fuller_batch() -> None:
@@ -204,7 +204,7 @@ def test_close_ends_the_wait_for_a_fuller_batch() -> None:
     threads.submit(1)
     assert threads.start() == 1
     closing = threads.pool.submit(threads.batcher.close)
-    closing.result(PATIENCE)  # long before the delay is over
+    closing.result(PATIENCE)  # long before the delay ends
     assert threads.of(1) == {Unavailable}
     threads.finish()
 

@@ -19,7 +19,7 @@ def spec(name: str, datatype: str, shape: tuple[int, ...]) -> TensorSpec:
 
 
 def as_request(response: pb.ModelInferResponse) -> pb.ModelInferRequest:
-    """A response's tensors as the inputs of a request: the wire format is the same."""
+    """Returns a response's tensors as the inputs of a request, since the wire format is the same."""
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
     for output in response.outputs:
         request.inputs.add(name=output.name, datatype=output.datatype, shape=output.shape)

@@ -1,4 +1,4 @@
-"""The threads that read encoded pictures: what waits for them, and what is not worth waiting."""
+"""The image decoding threads: queueing and admission control."""
 
 import threading
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def decoders(clock: Clock) -> Iterator[Decoders]:
-    """Two threads that know that a picture takes 50 ms."""
+    """Two threads that have measured 50 ms per image."""
     with Decoders(2) as started:
         started.submit(clock.sleep, USUAL).result()
         yield started
 
 
 def occupy(decoders: Decoders, count: int) -> tuple[threading.Event, list[Future[bool]]]:
-    """Submits what goes on until the event is set."""
+    """Submits work that lasts until the event is set."""
     opened = threading.Event()
     return opened, [decoders.submit(opened.wait, PATIENCE) for _ in range(count)]
 
@@ -42,7 +42,7 @@ def test_an_image_that_would_miss_its_deadline_is_rejected(decoders: Decoders, c
     with pytest.raises(
         Overloaded, match=r"what waits to be read takes about .* s, and the deadline leaves 0\.5 s"
     ) as told:
-        decoders.check(clock.now + 0.5)  # about as long as 20 pictures take two threads
+        decoders.check(clock.now + 0.5)  # about the time of 20 images on two threads
     assert told.value.limit == "deadline"
     opened.set()
 

@@ -1,4 +1,4 @@
-"""Threads that cannot be started: whatever was loaded before keeps answering, and everything still closes."""
+"""If threads cannot be started, loaded models keep answering, and everything can still be closed."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ ROWS = 4
 
 
 class Served:
-    """A loader of the models in a folder, and what it serves."""
+    """A loader of the models in a folder, and the served models."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
 
 
 class Requests:
-    """Sends work to a model and counts the outcomes."""
+    """Sends requests to a model and counts the outcomes."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -109,7 +109,7 @@ def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, c
 
 
 def test_a_model_whose_threads_do_not_start_is_rejected_and_loaded_later(served: Served) -> None:
-    for after in range(3):  # of its three threads
+    for after in range(3):  # of three threads
         with no_new_threads(after):
             served.update()
         refusal = served.loader.refused["m", "1"]

@@ -1,4 +1,4 @@
-"""Files that are read again: whatever happens in between, the content that they end up with comes into force."""
+"""Reloading of files: their final content takes effect, whatever happens in between."""
 
 import errno
 import logging
@@ -31,7 +31,7 @@ def read_word(path: Path) -> str:
 
 
 def failing(read: Callable[[], str], code: int, times: int) -> Callable[[], str]:
-    """Reads once, then fails that often, then reads."""
+    """Reads once, then fails `failures` times, then reads again."""
     failures = iter([False, *[True] * times])
 
     def attempt() -> str:
@@ -100,7 +100,7 @@ def test_contents_of_equal_size_and_time_are_distinguished(tmp_path: Path) -> No
     content = FileReloader(lambda: read_word(path), path)
     for text in ("bbb", "ccc", "aaa"):
         path.write_text(text)
-        os.utime(path, ns=(0, 0))  # as of a clock that did not tick, or of a copy that keeps the time
+        os.utime(path, ns=(0, 0))  # as with a coarse clock, or a copy that preserves the time
         assert content.current() == text
 
 
@@ -130,7 +130,7 @@ def test_a_persistent_failure_and_its_end_are_logged_once(
 
 
 def test_a_pipe_is_read_once() -> None:
-    """As of `--tokens <(command)`: its content is gone once it is read."""
+    """As with `--tokens <(command)`: the content can be read only once."""
     reader, writer = os.pipe()
     try:
         os.write(writer, b"word")
@@ -156,7 +156,7 @@ steps = st.lists(
         st.sampled_from(["write", "replace", "remove", "wrong"]),
         st.sampled_from(["aaa", "bbb", "ccc", "dddd"]),
         st.booleans(),  # the clock stands still
-        st.booleans(),  # it can't be read meanwhile
+        st.booleans(),  # unreadable meanwhile
     ),
     max_size=8,
 )
@@ -192,7 +192,7 @@ def test_the_final_content_of_the_file_takes_effect(
 
 
 def test_a_file_that_changes_while_it_is_read_is_never_mixed(tmp_path: Path) -> None:
-    """As a certificate and its key, which are two files: what was read in between fits nothing."""
+    """As with a certificate and its key in two files: a state read in between does not match."""
     first, second = tmp_path / "first", tmp_path / "second"
     changes: list[str] = []
 

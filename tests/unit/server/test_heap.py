@@ -1,4 +1,4 @@
-"""How many heaps the threads of a server share."""
+"""Number of malloc arenas shared by the server's threads."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from waiting import PATIENCE
 
-# Twenty threads hold memory at once; then glibc tells of every heap that it made.
+# Twenty threads hold memory concurrently; then glibc lists every arena.
 PROGRAM = """
 import ctypes, threading
 from medserve_server.process.process_setup import share_heaps

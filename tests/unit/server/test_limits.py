@@ -1,4 +1,4 @@
-"""The counts of calls under way, and who a client is."""
+"""Per-client limits on calls, and client identification."""
 
 import pytest
 from hypothesis import given
@@ -49,7 +49,7 @@ def test_an_idle_client_may_send_one_second_of_requests_in_a_burst(rate: float, 
     for _ in range(burst):
         limits.enter("a")
         limits.leave("a")
-    limits.enter("b")  # has a meter of its own
+    limits.enter("b")  # has its own rate limiter
     if rate < 1000:
         with pytest.raises(Overloaded) as caught:
             limits.enter("a")
@@ -85,7 +85,7 @@ def test_a_client_at_its_limit_is_not_evicted_by_many_others(clock: Clock) -> No
 
 
 def test_clients_that_are_idle_for_long_are_evicted(clock: Clock) -> None:
-    """Their meters would fill the memory; as a client who is new, they may send the requests of a second."""
+    """Their rate limiters would exhaust memory; like a new client, they may then send one second of requests."""
     limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
     for number in range(1000):
         assert limit_hit(limits, f"client {number}") is None

@@ -1,4 +1,4 @@
-"""What a manifest promises has to be in the graph."""
+"""A manifest must match the graph."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from server_process import REPOSITORY
 
 
 def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
-    """Reads a manifest out of a file with the graph that it should fit."""
+    """Reads a manifest from a file with the graph that it must match."""
     make = known.lesions if manifest.HasField("image_classification") else known.decay
     path = onnx_models.save(folder, manifest.name, make(manifest))
     session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())

@@ -1,4 +1,4 @@
-"""The metrics port: which pages it has, and what its clients can not do to it."""
+"""The metrics port: its pages, and its robustness against clients."""
 
 import gzip
 import select
@@ -19,7 +19,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Once(Collector):
-    """Fails the first time that it is asked."""
+    """Fails on the first request."""
 
     asked = 0
 
@@ -34,7 +34,7 @@ class Once(Collector):
 
 
 class Held(Collector):
-    """Takes until `go` is set."""
+    """Blocks until `go` is set."""
 
     def __init__(self) -> None:
         self.asked = Event()
@@ -50,7 +50,7 @@ class Held(Collector):
 
 
 class Port:
-    """A metrics port on the loopback, and how ready it says that the server is."""
+    """A metrics port on the loopback interface, and the readiness that it reports."""
 
     def __init__(self, registry: CollectorRegistry, token_file: Path | None = None, host: str = "127.0.0.1") -> None:
         self.reason = ""
@@ -61,7 +61,7 @@ class Port:
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
     def send(self, data: bytes) -> bytes:
-        """Everything that is answered until the server closes the connection."""
+        """Returns everything received until the server closes the connection."""
         with self.connect() as connection:
             connection.sendall(data)
             return rest(connection)
@@ -215,7 +215,7 @@ def test_a_body_that_arrives_later_is_not_read() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Port]:
-    """A port that gives a connection less time."""
+    """A port with a shorter connection timeout."""
     monkeypatch.setattr(http_port, "CONNECTION_SECONDS", 0.5)
     port = Port(registry_of())
     yield port
@@ -246,7 +246,7 @@ def test_a_client_that_trickles_is_disconnected(impatient: Port) -> None:
 
 
 class Large(Collector):
-    """More than sockets hold."""
+    """More than socket buffers hold."""
 
     def collect(self) -> Iterator[Metric]:
         yield Metric("large", "x" * 2**24, "counter")
@@ -262,7 +262,7 @@ def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyP
         with port.connect() as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
             poll = select.poll()
-            poll.register(connection, 0)  # waits for the end alone
+            poll.register(connection, 0)  # waits only for the end
             assert poll.poll(PATIENCE * 1000), "the server gives up"
     finally:
         port.stop()
@@ -275,7 +275,7 @@ def test_open_connections_do_not_delay_shutdown(begin: bytes) -> None:
         connection.sendall(begin)
         assert port.ask("/livez")[0] == 200
         port.stop()
-        rest(connection)  # which the server has ended
+        rest(connection)  # closed by the server
     with pytest.raises(ConnectionRefusedError):
         port.connect()
 

@@ -1,4 +1,4 @@
-"""A model that can't be read for a moment is tried again; one that is wrong is not."""
+"""A temporarily unreadable model is retried; an invalid one is not."""
 
 import errno
 import logging
@@ -39,13 +39,13 @@ def look(folder: Path, listed: str | None = None) -> dict[str, Content]:
 
 
 def bring_up_to_date(loader: ModelLoader, contents: dict[str, Content]) -> set[str]:
-    """The versions that are served then."""
+    """Returns the versions that are served afterwards."""
     loader.bring_up_to_date("m", contents, frozenset())
     return {version for _, version in loader.loaded}
 
 
 def save_external(folder: Path, content: bytes | None, location: str = "numbers") -> Path:
-    """A model whose number is in a file beside it."""
+    """A model whose weight is in a separate file."""
     path = folder / "m/1/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(onnx_models.external(location))

@@ -1,4 +1,4 @@
-"""The queue as the batches in which it will run."""
+"""The queue, organized in the batches in which it will run."""
 
 import time
 
@@ -24,7 +24,7 @@ steps = st.one_of(
 
 
 class Checked:
-    """A plan beside a list of what waits in it, in its order."""
+    """A plan, checked against an ordered list of its requests."""
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
@@ -50,12 +50,12 @@ class Checked:
     def remove(self, index: int) -> None:
         work = self.waiting.pop(index % len(self.waiting))
         self.plan.remove(work)
-        self.plan.remove(work)  # nothing is left to be done
+        self.plan.remove(work)  # nothing is left
 
     def expire(self, index: int) -> None:
         work = self.waiting.pop(index % len(self.waiting))
         work.deadline = 1.0
-        self.plan.earliest = min(self.plan.earliest, 1.0)  # as if it had been added so
+        self.plan.earliest = min(self.plan.earliest, 1.0)  # as if added in this state
         assert self.plan.expire(2.0) == [work]
 
 
@@ -85,7 +85,7 @@ def test_requests_leave_in_order_in_compatible_batches(actions: list[tuple[str, 
 
 @given(count=st.integers(1, 200), keep=st.integers(1, 64))
 def test_withdrawn_requests_free_space_in_batches(count: int, keep: int) -> None:
-    """Where one of each `keep` requests stays, so does about one of each `keep` batches."""
+    """If one in `keep` requests remains, so does about one in `keep` batches."""
     plan = Plan(8, 0.0)
     works = [make(1) for _ in range(count)]
     for work in works:
@@ -99,7 +99,7 @@ def test_withdrawn_requests_free_space_in_batches(count: int, keep: int) -> None
 
 
 def test_withdrawing_takes_constant_time() -> None:
-    """In steps of the plan, not in time: ten times as many requests make no more than ten times as many of them."""
+    """Counted in steps of the plan, not in time: ten times as many requests take at most ten times as many steps."""
 
     def steps(count: int) -> int:
         packed = 0

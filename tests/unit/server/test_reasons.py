@@ -1,4 +1,4 @@
-"""The parts that reasons are made of, each against its definition."""
+"""The components of explanations, each compared with its definition."""
 
 import io
 import itertools

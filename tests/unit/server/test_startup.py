@@ -1,4 +1,4 @@
-"""What is told of a model at the start."""
+"""Output about models at startup."""
 
 from medserve_server.process.startup import ServedModel
 

@@ -1,4 +1,4 @@
-"""Whatever an error says, it fits into the metadata of a response."""
+"""Any error fits into the metadata of a response."""
 
 import math
 import re
@@ -12,13 +12,13 @@ from medserve_server.errors import STATUS, FieldViolation, Overloaded, ServingEr
 from medserve_server.status import MAX_MESSAGE_BYTES, shortened, to_status, to_trailers
 
 LIMIT = 8192
-"""Of metadata, by default, in gRPC's clients: keys, values, and 32 bytes for each entry (RFC 9113, section 6.5.2)."""
+"""Default metadata limit of gRPC's clients: keys, values and 32 bytes per entry (RFC 9113, section 6.5.2)."""
 OTHERS = 300
-"""What a response without a message has: :status, content-type, grpc-status."""
+"""Size of a response without a message: :status, content-type, grpc-status."""
 
 
 def size(status: status_pb2.Status) -> int:
-    """Bytes of the metadata as gRPC sends it over HTTP/2."""
+    """Returns the size of the metadata that gRPC sends over HTTP/2."""
     ((key, value),) = to_trailers(status)
     message = quote(status.message.encode(), safe="".join(map(chr, range(0x20, 0x7F))).replace("%", ""))
     encoded = 4 * math.ceil(len(value) / 3)
@@ -30,7 +30,7 @@ def long(characters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def is_shortened(text: str, whole: str) -> bool:
-    """Whether a text is another one, or its beginning and its end."""
+    """Returns whether a text equals another one, or consists of its beginning and end."""
     whole = whole.encode(errors="backslashreplace").decode()
     cuts = [match.span() for match in re.finditer(r"(?= \.\.\. )", text)]
     return text == whole or any(

@@ -1,4 +1,4 @@
-"""Streams: requests are answered concurrently, and in their order."""
+"""Streams: requests are processed concurrently and answered in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 
 class Gates:
-    """Answers each number when it is let through; notes what was read and what was begun."""
+    """Answers each number when it is released; records which requests were read and started."""
 
     def __init__(self, count: int) -> None:
         self.read: list[int] = []
@@ -45,13 +45,13 @@ class Gates:
 
 
 async def settled() -> None:
-    """Lets every task run until it waits for something that only the test does."""
+    """Lets every task run until it waits for the test."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
 async def collect(answers: AsyncIterator[int], got: list[int]) -> None:
-    """Keeps the answers that come before an error."""
+    """Collects the responses before an error."""
     async for answer in answers:
         got.append(answer)  # noqa: PERF401
 

@@ -1,4 +1,4 @@
-"""No thread, task or callback of the server ends without a word."""
+"""No thread, task or callback of the server fails silently."""
 
 import ast
 import asyncio
@@ -15,7 +15,7 @@ from server_process import REPOSITORY
 from waiting import wait_until
 
 SERVER = REPOSITORY / "server"
-# Each of these starts something that may fail where nobody looks. `run_in_executor` and `to_thread` are awaited.
+# Each of these starts work whose failure may go unnoticed. `run_in_executor` and `to_thread` are awaited.
 STARTERS = {
     "Thread",
     "Timer",
@@ -34,7 +34,7 @@ STARTERS = {
 
 
 def starters(path: Path) -> list[str]:
-    """What a module names of `STARTERS`, with the line."""
+    """Returns the uses of `STARTERS` in a module, with their lines."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         names = [node.attr] if isinstance(node, ast.Attribute) else []
@@ -54,7 +54,7 @@ def test_all_threads_and_tasks_are_started_by_one_module() -> None:
 
 
 def test_futures_without_waiter_come_from_start() -> None:
-    """`submit` of a pool gives a future. Where a statement drops it, what the function raised is lost."""
+    """`submit` of a pool returns a future. If it is discarded, an exception of the function is lost."""
     dropped = [
         f"{path.name}:{node.lineno}"
         for path in SERVER.rglob("*.py")
@@ -68,7 +68,7 @@ def test_futures_without_waiter_come_from_start() -> None:
     assert dropped == []
 
 
-# `Model.submit` and `Batcher.submit` give nothing; `Decoders.submit` reports what its functions raise.
+# `Model.submit` and `Batcher.submit` return nothing; `Decoders.submit` reports exceptions of its functions.
 REPORTING = {"model", "self", "self._batcher", "self._decoders", "super()"}
 
 
@@ -79,7 +79,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 
 def count(where: str) -> float:
-    """What the metric says."""
+    """Returns the value of the metric."""
     (family,) = supervise.INTERNAL_ERRORS.collect()
     return sum(
         sample.value
@@ -89,7 +89,7 @@ def count(where: str) -> float:
 
 
 class Failing:
-    """Raises the first times that it is called."""
+    """Raises on the first calls."""
 
     def __init__(self, times: int) -> None:
         self.left = times

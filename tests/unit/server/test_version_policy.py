@@ -1,4 +1,4 @@
-"""Which versions are served."""
+"""Selection of the versions to serve."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The sum of several workers' metrics."""
+"""Aggregation of the metrics of several workers."""
 
 import multiprocessing
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from waiting import PATIENCE, wait_until
 
 
 def worker(number: int) -> Iterable[Metric]:
-    """What a worker tells that has seen `number` of everything."""
+    """Returns the metrics of a worker that has counted `number` of everything."""
     registry = CollectorRegistry()
     Counter("medserve_inferences_total", "Rows.", ["model"], registry=registry).labels("x").inc(number)
     Counter("medserve_seen_total", "By one alone.", ["by"], registry=registry).labels(str(number)).inc()
