@@ -88,7 +88,7 @@ async def _load(
     left = await _left(server)
     problems = [*growth(samples), *_problems(load.tally)]
     if left:
-        problems.append(f"{left} requests are still under way after all callers have left")
+        problems.append(f"{left} requests are still in flight after all callers have stopped")
     statuses = {code.name: count for code, count in load.tally.outcomes.most_common()}
     wrong, lost = len(load.tally.wrong), len(load.tally.lost)
     return Report(transport, minutes, swaps, sum(statuses.values()), statuses, wrong, lost, problems, samples)
