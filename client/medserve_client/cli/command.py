@@ -38,16 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: after `--help`, or with status 2 if the arguments are invalid.
     """
-    terminal.escape_what_cannot_be_written()
+    terminal.escape_unencodable_characters()
     options = _parser().parse_args(arguments)
     try:
         with _connect(options) as client:
             return _run(client, options)
     except UsageError as error:
-        terminal.complain(f"medserve: {error}")
+        terminal.print_error(f"medserve: {error}")
         return ExitCode.USAGE
     except InferenceError as error:
-        terminal.complain(f"medserve: {_explain(error, options)}")
+        terminal.print_error(f"medserve: {_explain(error, options)}")
         return exit_codes.of(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -17,7 +17,7 @@ from rich.text import Text
 _WIDTH_WITHOUT_TERMINAL = 500
 
 
-def escape_what_cannot_be_written() -> None:
+def escape_unencodable_characters() -> None:
     """Makes standard output escape characters that its encoding lacks with backslashes, as standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -75,7 +75,7 @@ def fits(table: Table, console: Console) -> bool:
     return console.measure(table, options=roomy).maximum <= console.width
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Writes a line to standard error."""
     print(printable(message), file=sys.stderr)  # noqa: T201 - the command's error output
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from medserve_client.cli import terminal
-from medserve_client.cli.classify.pictures import Listing, find_pictures
+from medserve_client.cli.classify.image_files import Listing, find_images
 from medserve_client.cli.classify.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.classify.record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
 from medserve_client.cli.exit_codes import ExitCode, UsageError
@@ -33,7 +33,7 @@ _Answer = tuple[ImageResult, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _ImageFile:
     """A file's content, or why it cannot be read."""
 
     file: FileState
@@ -81,12 +81,12 @@ def classify(
         UsageError: there are no images; the overlays of two files would have the same name, or cannot be written; the
             results cannot be written, or `output` has results of another model or command.
     """
-    found = find_pictures(names)
+    found = find_images(names)
     _report_skipped(found)
-    if not found.pictures:
+    if not found.images:
         raise UsageError(f"there are no images in {', '.join(names)}")
     if overlays is not None:
-        check_overlay_names(found.pictures)
+        check_overlay_names(found.images)
 
     def send(contents: list[bytes]) -> Sequence[_Answer]:
         response = client.classify(contents, model.name, model.version, top_k, reasons, frame=frame)
@@ -96,15 +96,15 @@ def classify(
     for_table: list[Outcome] = []
     failed = False
     with ExitStack() as stack:
-        files, write = found.pictures, for_table.append
+        files, write = found.images, for_table.append
         if as_json:
             write = partial(_print_json, model, frame)
         elif output is not None:
             files, write = stack.enter_context(_written_to(output, files, frame, model))
         bar_is_alone = not (as_json and sys.stdout.isatty())
         advance = stack.enter_context(terminal.progress("Images", len(files), shown=bar_is_alone))
-        pictures = (_read(file, found.unreadable) for file in files)
-        for chunk in _chunks(pictures, 1 if reasons else _CHUNK_FILES):
+        images = (_read(file, found.unreadable) for file in files)
+        for chunk in _chunks(images, 1 if reasons else _CHUNK_FILES):
             for outcome in _outcomes(sender, chunk):
                 failed |= bool(outcome.error)
                 _report(outcome, overlays)
@@ -117,12 +117,12 @@ def classify(
 def _report_skipped(found: Listing) -> None:
     if count := len(found.others):
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        terminal.complain(f"skipped, not images by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
+        terminal.print_error(f"skipped, not images by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
 
 
 def _report(outcome: Outcome, overlays: Path | None) -> None:
     if outcome.error:
-        terminal.complain(f"{outcome.file.name}: {outcome.error}")
+        terminal.print_error(f"{outcome.file.name}: {outcome.error}")
     if outcome.result is not None and overlays is not None:
         save_overlays(overlays, outcome.file.name, outcome.result)
 
@@ -141,51 +141,51 @@ def _written_to(
     make = csv_row if output.suffix.lower() == ".csv" else record
     with ResultsFile(output, columns, stale_lines(files, frame, model, held)) as results:
         if held:
-            terminal.complain(f"{output}: has the results of {len(held)} of {len(files)} files, which are skipped")
+            terminal.print_error(f"{output}: has the results of {len(held)} of {len(files)} files, which are skipped")
         yield [file for file in files if file not in held], lambda one: results.add(make(one, model, frame))
 
 
-def _read(name: str, unreadable: Mapping[str, str]) -> _Picture:
+def _read(name: str, unreadable: Mapping[str, str]) -> _ImageFile:
     if name in unreadable:
-        return _Picture(FileState(name), error=f"cannot be read: {unreadable[name]}")
+        return _ImageFile(FileState(name), error=f"cannot be read: {unreadable[name]}")
     try:
         if name == "-":
             content = terminal.read_file(name)
-            return _Picture(FileState(name, len(content)), content)
+            return _ImageFile(FileState(name, len(content)), content)
         found = Path(name).stat()
         state = FileState(name, found.st_size, found.st_mtime_ns)
         if found.st_size > _MAX_BYTES:
-            return _Picture(state, error=f"has {found.st_size} bytes; expected at most {_MAX_BYTES}, a message's limit")
-        return _Picture(state, terminal.read_file(name))
+            return _ImageFile(state, error=f"has {found.st_size} bytes; the maximum is {_MAX_BYTES}")
+        return _ImageFile(state, terminal.read_file(name))
     except OSError as error:
-        return _Picture(FileState(name), error=f"cannot be read: {error.strerror}")
+        return _ImageFile(FileState(name), error=f"cannot be read: {error.strerror}")
 
 
-def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]]:
-    chunk: list[_Picture] = []
+def _chunks(images: Iterable[_ImageFile], count: int) -> Iterator[list[_ImageFile]]:
+    chunk: list[_ImageFile] = []
     size = 0
-    for picture in pictures:
-        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == count):
+    for image in images:
+        if chunk and (size + len(image.content) > _CHUNK_BYTES or len(chunk) == count):
             yield chunk
             chunk, size = [], 0
-        chunk.append(picture)
-        size += len(picture.content)
+        chunk.append(image)
+        size += len(image.content)
     if chunk:
         yield chunk
 
 
-def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_Picture]) -> Iterator[Outcome]:
-    answers = iter(sender.outcomes([picture.content for picture in chunk if not picture.error]))
-    for picture in chunk:
-        answer = None if picture.error else next(answers)
+def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_ImageFile]) -> Iterator[Outcome]:
+    answers = iter(sender.outcomes([image.content for image in chunk if not image.error]))
+    for image in chunk:
+        answer = None if image.error else next(answers)
         if isinstance(answer, list):
-            yield Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+            yield Outcome(image.file, error="; ".join(violation.description for violation in answer))
         elif isinstance(answer, InferenceError):
-            yield Outcome(picture.file, error=answer.message or answer.code.name)
+            yield Outcome(image.file, error=answer.message or answer.code.name)
         elif answer is None:
-            yield Outcome(picture.file, error=picture.error)
+            yield Outcome(image.file, error=image.error)
         else:
-            yield Outcome(picture.file, *answer)
+            yield Outcome(image.file, *answer)
 
 
 def _show(outcomes: list[Outcome], model: ModelDescription) -> None:

@@ -166,7 +166,7 @@ def _metrics(options: argparse.Namespace, model: str) -> Callable[[], dict[str, 
     try:
         scrape(url, model)
     except (OSError, ValueError) as error:
-        terminal.complain(f"no metrics at {url} ({error}); set their address with --metrics-url")
+        terminal.print_error(f"no metrics at {url} ({error}); set their address with --metrics-url")
         return None
     return lambda: scrape(url, model)
 

@@ -58,7 +58,7 @@ def show(runs: Sequence[Run], load: Workload, options: argparse.Namespace, best:
     for run in runs:
         busy = run.result.cpu_seconds / run.result.elapsed / run.plan.processes
         if busy > _BUSY:
-            terminal.complain(
+            terminal.print_error(
                 f"{_load(run.plan)}: the load generator used {busy:.0%} of its CPU time and may be the bottleneck; "
                 "increase --processes"
             )

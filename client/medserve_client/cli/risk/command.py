@@ -126,10 +126,10 @@ def _new_columns(task: PatientRiskTask, reasons: RiskReasons | None) -> list[str
 def _remark(file: PatientFile, columns: dict[int, Feature], features: Sequence[str], model: str) -> None:
     """Reports the columns that are not features and the features without a column."""
     if carried := [column for index, column in enumerate(file.columns) if index not in columns]:
-        terminal.complain(f"{file.path}: copied, not features of {model}: {', '.join(carried)}")
+        terminal.print_error(f"{file.path}: copied, not features of {model}: {', '.join(carried)}")
     found = {feature.name for feature in columns.values()}
     if absent := [name for name in features if name not in found]:
-        terminal.complain(f"{file.path}: no column, so missing for all patients: {', '.join(absent)}")
+        terminal.print_error(f"{file.path}: no column, so missing for all patients: {', '.join(absent)}")
 
 
 def _scored(
@@ -152,7 +152,7 @@ def _scored(
             chunk = [_parse(row, file, columns) for row in file.rows[start : start + size]]
             for scored in _outcomes(sender, chunk):
                 for error in scored.errors:
-                    terminal.complain(f"{file.path}:{scored.row.line}: {error}")
+                    terminal.print_error(f"{file.path}:{scored.row.line}: {error}")
                 yield scored
             advance(len(chunk))
 

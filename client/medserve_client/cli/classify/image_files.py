@@ -18,22 +18,22 @@ class Listing:
     """The files found.
 
     Attributes:
-        pictures: images in argument order, sorted within a folder; includes the folders in `unreadable`.
+        images: images in argument order, sorted within a folder; includes the folders in `unreadable`.
         others: files in folders that are not images, and symbolic links to folders.
         unreadable: folders that cannot be read, with the reason.
     """
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def find_pictures(names: Sequence[str]) -> Listing:
+def find_images(names: Sequence[str]) -> Listing:
     """Lists files, and the images in folders recursively. Symbolic links to folders are not followed."""
     found = Listing()
     for name in names:
         if name == "-" or not Path(name).is_dir():
-            found.pictures.append(name)
+            found.images.append(name)
         else:
             _add_folder(name, found)
     return found
@@ -48,12 +48,12 @@ def _add_folder(folder: str, found: Listing) -> None:
             try:
                 names = sorted(os.listdir(name), reverse=True)  # noqa: PTH208 - strings, to keep the folder's spelling
             except OSError as error:
-                found.pictures.append(name)
+                found.images.append(name)
                 found.unreadable[name] = error.strerror or type(error).__name__
                 continue
             waiting += [os.path.join(name, one) for one in names]  # noqa: PTH118
         else:
-            (found.pictures if _looks_like_an_image(path) else found.others).append(name)
+            (found.images if _looks_like_an_image(path) else found.others).append(name)
 
 
 def _looks_like_an_image(path: Path) -> bool:
