@@ -28,7 +28,7 @@ class Mismatch:
 
     @property
     def told(self) -> str:
-        return "does not speak TLS: the server answered in plain text" if self.tls else "expects TLS, and was called in"
+        return "does not use TLS: the server answered in plaintext" if self.tls else "expects TLS but was called in"
 
     @property
     def rest(self) -> str:
@@ -105,7 +105,7 @@ def test_other_failures_to_connect_are_told_as_before(folder: Path) -> None:
         with Client(target, tls=tls) as client, pytest.raises(UnavailableError, match="refused") as caught:
             client.health()
         assert type(caught.value) is UnavailableError
-        with pytest.raises(LoadError, match="can't connect to"):
+        with pytest.raises(LoadError, match="cannot connect to"):
             run(LoadPlan(target, "/t.T/Unary", [b""], concurrency=1, tls=tls))
 
 
