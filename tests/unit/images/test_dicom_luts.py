@@ -97,7 +97,7 @@ def test_the_sign_of_a_voi_luts_first_value_follows_the_input_range(
     expected = shades(mapped(pixels + (intercept or 0), first, entries), 12)
     np.testing.assert_allclose(found, expected, atol=0.51)
     depth = "to 8 bits" if bits == 8 else f"from {bits} to 8 bits"
-    assert [warning.message for warning in warnings] == [f"brought {depth} by its first VOI lookup table"]
+    assert [warning.message for warning in warnings] == [f"converted {depth} by its first VOI lookup table"]
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_a_sign_that_leaves_a_lut_without_values_is_rejected(
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(stored.astype(kind), LITTLE, VOILUTSequence=[item], **rescale), stored.shape)
     assert caught.value.reason == (
-        f"is a DICOM file whose LUTDescriptor maps 300 values starting at {said}, none of which the frame has; it has some "
-        f"starting at {other}, but values {'can' if said < 0 else 'cannot'} be negative before this step"
+        f"is a DICOM file whose LUTDescriptor maps 300 values starting at {said}, none of which the frame has; "
+        f"it has some starting at {other}, but values {'can' if said < 0 else 'cannot'} be negative before this step"
     )
 
 
@@ -254,8 +254,8 @@ def test_entries_that_use_part_of_their_bits_are_displayed_dark_with_a_warning()
     found, warnings = read(raw_dicom(PIXELS, LITTLE, VOILUTSequence=[table(0, EIGHT * 16, 16, LITTLE)]), PIXELS.shape)
     np.testing.assert_allclose(found, PIXELS.astype(int) * 16 / 65535 * 255, atol=0.51)
     assert warnings[0].message == (
-        "its LUTDescriptor specifies 16 bits per entry, but the maximum is 4080: its shades may be meant to be "
-        "further apart"
+        "its LUTDescriptor specifies 16 bits per entry, but the maximum is 4080: a wider range of shades "
+        "may be intended"
     )
 
 
