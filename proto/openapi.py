@@ -1,4 +1,4 @@
-"""Makes the OpenAPI document of REST: of the typed methods from their contracts, with the comments as descriptions."""
+"""Generates the OpenAPI document of the REST API from the .proto files, with their comments as descriptions."""
 
 import re
 from collections.abc import Iterator
@@ -35,26 +35,26 @@ _SCALARS: dict[int, Schema] = {
     FieldDescriptorProto.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
 }
 _ERROR_DESCRIPTIONS = {
-    "400": "The request is wrong; `details` names the fields.",
-    "401": "A token is needed, or the one that was sent is not known.",
-    "403": "The token's scopes do not cover the method.",
+    "400": "The request is invalid; `details` names the fields.",
+    "401": "The token is missing or unknown.",
+    "403": "The token lacks the scope that the method requires.",
     "404": "No such model or version.",
-    "408": "The body did not arrive whole in time.",
+    "408": "The body was not received completely in time.",
     "413": "The body is too large.",
-    "415": "The Content-Type is none that the method takes.",
-    "429": "A limit is reached; the same request may be answered later.",
-    "500": "The server failed.",
-    "501": "The request asks for what this server does not have.",
-    "503": "The server is starting or stopping, or the model is not available now.",
-    "504": "The deadline passed before the answer.",
+    "415": "The method does not support the Content-Type.",
+    "429": "A limit was reached; retry later.",
+    "500": "Internal server error.",
+    "501": "The request requires a feature that this server does not support.",
+    "503": "The server is starting or stopping, or the model is temporarily unavailable.",
+    "504": "The deadline was exceeded.",
 }
 
 
 def openapi(contracts: FileDescriptorSet) -> Schema:
-    """Returns the document.
+    """Returns the OpenAPI document.
 
     Args:
-        contracts: With the comments of their sources.
+        contracts: The descriptors of the .proto files, with source info for the comments.
     """
     files = [file for file in contracts.file if file.package == PACKAGE]
     schemas: Schema = {"Error": _error_schema()}
@@ -77,7 +77,7 @@ def openapi(contracts: FileDescriptorSet) -> Schema:
             "title": "medserve",
             "version": "v1",
             "description": "Diagnosis models over HTTP: typed methods under /v1, the Open Inference Protocol under "
-            "/v2. Field names may be written as here or as in the contracts (`model_name`).",
+            "/v2. Field names may be written as here or as in the .proto files (`model_name`).",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
@@ -94,7 +94,7 @@ def openapi(contracts: FileDescriptorSet) -> Schema:
 
 
 def _operations(service: str, method: MethodDescriptorProto, description: str) -> Iterator[tuple[str, str, Schema]]:
-    """Yields path, HTTP method and operation for each of a method's annotations."""
+    """Yields path, HTTP method and operation for each HTTP rule of a method."""
     extensions: Any = method.options.Extensions
     first: http_pb2.HttpRule = extensions[annotations_pb2.http]
     for number, rule in enumerate((first, *first.additional_bindings)):
@@ -119,7 +119,7 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
                 content |= {kind: {} for kind in IMAGE_TYPES}
                 operation["parameters"].append(_top_k())
                 operation["description"] += (
-                    "\n\nA body that is an image file is a request with that one image: "
+                    "\n\nIf the body is an image file, it is classified as a single image: "
                     "`curl --data-binary @x.png -H 'Content-Type: image/png' ...`"
                 )
             operation["requestBody"] = {"required": True, "content": content}
@@ -127,7 +127,7 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
 
 
 def _top_k() -> Schema:
-    text = "How many labels a result lists, where the body is an image file; 0: all."
+    text = "Maximum number of labels per result, if the body is an image file; 0 for all."
     return {"name": "topK", "in": "query", "description": text, "schema": _SCALARS[FieldDescriptorProto.TYPE_UINT32]}
 
 
@@ -146,7 +146,7 @@ def _json(schema: Schema) -> Schema:
 def _messages(
     message: DescriptorProto, comments: dict[tuple[int, ...], str], path: tuple[int, ...], prefix: str
 ) -> Iterator[tuple[str, Schema]]:
-    """Yields name and schema of a message and of those inside of it."""
+    """Yields name and schema of a message and of its nested types."""
     name = prefix + message.name
     maps = {f".{PACKAGE}.{name}.{entry.name}": entry for entry in message.nested_type if entry.options.map_entry}
     properties = {}
@@ -187,7 +187,7 @@ def _enum(enum: EnumDescriptorProto, comments: dict[tuple[int, ...], str], path:
 
 
 def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
-    """The comment before each definition, by the definition's path."""
+    """Returns the leading comment of each definition, by the definition's path."""
     return {
         tuple(location.path): " ".join(location.leading_comments.split())
         for location in file.source_code_info.location
@@ -200,7 +200,7 @@ def _local(type_name: str) -> str:
 
 
 def _referenced(paths: Schema, schemas: Schema) -> set[str]:
-    """The names of the schemas that are used."""
+    """Returns the names of the schemas that are referenced, directly or indirectly."""
     found = {"Error"}
     left = _references(paths)
     while left:

@@ -1,4 +1,4 @@
-"""The paths of the Open Inference Protocol over HTTP, and of the probes, for the OpenAPI document."""
+"""The paths of the Open Inference Protocol over HTTP and of the health probes, for the OpenAPI document."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ PROBES: Schema = {
         "get": {
             "tags": ["Probes"],
             "operationId": "livez",
-            "description": "Answers as long as the process does.",
-            "responses": {"200": {"description": "It lives.", "content": {"text/plain": {}}}},
+            "description": "Liveness probe.",
+            "responses": {"200": {"description": "The server is live.", "content": {"text/plain": {}}}},
         }
     },
     "/readyz": {
         "get": {
             "tags": ["Probes"],
             "operationId": "readyz",
-            "description": "Whether the server takes work.",
+            "description": "Readiness probe.",
             "responses": {
-                "200": {"description": "It does.", "content": {"text/plain": {}}},
-                "503": {"description": "It does not; the body says why.", "content": {"text/plain": {}}},
+                "200": {"description": "The server is ready.", "content": {"text/plain": {}}},
+                "503": {"description": "The server is not ready; the body states why.", "content": {"text/plain": {}}},
             },
         }
     },
@@ -36,11 +36,11 @@ PROBES: Schema = {
 
 
 def inference_schemas() -> Schema:
-    """Returns the schemas of the protocol."""
+    """Returns the schemas of the Open Inference Protocol."""
     name = {"type": "string"}
     datatype = {"enum": _DATATYPES}
     shape = {"type": "array", "items": _NUMBER_FROM_0}
-    data = {"type": "array", "description": "Row by row: flat, or nested as the shape says."}
+    data = {"type": "array", "description": "Elements in row-major order, flat or nested according to the shape."}
     tensor = {"name": name, "shape": shape, "datatype": datatype, "parameters": _PARAMETERS, "data": data}
     required = ["name", "shape", "datatype"]
     return {
@@ -78,13 +78,13 @@ def inference_schemas() -> Schema:
 
 
 def inference_paths() -> Schema:
-    """Returns the paths of the protocol and of Triton's extensions."""
+    """Returns the paths of the Open Inference Protocol and of Triton's extensions."""
     model, repository = "/v2/models/{name}", "/v2/repository/models/{name}"
     paths: Schema = {
-        "/v2": {"get": _operation("serverMetadata", "Describes the server.")},
+        "/v2": {"get": _operation("serverMetadata", "Returns the server's metadata.")},
         "/v2/health/live": {"get": _readiness("serverLive", "Whether the server is live.")},
         "/v2/health/ready": {"get": _readiness("serverReady", "Whether the server is ready.")},
-        "/v2/models/stats": {"get": _operation("allStatistics", "Counts and times of all models.")},
+        "/v2/models/stats": {"get": _operation("allStatistics", "Returns request counts and durations of all models.")},
         "/v2/repository/index": {
             "post": _operation(
                 "repositoryIndex",
@@ -97,7 +97,7 @@ def inference_paths() -> Schema:
         paths[f"{repository}/{verb}"] = {
             "post": _operation(
                 f"{verb}Model",
-                f"{verb.title()}s a model; with `--model-control explicit`, scope `admin`.",
+                f"{verb.title()}s a model. Requires `--model-control explicit` and the scope `admin`.",
                 "name",
                 body={"type": "object", "properties": {"parameters": _PARAMETERS}},
             )
@@ -106,10 +106,14 @@ def inference_paths() -> Schema:
         (model, "", ("name",)),
         (f"{model}/versions/{{version}}", "_version", ("name", "version")),
     ):
-        paths[prefix] = {"get": _operation(f"modelMetadata{suffix}", "Describes a model's tensors.", *names)}
+        paths[prefix] = {"get": _operation(f"modelMetadata{suffix}", "Returns a model's metadata.", *names)}
         paths[f"{prefix}/ready"] = {"get": _readiness(f"modelReady{suffix}", "Whether a model is ready.", *names)}
-        paths[f"{prefix}/config"] = {"get": _operation(f"modelConfig{suffix}", "A model's configuration.", *names)}
-        paths[f"{prefix}/stats"] = {"get": _operation(f"statistics{suffix}", "Counts and times of a model.", *names)}
+        paths[f"{prefix}/config"] = {
+            "get": _operation(f"modelConfig{suffix}", "Returns a model's configuration.", *names)
+        }
+        paths[f"{prefix}/stats"] = {
+            "get": _operation(f"statistics{suffix}", "Returns request counts and durations of a model.", *names)
+        }
         paths[f"{prefix}/infer"] = {"post": _infer(f"infer{suffix}", *names)}
     return paths
 
@@ -117,7 +121,7 @@ def inference_paths() -> Schema:
 def _infer(operation_id: str, *names: str) -> Schema:
     operation = _operation(
         operation_id,
-        "Runs a model. Binary data may follow the JSON, whose length Inference-Header-Content-Length says then.",
+        "Runs a model. If binary data follows the JSON, Inference-Header-Content-Length is the length of the JSON.",
         *names,
         body={"$ref": "#/components/schemas/InferenceRequest"},
     )
@@ -128,7 +132,7 @@ def _infer(operation_id: str, *names: str) -> Schema:
 
 def _readiness(operation_id: str, description: str, *names: str) -> Schema:
     operation = _operation(operation_id, description, *names)
-    operation["responses"]["400"] = {"description": "It is not.", "content": {"application/json": {}}}
+    operation["responses"]["400"] = {"description": "Not ready.", "content": {"application/json": {}}}
     return operation
 
 

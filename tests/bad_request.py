@@ -1,4 +1,4 @@
-"""Reads what an error says about a request: its fields, or the limit that it met."""
+"""Reads the details of a gRPC error: field violations, or the limit that was exceeded."""
 
 import grpc
 import pytest

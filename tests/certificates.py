@@ -1,4 +1,4 @@
-"""Certificates as a hospital's own authority would make them, for the tests alone."""
+"""Certificates of a private certificate authority, for tests only."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ class Authority:
         self.pem = self._sign(self._name, self._key, 30, basic)
 
     def issue(self, host: str = "127.0.0.1", days: int = 30) -> Pair:
-        """A certificate for a host; one of negative days has expired."""
+        """Creates a certificate for a host; with negative `days` it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             name: x509.GeneralName = x509.IPAddress(ip_address(host))

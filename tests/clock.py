@@ -1,8 +1,8 @@
-"""A clock that a test moves, in place of the module `time`."""
+"""A manually advanced clock that replaces the module `time`."""
 
 
 class Clock:
-    """Stands still until somebody sleeps."""
+    """A clock that advances only when `sleep` is called."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -12,5 +12,5 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Moves the clock; returns at once."""
+        """Advances the clock; returns immediately."""
         self.now += seconds

@@ -1,4 +1,4 @@
-"""A process that may open no file."""
+"""Exhausts the file descriptors of a process."""
 
 import resource
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_descriptors(process: int = 0) -> Iterator[None]:
-    """Every file that the process opens meanwhile fails with EMFILE; by default this process.
+    """Makes every file that a process, by default this one, opens in the block fail with EMFILE.
 
-    The standard streams have the three numbers that are left. With a limit below the number of descriptors that it is
+    The limit leaves the three numbers of the standard streams. With a limit below the number of descriptors that it is
     given, poll(2) would fail too.
     """
     soft, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""Codestreams that Pillow cannot write, of pictures that these formulas give.
+"""JPEG 2000 codestreams that Pillow cannot write, of images defined by these formulas.
 
 OpenJPH 0.26 made those of High-Throughput JPEG 2000, OpenJPEG 2.5 the other; both lossless.
 """

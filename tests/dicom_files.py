@@ -1,4 +1,4 @@
-"""DICOM files made for tests, with a patient whose name must never be seen again."""
+"""DICOM files for tests, with a patient's name that must not appear in any output."""
 
 import io
 import struct
@@ -22,14 +22,14 @@ def dicom(
     encoded: list[bytes] | None = None,
     **elements: object,
 ) -> bytes:
-    """A file of the pixels [rows, columns], or [rows, columns, 3]; with `frames`, of so many along a first axis.
+    """Writes a DICOM file of pixels [rows, columns] or [rows, columns, 3]; with `frames`, with a leading frame axis.
 
     Args:
-        pixels: as stored, in 8 or 16 bits.
-        syntax: of the file.
-        frames: its NumberOfFrames.
-        encoded: compressed frames, which go into the file instead of the pixels.
-        elements: by keyword, also those that follow from the pixels; None leaves one out.
+        pixels: stored values, in 8 or 16 bits.
+        syntax: transfer syntax.
+        frames: NumberOfFrames.
+        encoded: compressed frames to store instead of the pixels.
+        elements: elements by keyword, which override those derived from the pixels; None omits one.
     """
     first = pixels if frames is None else pixels[0]
     bits = 8 * pixels.dtype.itemsize
@@ -79,7 +79,7 @@ def item(**elements: object) -> Dataset:
 
 
 Typed = tuple[str, object]
-"""A value representation, and a value of it: bytes as they are to lie in the file, numbers, or text."""
+"""A value representation and a value: raw bytes, numbers or text."""
 LONG = {"OB", "OW", "SQ", "UN"}
 NUMBERS = {"US": "u2", "SS": "i2", "UL": "u4"}
 
@@ -89,11 +89,11 @@ def raw_dicom(
     syntax: uid.UID = uid.ExplicitVRLittleEndian,
     **elements: object,
 ) -> bytes:
-    """A file of the pixels, written without pydicom, which would choose value representations and byte orders itself.
+    """Writes a file without pydicom, which would choose value representations and byte orders itself.
 
     Args:
-        pixels: As stored, [rows, columns] or [rows, columns, 3].
-        syntax: Of the file.
+        pixels: Stored values, [rows, columns] or [rows, columns, 3].
+        syntax: Transfer syntax.
         elements: By keyword, also those that follow from the pixels; None leaves one out. A value is of the
             dictionary's value representation (the first of several), or `Typed`; of a sequence, a list of dictionaries;
             of PixelData, with a compressed syntax, `("OB", [frame])`.
@@ -159,11 +159,11 @@ def _value(vr: str, value: object, order: str, *, implicit: bool) -> bytes:
 
 
 def words(numbers: ArrayLike, syntax: uid.UID) -> bytes:
-    """Numbers as 16-bit words in the byte order of a file."""
+    """Encodes numbers as 16-bit words in the byte order of a transfer syntax."""
     return np.asarray(numbers).astype("<u2" if syntax.is_little_endian else ">u2").tobytes()
 
 
 def packed(numbers: ArrayLike, syntax: uid.UID) -> bytes:
-    """Numbers of 8 bits in 16-bit words, the first in the low byte of a word (PS3.3 C.11.1.1.1)."""
+    """Packs 8-bit numbers into 16-bit words, the first in the low byte of a word (PS3.3 C.11.1.1.1)."""
     data = np.asarray(numbers, np.uint8).tobytes()
     return words(np.frombuffer(data + bytes(len(data) % 2), "<u2"), syntax)

@@ -1,4 +1,4 @@
-"""The fenced blocks of README.md and docs/, and a folder in which they run as they do for a reader."""
+"""Runs the fenced code blocks of README.md and docs/ as a reader would."""
 
 import os
 import pty
@@ -26,12 +26,12 @@ class Block(NamedTuple):
     page: str
     language: str
     title: str
-    """Of a file that the reader is to write; empty otherwise."""
+    """Name of the file that the reader writes; empty otherwise."""
     text: str
 
 
 def blocks(page: str, heading: str = "") -> list[Block]:
-    """The fenced blocks of a page, or those below one of its headings, in order."""
+    """Returns the fenced blocks of a page, or those below one of its headings, in order."""
     text = (REPOSITORY / page).read_text("utf-8")
     if heading:
         _, found, below = text.partition(f"\n## {heading}\n")
@@ -45,13 +45,13 @@ def blocks(page: str, heading: str = "") -> list[Block]:
 
 
 def shape(output: str) -> Counter[str]:
-    """The words of an output, wherever they stand in a table, with 0 for every digit and one thread for several."""
+    """Returns the words of an output regardless of table layout, with 0 for every digit and singular "thread"."""
     words = re.sub(r"[━┏┳┓┃┡╇┩│└┴┘─]", " ", output).replace("threads", "thread").split()
     return Counter(re.sub(r"\d+", "0", word) for word in words)
 
 
 class Reader:
-    """Somebody who follows a page at a terminal, in a folder that has what a checkout has."""
+    """Executes a page's commands at a terminal, in a folder with the content of a checkout."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -67,20 +67,20 @@ class Reader:
         shutil.copytree(REPOSITORY / "models", folder / "models")
 
     def serve(self, *flags: str) -> None:
-        """Starts a server on a free port, which commands that follow find in place of 8001."""
+        """Starts a server on a free port, which replaces 8001 in the following commands."""
         server = self._stack.enter_context(running_server(*flags, folder=self.folder))
         self.address = f"127.0.0.1:{server.target.rpartition(':')[2]}"
         self.environment["MEDSERVE_SERVER"] = self.address
 
     def run(self, block: Block) -> list[int]:
-        """Does what a block says; returns the exit statuses of the commands that failed."""
+        """Executes a block and returns the exit statuses of the commands that failed."""
         if block.title:
             path = self.folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.addressed(block.text), "utf-8")
             return []
         if block.language == "python":
-            # As in one session: a block may use what those before it on the page have defined.
+            # As in one session: a block may use the definitions of earlier blocks of the page.
             self._session += block.text
             return self.execute(sys.executable, "-W", "error", "-c", self.addressed(self._session))
         if block.text.startswith("make serve"):  # the other command of its block is `make test`
@@ -93,7 +93,7 @@ class Reader:
         return self.shell(block.text)
 
     def shell(self, script: str) -> list[int]:
-        """Runs commands one after the other, whatever one of them returns."""
+        """Runs commands one after the other, regardless of their exit statuses."""
         failed = self.folder / "failed"
         failed.write_text("")
         trap = f"set -uo pipefail; trap 'echo $? >> {shlex.quote(str(failed))}' ERR\n"
@@ -101,7 +101,7 @@ class Reader:
         return [int(line) for line in failed.read_text().split()]
 
     def execute(self, *arguments: str, until: str = "") -> list[int]:
-        """Runs a program in a terminal of 120 columns, to its end or until it has written a line that begins so."""
+        """Runs a program in a terminal of 120 columns until it exits or writes a line with this prefix."""
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (50, 120))
         with (
@@ -110,7 +110,7 @@ class Reader:
         ):
             os.close(theirs)
             written = b""
-            with suppress(OSError):  # EIO, when nobody has the other side any more
+            with suppress(OSError):  # EIO once the other side is closed
                 while chunk := os.read(ours, 65536):
                     written += chunk
                     if until and (found := re.search(rf"^{until}.*\n".encode(), written, re.MULTILINE)):
@@ -125,6 +125,6 @@ class Reader:
         return [process.returncode] if process.returncode else []
 
     def addressed(self, text: str) -> str:
-        """A block's text with the address and the sockets of the server that runs here."""
+        """Returns a block's text with the address and the sockets of the running server."""
         text = text.replace("/tmp/medserve-", f"{os.environ.get('TMPDIR', '/tmp')}/medserve-")  # noqa: S108
         return _ADDRESS.sub(self.address, text) if self.address else text

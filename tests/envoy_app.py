@@ -1,4 +1,4 @@
-"""An ASGI application for Envoy: gRPC that echoes, refusals of every kind, and the Open Inference Protocol."""
+"""An ASGI application for Envoy: gRPC echo, errors of every kind, and the Open Inference Protocol."""
 
 import inspect
 
@@ -15,7 +15,7 @@ TRAILERS = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/t.T/Echo` answers what it gets, as it comes; `/t.T/Refuse` and `/http/CODE` answer headers alone, or a page."""
+    """Echoes messages on `/t.T/Echo`; `/t.T/Refuse` and `/http/CODE` send only headers, or a page."""
     if scope["type"] != "http" or scope["path"].startswith("/v2/"):
         await oip_app.app(scope, receive, send)
         return
@@ -45,6 +45,6 @@ async def echo(receive: Receive, send: Send) -> None:
 
 
 async def tell(send: Send, event: dict[str, object]) -> None:
-    """Sends; pyvoy does so at once, and need not be awaited."""
+    """Sends an event; pyvoy sends immediately, so that it need not be awaited."""
     if inspect.isawaitable(sent := send(event)):
         await sent

@@ -1,4 +1,4 @@
-"""An operating system that starts no further thread."""
+"""Simulates an operating system that cannot start further threads."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MESSAGE = "can't start new thread"
 
 @contextmanager
 def no_new_threads(after: int = 0) -> Iterator[None]:
-    """Lets `after` more threads start; the start of every further one fails as Python fails."""
+    """Lets `after` more threads start; starting any further one raises Python's error."""
     start = threading.Thread.start
     left = after
 

@@ -1,4 +1,4 @@
-"""Small models with every output that explains, whose right answers NumPy can tell."""
+"""Small models with every explanation output, whose results NumPy can compute."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 HEIGHT, WIDTH = 14, 21
 LABELS = ["clear", "lesion"]
 BRIGHT = 200.0
-# Where a bright pixel speaks for a lesion, and how much; together at most 0.9.
+# Weight of each pixel's brightness in the probability of a lesion; the sum is at most 0.9.
 PLACES = np.random.default_rng(0).random((HEIGHT, WIDTH)) ** 4
 PLACES = (0.9 * PLACES / PLACES.sum()).astype(np.float32)
 MEMBERS = np.array([0.5, 1.0, 1.5], np.float32)
@@ -104,7 +104,7 @@ def plain_lesions_manifest() -> pb.Manifest:
 
 
 def lesion_probability(pictures: NDArray[np.generic]) -> NDArray[np.float64]:
-    """What `lesions` gives for pictures [..., HEIGHT, WIDTH]."""
+    """Returns the output of `lesions` for images [..., HEIGHT, WIDTH]."""
     return np.asarray((pictures.astype(np.float64) / 255 * PLACES).sum(axis=(-2, -1)))
 
 
@@ -187,7 +187,7 @@ def _range(
 
 
 def decay_risk(rows: NDArray[np.generic], column: int) -> NDArray[np.float64]:
-    """What `decay` gives for rows [..., 4] at a time of the curve."""
+    """Returns the output of `decay` for rows [..., 4] at a time of the curve."""
     x = np.where(np.isnan(rows), [0, IMPUTED_SIZE, 0, 0], rows).astype(np.float64)
     score = x @ SCORE.astype(np.float64) + 0.001 * x[..., 1] * x[..., 3]
     return np.asarray(1 - np.exp(-HAZARDS[column].astype(np.float64) * np.exp(score)))

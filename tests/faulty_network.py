@@ -1,4 +1,4 @@
-"""A network between client and server that can be slow, trickle, swallow everything or break."""
+"""A TCP proxy between client and server that can delay, throttle, black-hole or break connections."""
 
 import contextlib
 import socket
@@ -11,33 +11,33 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Network:
-    """Carries connections to a server; its faults may change at any time."""
+    """Forwards connections to a server; its faults may be changed at any time."""
 
     target: tuple[str, int]
     delay: float = 0.0
-    """Seconds that each piece waits, either way."""
+    """Delay in seconds of each piece, in either direction."""
     piece: int = 65536
-    """Most bytes that go through at once; 1 trickles."""
+    """Maximum number of bytes forwarded at a time."""
     swallows: bool = False
-    """Takes what is sent and passes nothing on: a half-open connection."""
+    """Whether to accept data without forwarding it, as in a half-open connection."""
     listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     @property
     def address(self) -> str:
-        """Where a client connects to."""
+        """Target for clients."""
         return f"127.0.0.1:{self.listener.getsockname()[1]}"
 
     def cut(self) -> None:
-        """Breaks every connection; new ones can be made."""
+        """Resets every connection; new ones can be opened."""
         for pair in self._pairs:
             for end in pair:
                 _close(end)
         self._pairs.clear()
 
     def serve(self) -> None:
-        """Takes connections until the listener is closed."""
+        """Accepts connections until the listener is closed."""
         while True:
             try:
                 client, _ = self.listener.accept()
@@ -51,7 +51,7 @@ class Network:
                 self._threads.append(thread)
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # cut
+        with contextlib.suppress(OSError):  # reset by `cut`
             while data := source.recv(self.piece):
                 time.sleep(self.delay)
                 if not self.swallows:
@@ -61,14 +61,14 @@ class Network:
 
 
 def _close(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was faster
+    with contextlib.suppress(OSError):  # closed by the other side
         end.shutdown(socket.SHUT_RDWR)
     end.close()
 
 
 @contextmanager
 def network(target: str) -> Iterator[Network]:
-    """A network to the server at `target`, without faults."""
+    """Opens a proxy to the server at `target`, initially without faults."""
     host, port = target.rsplit(":", 1)
     made = Network((host, int(port)))
     thread = threading.Thread(target=made.serve, daemon=True)

@@ -1,4 +1,4 @@
-"""HTTP/2 servers that send exactly the frames a test says, on a real port."""
+"""HTTP/2 servers that send exactly the frames specified by a test, on a real port."""
 
 import asyncio
 import struct
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from medserve_client.loadtest.protocol import wire
 
 Answer = Callable[[int], bytes]
-"""Makes the frames that a server sends once the request on a stream is whole."""
+"""Returns the frames that a server sends once the request on a stream is complete."""
 
 PREFACE_BYTES = 24
 OK = b"\x88"  # :status 200
@@ -20,7 +20,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def answer(stream: int, message: bytes = b"hi") -> bytes:
-    """A whole answer of gRPC, in the plainest way."""
+    """Returns a minimal complete gRPC response."""
     return (
         frame(wire.HEADERS, wire.END_HEADERS, stream, OK)
         + frame(wire.DATA, 0, stream, b"\0" + len(message).to_bytes(4) + message)
@@ -36,10 +36,10 @@ def goaway(last: int) -> bytes:
 async def frames_server(
     answer_to: Answer, settings: bytes = b"", blocks: list[bytes] | None = None
 ) -> AsyncIterator[str]:
-    """Serves until the block ends, and gives the target to call; `blocks` gets the headers of the requests."""
+    """Serves until the block ends and yields the target; the request headers are appended to `blocks`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The end of a test may come at any time, and the client's before it.
+        # The test may end at any time, and the client before it.
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readexactly(PREFACE_BYTES)
             writer.write(frame(wire.SETTINGS, 0, 0, settings))

@@ -1,4 +1,4 @@
-"""gRPC-Web over HTTP/1.1, with nothing between a test and the wire.
+"""A minimal gRPC-Web client over HTTP/1.1.
 
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md
 """
@@ -17,7 +17,7 @@ _TRAILERS = 0x80
 
 @dataclass(frozen=True)
 class WebReply:
-    """A response: its messages, and what the frame of trailers or, without one, the headers say."""
+    """A response: its messages, and the trailers from their frame or, without one, from the headers."""
 
     http: Reply
     messages: list[bytes]
@@ -36,7 +36,7 @@ def call(client: RestClient, path: str, request: Message, kind: str = BINARY, **
 
 
 def _decoded(text: bytes) -> bytes:
-    """Base64 of several parts, each with padding of its own."""
+    """Decodes base64 in several parts, each with its own padding."""
     return b"".join(map(base64.b64decode, re.findall(rb"[^=]+=*", text)))
 
 

@@ -1,4 +1,4 @@
-"""The server on one processor, which runs models and reads pictures when a test lets it."""
+"""The server on one processor, whose model runs and image decoding block until a test releases them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from waiting import wait_until
 
 @dataclass(frozen=True)
 class HeldServer:
-    """One that is running."""
+    """A running server."""
 
     server: ServerProcess
     file: Path
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Nothing that is asked for inside is answered before the end."""
+        """Blocks all requests until the block ends."""
         self.file.touch()
         try:
             yield
@@ -27,11 +27,11 @@ class HeldServer:
             self.file.unlink()
 
     def wait_for_calls(self, number: int) -> None:
-        """Waits until so many are under way."""
+        """Waits until `count` calls are in flight."""
         wait_until(lambda: self.server.total("medserve_inflight_requests") == number, f"{number} calls")
 
     def wait_for_all(self, calls: Sequence[Any]) -> None:
-        """Waits until each call has ended or is under way."""
+        """Waits until each call has ended or is in flight."""
 
         def ended_or_under_way() -> bool:
             ended = sum(bool(call.done()) for call in calls)
@@ -40,17 +40,17 @@ class HeldServer:
         wait_until(ended_or_under_way, "every call to end or arrive")
 
     def refused(self, reason: str) -> float:
-        """Calls so far."""
+        """Number of calls since the start."""
         return self.server.sample(f'medserve_refused_total{{reason="{reason}"}}')
 
     def cpu_seconds(self) -> float:
-        """Processor time so far."""
+        """CPU time since the start."""
         return self.server.sample("process_cpu_seconds_total")
 
 
 @contextmanager
 def held_server(file: Path, *flags: str, log: Path | None = None, own_group: bool = False) -> Iterator[HeldServer]:
-    """Serves until the block ends; `file` is what holds it."""
+    """Serves until the block ends; requests are blocked while `file` exists."""
     more = ("--max-run-seconds", "3600")
     with running_server(*more, *flags, patch=("held", str(file)), log=log, own_group=own_group) as server:
         yield HeldServer(server, file)

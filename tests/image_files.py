@@ -1,4 +1,4 @@
-"""Writers of TIFF and PNG files of every kind, independent of the code that reads them."""
+"""Writers of TIFF and PNG files of every kind, independent of the readers under test."""
 
 import struct
 import zlib
@@ -31,23 +31,23 @@ def tiff(
     parts: list[bytes] | None = None,
     pages: int = 1,
 ) -> bytes:
-    """A TIFF file.
+    """Writes a TIFF file.
 
     Args:
         samples: Integers [height, width, samples].
-        bits: Of a sample.
+        bits: Bits per sample.
         photometric: PhotometricInterpretation.
         order: Byte order.
         compression: NONE, LZW, DEFLATE or PACK_BITS; any with `parts`.
         predictor: 2 for horizontal differences.
-        rows: Of a strip; all by default.
-        tile: Height and width of tiles instead.
+        rows: Rows per strip; all by default.
+        tile: Height and width of tiles, instead of strips.
         separate: One plane for each sample.
         fill_order: 2 reverses the bits of every byte.
         big: BigTIFF.
-        tags: More tags or other ones: type and values; no values leave one out.
+        tags: Additional or overridden tags: type and values; a tag without values is omitted.
         parts: Encoded strips instead of the samples.
-        pages: So many directories, all of the same image.
+        pages: Number of directories, all of the same image.
     """
     height, width, count = samples.shape
     size = tile or (rows or height, width)
@@ -118,7 +118,7 @@ def _literal_runs(line: bytes) -> bytes:
 
 
 def _lzw(raw: bytes) -> bytes:
-    """Literal codes of 9 bits; a clear code comes before the table would ask for 10."""
+    """Encodes as literal 9-bit codes, with a clear code before the table would require 10 bits."""
     codes: list[int] = []
     for start in range(0, len(raw), 250):
         codes += [256, *raw[start : start + 250]]
@@ -151,7 +151,7 @@ def _directories(
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk with its checksum."""
+    """Returns a chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -160,13 +160,13 @@ _PASSES = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2),
 
 
 def png(samples: Samples, depth: int, color: int, *chunks: tuple[bytes, bytes], interlaced: bool = False) -> bytes:
-    """A PNG file.
+    """Writes a PNG file.
 
     Args:
         samples: Integers [height, width, samples].
         depth: Bits of a sample.
         color: Color type.
-        chunks: More of them, before the pixels.
+        chunks: Additional chunks before the pixels.
         interlaced: By Adam7.
     """
     images = [samples]

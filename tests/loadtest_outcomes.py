@@ -1,4 +1,4 @@
-"""What the processes of a load test import: functions that tell the status of an answer of a stream."""
+"""Functions that return the status of a stream response, importable by the processes of a load test."""
 
 
 def fine(_answer: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Small made-up data sets for the commands of training, and the same command run over them."""
+"""Small synthetic data sets for the training commands."""
 
 import re
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ description = "Sex"
 categories = ["female", "male"]
 values = ["F", "M"]
 """
-# Less cannot be trained.
+# The minimum that can be trained.
 QUICK = ("--set", "training.epochs=1", "--set", "training.members=1")
 SMALL_NETWORK = ("--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]")
 
@@ -71,19 +71,19 @@ def survival_recipe(folder: Path, spec: str) -> Path:
 
 
 def noise(label: int, number: int) -> NDArray[np.uint8]:
-    """A picture of its own, 28 x 28."""
+    """Returns a distinct image for each index, 28 x 28."""
     random = np.random.default_rng([label, number])
     return np.clip(random.normal(100 + 20 * label, 30, (28, 28)), 0, 255).astype(np.uint8)
 
 
 def flat(label: int, number: int) -> NDArray[np.uint8]:
-    """The same picture for all of a class, 28 x 28."""
+    """Returns the same image for all of a class, 28 x 28."""
     del number
     return np.full((28, 28), 50 + 100 * label, dtype=np.uint8)
 
 
 def write_pictures(folder: Path, counts: Sequence[int], *, identical: bool = False) -> tuple[str, Path]:
-    """Writes class folders c0, c1, ... of pictures; returns the data spec and a recipe for it."""
+    """Writes class folders c0, c1, ... of images; returns the data spec and a recipe for it."""
     labels = [f"c{index}" for index in range(len(counts))]
     for index, (label, count) in enumerate(zip(labels, counts, strict=True)):
         (folder / "pictures" / label).mkdir(parents=True)
@@ -99,7 +99,7 @@ def write_pictures(folder: Path, counts: Sequence[int], *, identical: bool = Fal
 
 
 def files_of(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder: the content of files, None for folders."""
+    """Returns everything below a folder: the content of files, None for folders."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))

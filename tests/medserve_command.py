@@ -1,4 +1,4 @@
-"""Runs the commands as a user runs them: each in a process of its own."""
+"""Runs the commands in separate processes, as a user does."""
 
 import fcntl
 import os
@@ -14,13 +14,13 @@ MODULES = {
     "medserve-server": "medserve_server",
     "medserve-train": "medserve_training",
 }
-"""What `python -m` runs for each command."""
+"""The module that `python -m` runs for each command."""
 
 
 def run(
     name: str, *arguments: str | bytes | Path, stdin: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end, with UTF-8 on its outputs unless the environment says otherwise."""
+    """Runs a command to completion, with UTF-8 output unless the environment overrides it."""
     found = {key: value for key, value in os.environ.items() if not key.startswith("MEDSERVE_")}
     done = subprocess.run(
         [sys.executable, "-m", MODULES[name], *arguments],
@@ -33,7 +33,7 @@ def run(
 
 
 def on_terminal(columns: int, name: str, *arguments: str | Path) -> str:
-    """What a command writes to a terminal of a width."""
+    """Returns the output of a command on a terminal with this many columns."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "NO_COLOR"}}
@@ -45,7 +45,7 @@ def on_terminal(columns: int, name: str, *arguments: str | Path) -> str:
         while part := os.read(controller, 4096):
             shown += part
     except OSError:
-        pass  # how Linux tells that the other end of a terminal is closed
+        pass  # how Linux reports that the other end of a terminal is closed
     os.close(controller)
     process.wait()
     return shown.decode()

@@ -1,4 +1,4 @@
-"""A model repository that a test changes while a server serves it, and calls that check who answers."""
+"""A model repository that a test changes while it is served, and calls that check which version answers."""
 
 import os
 import threading
@@ -22,7 +22,7 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 
 
 class ModelFolder:
-    """Files, as somebody who deploys models puts them there and takes them away."""
+    """Deploys and removes model files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,7 +32,7 @@ class ModelFolder:
         return self.folder / name / str(version) / "model.onnx"
 
     def publish(self, name: str, version: int | str, model: onnx.ModelProto | bytes) -> Path:
-        """Writes a model whole, or over the one that is there."""
+        """Writes a model by renaming, or in place over the existing file."""
         path = self.path(name, version)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".unfinished"
@@ -47,7 +47,7 @@ class ModelFolder:
 
 
 def request(name: str, *rows: float, version: int | str = "") -> pb.ModelInferRequest:
-    """For a model with one input x of FP32[batch, 1]."""
+    """Request to a model with one input x of FP32[batch, 1]."""
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[len(rows), 1])
     return pb.ModelInferRequest(
         model_name=name,
@@ -67,7 +67,7 @@ class Caller:
         return self.stub.ModelInfer(request(name, x, version=version), timeout=PATIENCE)
 
     def number(self, name: str, version: int | str = "") -> float:
-        """What the model that serves adds."""
+        """Returns the number that the served model adds."""
         return answer(self.infer(name, 0.0, version))
 
     def code(self, name: str, version: int | str = "") -> grpc.StatusCode:
@@ -79,7 +79,7 @@ class Caller:
         return grpc.StatusCode.OK
 
     def index(self, *, ready: bool = False) -> dict[tuple[str, str], tuple[str, str]]:
-        """State and reason by name and version."""
+        """Returns state and reason by name and version."""
         models = self.stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=ready)).models
         return {(model.name, model.version): (model.state, model.reason) for model in models}
 
@@ -119,7 +119,7 @@ class Live:
 
 
 class Load:
-    """Calls again and again, and checks each answer against the versions that could have given it."""
+    """Calls repeatedly and checks each response against the versions that could have produced it."""
 
     def __init__(self, target: str, name: str, newest: Callable[[], int], published: Callable[[], int]) -> None:
         self.answers = 0
@@ -142,7 +142,7 @@ class Load:
                     self.wrong.append(str(error))
                     return
                 self.answers += 1
-                time.sleep(0.002)  # leaves some of the machine to the server
+                time.sleep(0.002)  # leaves CPU time to the server
                 if not least <= number <= published():
                     self.wrong.append(f"{number} where {least} served and {published()} was published")
 

@@ -1,4 +1,4 @@
-"""Notes whom a process and its children talk to: what Python asks for, and what sockets native code holds."""
+"""Records the connections and name lookups of a process and its children, from Python and native code."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Python runs it at the start of every process that finds it on its path.
+# Python runs it at startup in every process that finds it on its path.
 HOOK = """
 import os, sys
 
@@ -30,7 +30,7 @@ HERE = {"127.0.0.1", "::1", "0.0.0.0", "::", "localhost", "None", ""}
 
 
 class NetworkWatch:
-    """Has Python processes that are started from now on tell whom they ask, and looks at the sockets of some."""
+    """Makes Python processes started later report their connections, and monitors the sockets of some processes."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._asked = folder / "asked"
@@ -43,20 +43,20 @@ class NetworkWatch:
 
     @property
     def strangers(self) -> set[str]:
-        """Everyone who was asked or asked for, but this machine."""
+        """All hosts that were contacted or looked up, except this machine."""
         lines = self._asked.read_text().splitlines()
         asked = {line for line in lines if (host := line.partition(" ")[2]) not in HERE and not host.startswith("/")}
         return asked | self._remotes
 
     @contextlib.contextmanager
     def looking_at(self, process: int) -> Iterator[None]:
-        """Looks at the sockets of a process and its children all the time."""
+        """Continuously polls the sockets of a process and its children."""
         over = threading.Event()
 
         def look() -> None:
             while not self.looks or not over.wait(0.05):
                 for one in (process, *_children(process)):
-                    with contextlib.suppress(OSError):  # it may be gone
+                    with contextlib.suppress(OSError):  # it may have exited
                         self._remotes.update(_remotes(Path(f"/proc/{one}")))
                 self.looks += 1
 
@@ -78,7 +78,7 @@ def _children(process: int) -> Iterator[int]:
 
 
 def _remotes(process: Path) -> Iterator[str]:
-    """Other ends of a process's sockets, but those here (proc_pid_net(5): words of the machine's byte order)."""
+    """Returns the non-local remote addresses of a process's sockets (proc_pid_net(5): words in host byte order)."""
     inodes = set()
     for entry in (process / "fd").iterdir():
         with contextlib.suppress(OSError):  # it may be closed

@@ -1,7 +1,7 @@
 """A small ASGI application that speaks the Open Inference Protocol over HTTP, for tests of clients.
 
 It has the model `pair`, which takes `image` and `age` and returns them under the same names; its requests are checked
-as the protocol says. What else it does is chosen by the model's name, e.g. `http-429` refuses with that status.
+as the protocol specifies. Other behavior is selected by the model's name, e.g. `http-429` fails with that status.
 """
 
 import json
@@ -51,7 +51,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def answer(method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> list[bytes]:
-    """The JSON of an answer, and the binary tensors behind it."""
+    """Returns the JSON of a response and the binary tensors after it."""
     match method, path.strip("/").split("/"):
         case _, ["v2", "models", "locked", *_] if headers.get(b"authorization") != TOKEN:
             raise Refused(401, "a token is needed")
@@ -90,7 +90,7 @@ def infer(name: str, headers: dict[bytes, bytes], body: bytes) -> list[bytes]:
         raise Refused(400, "inputs: expected image and age, and nothing behind them")
     if name.startswith("http-"):
         CALLS["http"] += 1
-        if CALLS["http"] > 1:  # the first is tried before the load
+        if CALLS["http"] > 1:  # the first request is a check before the load
             raise Refused(int(name.removeprefix("http-")), "refused on purpose")
     binary = request.get("parameters", {}).get("binary_data_output", False)
     outputs = [output(spec, value, binary) for spec, value in zip(INPUTS, arrays, strict=True)]

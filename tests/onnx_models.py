@@ -1,4 +1,4 @@
-"""Small ONNX models made on the spot."""
+"""Small ONNX models built on the fly."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ DATATYPES = {
 }
 
 Shape = list[str | int | None] | None
-"""None where the graph does not say how many axes there are; None for an axis that has neither a size nor a name."""
+"""A shape; None if the graph does not declare a rank, and None for an axis with neither a size nor a name."""
 
 
 def save(folder: Path, name: str, model: onnx.ModelProto, version: int = 1) -> Path:
@@ -44,7 +44,7 @@ def make(
         [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in outputs.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    if all(shape is not None for _, shape in (*inputs.values(), *outputs.values())):  # ONNX Runtime asks for none
+    if all(shape is not None for _, shape in (*inputs.values(), *outputs.values())):  # not required by ONNX Runtime
         onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -56,7 +56,7 @@ def identity(datatype: str, shape: Shape) -> onnx.ModelProto:
 
 
 def constant() -> onnx.ModelProto:
-    """y = TABLE, without inputs; its axis is called what others join rows along."""
+    """y = TABLE, without inputs; its axis has the name of a batch axis."""
     node = helper.make_node("Constant", [], ["y"], value_floats=TABLE)
     return make([node], {}, {"y": (TensorProto.FLOAT, ["batch"])})
 
@@ -152,7 +152,7 @@ def scaled(factor: int) -> onnx.ModelProto:
 
 
 def wide(columns: int = 3000) -> onnx.ModelProto:
-    """y = x, repeated: a small request with a large answer."""
+    """y = x, repeated: a small request with a large response."""
     repeats = helper.make_node("Constant", [], ["repeats"], value_ints=[1, columns])
     tile = helper.make_node("Tile", ["x", "repeats"], ["y"])
     return make(
@@ -211,7 +211,7 @@ def loop(rounds: int = 0) -> onnx.ModelProto:
 
 
 def failing() -> onnx.ModelProto:
-    """A model whose every run fails: a row of a table that it does not have."""
+    """A model whose every run fails with an index out of bounds."""
     nodes = [
         helper.make_node("Constant", [], ["table"], value_floats=TABLE),
         helper.make_node("Constant", [], ["beyond"], value_ints=[len(TABLE)]),

@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector: takes spans by OTLP over gRPC and keeps them."""
+"""An OpenTelemetry collector that receives spans by OTLP over gRPC and stores them."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

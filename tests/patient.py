@@ -1,4 +1,4 @@
-"""A patient without oddities, as a program gives one to the client."""
+"""A typical patient, in the client's format."""
 
 from medserve_client import FeatureValue
 

@@ -1,4 +1,4 @@
-"""A model that answers with the pixels that reach its graph, and one that fails on some of them."""
+"""A model that returns its input pixels, and one that fails on some of them."""
 
 import onnx
 from onnx import TensorProto, helper
@@ -8,15 +8,15 @@ import onnx_models
 from medserve_proto.v1 import manifest_pb2 as pb
 
 FATAL = 255
-"""A first pixel that makes a run of `fragile` fail."""
+"""Value of the first pixel that makes a run of a fragile model fail."""
 
 
 def seeing(image: pb.ImageInput, *, fragile: bool = False) -> onnx.ModelProto:
-    """Its feature map "pixels" is the image, [channels, height, width].
+    """Builds a model whose feature map "pixels" is the image, [channels, height, width].
 
     Args:
-        image: What it takes.
-        fragile: Whether a run fails where the first sample of an image is FATAL.
+        image: Input of the model.
+        fragile: Whether a run fails if the first sample of an image is FATAL.
     """
     channels = 3 if image.color_space == pb.COLOR_SPACE_RGB else 1
     nodes = [

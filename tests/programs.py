@@ -1,4 +1,4 @@
-"""Programs that tests compare with, and that a user's machine may lack."""
+"""Locates optional programs that tests compare with."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from server_process import REPOSITORY
 
 
 def program(name: str, package: str) -> str:
-    """The path of a program; without it the test skips, except in CI, where `make test-tools` has installed it."""
+    """Returns the path of a program; without it the test skips, or fails in CI, where `make test-tools` installs it."""
     return shutil.which(name) or _missing(f"{name}, from Debian's package {package}")
 
 
 def node_modules(folder: Path) -> Path:
-    """Where the modules of a package.json lie; without one of them the test skips or fails as without a program."""
+    """Returns the folder of the modules of a package.json; if one is missing, the test skips or fails as above."""
     modules = folder / "node_modules"
     needed = json.loads((folder / "package.json").read_text())["dependencies"]
     there = all((modules / name).is_dir() for name in needed)
@@ -25,12 +25,12 @@ def node_modules(folder: Path) -> Path:
 
 
 def node_program(folder: Path, name: str) -> Path:
-    """A program that one of the modules of a package.json brings."""
+    """Returns the path of a program of one of the modules of a package.json."""
     return node_modules(folder) / ".bin" / name
 
 
 def environment_python(name: str) -> Path:
-    """Python of an environment that `make test` makes beside this one."""
+    """Returns the Python of another environment that `make test` creates."""
     path = REPOSITORY / f".venv-{name}/bin/python"
     return path if path.exists() else _missing(f".venv-{name}", f"make .venv-{name}/installed")
 

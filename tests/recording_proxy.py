@@ -1,4 +1,4 @@
-"""A proxy that notes whom it is asked for, and connects to nobody."""
+"""A proxy that records requests without connecting anywhere."""
 
 import socket
 import threading
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from waiting import PATIENCE
 
 VARIABLES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-"""Those in which programs look for a proxy; gRPC for Python looks in the first three."""
+"""Environment variables that name a proxy; gRPC for Python reads the first three."""
 
 
 class RecordingProxy:
-    """Answers every request with 502, and keeps its first line."""
+    """Answers every request with 502 and records its first line."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -24,9 +24,9 @@ class RecordingProxy:
         return f"{host}:{port}"
 
     def environment(self) -> dict[str, str]:
-        """Every variable that could name it to a program."""
+        """Returns an environment in which every proxy variable names this proxy."""
         url = f"http://{self.address}"
-        # Beside the usual ones, gRPC knows a proxy for addresses that a list names.
+        # In addition to the usual ones, gRPC supports a proxy for a list of addresses.
         every_address = {"GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES": "0.0.0.0/0,::/0"}
         return dict.fromkeys(VARIABLES, url) | {"GRPC_ADDRESS_HTTP_PROXY": self.address} | every_address
 

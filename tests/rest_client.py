@@ -1,4 +1,4 @@
-"""A client of REST with nothing between a test and the wire."""
+"""A minimal REST client."""
 
 import json
 import ssl
@@ -15,7 +15,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Reply:
-    """A response."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +43,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class RestClient:
-    """Sends each request on a connection of its own."""
+    """Sends each request over a new connection."""
 
     url: str
     headers: Mapping[str, str]

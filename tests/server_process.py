@@ -1,4 +1,4 @@
-"""Starts the real server as a process of its own, on free ports."""
+"""Starts the real server as a separate process, on free ports."""
 
 import json
 import os
@@ -25,10 +25,10 @@ class ServerProcess:
     target: str
     metrics_url: str
     http_url: str
-    """Of REST; empty on a transport that has none."""
+    """URL of REST; empty on a transport without it."""
 
     def workers(self) -> set[int]:
-        """Process ids of those that answer calls: the workers of a supervisor, or the process itself."""
+        """PIDs of the processes that answer calls: the workers of a supervisor, or the process itself."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return set(map(int, children)) or {pid}
@@ -39,22 +39,22 @@ class ServerProcess:
         return text
 
     def page(self, path: str) -> tuple[int, str]:
-        """Status and text of a page beside the metrics."""
+        """Returns status and text of a page on the metrics port."""
         return page(urljoin(self.metrics_url, path))
 
     def sample(self, line_start: str) -> float:
-        """The value of the one series whose line begins so."""
+        """Returns the value of the only series whose line has this prefix."""
         (line,) = [line for line in self.metrics().splitlines() if line.startswith(line_start)]
         return float(line.rsplit(" ", 1)[1])
 
     def total(self, family: str) -> float:
-        """The sum of a family's series over their labels."""
+        """Returns the sum of a metric over its labels."""
         samples = re.findall(rf"^{family}(?:\{{.*\}})? (.+)$", self.metrics(), re.MULTILINE)
         return sum(map(float, samples))
 
 
 def page(url: str) -> tuple[int, str]:
-    """Status and text of a page, whatever the status is."""
+    """Returns status and text of a page, whatever the status."""
     try:
         with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
             return response.status, response.read().decode()
@@ -67,7 +67,7 @@ TRANSPORTS = ("grpcio", "envoy")
 OTHER_PORTS = ("--http-port", "0", "--metrics-port", "0")
 
 Patch = Sequence[str]
-"""A module of tests/patches that changes the server, and what its `apply` is given; nothing for the server as it is."""
+"""A module of tests/patches that patches the server, and the arguments of its `apply`; empty for no patch."""
 
 
 def command(*flags: str, python: str = sys.executable) -> list[str]:
@@ -75,14 +75,14 @@ def command(*flags: str, python: str = sys.executable) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now, for a server that has to come back on the same one."""
+    """Returns a currently free port, for a server that must be restarted on the same one."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 def environment(patch: Patch = ()) -> dict[str, str]:
-    """The environment of a server that is patched, and has no settings but its flags."""
+    """Returns the environment of a patched server that reads settings only from its flags."""
     found = {name: value for name, value in os.environ.items() if not name.startswith("MEDSERVE_")}
     if patch:
         paths = [str(REPOSITORY / "tests/patches"), *filter(None, [found.get("PYTHONPATH")])]
@@ -91,7 +91,7 @@ def environment(patch: Patch = ()) -> dict[str, str]:
 
 
 def refusal(*flags: str, patch: Patch = ()) -> str:
-    """What a server says that refuses to start."""
+    """Returns the error of a server that refuses to start."""
     ended = subprocess.run(
         command(*flags),
         cwd=REPOSITORY,
@@ -116,7 +116,7 @@ def running_server(
     folder: Path = REPOSITORY,
     python: str = sys.executable,
 ) -> Iterator[ServerProcess]:
-    """Serves until the block ends; the server has to stop cleanly on SIGTERM, or to have ended with `status`."""
+    """Serves until the block ends; the server must then stop cleanly on SIGTERM, or have exited with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
         subprocess.Popen(
@@ -138,7 +138,7 @@ def running_server(
 
 
 def _told_by_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
-    """The addresses of gRPC, of the metrics and of REST, told once every model is ready."""
+    """Returns the addresses of gRPC, metrics and REST, which are printed once every model is ready."""
     assert process.stdout is not None
     addresses: dict[str, str] = {}
     for line in process.stdout:
@@ -151,7 +151,7 @@ def _told_by_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
 
 
 def _told_by_log(process: subprocess.Popen[str], log: Path) -> tuple[str, str, str]:
-    """The same, of a server that writes nothing but a log of JSON."""
+    """Returns the same addresses from a server that writes only JSON log lines."""
     found: list[dict[str, str]] = []
 
     def told() -> bool:

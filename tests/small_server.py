@@ -1,4 +1,4 @@
-"""Parts of the small gRPC servers that the client's tests start."""
+"""Small gRPC servers for the client's tests."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ import grpc
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
 Serve = Callable[[Callable[[grpc.Server], None]], str]
-"""Starts a server with what a function adds to it, and gives its address: the fixture `serve`."""
+"""Type of the fixture `serve`: starts a server with the services that a function adds, and returns its address."""
 Answer = Callable[[risk_pb.PredictRequest, grpc.ServicerContext], risk_pb.PredictResponse]
 
 
 def predicting(answer: Answer) -> Callable[[grpc.Server], None]:
-    """A server's PatientRisk/Predict, done by `answer`."""
+    """Adds PatientRisk/Predict, implemented by `answer`, to a server."""
     handler = grpc.unary_unary_rpc_method_handler(
         answer, risk_pb.PredictRequest.FromString, risk_pb.PredictResponse.SerializeToString
     )

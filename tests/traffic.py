@@ -1,4 +1,4 @@
-"""Concurrent traffic whose right answers are known: nobody may get another's."""
+"""Concurrent traffic with known results, which detects responses that belong to other requests."""
 
 import asyncio
 from collections import Counter
@@ -19,18 +19,18 @@ from onnx_models import TABLE
 MODEL = "scaled"
 BAD_CODE = len(TABLE)
 
-if TYPE_CHECKING:  # for the type checker alone
+if TYPE_CHECKING:  # only for the type checker
     from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
 
 Outcomes = Counter[grpc.StatusCode]
 
 
 class Mixed(AssertionError):
-    """A caller got something else than the answer to its own request."""
+    """A caller received something other than the response to its own request."""
 
 
 class Lost(Mixed):
-    """A caller got no answer, or a status that nobody had a reason for."""
+    """A caller received no response, or an unexplained status."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Operation:
     """A call of the model `scaled`: a stream of requests, or unary with one."""
 
     rows: tuple[int, ...]
-    """Of each request."""
+    """Number of rows of each request."""
     bad: frozenset[int] = frozenset()
     """Numbers of the requests that make the model fail."""
     stream: bool = False
     version: str = ""
     may_be_gone: bool = False
-    """Whether the version comes and goes."""
+    """Whether the version is added and removed repeatedly."""
     cancel_after: float | None = None
     """Seconds."""
     timeout: float | None = None
@@ -52,7 +52,7 @@ class Operation:
 
     @property
     def may_end_as(self) -> set[grpc.StatusCode]:
-        """The statuses that the client itself, or who takes versions away, may bring about."""
+        """The statuses that the client itself, or the removal of versions, may cause."""
         codes = {grpc.StatusCode.OK}
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
@@ -65,7 +65,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Question:
-    """One request, and what it takes to know its answer."""
+    """One request, with the data needed to verify its response."""
 
     number: int
     x: NDArray[np.float32]
@@ -74,11 +74,11 @@ class Question:
 
     @property
     def bad(self) -> bool:
-        """Whether the model has to fail on it."""
+        """Whether the model must fail on it."""
         return bool((self.code == BAD_CODE).any())
 
     def request(self) -> pb.ModelInferRequest:
-        """As the protocol sends it."""
+        """Returns the request message."""
         request = pb.ModelInferRequest(model_name=MODEL, model_version=self.version, id=str(self.number))
         for name, datatype, array in (("x", "FP32", self.x), ("code", "INT64", self.code)):
             request.inputs.add(name=name, datatype=datatype, shape=array.shape)
@@ -86,10 +86,10 @@ class Question:
         return request
 
     def check(self, response: pb.ModelInferResponse) -> None:
-        """Holds an answer against the one that is right for the version which gave it.
+        """Checks a response against the expected one for the version that produced it.
 
         Raises:
-            Mixed: it is another one.
+            Mixed: the response differs.
         """
         if self.bad or response.id != str(self.number) or self.version not in {"", response.model_version}:
             raise Mixed(f"request {self.number} got the answer to {response.id}")
@@ -99,7 +99,7 @@ class Question:
 
 
 def questions(operation: Operation, random: np.random.Generator) -> list[Question]:
-    """Requests with rows that nobody else sends."""
+    """Returns requests with unique rows."""
     found = []
     for index, rows in enumerate(operation.rows):
         x = random.integers(0, 2**20, (rows, 3)).astype(np.float32)  # times a small factor exact in float32
@@ -111,10 +111,10 @@ def questions(operation: Operation, random: np.random.Generator) -> list[Questio
 
 
 async def drive(target: str, operations: Sequence[Operation], seed: int) -> Outcomes:
-    """Performs all operations at once and counts how their requests ended.
+    """Performs all operations concurrently and counts the statuses of their requests.
 
     Raises:
-        Mixed: a request got another's answer, or another's failure, or none.
+        Mixed: a request received another one's response or failure, or none.
     """
     random = np.random.default_rng(seed)
     outcomes: Outcomes = Counter()
@@ -139,7 +139,7 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
         asyncio.get_running_loop().call_later(operation.cancel_after, call.cancel)
     code = await call.code()
     outcomes[code] += 1
-    # grpc's client leaves a message as it came in where its deadline passes in that moment.
+    # grpc's client returns a message unparsed if the deadline passes at that moment.
     details = unquote(await call.details() or "")
     expected = code in operation.may_end_as or code is _expected_refusal(operation, details)
     if not expected and not (question.bad and code is grpc.StatusCode.INTERNAL):
@@ -149,7 +149,7 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
 
 
 def _expected_refusal(operation: Operation, message: str) -> grpc.StatusCode | None:
-    """The status that an error with this message has, where the operation has to expect it."""
+    """Returns the status of an error with this message, if the operation may end with it."""
     if operation.may_be_gone and message.startswith("model_version: "):
         return grpc.StatusCode.NOT_FOUND
     if operation.timeout is not None and " and the deadline leaves " in message:

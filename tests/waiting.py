@@ -1,14 +1,14 @@
-"""Waits for what another process does in its own time."""
+"""Waits for events in other processes."""
 
 import time
 from collections.abc import Callable
 
 PATIENCE = 300.0
-"""Seconds that a test waits for an event: only a hang takes longer, even on a slow and busy machine."""
+"""Timeout in seconds of a wait: only a hang takes longer, even on a slow and busy machine."""
 
 
 def wait_until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:
-    """Looks again and again; fails when the time is over."""
+    """Polls a condition; fails after the timeout."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:g} s in vain: {what}"

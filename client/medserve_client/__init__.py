@@ -1,4 +1,4 @@
-"""The client of a medserve server: what a user's program imports.
+"""Python client for a medserve server.
 
     from medserve_client import Client
 
@@ -6,7 +6,7 @@
         response = client.classify("xray.png", model="chest-xray")
         print(response.results[0].decision.label)
 
-`AsyncClient` has the same methods for asyncio.
+`AsyncClient` provides the same methods for asyncio.
 """
 
 from medserve_client.async_client import AsyncClient

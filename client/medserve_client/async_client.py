@@ -1,4 +1,4 @@
-"""The client for asyncio programs."""
+"""The asyncio client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
@@ -41,11 +41,11 @@ _Outcome = TypeVar("_Outcome")
 
 
 class AsyncClient:
-    """Calls a medserve server from asyncio: `Client`, with every method awaited.
+    """Asynchronous counterpart of `Client`.
 
-    It may be made before there is an event loop, for a module to keep: it connects in the event loop that calls it
-    first, and anew in another one once that has been closed. The methods take, return and raise what those of
-    `Client` do; leave a stream early through `contextlib.aclosing`.
+    It may be created before an event loop runs, e.g. at module level: it connects in the event loop that makes the
+    first call, and reconnects in another loop once that one is closed. The methods take, return and raise the same as
+    those of `Client`. Use `contextlib.aclosing` to leave a stream early.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AsyncClient:
         tls: Tls | None = None,
         token: str | None = None,
     ) -> None:
-        """Connects when the first call is made; the arguments are those of `Client`."""
+        """Connects lazily, on the first call; the arguments are those of `Client`."""
         self._target, self._encrypted, self._timeout = target, tls is not None, timeout
         self._max_bytes = max_message_bytes
         self._metadata = call_metadata(token)
@@ -72,17 +72,17 @@ class AsyncClient:
 
     @property
     def _connection(self) -> "_Connection":
-        """The connection of the running event loop: a channel of grpc.aio belongs to the one that it is made in."""
+        """The connection of the running event loop; a grpc.aio channel is bound to the loop that created it."""
         loop = asyncio.get_running_loop()
         if self._connected is None or self._connected.loop.is_closed():
             self._connected = _Connection(loop, self._open())
         if self._connected.loop is not loop:
-            raise RuntimeError("another event loop, which is still open, uses this AsyncClient; make one for each")
+            raise RuntimeError("this AsyncClient is in use by another open event loop; create one client for each loop")
         return self._connected
 
     @asynccontextmanager
     async def _errors(self) -> AsyncIterator[None]:
-        """Turns the error of a call inside it into an InferenceError."""
+        """Translates the grpc.RpcError of a call in the block into an InferenceError."""
         try:
             with rpc_errors_translated():
                 yield
@@ -91,7 +91,7 @@ class AsyncClient:
             raise
 
     async def close(self) -> None:
-        """Ends the connection and every call on it."""
+        """Closes the connection and cancels its calls."""
         await self._connection.channel.close()
 
     async def __aenter__(self) -> Self:
@@ -130,10 +130,10 @@ class AsyncClient:
         *,
         frame: int = 0,
     ) -> ClassificationResponse:
-        """Classifies one or many pictures; see `Client.classify`."""
+        """Classifies one or more images; see `Client.classify`."""
         with self._throttles.call(model):
             async with self._errors():
-                # In a thread, since it may read files.
+                # In a thread because it may read files.
                 request = await asyncio.to_thread(
                     messages.classify_request, images, model, version, top_k, reasons, frame, self._max_bytes
                 )
@@ -144,7 +144,7 @@ class AsyncClient:
     async def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
-        """Predicts the risk of one or many patients; see `Client.predict_risk`."""
+        """Predicts the risk of one or more patients; see `Client.predict_risk`."""
         with self._throttles.call(model):
             async with self._errors():
                 request = messages.predict_request(patients, model, version, reasons)
@@ -160,7 +160,7 @@ class AsyncClient:
         top_k: int = 0,
         reasons: ImageReasons | None = None,
     ) -> AsyncGenerator[ClassificationResponse | InferenceError, None]:
-        """Classifies many batches on one connection; see `Client.classify_stream`."""
+        """Classifies many batches over one stream; see `Client.classify_stream`."""
         check_batches(batches)
 
         async def requests() -> AsyncIterator[ClassifyRequest]:
@@ -184,7 +184,7 @@ class AsyncClient:
         version: str = "",
         reasons: RiskReasons | None = None,
     ) -> AsyncGenerator[RiskResponse | InferenceError, None]:
-        """Predicts the risk of many batches on one connection; see `Client.predict_risk_stream`."""
+        """Predicts the risk of many batches over one stream; see `Client.predict_risk_stream`."""
 
         async def requests() -> AsyncIterator[PredictRequest]:
             async for patients in _each(batches):
@@ -199,7 +199,7 @@ class AsyncClient:
         )
 
     async def health(self, service: str = "") -> health.HealthStatus:
-        """Asks whether the server, or one of its services, answers requests; see `Client.health`."""
+        """Returns the health status of the server or of one of its services; see `Client.health`."""
         request = health.HealthCheckRequest(value=service)
         async with self._errors():
             return health.HealthStatus(
@@ -208,7 +208,7 @@ class AsyncClient:
 
 
 class _Connection:
-    """A channel, which belongs to an event loop, and what is called over it."""
+    """A channel and its stubs, bound to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, channel: grpc.aio.Channel) -> None:
         self.loop, self.channel = loop, channel
@@ -230,7 +230,7 @@ async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[
 
 
 async def _stream(
-    method: "Callable[[], grpc.aio.StreamStreamMultiCallable[_Request, _Reply]]",  # generic in its stubs alone
+    method: "Callable[[], grpc.aio.StreamStreamMultiCallable[_Request, _Reply]]",  # generic only in its type stubs
     requests: AsyncIterator[_Request],
     metadata: Metadata,
     errors: AbstractAsyncContextManager[None],
@@ -239,11 +239,11 @@ async def _stream(
     failures: list[Exception] = []
 
     async def sent() -> AsyncIterator[_Request]:
-        # Runs in a task of gRPC, which would log the user's exception and lose it.
+        # Runs in a gRPC task, which would log the user's exception and drop it.
         try:
             async for request in requests:
                 yield request
-        except Exception as error:  # noqa: BLE001 - raised below, whatever it is
+        except Exception as error:  # noqa: BLE001 - re-raised below
             failures.append(error)
 
     replies = method()(sent(), metadata=metadata)

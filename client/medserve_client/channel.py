@@ -1,4 +1,4 @@
-"""How a channel to the server is set up: encryption, token, load balancing, retries, limits, keepalive."""
+"""gRPC channel configuration: TLS, token, load balancing, retries, message limits and keepalive."""
 
 import json
 import re
@@ -13,23 +13,23 @@ from medserve_client.target import check_target, is_loopback, never_proxied
 Metadata = tuple[tuple[str, str], ...]
 
 DEFAULT_TARGET = "127.0.0.1:8001"
-# Seconds that one call may take, retries included.
+# Timeout of one call in seconds, including retries.
 DEFAULT_TIMEOUT = 30.0
-# As the server's own limit.
+# The server's default limit.
 DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
-# Overrides what the environment says: http_proxy and its like, and GRPC_ADDRESS_HTTP_PROXY.
+# Overrides the environment: http_proxy and the like, and GRPC_ADDRESS_HTTP_PROXY.
 _NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy_enabled_addresses", ""))
 
 _SERVICE_CONFIG = {
-    # Over all the addresses of a `dns:///` name; with one address it changes nothing.
+    # Across all addresses of a `dns:///` name; no effect with a single address.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
             "name": [{}],  # every method
-            # The call never reached a model: CANCELLED is what grpc tells one that comes in the moment of its shutdown,
-            # and one that this side has cancelled is over. 0.1 + 0.3 + 0.9 seconds outlast a connection that a
-            # restarting server drops.
+            # The call never reached a model: a grpc server answers CANCELLED to a call that arrives while it shuts
+            # down, and a call cancelled by this client is not retried. The backoffs, 0.1 + 0.3 + 0.9 seconds, outlast
+            # a connection dropped by a restarting server.
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -43,20 +43,20 @@ _SERVICE_CONFIG = {
 
 
 def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, str | int]]:
-    """The options of a channel, for grpc and grpc.aio alike.
+    """Returns channel options for both grpc and grpc.aio.
 
-    A target on this machine or its link is called without a proxy; of others the environment decides.
+    Proxies are bypassed for loopback and link-local targets; for other targets the environment decides.
 
     Args:
-        target: what the channel connects to.
-        max_message_bytes: largest message sent or received.
+        target: gRPC target that the channel connects to.
+        max_message_bytes: maximum size of a message sent or received.
 
     Raises:
-        ValueError: the target has an IPv6 address without brackets.
+        ValueError: the target is a URL or has an IPv6 address without brackets.
     """
     check_target(target)
     first, comma, _ = target.partition(",")
-    # gRPC would send the whole list as the name of the server, which is no name to HTTP/2 servers that look.
+    # gRPC would send the whole list as :authority, which HTTP/2 servers that validate it reject.
     authority = [("grpc.default_authority", first.partition(":")[2])] if comma else []
     return [
         *authority,
@@ -64,13 +64,13 @@ def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, 
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        # gRPC repeats a call only while it still holds the request; its own limit is 256 KiB.
+        # gRPC retries a call only while the request is buffered; the default limit is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
-        # A server that is back has to be found before the retries are used up.
+        # Reconnect to a restarted server before the retries are exhausted.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),
-        # Only a stream lives long enough to need it. A gRPC server that was not told
-        # otherwise cuts off a client that pings more often than every five minutes.
+        # Only streams live long enough to need keepalive. By default a gRPC server
+        # disconnects a client that pings more often than every five minutes.
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
@@ -78,15 +78,15 @@ def channel_options(target: str, max_message_bytes: int) -> Sequence[tuple[str, 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a channel is encrypted. All files are PEM.
+    """TLS credentials of a channel. All files are PEM.
 
     Attributes:
-        ca: the authorities that the server's certificate must come from; None for those of the public web.
-        certificate: the client's own, with its chain, where the server asks for one.
-        key: the private key of `certificate`.
+        ca: root certificates that the server's certificate must chain to; None for the default public roots.
+        certificate: client certificate chain, for servers that require mutual TLS.
+        key: private key of `certificate`.
 
     Raises:
-        ValueError: one half of certificate and key is missing.
+        ValueError: only one of `certificate` and `key` is given.
     """
 
     ca: str | Path | None = None
@@ -99,10 +99,10 @@ class Tls:
 
 
 def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc.ChannelCredentials | None:
-    """What a channel is opened with; None for plain text without a token.
+    """Returns the channel credentials; None for plaintext without a token.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: a file cannot be read.
         ValueError: the token is malformed, or would be sent unencrypted to another machine.
     """
     if tls is not None:
@@ -110,20 +110,19 @@ def channel_credentials(target: str, tls: Tls | None, token: str | None) -> grpc
     elif token is None:
         return None
     elif is_loopback(target):
-        channel = grpc.local_channel_credentials()  # refuses an address that turns out not to be of this machine
+        channel = grpc.local_channel_credentials()  # refuses an address that is not on this machine after all
     else:
-        raise ValueError(f"the token would travel to {target} unencrypted; use TLS")
-    if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):  # not shown: it is a secret all the same
-        raise ValueError("the token is empty, or has a space or another character that no token has")
+        raise ValueError(f"the token would be sent to {target} unencrypted; use TLS")
+    if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):  # not quoted: it may still be a secret
+        raise ValueError("the token is empty, or contains a space, a control character or a non-ASCII character")
     return channel
 
 
 def call_metadata(token: str | None) -> Metadata:
-    """What every call says of who makes it.
+    """Returns the authorization metadata of every call.
 
-    A call credential of grpc would say the same, but with one a program may hang: grpc lets go of it in a thread of its
-    own, which needs Python's lock, while `Channel.close` holds that lock and waits for the thread
-    (https://github.com/grpc/grpc/pull/42247).
+    Not a grpc call credential, which can deadlock: grpc releases it in a background thread that needs the GIL, while
+    `Channel.close` holds the GIL and waits for that thread (https://github.com/grpc/grpc/pull/42247).
     """
     return () if token is None else (("authorization", f"Bearer {token}"),)
 

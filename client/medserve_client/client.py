@@ -1,4 +1,4 @@
-"""The client for ordinary programs."""
+"""The synchronous client."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -35,15 +35,15 @@ _Outcome = TypeVar("_Outcome")
 
 
 class Client:
-    """Calls a medserve server. Threads may share one.
+    """Thread-safe client for a medserve server.
 
-    Every method raises an InferenceError, or the subclass that fits the status. A call that ends as UNAVAILABLE, or as
-    CANCELLED, which a server says that is stopping, is tried again up to three times within its timeout, and nothing
-    else is. While a model is too busy, `classify` and `predict_risk` send it no more than it answers, and raise an
-    OverloadedError for the rest at once.
+    Every method raises an InferenceError, or the subclass for its status. A call that fails with UNAVAILABLE, or with
+    CANCELLED, which a stopping server returns, is retried up to three times within its timeout; no other status is
+    retried. While a model is overloaded, `classify` and `predict_risk` keep no more calls in flight than it answers
+    and raise an OverloadedError for the rest immediately.
 
-    A server on this machine or its link is never called through a proxy; for others gRPC reads `grpc_proxy`,
-    `https_proxy` and `http_proxy` from the environment, and `no_grpc_proxy` and `no_proxy`.
+    A loopback or link-local server is never called through a proxy; for other servers gRPC reads `grpc_proxy`,
+    `https_proxy`, `http_proxy`, `no_grpc_proxy` and `no_proxy` from the environment.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class Client:
         tls: Tls | None = None,
         token: str | None = None,
     ) -> None:
-        """Connects when the first call is made.
+        """Connects lazily, on the first call.
 
         Args:
-            target: host:port, or `dns:///name:port` to spread calls over every address of a name.
-            timeout: seconds that one call may take, retries included; a stream has no limit.
-            max_message_bytes: largest message sent or received.
-            tls: encrypts; by default nothing is encrypted.
-            token: tells the server who calls. It is never sent unencrypted to another machine.
+            target: host:port, or `dns:///name:port` to balance calls over every address of a name.
+            timeout: timeout of one call in seconds, including retries; streams have none.
+            max_message_bytes: maximum size of a message sent or received.
+            tls: TLS credentials; None for plaintext.
+            token: bearer token that authenticates the caller. It is never sent unencrypted to another machine.
 
         Raises:
-            OSError: a file of `tls` can't be read.
-            ValueError: one half of certificate and key is missing, or the token can't be sent.
+            OSError: a file of `tls` cannot be read.
+            ValueError: the target is malformed, or the token is malformed or would be sent unencrypted.
         """
         self._target, self._encrypted, self._timeout = target, tls is not None, timeout
         self._max_bytes = max_message_bytes
@@ -84,7 +84,7 @@ class Client:
         )
 
     def close(self) -> None:
-        """Ends the connection and every call on it."""
+        """Closes the connection and cancels its calls."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Client:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns the error of a call inside it into an InferenceError."""
+        """Translates the grpc.RpcError of a call in the block into an InferenceError."""
         try:
             with rpc_errors_translated():
                 yield
@@ -116,11 +116,11 @@ class Client:
         """Fetches the manifest of a model.
 
         Args:
-            model: its name.
-            version: by default the highest that is ready.
+            model: model name.
+            version: model version; by default the highest one that is ready.
 
         Raises:
-            NotFoundError: there is no such model or version.
+            NotFoundError: the model or version does not exist.
             FailedPreconditionError: the model has no manifest.
         """
         request = GetManifestRequest(model_name=model, model_version=version)
@@ -139,27 +139,27 @@ class Client:
         *,
         frame: int = 0,
     ) -> ClassificationResponse:
-        """Classifies one or many pictures.
+        """Classifies one or more images.
 
         Args:
             images: one or a list of: a path (str or os.PathLike); the bytes of a PNG, JPEG, TIFF or DICOM file (bytes,
-                bytearray, memoryview); a file opened in binary mode, which is read from its current position on; an
-                image of Pillow; or pixels, as a NumPy array of uint8, [height, width] or [height, width, channels].
-                Any other sequence is a list of pictures; several pictures in one array are not taken.
-            model: its name.
-            version: by default the highest that is ready.
-            top_k: how many labels each result lists, most probable first; 0 for all.
-            reasons: what to tell about the reasons of each result.
-            frame: of each picture, from 0; only DICOM files have more than one.
+                bytearray, memoryview); a file opened in binary mode, which is read from its current position; a
+                Pillow image; or pixels, as a NumPy array of uint8, [height, width] or [height, width, channels].
+                Any other sequence is a list of images; several images in one array are not accepted.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            top_k: number of labels in each result, most probable first; 0 for all.
+            reasons: explanations to compute for each result.
+            frame: frame index of each image, from 0; only DICOM files have more than one frame.
 
         Raises:
-            InvalidArgumentError: a picture is bad; `violations` names it, and no picture was classified.
-            FailedPreconditionError: the model can't tell these reasons.
-            OSError: a file can't be read.
-            ResourceExhaustedError: the pictures are larger than a message may be; no file is read further than that.
-            TypeError: a picture is of a kind or an array of a dtype that can't be sent, or a file is open in text mode.
-            ValueError: an array has a wrong number of dimensions, an image of Pillow has a mode or an orientation that
-                can't be sent, a file object is at its end, or the frame is negative.
+            InvalidArgumentError: an image is invalid; `violations` names it, and no image was classified.
+            FailedPreconditionError: the model does not support the requested explanations.
+            OSError: a file cannot be read.
+            ResourceExhaustedError: the images exceed the maximum message size; no file is read beyond it.
+            TypeError: an image has an unsupported type or dtype, or a file is open in text mode.
+            ValueError: an array has a wrong number of dimensions, a Pillow image has an unsupported mode or a pending
+                orientation, a file object is at its end, or the frame is negative.
         """
         with self._throttles.call(model), self._errors():
             request = messages.classify_request(images, model, version, top_k, reasons, frame, self._max_bytes)
@@ -170,19 +170,19 @@ class Client:
     def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
-        """Predicts the risk of one or many patients.
+        """Predicts the risk of one or more patients.
 
         Args:
             patients: one or a list of mappings from feature to value, in the units of the
-                manifest; None, or leaving it out, says that a value is missing.
-            model: its name.
-            version: by default the highest that is ready.
-            reasons: what to tell about the reasons of each risk.
+                manifest; a value that is None or absent is missing.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            reasons: explanations to compute for each risk.
 
         Raises:
-            InvalidArgumentError: a value is bad; `violations` names each, and no risk was predicted.
-            FailedPreconditionError: the model can't tell these reasons.
-            TypeError: a value is neither a number nor a text nor None.
+            InvalidArgumentError: a value is invalid; `violations` names each one, and no risk was predicted.
+            FailedPreconditionError: the model does not support the requested explanations.
+            TypeError: a value is not a number, a string or None.
         """
         with self._throttles.call(model), self._errors():
             request = messages.predict_request(patients, model, version, reasons)
@@ -196,21 +196,21 @@ class Client:
         top_k: int = 0,
         reasons: ImageReasons | None = None,
     ) -> Generator[ClassificationResponse | InferenceError, None, None]:
-        """Classifies many batches on one connection.
+        """Classifies many batches over one stream.
 
-        Yields, in the order of the batches, the response to each or the error that only this one
-        met. `batches` is read in another thread, as fast as the server takes it. What it raises is
-        raised here, after the answers to the batches before it.
+        Yields, in the order of the batches, the response to each batch or the error that affects only
+        that batch. `batches` is consumed in another thread, as fast as the server accepts requests. An
+        exception raised by `batches` is re-raised here, after the responses to the preceding batches.
 
         Args:
-            batches: what `classify` takes as images, once for each request.
-            model: its name.
-            version: by default the highest that is ready.
-            top_k: how many labels each result lists; 0 for all.
-            reasons: what to tell about the reasons of each result.
+            batches: one `images` argument of `classify` for each request.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            top_k: number of labels in each result; 0 for all.
+            reasons: explanations to compute for each result.
 
         Raises:
-            TypeError: `batches` is one picture.
+            TypeError: `batches` is a single image.
         """
         check_batches(batches)
         requests = (
@@ -228,25 +228,25 @@ class Client:
         version: str = "",
         reasons: RiskReasons | None = None,
     ) -> Generator[RiskResponse | InferenceError, None, None]:
-        """Predicts the risk of many batches of patients on one connection, as `classify_stream` does.
+        """Predicts the risk of many batches of patients over one stream; see `classify_stream`.
 
         Args:
-            batches: what `predict_risk` takes as patients, once for each request.
-            model: its name.
-            version: by default the highest that is ready.
-            reasons: what to tell about the reasons of each risk.
+            batches: one `patients` argument of `predict_risk` for each request.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            reasons: explanations to compute for each risk.
         """
         requests = (messages.predict_request(patients, model, version, reasons) for patients in batches)
         return _stream(self._risk.PredictStream, requests, self._metadata, self._errors(), messages.risk_outcome)
 
     def health(self, service: str = "") -> health.HealthStatus:
-        """Asks whether the server, or one of its services, answers requests.
+        """Returns the health status of the server or of one of its services.
 
         Args:
-            service: full name, e.g. "medserve.v1.PatientRisk"; empty for the server as a whole.
+            service: full service name, e.g. "medserve.v1.PatientRisk"; empty for the server as a whole.
 
         Raises:
-            NotFoundError: there is no such service.
+            NotFoundError: the service does not exist.
         """
         request = health.HealthCheckRequest(value=service)
         with self._errors():
@@ -254,7 +254,7 @@ class Client:
 
 
 def _stream(
-    method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic in its stubs alone
+    method: "grpc.StreamStreamMultiCallable[_Request, _Reply]",  # generic only in its type stubs
     requests: Iterator[_Request],
     metadata: Metadata,
     errors: AbstractContextManager[None],
@@ -263,10 +263,10 @@ def _stream(
     failures: list[Exception] = []
 
     def sent() -> Iterator[_Request]:
-        # Runs in a thread of gRPC, which would log the user's exception and lose it.
+        # Runs in a gRPC thread, which would log the user's exception and drop it.
         try:
             yield from requests
-        except Exception as error:  # noqa: BLE001 - raised below, whatever it is
+        except Exception as error:  # noqa: BLE001 - re-raised below
             failures.append(error)
 
     replies = method(sent(), metadata=metadata)

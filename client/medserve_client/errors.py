@@ -1,4 +1,4 @@
-"""What a call raises: one exception for each kind of failure, with the fields that are wrong."""
+"""Exceptions raised by calls: one class for each kind of failure, with the invalid fields."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
-# Where gRPC carries a google.rpc.Status beside the plain code and message.
+# Trailing metadata key of a google.rpc.Status, sent in addition to the status code and message.
 _DETAILS_KEY = "grpc-status-details-bin"
 
 _ITEM = re.compile(r"(?:images|patients)\[(\d+)\]")
@@ -19,11 +19,11 @@ _FEATURE = re.compile(r"patients\[\d+\]\.features\[(.+)\]")
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that the server refused.
+    """An invalid field of a request.
 
     Attributes:
-        field: its path, e.g. `patients[3].features[age]`.
-        description: what it was and what was expected.
+        field: field path, e.g. `patients[3].features[age]`.
+        description: the value and what was expected.
     """
 
     field: str
@@ -31,24 +31,24 @@ class FieldViolation:
 
     @property
     def item(self) -> int | None:
-        """Index of the image or patient it belongs to; None where it belongs to the whole request."""
+        """Index of the image or patient that the field belongs to; None for a field of the request as a whole."""
         match = _ITEM.match(self.field)
         return int(match[1]) if match else None
 
     @property
     def feature(self) -> str | None:
-        """Name of the feature it is about, if it is about one."""
+        """Name of the feature, or None if the field is not a feature."""
         match = _FEATURE.match(self.field)
         return match[1] if match else None
 
 
 class InferenceError(Exception):
-    """A call that was refused, or that failed on its way.
+    """A call was rejected or failed.
 
     Attributes:
-        code: the gRPC status.
-        message: for a reader.
-        violations: the fields that are wrong; empty where none was named.
+        code: gRPC status code.
+        message: human-readable error message.
+        violations: invalid fields of the request; may be empty.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, violations: Sequence[FieldViolation] = ()) -> None:
@@ -59,25 +59,25 @@ class InferenceError(Exception):
 
     def __str__(self) -> str:
         lines = [f"{self.code.name}: {self.message}"]
-        if len(self.violations) > 1:  # a single one stands in the message
+        if len(self.violations) > 1:  # a single one is part of the message
             lines += [f"  {violation.field}: {violation.description}" for violation in self.violations]
         return "\n".join(lines)
 
 
 class InvalidArgumentError(InferenceError):
-    """The request is wrong; `violations` says where."""
+    """The request is invalid; `violations` lists the invalid fields."""
 
 
 class NotFoundError(InferenceError):
-    """The server has no such model, version or service."""
+    """The model, version or service does not exist on the server."""
 
 
 class FailedPreconditionError(InferenceError):
-    """The model is there, but not for this kind of request."""
+    """The model exists but does not support this kind of request."""
 
 
 class UnauthenticatedError(InferenceError):
-    """The server asks for a token, and got none or one that it does not know."""
+    """The token is missing or unknown to the server."""
 
 
 class PermissionDeniedError(InferenceError):
@@ -85,23 +85,23 @@ class PermissionDeniedError(InferenceError):
 
 
 class ResourceExhaustedError(InferenceError):
-    """A message is larger than the server or the client allows, or it is an OverloadedError."""
+    """A message exceeds the size limit of the server or the client; also the base class of OverloadedError."""
 
 
 class OverloadedError(ResourceExhaustedError):
-    """The server is too busy, or was lately and the client does not send it more; it may be better later."""
+    """The server is overloaded, or was recently and the client withheld the call; retry later."""
 
 
 class DeadlineExceededError(InferenceError):
-    """No answer came within the timeout."""
+    """No response arrived within the timeout."""
 
 
 class UnavailableError(InferenceError):
-    """No server was reached, or it is starting or stopping; the retries are used up."""
+    """The server is unreachable, starting or stopping, and the retries are exhausted."""
 
 
 class TlsMismatchError(UnavailableError):
-    """The server expects TLS and the client does not use it, or the other way round."""
+    """The server expects TLS and the client does not use it, or vice versa."""
 
 
 _CLASSES: dict[grpc.StatusCode, type[InferenceError]] = {
@@ -119,7 +119,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 @contextmanager
 def rpc_errors_translated() -> Iterator[None]:
-    """Turns the grpc.RpcError of a call inside it into an InferenceError."""
+    """Translates a grpc.RpcError raised in the block into an InferenceError."""
     try:
         yield
     except grpc.RpcError as error:
@@ -127,7 +127,7 @@ def rpc_errors_translated() -> Iterator[None]:
 
 
 def from_status(status: Status) -> InferenceError:
-    """The error that a stream reports for one of its requests."""
+    """Returns the error that a stream reports for one of its requests."""
     return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
 
 
@@ -135,21 +135,21 @@ def _from_rpc_error(error: grpc.RpcError) -> InferenceError:
     metadata: dict[str, str | bytes] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs
     status = Status()
     if isinstance(details := metadata.get(_DETAILS_KEY), bytes):
-        with suppress(DecodeError):  # another's details, a proxy's perhaps: the plain code and message still hold
+        with suppress(DecodeError):  # details of another format, e.g. from a proxy; the code and message still apply
             status = Status.FromString(details)
     return _error(error.code(), error.details() or "", status)
 
 
 def _error(code: grpc.StatusCode, message: str, status: Status) -> InferenceError:
     kind = _CLASSES.get(code, InferenceError)
-    # Of the limits behind this code, the server names those that another time may be kept.
+    # The server attaches an ErrorInfo to the limits with this code that are transient.
     if kind is ResourceExhaustedError and any(detail.Unpack(ErrorInfo()) for detail in status.details):
         kind = OverloadedError
     return kind(code, message, _violations(status))
 
 
 def _violations(status: Status) -> list[FieldViolation]:
-    """Every field named by the BadRequest details of a status."""
+    """Returns the field violations in the BadRequest details of a status."""
     found = []
     for detail in status.details:
         bad_request = BadRequest()

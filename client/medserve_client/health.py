@@ -1,7 +1,7 @@
-"""The health check of gRPC, grpc.health.v1.Health/Check, without its package.
+"""The gRPC health check, grpc.health.v1.Health/Check, without the grpcio-health-checking package.
 
-Its two messages have one field each, and are on the wire what the well-known wrapper
-messages are: the request a string in field 1, the response an enum in field 1.
+Its two messages have one field each and are wire compatible with the well-known wrapper
+messages: the request has a string in field 1, the response an enum in field 1.
 """
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -14,7 +14,7 @@ HealthCheckResponse = Int32Value
 
 
 class HealthStatus(OpenEnum):
-    """What a server says about itself or about one of its services."""
+    """Health status of a server or of one of its services."""
 
     UNKNOWN = 0
     SERVING = 1

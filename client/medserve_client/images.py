@@ -1,4 +1,4 @@
-"""Pictures as a program holds them, and the messages that they become."""
+"""Converts images, given as paths, bytes, files, Pillow images or arrays, to request messages."""
 
 import io
 import os
@@ -16,31 +16,31 @@ from medserve_proto.v1 import image_classification_pb2 as image_pb
 
 
 class BinaryFile(Protocol):
-    """What gives bytes when it is read: a file opened in binary mode, an io.BytesIO, the answer to an HTTP request."""
+    """A readable binary file object: an open file, an io.BytesIO or the response to an HTTP request."""
 
     def read(self, size: int, /) -> bytes:
-        """Returns as many bytes at most; none at the end."""
+        """Returns at most `size` bytes; empty at the end."""
 
 
 class PilImage(Protocol):
-    """A PIL.Image.Image, as far as it is used here: the client does not need Pillow."""
+    """The interface of PIL.Image.Image used here; the client does not depend on Pillow."""
 
     @property
     def mode(self) -> str:
-        """How its pixels are stored."""
+        """Pixel format."""
 
     def load(self) -> object:
-        """Reads the pixels of an image that was opened."""
+        """Loads the pixels of an opened image."""
 
     def getexif(self) -> Mapping[int, Any]:
-        """Returns its Exif tags."""
+        """Returns the Exif tags."""
 
     def save(self, fp: IO[bytes], format: str | None = None, **params: Any) -> None:  # noqa: A002, ANN401 - Pillow's
-        """Writes it to a file."""
+        """Writes the image to a file."""
 
 
-# A file's path; the bytes of a PNG, JPEG, TIFF or DICOM file, or a file object to read them from; an image of Pillow;
-# or pixels: uint8 [H, W] or [H, W, C].
+# A file path; the bytes of a PNG, JPEG, TIFF or DICOM file, or a file object to read them from; a Pillow image; or
+# pixels: uint8 [H, W] or [H, W, C].
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PilImage | NDArray[np.uint8]
 )
@@ -52,27 +52,27 @@ _ACCEPTED = (
 )
 _CHUNK_BYTES = 1 << 20
 _LARGEST_MESSAGE = 2**31 - 1
-"""Bytes of any protobuf message."""
-# Those that a PNG holds as they are.
+"""Maximum size of a protobuf message in bytes."""
+# Modes that PNG stores without conversion.
 _PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _EXIF_ORIENTATION = 0x0112
-_TURNED = range(2, 9)
+_ROTATED_OR_FLIPPED = range(2, 9)
 
 
 def to_images(images: Images, frame: int, max_bytes: int) -> list[image_pb.Image]:
-    """Reads one picture, or every picture of a sequence.
+    """Reads one image, or every image of a sequence.
 
     Args:
-        images: the pictures. A sequence is a batch unless it is one of the kinds of ImageSource, as bytes are.
-        frame: of each picture, from 0.
-        max_bytes: how large they may be together; -1 for as large as a message can be.
+        images: the images. A sequence is a batch unless it is itself an ImageSource, e.g. bytes.
+        frame: frame index of each image, from 0.
+        max_bytes: maximum total size; -1 for the maximum size of a protobuf message.
 
     Raises:
-        OSError: a file can't be read.
-        TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
-        ValueError: an array or an image of Pillow can't be sent as it is, a file object is at its end, or the frame is
+        OSError: a file cannot be read.
+        TypeError: an image is not an ImageSource, or its array is not uint8.
+        ValueError: an array or a Pillow image cannot be sent unchanged, a file object is at its end, or the frame is
             not from 0 to 2 ** 32 - 1.
-        ResourceExhaustedError: the pictures are too large; no file is read further than that.
+        ResourceExhaustedError: the images are too large; no file is read beyond the limit.
     """
     left = max_bytes if max_bytes >= 0 else _LARGEST_MESSAGE
     messages = []
@@ -87,14 +87,15 @@ def to_images(images: Images, frame: int, max_bytes: int) -> list[image_pb.Image
 
 
 def check_batches(batches: object) -> None:
-    """Refuses one picture in the place of many batches: its lines, rows or bytes would be taken for pictures.
+    """Rejects a single image passed as `batches`: its lines, rows or bytes would be taken for images.
 
     Raises:
-        TypeError: it is one picture.
+        TypeError: `batches` is a single image.
     """
     if _is_single(batches):
         raise TypeError(
-            f"batches is one picture, a {type(batches).__name__}; expected batches, e.g. a list of pictures"
+            f"batches is a single image, a {type(batches).__name__}; expected an iterable of batches, "
+            "e.g. a list of images"
         )
 
 
@@ -112,7 +113,7 @@ def _is_single(images: object) -> TypeGuard[ImageSource]:
 
 
 def _is_pil_image(source: object) -> TypeGuard[PilImage]:
-    module = sys.modules.get("PIL.Image")  # whoever has an image of it has imported it
+    module = sys.modules.get("PIL.Image")  # imported already if the caller has a Pillow image
     return module is not None and isinstance(source, module.Image)
 
 
@@ -133,12 +134,17 @@ def _encoded(source: object, field: str, limit: int) -> bytes:
     if (read := getattr(source, "read", None)) is None:
         raise TypeError(f"{field} is a {type(source).__name__}; expected {_ACCEPTED}")
     if not (content := _read(read, field, limit)):
-        raise ValueError(f"{field} is a file object at its end; seek(0) takes it back to its beginning")
+        raise ValueError(f"{field} is a file object at its end; call seek(0) to rewind it")
     return content
 
 
 def _read(read: Callable[[int], object], field: str, limit: int) -> bytes:
-    """Reads a file to its end, or to where it is too large."""
+    """Reads a file to its end.
+
+    Raises:
+        ResourceExhaustedError: it has more than `limit` bytes; it is not read further.
+        TypeError: `read` does not return bytes.
+    """
     content = bytearray()
     while len(content) <= limit:
         try:
@@ -156,7 +162,7 @@ def _read(read: Callable[[int], object], field: str, limit: int) -> bytes:
 
 
 def _too_large(field: str) -> ResourceExhaustedError:
-    text = f"not sent: with {field} the request is larger than a message may be (max_message_bytes of the client)"
+    text = f"not sent: {field} makes the request larger than the client's max_message_bytes"
     return ResourceExhaustedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
 
@@ -166,23 +172,23 @@ def _raw_image(pixels: NDArray[np.uint8], field: str) -> image_pb.RawImage:
     if pixels.ndim not in (2, 3):
         raise ValueError(
             f"{field} is an array of shape {pixels.shape}; expected [height, width] or [height, width, channels]. "
-            "Pass several pictures as a list"
+            "Pass several images as a list"
         )
     return image_pb.RawImage(pixels=pixels.tobytes(), shape=pixels.shape)
 
 
 def _png(image: PilImage, field: str) -> bytes:
-    """Writes a PIL image as a file without loss, for the server to read as any other: palettes, 16 bits, profiles."""
-    image.load()  # of a TIFF, this turns the pixels as its tag says
+    """Encodes a PIL image losslessly, so that the server handles palettes, 16 bits and color profiles as in files."""
+    image.load()  # applies the orientation tag of a TIFF
     if image.mode not in _PIL_MODES:
         raise ValueError(
             f"{field} is a PIL image of mode {image.mode}; expected one of {', '.join(_PIL_MODES)}. "
-            "Convert it, as in image.convert('RGB'), or pass the file that it came from"
+            "Convert it, e.g. with image.convert('RGB'), or pass the original file"
         )
-    if (orientation := image.getexif().get(_EXIF_ORIENTATION)) in _TURNED:
+    if (orientation := image.getexif().get(_EXIF_ORIENTATION)) in _ROTATED_OR_FLIPPED:
         raise ValueError(
-            f"{field} is a PIL image with the Exif orientation {orientation}, and its pixels may not be turned so yet; "
-            "pass PIL.ImageOps.exif_transpose(image), or numpy.asarray(image) for the pixels as they are"
+            f"{field} is a PIL image with Exif orientation {orientation}, which may not be applied to its pixels yet; "
+            "pass PIL.ImageOps.exif_transpose(image), or numpy.asarray(image) to send the pixels unchanged"
         )
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)

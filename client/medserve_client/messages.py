@@ -1,4 +1,4 @@
-"""Between a user's values and the messages of the contract: the part that both clients share."""
+"""Converts between Python values and protobuf messages, for both clients."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
-# A number in the manifest's unit, the name of a category, or None where it is not known.
+# A number in the manifest's unit, the name of a category, or None if missing.
 FeatureValue: TypeAlias = float | int | str | np.integer | np.floating | np.bool_ | None
 Patient: TypeAlias = Mapping[str, FeatureValue]
 Patients: TypeAlias = Patient | Sequence[Patient]
@@ -30,13 +30,13 @@ def classify_request(
     frame: int = 0,
     max_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
 ) -> image_pb.ClassifyRequest:
-    """Builds the request for one or many pictures.
+    """Builds the request for one or more images.
 
     Raises:
-        OSError: a file can't be read.
-        TypeError: a picture is none of the kinds of ImageSource, or its array is not uint8.
-        ValueError: a picture can't be sent as it is, or the frame is not from 0 to 2 ** 32 - 1.
-        ResourceExhaustedError: the pictures have more than `max_bytes` together.
+        OSError: a file cannot be read.
+        TypeError: an image is not an ImageSource, or its array is not uint8.
+        ValueError: an image cannot be sent unchanged, or the frame is not from 0 to 2 ** 32 - 1.
+        ResourceExhaustedError: the images have more than `max_bytes` in total.
     """
     return image_pb.ClassifyRequest(
         model_name=model,
@@ -51,18 +51,18 @@ def classify_request(
 def predict_request(
     patients: Patients, model: str, version: str, reasons: RiskReasons | None = None
 ) -> risk_pb.PredictRequest:
-    """Builds the request for one or many patients.
+    """Builds the request for one or more patients.
 
-    NaN goes out as it is, and the server refuses it: a missing value is None.
+    NaN is sent unchanged and rejected by the server: a missing value is None.
 
     Raises:
-        TypeError: a patient is no mapping, or a value neither a number nor a text nor None.
+        TypeError: a patient is not a mapping, or a value is not a number, a string or None.
     """
     records: Sequence[object] = [patients] if isinstance(patients, Mapping) else patients
     if not isinstance(records, Sequence) or isinstance(records, (str, bytes, bytearray)):
         raise TypeError(
             f"patients is a {type(patients).__name__}; expected a mapping of features to values, or a list of them "
-            '(of a DataFrame: frame.to_dict("records"))'
+            '(for a DataFrame: frame.to_dict("records"))'
         )
     return risk_pb.PredictRequest(
         model_name=model,
@@ -96,7 +96,7 @@ def _feature_value(value: FeatureValue, field: str) -> risk_pb.FeatureValue | No
 
 
 def classification_response(reply: image_pb.ClassifyResponse) -> results.ClassificationResponse:
-    """Reads the answer to a ClassifyRequest."""
+    """Converts the response to a ClassifyRequest."""
     return results.ClassificationResponse(
         reply.model_name, reply.model_version, tuple(_image_result(one) for one in reply.results), reply.request_id
     )
@@ -135,7 +135,7 @@ def _feature_maps(one: image_pb.FeatureMaps) -> results.FeatureMaps:
 
 
 def risk_response(reply: risk_pb.PredictResponse) -> results.RiskResponse:
-    """Reads the answer to a PredictRequest."""
+    """Converts the response to a PredictRequest."""
     return results.RiskResponse(
         reply.model_name, reply.model_version, tuple(_patient_result(one) for one in reply.results), reply.request_id
     )
@@ -180,17 +180,17 @@ def _what_if(one: risk_pb.WhatIfCurve) -> results.WhatIfCurve:
 
 
 def classification_outcome(reply: image_pb.ClassifyStreamResponse) -> results.ClassificationResponse | InferenceError:
-    """Reads one answer of ClassifyStream."""
+    """Converts one response of ClassifyStream."""
     return from_status(reply.error) if reply.HasField("error") else classification_response(reply.response)
 
 
 def risk_outcome(reply: risk_pb.PredictStreamResponse) -> results.RiskResponse | InferenceError:
-    """Reads one answer of PredictStream."""
+    """Converts one response of PredictStream."""
     return from_status(reply.error) if reply.HasField("error") else risk_response(reply.response)
 
 
 def model_summaries(reply: catalog_pb.ListModelsResponse) -> list[results.ModelSummary]:
-    """Reads the answer to a ListModelsRequest."""
+    """Converts the response to a ListModelsRequest."""
     return [
         results.ModelSummary(
             one.name, one.version, results.Task(one.task), one.title, ready=one.ready, provider=one.provider
@@ -200,5 +200,5 @@ def model_summaries(reply: catalog_pb.ListModelsResponse) -> list[results.ModelS
 
 
 def model_description(model: str, reply: catalog_pb.GetManifestResponse) -> results.ModelDescription:
-    """Reads the answer to a GetManifestRequest about `model`."""
+    """Converts the response to a GetManifestRequest for `model`."""
     return results.ModelDescription(model, reply.model_version, reply.sha256, reply.manifest)

@@ -1,4 +1,4 @@
-"""What a caller wants to be told about the reasons of a result."""
+"""Options for requesting explanations of results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 
 @dataclass(frozen=True, slots=True)
 class ImageReasons:
-    """What to tell about a picture; each costs the server time.
+    """Explanations to compute for an image; each one costs server time.
 
     Attributes:
-        label: whose probability is explained; by default the decision's.
-        class_activation: which places the network itself weighed; not every model can tell.
-        occlusion: how far the probability falls where a patch of the picture is covered.
-        feature_maps: names of layers whose activations are wanted, from the manifest's.
-        overlay: draw each map over the picture as well.
+        label: label whose probability is explained; by default the decision's.
+        class_activation: compute a class activation map; not every model supports it.
+        occlusion: compute an occlusion map: the drop in probability when a patch of the image is covered.
+        feature_maps: names of layers whose activations to return, from the manifest.
+        overlay: also render each map over the image.
     """
 
     label: str = ""
@@ -26,7 +26,7 @@ class ImageReasons:
     overlay: bool = False
 
     def to_proto(self) -> image_pb.ImageReasons:
-        """The message of the contract."""
+        """Returns the protobuf message."""
         return image_pb.ImageReasons(
             label=self.label,
             class_activation=self.class_activation,
@@ -38,13 +38,13 @@ class ImageReasons:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """Which other values of a feature to try.
+    """Values of a feature to evaluate in a what-if curve.
 
     Attributes:
-        feature: its name; all values of a category are tried.
-        low: the least value of a number; by default that of the training data.
-        high: the greatest.
-        points: how many, 2 to 200; 0 for the server's 21.
+        feature: feature name; all categories of a categorical feature are evaluated.
+        low: lowest value of a numeric feature; by default the minimum of the training data.
+        high: highest value of a numeric feature; by default the maximum of the training data.
+        points: number of values, 2 to 200; 0 for the server's default, 21.
     """
 
     feature: str
@@ -53,18 +53,19 @@ class WhatIf:
     points: int = 0
 
     def to_proto(self) -> risk_pb.WhatIf:
-        """The message of the contract."""
+        """Returns the protobuf message."""
         return risk_pb.WhatIf(feature=self.feature, low=self.low, high=self.high, points=self.points)
 
 
 @dataclass(frozen=True, slots=True)
 class RiskReasons:
-    """What to tell about a patient's risk; each costs the server time.
+    """Explanations to compute for a patient's risk; each one costs server time.
 
     Attributes:
-        horizon: label of the one whose risk is explained; by default the manifest's reference horizon.
-        shapley: how far each feature moves the risk from the mean of the manifest's background patients.
-        what_if: the risk with other values of one feature; a name alone takes the defaults.
+        horizon: label of the horizon whose risk is explained; by default the manifest's reference horizon.
+        shapley: compute Shapley values: how far each feature moves the risk from the mean of the manifest's
+            background patients.
+        what_if: compute the risk with other values of one feature; a feature name alone uses the defaults.
     """
 
     horizon: str = ""
@@ -72,7 +73,7 @@ class RiskReasons:
     what_if: WhatIf | str | None = None
 
     def to_proto(self) -> risk_pb.RiskReasons:
-        """The message of the contract."""
+        """Returns the protobuf message."""
         what_if = WhatIf(self.what_if) if isinstance(self.what_if, str) else self.what_if
         return risk_pb.RiskReasons(
             horizon=self.horizon, shapley=self.shapley, what_if=None if what_if is None else what_if.to_proto()

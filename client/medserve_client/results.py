@@ -1,4 +1,4 @@
-"""What the server answers, as plain typed values."""
+"""Typed results of calls."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,7 +11,7 @@ from medserve_proto.v1.manifest_pb2 import Manifest
 
 
 class OpenEnum(IntEnum):
-    """An enum of the contract. A number of a newer server that this client does not know becomes 0."""
+    """A protobuf enum. A number from a newer server that this client does not know becomes 0."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self:  # noqa: ARG003 - the signature is the enum's
@@ -19,7 +19,7 @@ class OpenEnum(IntEnum):
 
 
 class Task(OpenEnum):
-    """What a model is asked to do."""
+    """The task of a model."""
 
     UNSPECIFIED = 0
     IMAGE_CLASSIFICATION = 1
@@ -27,11 +27,11 @@ class Task(OpenEnum):
 
 
 class ImageWarningKind(OpenEnum):
-    """What was done to a picture before the model saw it, or what its reader should know of it.
+    """How an image was altered before inference, or what to consider when reading its result.
 
-    Unfamiliar: it is unlike those of the training data. First of several: the file holds more pictures or frames. Range
-    unused: its samples use a small part of the range of their bits, and are not stretched. Profile ignored: a color
-    profile other than sRGB was not applied.
+    UNFAMILIAR: unlike the training data. FIRST_OF_SEVERAL: the file contains more images or frames. RANGE_UNUSED: the
+    samples use a small part of their bit range and are not stretched. PROFILE_IGNORED: a color profile other than sRGB
+    was not applied.
     """
 
     UNSPECIFIED = 0
@@ -46,7 +46,7 @@ class ImageWarningKind(OpenEnum):
 
 
 class PatientWarningKind(OpenEnum):
-    """Why a patient's risk deserves a second look."""
+    """Why a patient's risk should be reviewed."""
 
     UNSPECIFIED = 0
     OUT_OF_TRAINING_RANGE = 1
@@ -56,15 +56,15 @@ class PatientWarningKind(OpenEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """One version of a model that the server has.
+    """One version of a model in the server's model repository.
 
     Attributes:
-        name: as in the repository and in requests.
-        version: a number, as text.
-        task: unspecified for a model without a manifest.
-        title: one line from the manifest.
-        ready: whether it answers.
-        provider: the ONNX Runtime execution provider that runs it, e.g. "cpu".
+        name: model name, as in the repository and in requests.
+        version: version number, as a string.
+        task: Task.UNSPECIFIED for a model without a manifest.
+        title: one-line title from the manifest.
+        ready: whether the model answers requests.
+        provider: ONNX Runtime execution provider that runs it, e.g. "cpu".
     """
 
     name: str
@@ -77,13 +77,13 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """All about one version of a model.
+    """Manifest of one version of a model.
 
     Attributes:
-        name: as it was asked for.
-        version: the version that was described.
-        sha256: of the ONNX file, in hexadecimal.
-        manifest: the manifest as the contract has it (proto/medserve/v1/manifest.proto).
+        name: model name, as requested.
+        version: version that the manifest belongs to.
+        sha256: SHA-256 of the ONNX file, in hexadecimal.
+        manifest: the manifest message (proto/medserve/v1/manifest.proto).
     """
 
     name: str
@@ -94,7 +94,7 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class LabelProbability:
-    """One label of a picture, with its probability from 0 to 1."""
+    """A label of an image with its probability, from 0 to 1."""
 
     label: str
     probability: float
@@ -102,13 +102,13 @@ class LabelProbability:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The label decided for.
+    """The predicted label and how it was chosen.
 
     Attributes:
-        label: the label.
-        operating_point: name of the operating point; empty: the most probable label was taken.
-        positive_label: the label whose probability is held against the threshold; empty without an operating point.
-        threshold: from 0 to 1; None without an operating point.
+        label: predicted label.
+        operating_point: name of the operating point; empty if the most probable label was taken.
+        positive_label: label whose probability is compared with the threshold; empty without an operating point.
+        threshold: decision threshold, from 0 to 1; None without an operating point.
     """
 
     label: str
@@ -119,22 +119,22 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ImageWarning:
-    """What was done to a picture, for a program (kind) and for a reader (message)."""
+    """A warning about an image, machine-readable (`kind`) and human-readable (`message`)."""
 
     kind: ImageWarningKind
     message: str
 
 
-# Those with an array in them are compared by identity: == of two arrays is an array.
+# Classes with array attributes compare by identity: == of two arrays is an array.
 @dataclass(frozen=True, slots=True, eq=False)
 class ReasonMap:
-    """Why a picture got its label, place by place.
+    """An occlusion or class activation map of an image.
 
     Attributes:
-        label: the label it speaks of.
-        values: float32 [rows, columns], a grid over the picture that the model saw. Occlusion: how far the
-            probability falls where that place is covered; class activation: the place's share of the label's score.
-        overlay_png: the map drawn over the picture; empty unless asked for.
+        label: label that the map explains.
+        values: float32 [rows, columns], a grid over the preprocessed image. Occlusion: drop in the label's probability
+            when the cell is covered; class activation: the cell's share of the label's score.
+        overlay_png: the map rendered over the image; empty unless requested.
     """
 
     label: str
@@ -152,19 +152,19 @@ class FeatureMaps:
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """The answer for one picture.
+    """The result for one image.
 
     Attributes:
-        labels: the most probable first.
-        decision: the label decided for.
-        warnings: what was done to the picture, and whether it is unlike those of the training data.
-        uncertainty: standard deviation of the members' probabilities of the first label; None where the model is
-            no ensemble.
-        novelty: how unlike the training data the picture is; None where the model does not measure it.
-        class_activation: as asked for.
-        occlusion: as asked for.
-        feature_maps: as asked for.
-        sop_instance_uid: of a DICOM file; empty for another file, or where it has none.
+        labels: labels, most probable first.
+        decision: predicted label.
+        warnings: how the image was altered, and whether it is unlike the training data.
+        uncertainty: standard deviation of the ensemble members' probabilities of the first label; None if the model is
+            not an ensemble.
+        novelty: distance from the training data; None if the model does not measure it.
+        class_activation: class activation map, if requested.
+        occlusion: occlusion map, if requested.
+        feature_maps: activations of the requested layers.
+        sop_instance_uid: SOP Instance UID of a DICOM file; empty for other files, or if it has none.
     """
 
     labels: tuple[LabelProbability, ...]
@@ -180,9 +180,9 @@ class ImageResult:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationResponse:
-    """The answer to one request: a result for each picture, in the same order.
+    """The response to one request: one result for each image, in request order.
 
-    The server's log names the request by `request_id`.
+    `request_id` identifies the request in the server's log.
     """
 
     model_name: str
@@ -196,10 +196,10 @@ class HorizonRisk:
     """The probability of the event by a horizon.
 
     Attributes:
-        horizon: its label, e.g. "5 years".
-        time: the same in the manifest's time unit.
-        risk: from 0 to 1.
-        uncertainty: standard deviation of the members' risks; None where the model is no ensemble.
+        horizon: label of the horizon, e.g. "5 years".
+        time: the horizon in the manifest's time unit.
+        risk: probability from 0 to 1.
+        uncertainty: standard deviation of the ensemble members' risks; None if the model is not an ensemble.
     """
 
     horizon: str
@@ -210,11 +210,11 @@ class HorizonRisk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SurvivalCurve:
-    """The probability of no event up to each time.
+    """The survival function: the probability of no event up to each time.
 
     Attributes:
-        times: float64 [T], rising, in the manifest's time unit.
-        probabilities: float32 [T], never rising.
+        times: float64 [T], increasing, in the manifest's time unit.
+        probabilities: float32 [T], non-increasing.
     """
 
     times: NDArray[np.float64]
@@ -223,7 +223,7 @@ class SurvivalCurve:
 
 @dataclass(frozen=True, slots=True)
 class PatientWarning:
-    """Why a patient's risk deserves a second look: for a program (kind, feature) and for a reader (message)."""
+    """A warning about a patient's risk, machine-readable (`kind`, `feature`) and human-readable (`message`)."""
 
     kind: PatientWarningKind
     feature: str
@@ -232,7 +232,7 @@ class PatientWarning:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """How far a feature moves the risk, above 0 upwards."""
+    """The Shapley value of a feature; positive values increase the risk."""
 
     feature: str
     value: float
@@ -240,12 +240,12 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class ShapleyValues:
-    """The risk at a horizon taken apart: `base_risk` and all contributions add up to it.
+    """Decomposition of the risk at a horizon into the sum of `base_risk` and all contributions.
 
     Attributes:
         horizon: label of the horizon.
         base_risk: mean risk of the manifest's background patients.
-        contributions: one for each feature, in the order of the manifest.
+        contributions: one for each feature, in manifest order.
     """
 
     horizon: str
@@ -255,7 +255,7 @@ class ShapleyValues:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfPoint:
-    """The risk with another value of the feature: a number, or the name of a category."""
+    """The risk at one value of the feature: a number or the name of a category."""
 
     value: float | str
     risk: float
@@ -263,7 +263,7 @@ class WhatIfPoint:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfCurve:
-    """The risk at a horizon over the values of one feature, all others as they are."""
+    """The risk at a horizon as a function of one feature, with all other features unchanged."""
 
     horizon: str
     feature: str
@@ -272,16 +272,16 @@ class WhatIfCurve:
 
 @dataclass(frozen=True, slots=True)
 class PatientResult:
-    """The answer for one patient.
+    """The result for one patient.
 
     Attributes:
         risks: one for each horizon of the manifest.
-        survival: the curve that they are read off.
-        risk_group: its label.
-        warnings: why the risk deserves a second look.
-        novelty: how unlike the training data the patient is; None where the model does not measure it.
-        shapley: as asked for.
-        what_if: as asked for.
+        survival: survival function that the risks are read from.
+        risk_group: label of the risk group.
+        warnings: why the risk should be reviewed.
+        novelty: distance from the training data; None if the model does not measure it.
+        shapley: Shapley values, if requested.
+        what_if: what-if curve, if requested.
     """
 
     risks: tuple[HorizonRisk, ...]
@@ -295,9 +295,9 @@ class PatientResult:
 
 @dataclass(frozen=True, slots=True)
 class RiskResponse:
-    """The answer to one request: a result for each patient, in the same order.
+    """The response to one request: one result for each patient, in request order.
 
-    The server's log names the request by `request_id`.
+    `request_id` identifies the request in the server's log.
     """
 
     model_name: str

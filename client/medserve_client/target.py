@@ -1,4 +1,4 @@
-"""What a gRPC target names: its hosts, how they are written, and which of them are on this machine or its link."""
+"""Parses gRPC targets, validates their spelling and detects loopback and link-local hosts."""
 
 import re
 import socket
@@ -6,14 +6,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import unquote
 
 _LOCAL_SCHEMES = ("unix:", "unix-abstract:", "vsock:")
-# Of the schemes that name hosts: https://github.com/grpc/grpc/blob/master/doc/naming.md
+# Schemes that name hosts: https://github.com/grpc/grpc/blob/master/doc/naming.md
 _SCHEME = re.compile(r"(?:dns|ipv4|ipv6):(?://[^/]*)?/?")
 _HOST_AND_PORT = re.compile(r"\[(?P<ip6>[^\]]*)\](?::(?P<ip6_port>\d+))?|(?P<host>[^:]*):(?P<port>\d+)")
 _DEFAULT_PORT = 443
 
 
 def addresses(target: str) -> list[tuple[str, int]]:
-    """Returns the hosts and ports that a target lists, without resolving a name; none for a socket of this machine."""
+    """Returns the hosts and ports in a target without resolving names; empty for a local socket, e.g. unix:."""
     if target.startswith(_LOCAL_SCHEMES):
         return []
     return [_address(text) for text in unquote(_SCHEME.sub("", target, count=1)).split(",")]
@@ -26,12 +26,12 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def check_target(target: str) -> None:
-    """Checks that a target is no URL, and that an IPv6 address in it stands in brackets.
+    """Checks that a target is not a URL and that its IPv6 addresses are in brackets.
 
-    gRPC takes `::1:9101` for an IPv6 address without a port, and calls its port 443.
+    gRPC parses `::1:9101` as an IPv6 address without a port and connects to port 443.
 
     Raises:
-        ValueError: with the right spelling.
+        ValueError: it is malformed; the message has the correct spelling.
     """
     if match := re.match(r"https?://", target, re.IGNORECASE):
         raise ValueError(f"{target} is a URL; write HOST:PORT, without {match[0]}")
@@ -45,12 +45,12 @@ def check_target(target: str) -> None:
 
 
 def is_loopback(target: str) -> bool:
-    """Tells whether calls to a target don't leave this machine."""
+    """Returns whether all hosts of a target are on this machine."""
     return all(_is_loopback(host) for host, _ in addresses(target))
 
 
 def never_proxied(target: str) -> bool:
-    """Tells whether one of a target's hosts is on this machine or its link, where a proxy would reach another host."""
+    """Returns whether a host of a target is loopback or link-local, where a proxy would reach a different host."""
     found = addresses(target)
     return not found or any(_is_loopback(host) or _is_link_local(host) for host, _ in found)
 
@@ -64,13 +64,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_link_local(host: str) -> bool:
-    # To connect to the unspecified address, 0.0.0.0 or ::, reaches this machine.
+    # Connecting to the unspecified address, 0.0.0.0 or ::, reaches this machine.
     address = _numeric(host)
     return address is not None and (address.is_link_local or address.is_unspecified)
 
 
 def _numeric(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is written as; None for a name."""
+    """Parses a numeric host address; None for a name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -79,7 +79,7 @@ def _numeric(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _short_ipv4(host: str) -> IPv4Address | None:
-    """The address of a form that resolvers know beside the usual one, e.g. 127.1."""
+    """Parses an abbreviated IPv4 address that resolvers accept, e.g. 127.1."""
     if not re.fullmatch(r"[0-9a-fA-FxX.]+", host):
         return None
     try:

@@ -1,8 +1,8 @@
-"""How a client holds back from a server that has more to do than it can: no more calls at once than it answers.
+"""Client-side throttling: limits the calls in flight to an overloaded server.
 
-A call that is refused, or not answered in time, costs the server too. Where callers go on sending, those costs are all
-that it has time for in the end. The number of calls under way is found as TCP finds its window (Chiu & Jain 1989:
-additive increase, faster decrease), but call by call.
+Calls that are rejected or time out cost the server too. If clients keep sending, it ends up spending all its time on
+them. The limit is adjusted like the congestion window of TCP (Chiu & Jain 1989: additive increase, faster decrease),
+but on every call.
 """
 
 import math
@@ -16,31 +16,31 @@ import grpc
 from medserve_client.errors import DeadlineExceededError, OverloadedError
 
 _RAISE = 0.1
-"""By an answer: where one call in eleven fails, the number stays as it is."""
+"""Increase of the limit for each success: it is stable when one call in eleven fails."""
 _FORGET = 5.0
-"""Seconds without a failure after which the server counts as well again."""
+"""Seconds without a failure after which the limit is removed."""
 
 
 class Throttle:
-    """Bounds the calls under way to a server that was lately too busy. Threads may share one.
+    """Thread-safe limit on the calls in flight to a server that was recently overloaded.
 
-    There is no bound until a call is refused for want of time or room, or meets its deadline. Then no more may be under
-    way than were at that moment; each further failure lowers this by one, though not below one, and each answer raises
-    it by a tenth.
+    There is no limit until a call is rejected because of overload or exceeds its deadline. The limit is then the number
+    of calls in flight at that moment; each further failure lowers it by one, to no less than one, and each success
+    raises it by 0.1.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way = 0
-        self._most = math.inf
+        self._in_flight = 0
+        self._limit = math.inf
         self._failed_at = -math.inf
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """A call, to be made inside.
+        """Context manager for one call, which is made inside the block.
 
         Raises:
-            OverloadedError: as many as the server can answer are under way already; the call is not to be made.
+            OverloadedError: the limit of calls in flight is reached; the block is not entered.
         """
         with self._lock:
             self._begin()
@@ -52,33 +52,33 @@ class Throttle:
             raise
         else:
             with self._lock:
-                self._most += _RAISE
+                self._limit += _RAISE
         finally:
             with self._lock:
-                self._under_way -= 1
+                self._in_flight -= 1
 
     def _begin(self) -> None:
         if time.monotonic() - self._failed_at > _FORGET:
-            self._most = math.inf
-        if self._under_way + 1 > self._most:
+            self._limit = math.inf
+        if self._in_flight + 1 > self._limit:
             text = (
-                f"not sent: the server was too busy for earlier calls, and {self._under_way} are still under way; "
+                f"not sent: the server was overloaded by earlier calls, and {self._in_flight} are still in flight; "
                 "try again later"
             )
             raise OverloadedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        self._under_way += 1
+        self._in_flight += 1
 
     def _fail(self) -> None:
         self._failed_at = time.monotonic()
-        self._most = self._under_way if self._most == math.inf else max(1.0, self._most - 1)
+        self._limit = self._in_flight if self._limit == math.inf else max(1.0, self._limit - 1)
 
 
 class Throttles:
-    """A throttle for each model of a server. Threads may share them."""
+    """One throttle for each model of a server. Thread-safe."""
 
     def __init__(self) -> None:
         self._throttles: dict[str, Throttle] = {}
 
     def call(self, model: str) -> AbstractContextManager[None]:
-        """A call of that model, to be made inside; see `Throttle.call`."""
+        """Context manager for one call of a model; see `Throttle.call`."""
         return (self._throttles.get(model) or self._throttles.setdefault(model, Throttle())).call()

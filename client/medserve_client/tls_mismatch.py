@@ -1,7 +1,7 @@
-"""Why no connection comes about where one side speaks TLS and the other doesn't.
+"""Diagnoses failed connections where only one side uses TLS.
 
-gRPC tells no more than "Socket closed" or "WRONG_VERSION_NUMBER". A connection of its own finds out: it sends the
-server how the other kind of client begins, and looks at the first bytes of the answer.
+gRPC reports only "Socket closed" or "WRONG_VERSION_NUMBER". A separate probe connection sends the server the opening
+bytes of the other kind of client and examines the first bytes of the reply.
 """
 
 import os
@@ -16,9 +16,9 @@ from medserve_client.errors import TlsMismatchError, UnavailableError
 from medserve_client.target import addresses, never_proxied
 
 _SECONDS = 1.0
-"""For the connection and the answer, over all addresses of the server."""
+"""Timeout of the probe, connecting and reading, over all addresses of the server."""
 _ANSWER_BYTES = 9
-# The records in which a TLS server answers, an alert or its part of the handshake, of any version.
+# Record types with which a TLS server of any version replies: alert and handshake.
 _TLS_ANSWERS = (b"\x15\x03", b"\x16\x03")
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS, _CONNECTION = 4, bytes(4)
@@ -26,27 +26,27 @@ _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def check_connection_error(target: str, error: UnavailableError, *, encrypted: bool) -> None:
-    """Explains the error of a call that found no connection; returns where there is no better explanation.
+    """Raises a more specific error if a call failed to connect because only one side uses TLS.
 
     Args:
-        target: what was called.
-        error: of the call.
-        encrypted: whether the call was to go over TLS.
+        target: target of the call.
+        error: error of the call.
+        encrypted: whether the call used TLS.
 
     Raises:
-        TlsMismatchError: one side speaks TLS, and the other doesn't.
+        TlsMismatchError: only one side uses TLS.
     """
-    # With these words gRPC says that it could not connect; where it found no address there is nothing to ask.
+    # gRPC's message when it could not connect; if name resolution failed, there is nothing to probe.
     if "last error:" in error.message and (told := explanation(target, encrypted=encrypted)):
         raise TlsMismatchError(grpc.StatusCode.UNAVAILABLE, told) from error
 
 
 def explanation(target: str, *, encrypted: bool) -> str:
-    """Asks a server, for a second at most, whether it speaks TLS; empty where it does as the client expects.
+    """Probes, for at most a second, whether a server uses TLS; returns an empty string if it matches the client.
 
     Args:
-        target: what was called.
-        encrypted: whether the client spoke TLS.
+        target: target of the call.
+        encrypted: whether the client used TLS.
     """
     if not (found := addresses(target)) or (not never_proxied(target) and any(map(os.environ.get, _PROXIES))):
         return ""
@@ -54,26 +54,24 @@ def explanation(target: str, *, encrypted: bool) -> str:
     answer = _answer(host, port, _HTTP2_HELLO if encrypted else _tls_hello())
     if encrypted and _is_http(answer):
         return (
-            f"{target} does not speak TLS: the server answered in plain text; leave out `tls` "
+            f"{target} does not use TLS: the server answered in plaintext; omit `tls` "
             "(on the command line --tls, --ca, --cert and --key)"
         )
     if not encrypted and answer.startswith(_TLS_ANSWERS):
-        return (
-            f"{target} expects TLS, and was called in plain text; pass `tls` (on the command line --ca FILE or --tls)"
-        )
+        return f"{target} expects TLS but was called in plaintext; pass `tls` (on the command line --ca FILE or --tls)"
     return ""
 
 
 def _is_http(answer: bytes) -> bool:
-    """Whether an answer is how a server of HTTP/1.1 or HTTP/2 begins: with a status line, or its settings."""
+    """Returns whether a reply starts like HTTP/1.1, with a status line, or like HTTP/2, with a SETTINGS frame."""
     return answer.startswith(b"HTTP/1.") or (answer[3:4] == bytes([_SETTINGS]) and answer[5:9] == _CONNECTION)
 
 
 def _answer(host: str, port: int, hello: bytes) -> bytes:
-    """The first bytes that a server answers; empty where it doesn't."""
+    """Returns the first bytes of a server's reply; empty if there is none."""
     end = time.monotonic() + _SECONDS
     answer = b""
-    # The name may be none, and the server may cut the connection.
+    # The name may not resolve, and the server may close the connection.
     with suppress(OSError, UnicodeError):
         for *kind, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             with socket.socket(*kind) as connection:
@@ -89,10 +87,10 @@ def _answer(host: str, port: int, hello: bytes) -> bytes:
 
 
 def _tls_hello() -> bytes:
-    """How a client of TLS begins."""
+    """Returns a TLS ClientHello."""
     outgoing = ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # nothing is sent over it
+    context.check_hostname = False  # no application data is sent
     with suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
     return outgoing.read()

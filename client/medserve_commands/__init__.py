@@ -1,21 +1,21 @@
-"""Where the commands start: an interrupt ends them without a traceback from the first moment.
+"""Entry points of the commands, which exit on Ctrl-C without a traceback, even while modules are imported.
 
-Importing what a command needs takes up to a second, in which Python would answer Ctrl-C with a traceback. Nothing is
-imported here that takes time.
+Importing a command's modules takes up to a second, during which Python would answer Ctrl-C with a traceback. This
+module imports only what loads quickly.
 """
 
 import os
 import signal
 
 _INTERRUPTED = 130
-"""The exit status, as a shell has it for a process that SIGINT ended."""
+"""Exit status that shells report for a process terminated by SIGINT."""
 
 
 def medserve() -> int:
-    """Runs the command `medserve`, and returns its exit status."""
+    """Runs the `medserve` command and returns its exit status."""
     try:
         _end_when_interrupted()
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines about TLS would stand before the command's own
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its TLS log lines would precede the command's own messages
         from medserve_client.cli import main  # noqa: PLC0415
 
         _raise_when_interrupted()
@@ -25,7 +25,7 @@ def medserve() -> int:
 
 
 def medserve_server() -> int:
-    """Runs the command `medserve-server`, and returns its exit status."""
+    """Runs the `medserve-server` command and returns its exit status."""
     try:
         _end_when_interrupted()
         from medserve_server.__main__ import loaded  # noqa: PLC0415
@@ -39,7 +39,7 @@ def medserve_server() -> int:
 
 
 def medserve_train() -> int:
-    """Runs the command `medserve-train`, and returns its exit status."""
+    """Runs the `medserve-train` command and returns its exit status."""
     try:
         _end_when_interrupted()
         from medserve_training.__main__ import loaded  # noqa: PLC0415
@@ -52,12 +52,12 @@ def medserve_train() -> int:
 
 
 def _end_when_interrupted() -> None:
-    """Ends the process at once when it is interrupted: libraries may swallow a KeyboardInterrupt while they load."""
+    """Makes SIGINT exit the process immediately: libraries may swallow a KeyboardInterrupt while they load."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background jobs
         signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
 
 
 def _raise_when_interrupted() -> None:
-    """Lets the command clean up from now on."""
+    """Restores KeyboardInterrupt, which lets the command clean up."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,1 +1,1 @@
-"""The contracts of medserve as Python: generated from the .proto files beside this package by `make proto`."""
+"""Python stubs of medserve's APIs, generated from the .proto files next to this package by `make proto`."""

@@ -1,4 +1,4 @@
-"""The options that `medserve`, `medserve-server` and `medserve-train` have in common."""
+"""Command-line options common to `medserve`, `medserve-server` and `medserve-train`."""
 
 import argparse
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 
 SHELLS = ("bash", "zsh", "fish")
 
-# What a report of a fault should name, where it is installed. onnxruntime and onnxruntime-gpu exclude each other.
+# Packages whose versions belong in a bug report, if installed. onnxruntime and onnxruntime-gpu are mutually exclusive.
 _PACKAGES = {
     "medserve": "medserve",
     "grpcio": "grpcio",
@@ -20,20 +20,20 @@ _PACKAGES = {
 
 
 def add_standard_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--version` and `--print-completion`, which print and end the process."""
+    """Adds `--version` and `--print-completion`, which print and exit."""
     parser.add_argument(
-        "--version", nargs=0, action=_printing(_versions), help="show the versions of medserve and what it runs on"
+        "--version", nargs=0, action=_printing(_versions), help="show the versions of medserve and its dependencies"
     )
     parser.add_argument(
         "--print-completion",
         choices=SHELLS,
         action=_printing(_completion),
-        help="print what makes the shell complete this command's arguments; needs the extra completion",
+        help="print a shell completion script for this command; requires the extra completion",
     )
 
 
 def _printing(text: Callable[[argparse.ArgumentParser, str], str]) -> type[argparse.Action]:
-    """An action that makes its text only when it is asked for, and prints it as it is."""
+    """Returns an action that computes its text only when used, and prints it unformatted."""
 
     class Print(argparse.Action):
         def __init__(self, option_strings: Sequence[str], **kwargs: object) -> None:
@@ -63,21 +63,21 @@ def _package_versions() -> Iterator[str]:
 
 def _completion(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
-        import shtab  # noqa: PLC0415 - of an extra
+        import shtab  # noqa: PLC0415 - from an extra
     except ModuleNotFoundError:
         parser.error(
-            "--print-completion needs the extra completion: pip install '.[completion]' in a checkout of medserve, "
+            "--print-completion requires the extra completion: pip install '.[completion]' in a checkout of medserve, "
             "or 'FILE.whl[completion]' with its wheel"
         )
     for action in _actions(parser):
         if action.type is Path or action.metavar in {"FILE", "FOLDER"}:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # read by shtab
     return shtab.complete(parser, shell)
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Those of a parser and of its subcommands."""
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to them, and shtab takes it too
+    """Yields the actions of a parser and of its subcommands."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public API for them; shtab uses it too
         yield action
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for command in action.choices.values():

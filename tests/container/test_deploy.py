@@ -1,4 +1,4 @@
-"""What deploy/ says about the server is true of it: its settings, its metrics, its time to stop."""
+"""The files in deploy/ match the server: settings, metrics, ports and shutdown time."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def document(name: str, kind: str) -> Document:
 
 
 def container(pod: Document) -> Document:
-    """The one container of a pod."""
+    """Returns the only container of a pod."""
     (found,) = pod["containers"]
     assert isinstance(found, dict)
     return found
@@ -51,12 +51,12 @@ def runtime_pod() -> Document:
 
 
 def settings_of(server: Document) -> Settings:
-    """What a server started so would read."""
+    """Returns the settings that a server with these arguments and environment would read."""
     return read_settings(server["args"])
 
 
 def series_names() -> Iterator[str]:
-    """Every name under which Prometheus finds a value of ours."""
+    """Returns the names of all exported metrics."""
     for family in Metrics().registry.collect():
         match family.type:
             case "counter":
@@ -73,7 +73,7 @@ def test_yaml_is_well_formed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_dashboards_show_metrics_that_exist(path: Path) -> None:
+def test_dashboards_use_existing_metrics(path: Path) -> None:
     dashboard = json.loads(path.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     queries += [variable["query"]["query"] for variable in dashboard["templating"]["list"]]
@@ -85,7 +85,7 @@ def test_dashboards_show_metrics_that_exist(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [REPOSITORY / "Dockerfile", *YAML_FILES, DEPLOY / "README.md"], ids=lambda path: path.name
 )
-def test_variables_are_settings(path: Path) -> None:
+def test_environment_variables_are_settings(path: Path) -> None:
     variables = set(re.findall(r"MEDSERVE_[A-Z_]+\b", path.read_text()))
     known = {f"MEDSERVE_{name.upper()}" for name in Settings.model_fields}
     assert variables <= known | CLIENT_VARIABLES
@@ -96,7 +96,7 @@ def test_flags_are_settings() -> None:
     assert settings_of(container(runtime_pod())).models == Path("/mnt/models")
 
 
-def test_ports_are_those_of_the_server() -> None:
+def test_ports_match_the_server() -> None:
     grpc, metrics = Settings.model_fields["port"].default, Settings.model_fields["metrics_port"].default
     assert [port["containerPort"] for port in container(deployment_pod())["ports"]] == [grpc, metrics]
     assert [port["containerPort"] for port in container(runtime_pod())["ports"]] == [grpc]
@@ -107,7 +107,7 @@ def test_ports_are_those_of_the_server() -> None:
     assert f"EXPOSE {grpc} {metrics}\n" in (REPOSITORY / "Dockerfile").read_text()
 
 
-def test_nobody_kills_a_server_that_still_drains() -> None:
+def test_the_grace_period_covers_draining() -> None:
     def needs(settings: Settings) -> float:
         return settings.drain_delay + settings.grace
 
@@ -120,7 +120,7 @@ def test_nobody_kills_a_server_that_still_drains() -> None:
 
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
-def test_pods_may_do_nothing_but_serve(pod: Document) -> None:
+def test_pods_are_hardened(pod: Document) -> None:
     security = pod.get("securityContext", {}) | container(pod)["securityContext"]
     assert security == {
         "runAsNonRoot": True,
@@ -133,7 +133,7 @@ def test_pods_may_do_nothing_but_serve(pod: Document) -> None:
 
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
-def test_envoys_files_have_a_place(pod: Document) -> None:
+def test_a_writable_folder_for_envoys_files_is_mounted(pod: Document) -> None:
     """Everything else is read-only."""
     (mount,) = container(pod)["volumeMounts"]
     assert mount["mountPath"] == "/tmp"  # noqa: S108 - of the container
@@ -143,8 +143,8 @@ def test_envoys_files_have_a_place(pod: Document) -> None:
 
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
-def test_readiness_is_asked_of_the_metrics_port(pod: Document) -> None:
-    """Where it needs no certificate and no token."""
+def test_readiness_probes_use_the_metrics_port(pod: Document) -> None:
+    """The metrics port requires neither a client certificate nor a token."""
     for probe in ("startupProbe", "readinessProbe"):
         asked = container(pod)[probe]["httpGet"]
         named = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
@@ -152,13 +152,13 @@ def test_readiness_is_asked_of_the_metrics_port(pod: Document) -> None:
         assert named.get(asked["port"], asked["port"]) == Settings.model_fields["metrics_port"].default
 
 
-def test_kubernetes_sets_no_variable_that_the_server_would_read() -> None:
-    """A service called medserve would make MEDSERVE_PORT an address."""
+def test_kubernetes_service_variables_are_not_read_as_settings() -> None:
+    """For a service named medserve, Kubernetes would set MEDSERVE_PORT to a URL."""
     assert deployment_pod()["enableServiceLinks"] is False
     assert document("kserve.yaml", "InferenceService")["metadata"]["name"] != "medserve"
 
 
-def test_composed_services_are_hardened() -> None:
+def test_compose_services_are_hardened() -> None:
     (compose,) = documents("compose.yaml")
     for service in compose["services"].values():
         assert service["read_only"] is True

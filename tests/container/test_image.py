@@ -1,6 +1,6 @@
-"""The image, as it is run in earnest: read-only, without capabilities, called through the client.
+"""The container image as run in production: read-only, without capabilities, called through the client.
 
-Where no engine runs, or it can't get the base image, these tests are skipped.
+If no container engine runs or the base image is unavailable, these tests are skipped.
 """
 
 import contextlib
@@ -100,7 +100,7 @@ def image(engine: Engine) -> str:
     name = "localhost/medserve:test"
     arguments = ["build", "--tag", name, "--build-arg", f"VERSION={version('medserve')}", "--target", "cpu"]
     if engine.command == "podman":
-        # podman's own format has no health check; the build reaches the packages as this machine does.
+        # podman's default format has no health check; the build uses this machine's network settings to fetch packages.
         arguments += ["--format", "docker", "--network", "host", "--pull=never"]
     engine.run(*arguments, ".", limit=800)
     return name
@@ -111,7 +111,7 @@ def running(engine: Engine, image: str, *options: str) -> Iterator[Container]:
     """Starts a container and waits for its health; removes it at the end."""
     port, metrics_port = free_port(), free_port()
     container = Container(engine, f"medserve-test-{os.getpid()}-{port}", f"127.0.0.1:{port}")
-    # The same number inside and outside, whether the engine publishes ports or shares the host's network.
+    # The same port inside and outside, since the engine may publish ports or share the host's network.
     network = [
         f"--publish=127.0.0.1:{port}:{port}",
         f"--env=MEDSERVE_PORT={port}",
@@ -158,7 +158,7 @@ def client(container: Container) -> Iterator[Client]:
 
 
 def typical_patient(manifest: Manifest) -> dict[str, FeatureValue]:
-    """A patient in the middle of what the model was trained on."""
+    """A typical patient of the training data."""
     return {
         feature.name: feature.categorical.names[0]
         if feature.HasField("categorical")
@@ -167,7 +167,7 @@ def typical_patient(manifest: Manifest) -> dict[str, FeatureValue]:
     }
 
 
-def test_size(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_image_is_small(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
     size = int(engine.run("image", "inspect", "--format", "{{.Size}}", image).stdout) / 1e6
     base = int(engine.run("image", "inspect", "--format", "{{.Size}}", BASE_IMAGE).stdout) / 1e6
     with capsys.disabled():
@@ -175,8 +175,8 @@ def test_size(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) ->
     assert size - base < 320
 
 
-def test_classifies_pictures(client: Client) -> None:
-    """In every format: the image leaves out parts of Pillow."""
+def test_classifies_images(client: Client) -> None:
+    """In every format, since the image omits parts of Pillow."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
     formats: list[dict[str, str]] = [{"format": "PNG"}, {"format": "JPEG"}]
     formats += [{"format": "TIFF", "compression": each} for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "zstd")]
@@ -193,13 +193,13 @@ def test_classifies_pictures(client: Client) -> None:
         assert sum(label.probability for label in result.labels) == pytest.approx(1, abs=1e-5)
 
 
-def test_serves_by_envoy(container: Container) -> None:
+def test_serves_through_envoy(container: Container) -> None:
     assert "serves   by envoy" in container.logs()
 
 
 @pytest.mark.parametrize("user", ["65532:65532", "1234567:0"])
 def test_any_user_serves_grpc_and_rest_on_one_port(engine: Engine, image: str, user: str) -> None:
-    """Without capabilities, and with nothing to write to but /tmp."""
+    """Without capabilities, and with only /tmp writable."""
     with running(engine, image, f"--user={user}") as started, Client(started.target) as client:
         grpc = {model.name for model in client.models()}
         with urllib.request.urlopen(f"http://{started.target}/v1/models", timeout=30) as response:
@@ -215,8 +215,8 @@ def stray_files(container: Container) -> list[str]:
     return container.engine.run("exec", container.name, "python3", "-c", find).stdout.split()
 
 
-def test_a_container_without_a_place_for_envoys_files_says_what_to_mount(engine: Engine, image: str) -> None:
-    # podman mounts one by itself
+def test_a_container_without_a_writable_tmp_reports_what_to_mount(engine: Engine, image: str) -> None:
+    # podman mounts one by default
     nowhere = ["--read-only-tmpfs=false"] if engine.command == "podman" else []
     ended = engine.run("run", "--rm", *LOCKED, *nowhere, image, check=False)
     assert ended.returncode == 1
@@ -232,11 +232,11 @@ def test_predicts_the_risk_of_a_patient(client: Client) -> None:
     assert all(0 < risk.risk < 1 for risk in result.risks)
 
 
-def test_has_only_what_serving_needs(engine: Engine, image: str) -> None:
+def test_contains_only_what_serving_needs(engine: Engine, image: str) -> None:
     run = ["run", "--rm", *HARDENED]
     found = json.loads(engine.run(*run, "--entrypoint=python3", image, "-c", LOOK_AROUND).stdout)
     assert found == {"user": 65532, "modules": ["grpc", "onnxruntime"], "programs": ["medserve"]}
-    # The base image's own Python, which the environment stands on.
+    # The Python of the base image, on which the virtual environment is based.
     bare = ["--env=PATH=/usr/local/bin:/usr/bin:/bin", "--entrypoint=python3"]
     found = json.loads(engine.run(*run, *bare, image, "-c", LOOK_AROUND).stdout)
     assert found == {"user": 65532, "modules": [], "programs": []}
@@ -252,7 +252,7 @@ def test_labels_name_the_version(engine: Engine, image: str) -> None:
 
 def test_health_check(engine: Engine, image: str, container: Container) -> None:
     if engine.command == "podman":
-        # There may be no timer that asks.
+        # The health check timer may not be running.
         engine.run("healthcheck", "run", container.name)
     else:
         deadline = time.monotonic() + 60
@@ -263,18 +263,18 @@ def test_health_check(engine: Engine, image: str, container: Container) -> None:
     assert engine.run("run", "--rm", *HARDENED, *nobody_there, image, "health", check=False).returncode != 0
 
 
-def test_onnx_runtime_reports_to_nobody(container: Container) -> None:
+def test_onnx_runtime_telemetry_is_disabled(container: Container) -> None:
     assert "ORT_DISABLE_TELEMETRY=1" in json.loads(container.inspect("json .Config.Env"))
     assert "telemetry" not in container.logs()
 
 
-def test_traces_can_be_asked_for(engine: Engine, image: str) -> None:
-    """What sends them is there; whether it can is tested without the image."""
+def test_traces_can_be_enabled(engine: Engine, image: str) -> None:
+    """The exporter is installed; whether it exports is tested without the image."""
     with running(engine, image, "--env=MEDSERVE_OTLP_ENDPOINT=http://127.0.0.1:1") as container:
         assert "OpenTelemetry" not in container.logs()
 
 
-def test_sigterm_ends_it_in_time(engine: Engine, image: str) -> None:
+def test_sigterm_stops_it_in_time(engine: Engine, image: str) -> None:
     with running(engine, image) as container:
         started = time.monotonic()
         engine.run("stop", f"--time={GRACE}", container.name)

@@ -1,4 +1,4 @@
-"""Random messages of any protobuf type, guided by its descriptor and by words that mean something to the server."""
+"""Random messages of any protobuf type, generated from its descriptor and a dictionary of meaningful strings."""
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -56,7 +56,7 @@ VALUES: dict[int, st.SearchStrategy[object]] = {
 
 @st.composite
 def messages(draw: st.DrawFn, descriptor: Descriptor, depth: int = 5) -> Message:
-    """A message of this type; fields are left out, set or repeated by chance."""
+    """Returns a message of this type; fields are omitted, set or repeated at random."""
     message: Message = GetMessageClass(descriptor)()
     for field in descriptor.fields:
         if field.type == FieldDescriptor.TYPE_MESSAGE:

@@ -1,4 +1,4 @@
-"""What reads bytes from outside, as functions that a fuzzer feeds: each returns, or raises what is not expected."""
+"""Fuzz targets: functions that parse untrusted bytes and raise only on unexpected errors."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 @cache
 def session(name: str) -> Session:
-    """A shipped model, loaded once."""
+    """A packaged model, loaded once."""
     return Session(
         read_model(MODELS / name / "1/model.onnx", max_bytes=2**24, listed=None, public_key=None),
         "cpu",
@@ -42,7 +42,7 @@ def session(name: str) -> Session:
 
 @cache
 def manifest(name: str) -> manifest_pb2.Manifest:
-    """Its manifest."""
+    """The manifest of a packaged model."""
     opened = session(name)
     found = read_manifest(Path(name), opened.metadata, opened.inputs, opened.outputs)
     assert found is not None
@@ -70,7 +70,7 @@ def tensors(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """An encoded picture, DICOM too."""
+    """An encoded image, including DICOM."""
     reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
     try:
         pixels, _ = reader.from_encoded(data, "images[0]")
@@ -115,7 +115,7 @@ def _value(value: patient_risk_pb2.FeatureValue) -> Value:
 
 
 def manifest_text(data: bytes) -> None:
-    """A manifest as it stands in a file, held against the graph of a shipped model, and its reference rows."""
+    """A serialized manifest, checked against the graph of a packaged model, and its reference rows."""
     text = data.decode("utf-8", "replace")
     for name in ("chest-xray", "breast-cancer-risk"):
         opened = session(name)
@@ -131,7 +131,7 @@ def manifest_text(data: bytes) -> None:
 
 
 def _check_error(error: ServingError) -> None:
-    """An error has to fit into a response."""
+    """Checks that an error fits into a response."""
     assert len(to_status(error).SerializeToString()) < 8192
     assert error.message
 
@@ -146,6 +146,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def corpus(target: str) -> Iterator[bytes]:
-    """The saved inputs of a target."""
+    """Returns the saved inputs of a target."""
     for path in sorted((Path(__file__).parent / "corpus" / target).iterdir()):
         yield path.read_bytes()

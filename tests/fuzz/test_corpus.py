@@ -16,7 +16,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_saved_inputs(target: str) -> None:
+def test_saved_inputs_are_handled(target: str) -> None:
     inputs = list(corpus(target))
     assert inputs
     for data in inputs:
@@ -26,8 +26,8 @@ def test_saved_inputs(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_broken_inputs(target: str, data: st.DataObject) -> None:
-    """Saved inputs with some bytes replaced, or cut short."""
+def test_broken_inputs_are_handled(target: str, data: st.DataObject) -> None:
+    """Saved inputs with some bytes replaced, or truncated."""
     content = bytearray(data.draw(st.sampled_from(list(corpus(target)))))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -35,11 +35,11 @@ def test_broken_inputs(target: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_guided_inputs(target: str, tmp_path: Path) -> None:
+def test_coverage_guided_inputs_are_handled(target: str, tmp_path: Path) -> None:
     fuzzer = [sys.executable, "-m", "fuzz.run", target, "-runs=10000", "-seed=1"]
     done = subprocess.run(
-        # By a shell in between: Linux counts the memory of the process that starts another one towards its peak, which
-        # the fuzzer limits, and this one may have read large images.
+        # Through a shell: Linux counts the memory of the forking process in the child's peak, which the fuzzer limits,
+        # and this process may have read large images.
         ["sh", "-c", '"$@"; exit $?', "sh", *fuzzer],
         check=False,
         cwd=tmp_path,

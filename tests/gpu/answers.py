@@ -1,4 +1,4 @@
-"""Requests to a server on a GPU, and what ONNX Runtime alone gives for them on the CPU."""
+"""Requests to a server on a GPU, and the results of ONNX Runtime alone on the CPU."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +25,8 @@ Outputs = Mapping[str, NDArray[np.float32]]
 CLASSIFIERS = ("chest-xray", "breast-cancer-risk", "article-cnn", "resnet-50")
 MOST_ROWS = 64
 
-# Of a probability. Sums in another order change it by 1e-6, TF32 by about 1e-3: medserve turns that off for CUDA, and
-# TensorRT may use it.
+# Tolerance of a probability. Another order of summation changes it by 1e-6, TF32 by about 1e-3: medserve disables TF32
+# for CUDA, but TensorRT may use it.
 TOLERANCE: dict[Provider, float] = {"cpu": 1e-5, "cuda": 1e-4, "tensorrt": Settings().max_deviation}
 
 
@@ -41,7 +41,7 @@ def manifest_of(session: Session) -> Manifest:
 
 
 class Expected:
-    """The right answers of the models in a repository."""
+    """Expected results of the models in a repository."""
 
     def __init__(self, models: Path) -> None:
         self.models = models
@@ -51,7 +51,7 @@ class Expected:
         return self.models / name / "1/model.onnx"
 
     def batch(self, name: str) -> tuple[str, Array, Outputs]:
-        """Of a model with a manifest: the main output's name, MOST_ROWS different rows, and all outputs for them."""
+        """For a model with a manifest: name of the main output, MOST_ROWS distinct rows, and all outputs for them."""
         if name not in self._known:
             session = Session(model_file(self.path(name)), "cpu", Settings())
             manifest = manifest_of(session)
@@ -60,7 +60,7 @@ class Expected:
         return self._known[name]
 
     def alone(self, name: str, rows: Array) -> Outputs:
-        """What ONNX Runtime gives for some rows, eight at a time."""
+        """Returns ONNX Runtime's results for rows, computed eight at a time."""
         session = ort.InferenceSession(self.path(name), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         parts = [session.run(names, {session.get_inputs()[0].name: rows[i : i + 8]}) for i in range(0, len(rows), 8)]
@@ -68,7 +68,7 @@ class Expected:
 
 
 def different_rows(manifest: Manifest, shape: tuple[int, ...]) -> Array:
-    """MOST_ROWS rows, made of the manifest's reference rows: pictures are mixed, patients have features of several."""
+    """Returns MOST_ROWS rows from the manifest's reference rows: blended images, patients with recombined features."""
     random = np.random.default_rng(3)
     count = len(manifest.reference)
     if manifest.WhichOneof("task") == "image_classification":
@@ -95,12 +95,12 @@ def infer(channel: grpc.Channel, name: str, tensor: str, rows: Array) -> Outputs
 
 
 def input_of(name: str) -> str:
-    """The input of a model with a manifest."""
+    """Returns the input of a model with a manifest."""
     return "features" if name == "breast-cancer-risk" else "image"
 
 
 def check(found: Outputs, expected: Outputs, main: str, rows: slice, tolerance: float) -> None:
-    """The main output's numbers are probabilities; the others have sizes of their own."""
+    """The main output has probabilities; the scale of the other outputs varies."""
     assert set(found) == set(expected)
     np.testing.assert_allclose(found[main], expected[main][rows], rtol=0, atol=tolerance)
     for name in set(found) - {main}:

@@ -1,6 +1,6 @@
-"""Servers on each provider, for tests that a person with an NVIDIA GPU runs: make test-gpu (docs/operations.md).
+"""Servers on each execution provider, for tests on an NVIDIA GPU: make test-gpu (docs/operations.md).
 
-MEDSERVE_GPU_TEST_PROVIDERS=cpu drives the same tests on the CPU, to see that they work.
+MEDSERVE_GPU_TEST_PROVIDERS=cpu runs the same tests on the CPU, to check the tests themselves.
 """
 
 import os
@@ -21,16 +21,16 @@ from server_process import REPOSITORY, ServerProcess, running_server
 
 PROVIDERS = os.environ.get("MEDSERVE_GPU_TEST_PROVIDERS", "cuda tensorrt").split()
 
-# TensorRT builds an engine for each new batch size, which takes it long for a large network; more rows run in parts.
+# TensorRT builds an engine for each new batch size, which is slow for a large network; more rows are run in parts.
 MAX_BATCH_ROWS = {"tensorrt": 8}
 
 Serve = Callable[..., ServerProcess]
-"""Serves some of the models on the provider, with flags, until the test ends: the fixture `serve`."""
+"""Type of the fixture `serve`: serves some of the models on the provider, with flags, until the test ends."""
 
 
 @pytest.fixture(scope="session", params=PROVIDERS)
 def provider(request: pytest.FixtureRequest) -> Provider:
-    """Skips by name where it can't be had."""
+    """The provider under test; skips with the reason if it is unavailable."""
     name: Provider = request.param
     if reason := missing(name):
         pytest.skip(reason)
@@ -52,7 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(models: Path) -> Expected:
-    """What ONNX Runtime alone gives on the CPU."""
+    """Results of ONNX Runtime alone on the CPU."""
     return Expected(models)
 
 
@@ -78,7 +78,7 @@ def serve(models: Path, provider: Provider, tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def figures(request: pytest.FixtureRequest) -> list[Figure]:
-    """What was measured so far; printed and written at the end."""
+    """Measurements, printed and written at the end."""
     return request.config.stash.setdefault(FIGURES, [])
 
 

@@ -1,4 +1,4 @@
-"""What these tests need to know of the GPU: whether there is one, and how much of its memory is in use."""
+"""Queries the GPU: whether one is available, and its memory in use."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from waiting import PATIENCE
 
 
 def query(*arguments: str) -> list[list[str]]:
-    """The fields of each line that nvidia-smi answers."""
+    """Returns the fields of each line of nvidia-smi's output."""
     ended = subprocess.run(
         ["nvidia-smi", *arguments, "--format=csv,noheader,nounits"],
         capture_output=True,
@@ -24,7 +24,7 @@ def query(*arguments: str) -> list[list[str]]:
 
 
 def missing(provider: Provider) -> str | None:
-    """What this machine lacks for a provider; None where it lacks nothing."""
+    """Returns what this machine lacks for a provider, or None."""
     if provider not in GPU_PROVIDERS:
         return None
     if shutil.which("nvidia-smi") is None:
@@ -40,7 +40,7 @@ def missing(provider: Provider) -> str | None:
 
 
 def _starts(provider: Provider) -> bool:
-    """Whether ONNX Runtime alone can start a provider: that medserve can is for the tests to say."""
+    """Returns whether ONNX Runtime alone can start a provider; the tests verify that medserve can."""
     if ONNX_NAMES[provider] not in ort.get_available_providers():
         return False
     ort.preload_dlls()
@@ -55,9 +55,9 @@ def _starts(provider: Provider) -> bool:
 
 
 def memory_mib(provider: Provider, pid: int) -> float:
-    """Memory of a process where the provider has its tensors: on the first GPU, or resident in the machine's own.
+    """Returns the memory of a process in the provider's memory: on the first GPU, or resident in main memory.
 
-    In a container nvidia-smi may not see the process by this number: then it is the memory of all that use the GPU.
+    In a container, nvidia-smi may not list the process by this PID: then it is the memory of all processes on the GPU.
     """
     if provider not in GPU_PROVIDERS:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -71,6 +71,6 @@ def memory_mib(provider: Provider, pid: int) -> float:
 
 
 def name() -> str:
-    """The first GPU, with its driver."""
+    """Returns the name and driver of the first GPU."""
     (fields,) = query("--id=0", "--query-gpu=name,driver_version")
     return f"{fields[0]}, driver {fields[1]}"

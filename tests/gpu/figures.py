@@ -1,4 +1,4 @@
-"""What a GPU gains: rows a second and latencies of medserve and of ONNX Runtime alone, as a table and as JSON."""
+"""Benchmark of GPU and CPU: throughput and latency of medserve and of ONNX Runtime alone, as a table and as JSON."""
 
 import json
 import time
@@ -19,13 +19,13 @@ from waiting import PATIENCE
 
 SECONDS = 0.5
 FEWEST = 4
-"""Calls of a measurement, however long they take."""
+"""Minimum number of calls of a measurement, regardless of duration."""
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Of one model, batch, provider and way to run it."""
+    """Measurement of one model, batch size, provider and way to run it."""
 
     model: str
     rows: int
@@ -33,17 +33,17 @@ class Figure:
     way: str
     rows_per_second: float
     p50: float
-    """Milliseconds of a call."""
+    """Latency in milliseconds."""
     p99: float
     memory_mib: float | None
-    """Of the server, on the GPU or resident; None for ONNX Runtime alone, which shares a process with the tests."""
+    """Memory of the server, on the GPU or resident; None for ONNX Runtime alone, which runs in the tests' process."""
 
 
 FIGURES: pytest.StashKey[list[Figure]] = pytest.StashKey()
 
 
 def alone(path: Path, provider: Provider, tensor: str, rows: Array) -> Figure:
-    """Calls of ONNX Runtime with its defaults, one after the other."""
+    """Measures sequential calls of ONNX Runtime with its defaults."""
     session = ort.InferenceSession(path, providers=[ONNX_NAMES[provider]])
     session.run(None, {tensor: rows})
     latencies: list[float] = []
@@ -57,12 +57,12 @@ def alone(path: Path, provider: Provider, tensor: str, rows: Array) -> Figure:
 
 
 def served(server: ServerProcess, model: str, provider: Provider, tensor: str, rows: Array, in_flight: int) -> Figure:
-    """Calls of a server, `in_flight` at once."""
+    """Measures calls of a server, `in_flight` concurrently."""
     with grpc.insecure_channel(server.target) as channel:
         infer(channel, model, tensor, rows)
         began = time.monotonic()
         infer(channel, model, tensor, rows)
-        # Calls may end all at once, when the batch that they share does: at least two rounds.
+        # All calls may end at once with the batch that they share, so at least two rounds are needed.
         seconds = max(SECONDS, max(FEWEST, 2 * in_flight) * (time.monotonic() - began))
     payload = request(model, tensor, rows).SerializeToString()
     result = run(
@@ -84,7 +84,7 @@ def served(server: ServerProcess, model: str, provider: Provider, tensor: str, r
 
 
 def report(figures: list[Figure], folder: Path) -> str:
-    """Writes gpu.json, or gpu-on-cpu.json where no GPU was in use; returns the table."""
+    """Writes gpu.json, or gpu-on-cpu.json if no GPU was used; returns the table."""
     on_gpu = any(figure.provider in GPU_PROVIDERS for figure in figures)
     folder.mkdir(exist_ok=True)
     path = folder / ("gpu.json" if on_gpu else "gpu-on-cpu.json")

@@ -1,6 +1,6 @@
-"""The networks that a GPU is tested with and that the repository does not ship: random weights, right answers by ONNX.
+"""Networks for the GPU tests that are not packaged: random weights, expected results from ONNX's reference evaluator.
 
-Made without PyTorch, which the environment of these tests lacks.
+Built without PyTorch, which the environment of these tests lacks.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ LABELS = ["a", "b", "c", "d"]
 
 
 class Layers:
-    """A graph under construction: from pixels to whatever was added last."""
+    """A graph under construction, from pixels to the node added last."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ class Layers:
         self.weights: list[onnx.TensorProto] = []
 
     def add(self, kind: str, *more: str, **attributes: Any) -> str:  # noqa: ANN401 - of any operator
-        """Adds a node that takes what was added last, and `more`."""
+        """Adds a node whose inputs are the output of the last node and `more`."""
         output = f"value{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, [self.last, *more], [output], **attributes))
         self.last = output
@@ -62,7 +62,7 @@ class Layers:
 
 
 def article_cnn() -> onnx.ModelProto:
-    """The articles' network for pictures, as training/medserve_training/networks/images/baseline.py has it."""
+    """The articles' network for images, as in training/medserve_training/networks/images/baseline.py."""
     layers = Layers(seed=0)
     for before, after in ((1, 32), (32, 64), (64, 64)):
         layers.convolution(before, after, 3)
@@ -77,7 +77,7 @@ def article_cnn() -> onnx.ModelProto:
 
 
 def resnet_50() -> onnx.ModelProto:
-    """ResNet-50 for pictures of 224 by 224, its batch normalization folded into the convolutions."""
+    """ResNet-50 for images of 224 by 224, with batch normalization folded into the convolutions."""
     layers = Layers(seed=1)
     layers.convolution(3, 64, 7, stride=2, pad=3)
     layers.add("Relu")
@@ -100,7 +100,7 @@ def _bottleneck(layers: Layers, channels: int, width: int, stride: int) -> int:
     layers.add("Relu")
     layers.convolution(width, width, 3, stride=stride, pad=1)
     layers.add("Relu")
-    branch = layers.convolution(width, 4 * width, 1, gain=0.3)  # so that 16 of them do not make numbers grow
+    branch = layers.convolution(width, 4 * width, 1, gain=0.3)  # so that values do not grow over 16 blocks
     layers.last = start
     if channels != 4 * width:
         layers.convolution(channels, 4 * width, 1, stride=stride)
@@ -110,7 +110,7 @@ def _bottleneck(layers: Layers, channels: int, width: int, stride: int) -> int:
 
 
 def _pictures(size: int, channels: int) -> Pixels:
-    """Eight that differ in brightness, contrast and what is on them."""
+    """Eight images that differ in brightness, contrast and content."""
     random = np.random.default_rng(2)
     coarse = random.standard_normal((8, 7, 7, channels)).repeat(size // 7, axis=1).repeat(size // 7, axis=2)
     fine = random.standard_normal((8, size, size, channels))
@@ -122,7 +122,7 @@ def _pictures(size: int, channels: int) -> Pixels:
 def _classifier(name: str, layers: Layers, pictures: Pixels) -> onnx.ModelProto:
     """Adds the softmax and a manifest with reference rows.
 
-    The logits are standardized over the pictures, so that no probability is close to 0 or 1, where none would change.
+    The logits are standardized over the images: a probability close to 0 or 1 would be insensitive to deviations.
     """
     logits = _run(_model(layers, "logits", pictures), pictures)
     layers.add("Sub", layers.weight(logits.mean(axis=0)))
@@ -176,7 +176,7 @@ def _manifest(name: str, pictures: Pixels, probabilities: NDArray[np.float32]) -
 
 
 def free_size() -> onnx.ModelProto:
-    """y = pictures of any size, blurred by a convolution."""
+    """y = images of any size, blurred by a convolution."""
     weights = numpy_helper.from_array(np.full((1, 1, 3, 3), 1 / 9, np.float32), "weights")
     shape: onnx_models.Shape = ["batch", 1, "height", "width"]
     graph = helper.make_graph(
@@ -190,7 +190,7 @@ def free_size() -> onnx.ModelProto:
 
 
 def square() -> onnx.ModelProto:
-    """y = the greatest number of x * x', for x of any length n: n * n numbers on the way to one."""
+    """y = the maximum of x * x', for x of any length n: an intermediate result of n * n numbers."""
     nodes = [
         constant("first", np.array([1])),
         constant("second", np.array([2])),

@@ -1,4 +1,4 @@
-"""A GPU gives what the CPU gives: for every model, batch and shape, for one caller and for many."""
+"""The GPU reproduces the CPU's results, for every model, batch size and shape, and for one or many callers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,14 +46,14 @@ def test_a_model_is_served_on_the_provider(name: str, provider: Provider, server
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_the_reference_rows_come_out_as_they_did_in_training(name: str, provider: Provider, expected: Expected) -> None:
+def test_the_reference_rows_are_reproduced(name: str, provider: Provider, expected: Expected) -> None:
     session = Session(model_file(expected.path(name)), provider, Settings())
     found = deviation(session, manifest_of(session))
     assert found is not None
     assert found < TOLERANCE[provider]
 
 
-def test_a_model_whose_reference_rows_come_out_otherwise_is_refused(provider: Provider, tmp_path: Path) -> None:
+def test_a_model_whose_reference_rows_deviate_is_rejected(provider: Provider, tmp_path: Path) -> None:
     model = networks.article_cnn()
     manifest = json_format.Parse(model.metadata_props[0].value, pb.Manifest())
     manifest.reference[0].probabilities[0] += 2 * Settings().max_deviation
@@ -64,7 +64,9 @@ def test_a_model_whose_reference_rows_come_out_otherwise_is_refused(provider: Pr
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_batches_of_1_to_64_rows(name: str, provider: Provider, channel: grpc.Channel, expected: Expected) -> None:
+def test_batches_of_1_to_64_rows_match_the_cpu(
+    name: str, provider: Provider, channel: grpc.Channel, expected: Expected
+) -> None:
     main, rows, right = expected.batch(name)
     assert np.ptp(right[main], axis=0).max() > 0.1, "rows that were mixed up would be noticed"
     for size in (1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 63, 64):
@@ -72,7 +74,7 @@ def test_batches_of_1_to_64_rows(name: str, provider: Provider, channel: grpc.Ch
         check(infer(channel, name, input_of(name), rows[part]), right, main, part, TOLERANCE[provider])
 
 
-def test_a_model_of_free_shapes_takes_one_after_the_other(
+def test_a_model_with_dynamic_shapes_accepts_different_shapes(
     provider: Provider, channel: grpc.Channel, expected: Expected
 ) -> None:
     random = np.random.default_rng(4)
@@ -82,7 +84,7 @@ def test_a_model_of_free_shapes_takes_one_after_the_other(
         np.testing.assert_allclose(found["y"], expected.alone("free-size", x)["y"], rtol=0, atol=TOLERANCE[provider])
 
 
-def test_many_callers_of_all_models_get_their_own_rows(
+def test_concurrent_callers_of_all_models_receive_their_own_rows(
     provider: Provider, channel: grpc.Channel, expected: Expected
 ) -> None:
     def call(name: str, start: int) -> None:
@@ -98,8 +100,8 @@ def test_many_callers_of_all_models_get_their_own_rows(
             ended.result()
 
 
-def test_outputs_that_are_bound_outlive_the_next_run(provider: Provider, tmp_path: Path) -> None:
-    """The graph has BF16, so that the CPU takes the way of the GPUs too."""
+def test_bound_outputs_are_valid_after_the_next_run(provider: Provider, tmp_path: Path) -> None:
+    """The graph has BF16, so that the CPU uses I/O binding as GPUs do."""
     path = onnx_models.save(tmp_path, "two-types", onnx_models.two_types())
     session = Session(model_file(path), provider, Settings())
     single = np.arange(2 * MOST_ROWS, dtype=np.float32).reshape(MOST_ROWS, 2)

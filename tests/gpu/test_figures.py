@@ -1,4 +1,4 @@
-"""Measures, and asserts no time: the figures are for a reader."""
+"""Measures throughput and latency without asserting them: the results are for the reader."""
 
 import pytest
 
@@ -13,7 +13,7 @@ CPU: Provider = "cpu"
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_throughput_and_latency(
+def test_throughput_and_latency_are_measured(
     name: str, provider: Provider, serve: Serve, expected: Expected, figures: list[Figure]
 ) -> None:
     server = serve((name,))

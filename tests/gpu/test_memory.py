@@ -1,4 +1,4 @@
-"""A GPU's memory: its limit, and what is left of models that are served no more."""
+"""GPU memory: its limit, and its release when models are unloaded."""
 
 import contextlib
 
@@ -22,7 +22,7 @@ FIRST = 5
 MOST_GROWTH_MIB = 64  # less than the weights of one ResNet-50
 
 
-def test_a_model_works_within_a_limit(provider: Provider, serve: Serve, expected: Expected) -> None:
+def test_a_model_runs_within_the_memory_limit(provider: Provider, serve: Serve, expected: Expected) -> None:
     server = serve(("resnet-50",), "--cuda-memory-limit-mib", "4096")
     main, rows, right = expected.batch("resnet-50")
     with grpc.insecure_channel(server.target) as channel:
@@ -30,8 +30,8 @@ def test_a_model_works_within_a_limit(provider: Provider, serve: Serve, expected
     check(found, right, main, slice(0, 8), TOLERANCE[provider])
 
 
-def test_a_model_whose_weights_exceed_the_limit_is_refused(provider: Provider, expected: Expected) -> None:
-    """TensorRT has a memory of its own, which the limit is not for."""
+def test_a_model_whose_weights_exceed_the_limit_is_rejected(provider: Provider, expected: Expected) -> None:
+    """TensorRT's own memory is not subject to the limit."""
     if provider != "cuda":
         pytest.skip(f"--cuda-memory-limit-mib limits cuda, and not {provider}")
     flags = ("--model-control", "explicit", "--load-model", "resnet-50", "--cuda-memory-limit-mib", "32")
@@ -43,7 +43,7 @@ def test_a_model_whose_weights_exceed_the_limit_is_refused(provider: Provider, e
 def test_a_request_that_exceeds_the_limit_fails_alone(provider: Provider, serve: Serve) -> None:
     server = serve(("square",), "--cuda-memory-limit-mib", "64", "--max-batch-rows", "1")
     with grpc.insecure_channel(server.target) as channel:
-        for length in (100, 10_000, 200):  # the second has 400 MB on its way
+        for length in (100, 10_000, 200):  # the second has an intermediate result of 400 MB
             fails = provider == "cuda" and length == 10_000
             x = np.linspace(0, 3, length, dtype=np.float32)[None]
             with pytest.raises(grpc.RpcError, match="failed") if fails else contextlib.nullcontext():
@@ -51,9 +51,7 @@ def test_a_request_that_exceeds_the_limit_fails_alone(provider: Provider, serve:
 
 
 @pytest.mark.parametrize("name", ["article-cnn", "resnet-50"])
-def test_models_that_are_unloaded_leave_nothing_behind(
-    name: str, provider: Provider, serve: Serve, expected: Expected
-) -> None:
+def test_unloaded_models_release_their_memory(name: str, provider: Provider, serve: Serve, expected: Expected) -> None:
     server = serve(("free-size",), "--max-batch-rows", "1")
     main, rows, right = expected.batch(name)
     used = []
@@ -63,7 +61,7 @@ def test_models_that_are_unloaded_leave_nothing_behind(
             stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name), timeout=PATIENCE)
             check(infer(channel, name, input_of(name), rows[:1]), right, main, slice(0, 1), TOLERANCE[provider])
             stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name), timeout=PATIENCE)
-            # Its series go when it is closed.
+            # Its metric series are removed when it is closed.
             wait_until(lambda: f'medserve_session_info{{model="{name}"' not in server.metrics(), f"{name} to be closed")
             used.append(memory_mib(provider, server.process.pid))
     first = used[min(FIRST, len(used) // 2)]

@@ -1,4 +1,4 @@
-"""A server on a machine with onnxruntime-gpu from which the GPU is hidden, as after a driver's failure."""
+"""A server with onnxruntime-gpu on a machine whose GPU is hidden, as after a driver failure."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hidden")
-def test_without_a_gpu_the_server_refuses_to_start_and_says_what_to_do() -> None:
+def test_without_a_gpu_the_server_refuses_to_start_with_advice() -> None:
     text = refusal("--provider", "cuda")
     assert "CUDAExecutionProvider" in text
     assert "--allow-fallback" in text
@@ -28,7 +28,7 @@ def test_without_a_gpu_the_server_refuses_to_start_and_says_what_to_do() -> None
 
 @pytest.mark.usefixtures("hidden")
 @pytest.mark.parametrize("flags", [("--provider", "cuda", "--allow-fallback"), ("--provider", "auto")])
-def test_without_a_gpu_the_cpu_serves_where_that_is_allowed(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_a_gpu_the_server_falls_back_to_the_cpu_if_allowed(flags: tuple[str, ...], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server(*flags, log=log) as server:
         lines = [line for line in server.metrics().splitlines() if line.startswith("medserve_session_info{")]

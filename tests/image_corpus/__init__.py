@@ -1,6 +1,6 @@
 """A corpus of image files: formats, depths, colors, orientations, layouts, compressions and DICOM variants.
 
-Each file holds noise of its own, and is either read to within 1 of it or refused for a known reason.
+Each file contains different noise and is either read with an error of at most 1, or rejected for a known reason.
 """
 
 from image_corpus.cases import HEIGHT, WIDTH, Case, Noise

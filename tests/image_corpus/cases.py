@@ -1,4 +1,4 @@
-"""What a file of the corpus is, and noise to fill it with."""
+"""Files of the corpus, and noise for their content."""
 
 import io
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ TRANSPARENT = "transparent pixels"
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what becomes of it.
+    """A file and its expected outcome.
 
     Attributes:
-        name: What it is.
-        data: Its bytes.
-        pixels: What a viewer shows, uint8 [height, width] or [height, width, 3]; None: it is refused.
-        reason: Part of the reason for refusing it.
-        kinds: Of the warnings, but for sizes and colors.
-        tolerance: Beyond 1, for lossy compression.
+        name: Description of the file.
+        data: Content of the file.
+        pixels: As a viewer displays them, uint8 [height, width] or [height, width, 3]; None if it is rejected.
+        reason: Part of the reason for rejecting it.
+        kinds: Kinds of the warnings, except sizes and colors.
+        tolerance: Maximum error beyond 1, for lossy compression.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Case:
 
 
 class Noise:
-    """Pictures of noise, each another."""
+    """Returns a different noise image on each call."""
 
     def __init__(self) -> None:
         self._generator = np.random.default_rng(0)
@@ -47,7 +47,7 @@ class Noise:
         return self._generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 
     def smooth(self, channels: int) -> Pixels:
-        """For lossy compression; shapes [height, width] and [height, width, channels]."""
+        """Smooth images for lossy compression, of shapes [height, width] and [height, width, channels]."""
         steps = self._generator.integers(1, 4, (2, channels))
         rows, columns = np.arange(HEIGHT)[:, None, None], np.arange(WIDTH)[:, None]
         start = self._generator.integers(0, 120, channels)
@@ -56,13 +56,13 @@ class Noise:
 
 
 def spread(pixels: Pixels, bits: int) -> NDArray[np.int64]:
-    """8 bits in so many others."""
+    """Expands 8-bit samples to `bits` bits."""
     samples: NDArray[np.int64] = np.round(pixels * ((2**bits - 1) / 255)).astype(np.int64)
     return samples
 
 
 def shown(samples: NDArray[Any], bits: int) -> Pixels:
-    """So many bits in 8."""
+    """Reduces samples of `bits` bits to 8."""
     pixels: Pixels = np.round(samples * (255 / (2**bits - 1))).astype(np.uint8)
     return pixels
 

@@ -1,4 +1,4 @@
-"""JPEG and DICOM files, and images that a camera turned."""
+"""JPEG and DICOM files, and images with Exif orientations."""
 
 import io
 import itertools
@@ -59,7 +59,7 @@ def jpegs(noise: Noise) -> Iterator[Case]:
 
 
 def turned(noise: Noise) -> Iterator[Case]:
-    """As a camera stores an image that was held in each of the eight orientations."""
+    """Files of one image in each of the eight Exif orientations."""
     for orientation, kind in itertools.product(range(1, 9), ("PNG", "JPEG", "TIFF")):
         pixels = noise.smooth(3) if kind == "JPEG" else noise.rgb()
         image = Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""An event loop that is blocked for two seconds, once, after a file appeared and a call came."""
+"""Blocks the event loop for two seconds, once, when a call arrives after a file was created."""
 
 import time
 from pathlib import Path

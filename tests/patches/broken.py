@@ -1,4 +1,4 @@
-"""The batcher, broken on purpose."""
+"""Deliberate bugs in the batcher."""
 
 import os
 import threading
@@ -15,24 +15,24 @@ right = Batcher._run_joined  # noqa: SLF001 - what is broken is private
 
 
 def rotated(self: Batcher, batch: list[Work]) -> list[Outcome]:
-    """Each request gets the rows of the next one."""
+    """Gives each request the rows of the next one."""
     results = right(self, batch)
     return results[1:] + results[:1]
 
 
 def reversed_rows(self: Batcher, batch: list[Work]) -> list[Outcome]:
-    """The rows of a request come back in another order."""
+    """Returns the rows of a request in another order."""
     return [{name: array[::-1] for name, array in result.items()} for result in right(self, batch)]  # type: ignore[union-attr]
 
 
 def kept(self: Batcher, batch: list[Work], last: dict[int, list[Outcome]] = {}) -> list[Outcome]:  # noqa: B006 - on purpose
-    """A buffer is used again before it was read: now and then a batch gets the outcome of the one before."""
+    """Reuses a buffer before it is read: occasionally a batch gets the outcome of the previous one."""
     results = right(self, batch)
     return last.pop(len(batch), None) or last.setdefault(len(batch), results)
 
 
 def blamed(self: Batcher, batch: list[Work]) -> list[Outcome]:
-    """A bad request fails all that share its batch."""
+    """Makes an invalid request fail all requests of its batch."""
     try:
         return right(self, batch)
     except Exception:  # noqa: BLE001 - as the batcher
@@ -40,7 +40,7 @@ def blamed(self: Batcher, batch: list[Work]) -> list[Outcome]:
 
 
 def leaking(self: Batcher, batch: list[Work], kept: list[object] = []) -> list[Outcome]:  # noqa: B006 - on purpose
-    """Memory, a descriptor and a thread are left behind 20 times a second."""
+    """Leaks memory, a descriptor and a thread 20 times a second."""
     if not kept or time.monotonic() - LAST[0] > 0.05:
         LAST[0] = time.monotonic()
         threading.Thread(target=threading.Event().wait, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A server that warns, fails where nobody catches it, and fails to run."""
+"""A server that issues a warning, raises an uncaught exception and fails during a model run."""
 
 import warnings
 

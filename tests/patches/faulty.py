@@ -1,4 +1,4 @@
-"""A part that fails outside of any run of a model: it raises some times that it is used once the server is ready."""
+"""A component that fails outside of model runs: it raises on some of its uses once the server is ready."""
 
 import asyncio
 import itertools
@@ -19,11 +19,11 @@ from medserve_server.telemetry import logs
 from medserve_server.telemetry.metrics import ModelMetrics
 
 READY = asyncio.Event()
-PRIVATE = "rows of a patient"  # no log may show it
+PRIVATE = "rows of a patient"  # must not appear in the log
 
 
 def failing(right: Callable[..., Any], times: int, when: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
-    """The same function, but that it raises some of the times."""
+    """Wraps a function so that some of its calls raise."""
     left = itertools.count(times, -1)
 
     def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the original
@@ -39,7 +39,7 @@ def patch(owner: Any, name: str, times: int, when: Callable[..., bool] = lambda 
 
 
 def break_delivery(times: int) -> None:
-    """What carries outcomes to the event loop of the requests."""
+    """Delivery of outcomes to the event loop of the requests."""
     patch(model, "call_in_loop", times)
 
 

@@ -1,4 +1,4 @@
-"""Processes that may open few files."""
+"""Lowers the limit on open files."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""Sessions that can hang: while a file exists, a run with HANGS among its inputs is stuck, and can't be ended."""
+"""Sessions that hang: while a file exists, a run with HANGS among its inputs blocks and cannot be terminated."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The server on one processor; while a file exists, no run of a model ends and no encoded picture is read."""
+"""The server on one processor; while a file exists, model runs and image decoding block."""
 
 import os
 import time

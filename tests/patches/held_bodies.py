@@ -1,4 +1,4 @@
-"""A server whose bodies take long to read: while a file exists, no large JSON is parsed and nothing is decompressed."""
+"""A server that parses bodies slowly: while a file exists, parsing of large JSON and decompression block."""
 
 import json
 import time

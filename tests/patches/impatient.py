@@ -1,4 +1,4 @@
-"""A server that waits for the body of a request for another time, and longer for other numbers of bytes."""
+"""A server with other timeouts for request bodies."""
 
 from medserve_server.calls import open_calls
 

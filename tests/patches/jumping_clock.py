@@ -1,6 +1,6 @@
-"""A wall clock that every look finds an hour before or behind.
+"""A wall clock whose readings are alternately an hour ahead and behind.
 
-grpc compares two of its own looks, one of them in C.
+grpc compares two of its own readings, one of them in C.
 """
 
 import itertools

@@ -1,6 +1,6 @@
-"""Changes the server in every interpreter that it starts: the supervisor's, a worker's, and Envoy's.
+"""Patches the server in every interpreter: the supervisor's, a worker's and Envoy's.
 
-Python imports this module at its start where it finds it on its path; `server_process` puts it there.
+Python imports this module at startup if it is on the path; `server_process` puts it there.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Mixed load whose every answer is held against what it has to be."""
+"""Mixed load that checks every response against the expected one."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ from server_process import REPOSITORY
 from traffic import Lost, Mixed, Operation, Outcomes, perform
 from waiting import PATIENCE
 
-if TYPE_CHECKING:  # for the type checker alone
+if TYPE_CHECKING:  # only for the type checker
     from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub as Stub
 
 TOLERANCE = 1e-5
@@ -30,21 +30,21 @@ TOLERANCE = 1e-5
 
 @dataclass
 class Tally:
-    """What became of the requests."""
+    """Outcomes of the requests."""
 
     outcomes: Outcomes = field(default_factory=Counter)
-    """Requests by the status that they ended with; each was one that it may end with, unless it is wrong or lost."""
+    """Number of requests by status; each status was expected, unless the request is in `wrong` or `lost`."""
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    """Seconds, of unary calls since `drain_latencies`."""
+    """Latencies in seconds of unary calls since `drain_latencies`."""
 
     def total(self) -> int:
-        """Requests that have ended, one way or another."""
+        """Number of requests that have ended, with any outcome."""
         return self.outcomes.total() + len(self.wrong) + len(self.lost)
 
     def drain_latencies(self) -> tuple[float, float]:
-        """Median and 99th percentile in milliseconds since the last time; 0 where there were too few."""
+        """Returns the median and 99th percentile in milliseconds since the last call; 0 if there were too few."""
         found, self.latencies = self.latencies, []
         if len(found) < 2:
             return 0.0, 0.0
@@ -66,7 +66,7 @@ class Callers:
         self._over = False
 
     def stop(self) -> None:
-        """Lets every caller end with the call that it makes."""
+        """Stops every caller after its current call."""
         self._over = True
 
     async def run(self) -> None:
@@ -150,7 +150,7 @@ class Callers:
 
 
 def _probabilities(pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[float]:
-    """Of pneumonia, from ONNX Runtime alone."""
+    """Returns the probability of pneumonia from ONNX Runtime alone."""
     session = ort.InferenceSession(REPOSITORY / "models/chest-xray/1/model.onnx")
     (rows,) = session.run(["probabilities"], {"image": pictures[..., None]})
     return [float(row[1]) for row in rows]

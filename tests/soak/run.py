@@ -1,6 +1,6 @@
-"""A server under mixed load while its models are swapped: make soak ARGS="--minutes 3 --transport grpcio".
+"""Soak test: a server under mixed load while models are replaced: make soak ARGS="--minutes 3 --transport grpcio".
 
-Writes what it used over time (JSON, PNG) and ends with status 1 where that grew, or an answer was wrong or lost.
+Writes the resource usage over time (JSON, PNG) and exits with status 1 if it grew, or a response was wrong or lost.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from traffic import MODEL
 
 WARM_UP_SECONDS = 3.0
 FEWEST_REQUESTS = 500
-"""Answered requests that a judgement needs."""
+"""Minimum number of answered requests for a verdict."""
 SHOWN = 10
-"""Wrong and lost answers that are told."""
+"""Maximum number of wrong and lost responses that are printed."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it."""
+    """Result of a soak test."""
 
     transport: str
     minutes: float
@@ -45,7 +45,7 @@ class Report:
 def soak(
     transport: str, minutes: float, *, interval: float, swap_seconds: float, callers: int, patch: Patch = ()
 ) -> Report:
-    """Runs a server of its own under load for `minutes`, with a sample every `interval` seconds."""
+    """Runs a new server under load for `minutes`, with a sample every `interval` seconds."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         models = ModelFolder(Path(folder) / "models")
         for name in ("chest-xray", "breast-cancer-risk"):
@@ -88,14 +88,14 @@ async def _load(
     left = await _left(server)
     problems = [*growth(samples), *_problems(load.tally)]
     if left:
-        problems.append(f"{left} requests are still under way after all callers have left")
+        problems.append(f"{left} requests are still in flight after all callers have stopped")
     statuses = {code.name: count for code, count in load.tally.outcomes.most_common()}
     wrong, lost = len(load.tally.wrong), len(load.tally.lost)
     return Report(transport, minutes, swaps, sum(statuses.values()), statuses, wrong, lost, problems, samples)
 
 
 def _swap(models: ModelFolder, number: int) -> None:
-    """Adds version 3 and takes it away again in turn; and chest-xray comes again, as another file."""
+    """Alternately adds and removes version 3, and replaces chest-xray with another file."""
     if number % 2:
         models.publish(MODEL, 3, onnx_models.scaled(3))
     else:
@@ -107,7 +107,7 @@ def _swap(models: ModelFolder, number: int) -> None:
 
 
 async def _left(server: ServerProcess) -> int:
-    """Requests that do not end within a minute."""
+    """Returns the number of requests that do not end within a minute."""
     for _ in range(300):
         left = await asyncio.to_thread(inflight, server)
         if not left:
@@ -121,7 +121,7 @@ def _problems(tally: Tally) -> list[str]:
 
 
 def main() -> None:
-    """Soaks, tells and ends with status 1 where something is not as it has to be."""
+    """Runs the soak test, prints the result and exits with status 1 on any problem."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--transport", choices=("envoy", "grpcio"), default="envoy")

@@ -1,4 +1,4 @@
-"""What a server uses, over time: sampled, judged and drawn."""
+"""Resource usage of a server over time: sampling, growth detection and plots."""
 
 import os
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ import matplotlib.pyplot as plt
 
 MIB = 1024 * 1024
 FEWEST = 18
-"""Samples that a judgement needs."""
+"""Minimum number of samples for a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a server used at one time."""
+    """Resource usage of a server at one time."""
 
     seconds: float
-    """Since the beginning."""
+    """Seconds since the start."""
     memory: float
-    """Resident, in MiB."""
+    """Resident memory in MiB."""
     files: int
     """Open descriptors."""
     threads: int
     inflight: int
-    """Requests under way."""
+    """Requests in flight."""
     p50: float
-    """Milliseconds of a unary call since the last sample."""
+    """Latencies in milliseconds of unary calls since the last sample."""
     p99: float
 
 
 def take(server: ServerProcess, seconds: float, latencies: tuple[float, float]) -> Sample:
-    """Looks at a server now, which has one process that answers."""
+    """Samples a server with a single serving process."""
     (pid,) = server.workers()
     folder = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
@@ -52,13 +52,13 @@ def take(server: ServerProcess, seconds: float, latencies: tuple[float, float]) 
 
 
 def inflight(server: ServerProcess) -> int:
-    """Requests that have begun and not ended."""
+    """Returns the number of requests in flight."""
     lines = server.metrics().splitlines()
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith("medserve_inflight_requests{")))
 
 
 def growth(samples: list[Sample]) -> list[str]:
-    """What grew over the last two thirds of the time, by the median of all slopes (Theil and Sen)."""
+    """Returns what grew over the last two thirds of the time, by the Theil-Sen slope."""
     late = samples[len(samples) // 3 :]
     found = []
     duration = late[-1].seconds - late[0].seconds
@@ -72,7 +72,7 @@ def growth(samples: list[Sample]) -> list[str]:
 
 
 def draw(samples: list[Sample], title: str, path: Path) -> None:
-    """Draws memory, descriptors and threads, latency, and requests under way over time."""
+    """Plots memory, descriptors and threads, latency, and requests in flight over time."""
     figure, panels = plt.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
     minutes = [sample.seconds / 60 for sample in samples]
     series = (

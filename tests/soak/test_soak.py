@@ -1,4 +1,4 @@
-"""A short soak finds what it is there to find, and nothing where there is nothing."""
+"""A short soak test detects leaks and wrong responses, and reports nothing for a correct server."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
     report = short(transport)
-    # Memory settles only after minutes of swaps.
+    # Memory stabilizes only after minutes of replacements.
     assert [problem for problem in report.problems if not problem.startswith("memory")] == []
     assert report.requests > 100
     assert report.swaps > 1
@@ -30,12 +30,12 @@ def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> No
     assert (tmp_path / "short.png").stat().st_size > 10_000
 
 
-def test_what_is_left_behind_is_found(transport: str) -> None:
+def test_leaks_are_detected(transport: str) -> None:
     report = short(transport, ("broken", "leaking"))
     assert [problem.split(" grew ")[0] for problem in report.problems] == ["memory", "files", "threads"]
 
 
-def test_wrong_answers_are_found(transport: str) -> None:
+def test_wrong_responses_are_detected(transport: str) -> None:
     report = short(transport, ("broken", "rotated"))
     assert report.wrong > 0
     assert report.problems

@@ -17,7 +17,7 @@ Fit = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """A test that draws weights or rows draws the same ones each time."""
+    """Seeds the random generators before every test."""
     torch.manual_seed(0)
 
 
@@ -35,14 +35,14 @@ def fit_into() -> Fit:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of pytest-xdist share during a run."""
+    """A folder shared by all pytest-xdist workers of a run."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
 def fit_once(fit_into: Fit, shared_folder: Path) -> Fit:
-    """Does as `fit_into`, in the first worker that asks for it; the others take what that one wrote."""
+    """Runs `fit_into` in the first worker that requests it; the others reuse its files."""
 
     def run(name: str, recipe: str, *overrides: str) -> Path:
         folder, unfinished = shared_folder / name, shared_folder / f"{name}-unfinished"
@@ -67,7 +67,7 @@ def risk_model(fit_once: Fit) -> Path:
 
 @pytest.fixture(scope="session")
 def pneumonia_folder() -> Path:
-    """The folder of PneumoniaMNIST, where there is one."""
+    """The folder of PneumoniaMNIST; skips if there is none."""
     folder = Path(os.environ.get("MEDSERVE_DATA", "data"))
     if not (folder / "pneumoniamnist.npz").is_file():
         pytest.skip(f"{folder} has no pneumoniamnist.npz; MEDSERVE_DATA names the folder")

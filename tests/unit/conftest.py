@@ -1,4 +1,4 @@
-"""Unit tests start no process, unless they are marked with `process`: `make test-fast` leaves those out."""
+"""Unit tests start no process unless they are marked with `process`, which `make test-fast` excludes."""
 
 import subprocess
 from multiprocessing.process import BaseProcess

@@ -1,4 +1,4 @@
-"""The packages depend on each other as the design says, and the client on little."""
+"""The packages have only the intended dependencies, and the client has few."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from importlinter.cli import lint_imports
 from server_process import REPOSITORY
 
 MAX_MODULES = 12
-"""Of one folder: as many as a reader takes in at a glance."""
+"""Maximum number of modules in a folder."""
 
 
 def test_the_import_contracts_hold() -> None:
@@ -17,14 +17,14 @@ def test_the_import_contracts_hold() -> None:
 
 
 @pytest.mark.parametrize("root", ["server", "client"])
-def test_no_folder_holds_more_modules_than_a_reader_takes_in(root: str) -> None:
+def test_no_folder_has_too_many_modules(root: str) -> None:
     folders = [path.parent for path in (REPOSITORY / root).rglob("*.py") if path.name != "__init__.py"]
     assert folders
     assert {folder for folder in folders if folders.count(folder) > MAX_MODULES} == set()
 
 
 @pytest.mark.process
-def test_a_program_that_imports_the_client_gets_little() -> None:
+def test_importing_the_client_loads_few_modules() -> None:
     code = "import medserve_client, sys; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = ended.stdout.split()

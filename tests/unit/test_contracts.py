@@ -1,4 +1,4 @@
-"""The contracts: other compilers take them, from the repository and from the wheel, and they stay what clients know."""
+"""The .proto files: accepted by other compilers, from the repository and the wheel, and backward compatible."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def run(*command: str | Path, folder: Path, path: Path | None = None) -> subproc
 
 
 def from_wheel(folder: Path) -> Path:
-    """Builds the wheel and unpacks it; returns the folder that docs/clients.md names."""
+    """Builds and unpacks the wheel; returns the folder named in docs/clients.md."""
     python = environment_python("proto")
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     run(python, "-m", "pip", "wheel", *options, "--wheel-dir", folder, REPOSITORY, folder=folder).check_returncode()
@@ -43,13 +43,13 @@ def from_wheel(folder: Path) -> Path:
 
 @pytest.fixture(params=["repository", "wheel"])
 def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder in which the reader of docs/clients.md works, with `proto` from either place."""
+    """A working folder as in docs/clients.md, with `proto` from the repository or the wheel."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work/proto").symlink_to(from_wheel(tmp_path) if request.param == "wheel" else PROTO)
     return tmp_path / "work"
 
 
-def test_protoc_compiles_every_contract_with_the_documented_include_paths(reader: Path) -> None:
+def test_protoc_compiles_every_proto_file_with_the_documented_include_paths(reader: Path) -> None:
     python = environment_python("proto")
     (script,) = [block.text for block in blocks("docs/clients.md") if "grpc_tools.protoc" in block.text]
     ended = run("bash", "-euc", script, folder=reader, path=python.parent)
@@ -58,7 +58,7 @@ def test_protoc_compiles_every_contract_with_the_documented_include_paths(reader
     assert compiled == {contract.replace(".proto", "_pb2.py") for contract in CONTRACTS}
 
 
-def test_node_loads_every_contract_with_the_documented_include_paths(reader: Path) -> None:
+def test_node_loads_every_proto_file_with_the_documented_include_paths(reader: Path) -> None:
     node = program("node", "nodejs")
     (reader / "node_modules").symlink_to(node_modules(NODE))
     (example,) = [block.text for block in blocks("docs/clients.md") if block.title == "ask.js"]
@@ -74,7 +74,7 @@ def test_node_loads_every_contract_with_the_documented_include_paths(reader: Pat
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """The contracts in a workspace of buf's in which their dependency is a folder, not the registry's module."""
+    """The .proto files in a buf workspace whose dependency is a local folder instead of the registry's module."""
     for package in PACKAGES:
         shutil.copytree(PROTO / package, tmp_path / package)
     google = Path(str(environment_python("proto"))).parents[1].glob("lib/python3*/site-packages/google")
@@ -87,7 +87,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def complaints(workspace: Path, *command: str | Path) -> list[str]:
-    """What `buf lint` or `buf breaking` finds in the contracts, as the ids of its rules."""
+    """Returns the rule IDs of the findings of `buf lint` or `buf breaking`."""
     options = ("--path", "medserve", "--path", "inference", "--error-format", "json")
     ended = run(node_program(NODE, "buf"), *command, *options, folder=workspace)
     assert ended.returncode in {0, 100}, ended.stderr
@@ -104,7 +104,7 @@ def edit(workspace: Path, old: str, new: str, contract: str = "medserve/v1/image
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def test_the_contracts_have_no_faults_of_style(workspace: Path) -> None:
+def test_the_proto_files_pass_buf_lint(workspace: Path) -> None:
     assert complaints(workspace, *LINT) == []
 
 
@@ -119,12 +119,12 @@ def test_the_contracts_have_no_faults_of_style(workspace: Path) -> None:
         ("google/rpc/status.proto", 'google/rpc/status.proto";\nimport "google/rpc/code.proto', "IMPORT_USED"),
     ],
 )
-def test_a_fault_of_style_is_found(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_a_lint_violation_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *LINT)
 
 
-def test_the_contracts_are_compatible_with_what_clients_know(workspace: Path) -> None:
+def test_the_proto_files_are_compatible_with_the_baseline(workspace: Path) -> None:
     assert complaints(workspace, *BREAKING) == []
 
 
@@ -141,12 +141,12 @@ def test_the_contracts_are_compatible_with_what_clients_know(workspace: Path) ->
         ("package medserve.v1", "package medserve.v2", "FILE_SAME_PACKAGE"),
     ],
 )
-def test_a_change_that_breaks_clients_is_found(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_a_breaking_change_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *BREAKING)
 
 
-def test_a_new_field_breaks_nobody(workspace: Path) -> None:
+def test_a_new_field_is_compatible(workspace: Path) -> None:
     edit(workspace, "uint32 top_k = 4;", "uint32 top_k = 4;\n  bool new_field = 7;")
     assert complaints(workspace, *BREAKING) == []
 

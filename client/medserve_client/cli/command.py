@@ -1,4 +1,4 @@
-"""The command line: its arguments, and how every error ends it."""
+"""Argument parsing, dispatch and error handling of the `medserve` command."""
 
 import argparse
 import os
@@ -27,32 +27,32 @@ from medserve_proto.standard_options import add_standard_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command `medserve`.
+    """Runs the `medserve` command.
 
     Args:
-        arguments: those of the command line, by default the process's own.
+        arguments: command-line arguments; by default those of the process.
 
     Returns:
-        The exit status; `medserve --help` lists them.
+        The exit status; `medserve --help` lists the values.
 
     Raises:
-        SystemExit: after `--help`, or with 2 where the arguments are wrong.
+        SystemExit: after `--help`, or with status 2 if the arguments are invalid.
     """
-    terminal.escape_what_cannot_be_written()
+    terminal.escape_unencodable_characters()
     options = _parser().parse_args(arguments)
     try:
         with _connect(options) as client:
             return _run(client, options)
     except UsageError as error:
-        terminal.complain(f"medserve: {error}")
+        terminal.print_error(f"medserve: {error}")
         return ExitCode.USAGE
     except InferenceError as error:
-        terminal.complain(f"medserve: {_explain(error, options)}")
+        terminal.print_error(f"medserve: {_explain(error, options)}")
         return exit_codes.of(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has left, `| head` for one. Python would complain at its end.
+        # The reader of standard output has exited, e.g. `| head`. Python would report an error on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.SOME_FAILED
 
@@ -66,7 +66,7 @@ def _connect(options: argparse.Namespace) -> Client:
             options.token = options.token_file.read_text(encoding="utf-8").strip()
         return Client(options.server, timeout=options.timeout, tls=tls, token=options.token)
     except OSError as error:
-        raise UsageError(f"{error.filename}: can't be read: {error.strerror}") from error
+        raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -91,23 +91,23 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return show_health(client, options.service)
         case "loadtest":
             return loadtest(client, options)
-    raise AssertionError(f"no such command: {options.command}")  # argparse has refused it
+    raise AssertionError(f"no such command: {options.command}")  # argparse has rejected it
 
 
 def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
     if not (options.class_activation or options.occlusion):
         if options.overlay is not None or options.label:
-            raise UsageError("--overlay and --label are about maps; ask for --class-activation or --occlusion too")
+            raise UsageError("--overlay and --label apply to maps; add --class-activation or --occlusion")
         return None
     if options.overlay is None and options.output is not None and options.output.suffix.lower() == ".csv":
-        raise UsageError("a map has no place in a CSV; write a .jsonl file, or the maps with --overlay")
+        raise UsageError("a CSV cannot hold maps; write a .jsonl file, or save the maps with --overlay")
     return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
 
 
 def _risk_reasons(options: argparse.Namespace) -> RiskReasons | None:
     if not options.shapley and options.what_if is None:
         if options.horizon:
-            raise UsageError("--horizon is about reasons; ask for --shapley or --what-if too")
+            raise UsageError("--horizon applies to explanations; add --shapley or --what-if")
         return None
     return RiskReasons(options.horizon, options.shapley, options.what_if)
 
@@ -117,23 +117,23 @@ def _explain(error: InferenceError, options: argparse.Namespace) -> str:
         case TlsMismatchError():
             return error.message
         case UnavailableError():
-            return f"no server answers at {options.server} (--server names another): {error.message}"
+            return f"no server answers at {options.server} (use --server to call another one): {error.message}"
         case DeadlineExceededError():
-            return f"{options.server} did not answer within {options.timeout:g} seconds (--timeout gives it more)"
+            return f"{options.server} did not answer within {options.timeout:g} seconds (increase with --timeout)"
     return error.message or error.code.name
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medserve",
-        description="Asks a medserve server.",
+        description="Command-line client for a medserve server.",
         epilog=exit_codes.SUMMARY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_standard_options(parser)
     _add_connection(parser, os.environ.get("MEDSERVE_SERVER") or DEFAULT_TARGET, DEFAULT_TIMEOUT)
     parser.set_defaults(tls=False, ca=None, cert=None, key=None, token_file=None)
-    # The same flags behind the subcommand; there they have no default that would undo one given before it.
+    # The same flags after the subcommand, without defaults, which would override a flag given before it.
     connection = argparse.ArgumentParser(add_help=False)
     _add_connection(connection, argparse.SUPPRESS, argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -141,53 +141,57 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[connection], help=text, description=f"{text} {more}")
 
-    add("models", "List the models that the server has.")
+    add("models", "List the models on the server.")
 
-    command = add("describe", "Show all about a model: what it takes, what it tells, how good it is.")
+    command = add("describe", "Describe a model: its inputs, outputs and performance metrics.")
     command.add_argument("model", metavar="MODEL")
     _add_version(command)
-    command.add_argument("--all", action="store_true", help="also the figures of subgroups")
-    command.add_argument("--json", action="store_true", help="one JSON document with the whole manifest")
+    command.add_argument("--all", action="store_true", help="include the metrics of subgroups")
+    command.add_argument("--json", action="store_true", help="print the whole manifest as one JSON document")
 
     command = add(
         "classify",
-        "Classify pictures.",
-        "Of a FOLDER and the folders in it, files are taken that have the suffix or the first bytes of a picture.",
+        "Classify images.",
+        "A FOLDER is searched recursively for files with the suffix or the first bytes of an image file.",
     )
     command.add_argument(
         "files",
         nargs="+",
         type=Path,
         metavar="FILE|FOLDER",
-        help="PNG, JPEG, TIFF or DICOM; - is standard input; links to folders in a folder are not followed",
+        help="PNG, JPEG, TIFF or DICOM; - is standard input; symbolic links to folders in a folder are not followed",
     )
     _add_model(command)
-    command.add_argument("--top-k", type=_count, default=0, help="labels listed for each picture; 0, the default: all")
-    command.add_argument("--frame", type=_count, default=0, help="which frame of a DICOM file, from 0 (the default)")
+    command.add_argument("--top-k", type=_count, default=0, help="number of labels for each image; default: 0, all")
+    command.add_argument("--frame", type=_count, default=0, help="frame of DICOM files, counted from 0; default: 0")
     outputs = command.add_mutually_exclusive_group()
-    outputs.add_argument("--json", action="store_true", help="one JSON document for each file, each on a line")
+    outputs.add_argument("--json", action="store_true", help="print one JSON document per line for each file")
     outputs.add_argument(
         "-o",
         "--output",
         type=_results_file,
         metavar="OUT.csv|OUT.jsonl",
-        help="write each result there when it comes. Run again, the command leaves out files that OUT holds under the "
-        "same path, size and time of change; it tries again what failed, and replaces what has changed",
+        help="write results to this file as they arrive. When run again, the command skips files that OUT already has "
+        "with the same path, size and modification time, retries failed files and replaces the results of changed ones",
     )
-    command.add_argument("--class-activation", action="store_true", help="show which places the network itself weighed")
+    command.add_argument("--class-activation", action="store_true", help="show class activation maps")
     command.add_argument(
-        "--occlusion", action="store_true", help="show how far the probability falls where each place is covered"
+        "--occlusion", action="store_true", help="show occlusion maps: the drop in probability when a patch is covered"
     )
-    command.add_argument("--label", default="", help="the label that maps speak of; by default the one decided for")
+    command.add_argument("--label", default="", help="label that the maps explain; default: the predicted label")
     command.add_argument(
-        "--overlay", type=Path, metavar="FOLDER", help="write each map over its picture there, as NAME.occlusion.png"
+        "--overlay",
+        type=Path,
+        metavar="FOLDER",
+        help="write each map, rendered over its image, to this folder, e.g. as NAME.occlusion.png",
     )
 
     command = add(
         "risk",
         "Predict the risk of the patients in a CSV file.",
-        "Its columns are named as the model's features (medserve describe MODEL); an empty cell is a missing value; "
-        "other columns are carried through. Comma, semicolon or tab may separate them; numbers have a decimal point.",
+        "Columns are named after the model's features (medserve describe MODEL); an empty cell is a missing value; "
+        "other columns are copied to the output. The delimiter is a comma, semicolon or tab; numbers have a decimal "
+        "point.",
     )
     command.add_argument("file", type=Path, metavar="FILE.csv", help="- is standard input")
     command.add_argument(
@@ -195,24 +199,25 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=_results_file,
         metavar="OUT.csv|OUT.jsonl",
-        help="written when all rows are done, over what was there; by default a table on a terminal, CSV in a pipe",
+        help="output file, written once all rows are done, replacing an existing one; "
+        "default: a table on a terminal, CSV in a pipe",
     )
-    command.add_argument("--json", action="store_true", help="one JSON document for each row, each on a line")
+    command.add_argument("--json", action="store_true", help="print one JSON document per line for each row")
     command.add_argument("--shapley", action="store_true", help="show how far each feature moves the risk")
     command.add_argument("--what-if", metavar="FEATURE", help="show the risk with other values of this feature")
     command.add_argument(
-        "--horizon", default="", help="label of the one whose risk is explained, by default the model's reference"
+        "--horizon", default="", help="label of the horizon to explain; default: the model's reference horizon"
     )
     _add_model(command)
 
-    command = add("health", "Tell whether the server is serving.")
+    command = add("health", "Show the health status of the server.")
     command.add_argument("service", nargs="?", default="", metavar="SERVICE", help="e.g. medserve.v1.PatientRisk")
 
     command = add(
         "loadtest",
-        "Measure how much load the server bears.",
-        "In an open loop latency counts from when a request was due, so that a server that stalls can't hide it. "
-        "--tls, --ca, --cert, --key and --token-file hold for the load as for any call.",
+        "Measure throughput and latency under load.",
+        "In an open loop, latency is measured from the scheduled send time, so that stalls of the server are included. "
+        "--tls, --ca, --cert, --key and --token-file also apply to the load.",
     )
     _add_model(command)
     loadtest_options.add_options(command)
@@ -225,34 +230,34 @@ def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float
         metavar="HOST:PORT",
         type=_server,
         default=server,
-        help=f"by default MEDSERVE_SERVER from the environment, or {DEFAULT_TARGET}",
+        help=f"server address; default: the environment variable MEDSERVE_SERVER, or {DEFAULT_TARGET}",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=timeout,
-        help=f"for one call, by default {DEFAULT_TIMEOUT:g}",
+        help=f"timeout of one call; default: {DEFAULT_TIMEOUT:g}",
     )
     add = partial(parser.add_argument, default=argparse.SUPPRESS)
-    add("--tls", action="store_true", help="encrypt; --ca, --cert and --key say so too")
-    add("--ca", type=Path, metavar="FILE", help="authorities to trust (PEM), by default those of the public web")
-    add("--cert", type=Path, metavar="FILE", help="your certificate (PEM), where the server asks for one")
-    add("--key", type=Path, metavar="FILE", help="its private key (PEM)")
-    add("--token-file", type=Path, metavar="FILE", help="holds your token; by default MEDSERVE_TOKEN is the token")
+    add("--tls", action="store_true", help="use TLS; implied by --ca, --cert and --key")
+    add("--ca", type=Path, metavar="FILE", help="trusted root certificates (PEM); default: public roots")
+    add("--cert", type=Path, metavar="FILE", help="client certificate (PEM), for servers that require mutual TLS")
+    add("--key", type=Path, metavar="FILE", help="private key of the client certificate (PEM)")
+    add("--token-file", type=Path, metavar="FILE", help="file with the token; default: the token in MEDSERVE_TOKEN")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="by default the only one for this task")
+    parser.add_argument("--model", help="model name; default: the only model for this task")
     _add_version(parser)
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", default="", help="by default the highest that is ready")
+    parser.add_argument("--version", default="", help="model version; default: the highest one that is ready")
 
 
 def _server(text: str) -> str:
-    if ":" not in text.rpartition("]")[2]:  # gRPC would take port 443
+    if ":" not in text.rpartition("]")[2]:  # gRPC would default to port 443
         raise argparse.ArgumentTypeError(f"{text!r} has no port; write HOST:PORT, e.g. {DEFAULT_TARGET}")
     try:
         check_target(text)
@@ -265,7 +270,7 @@ def _results_file(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in FORMATS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} names no format; expected a name that ends in {' or '.join(FORMATS)}"
+            f"{text!r} has no known suffix; expected a file name that ends in {' or '.join(FORMATS)}"
         )
     return path
 
@@ -273,12 +278,12 @@ def _results_file(text: str) -> Path:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of seconds above 0")
     return seconds
 
 
 def _count(text: str) -> int:
     count = int(text)
-    if not 0 <= count < 2**32:  # as the contract has it
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 4294967295")
+    if not 0 <= count < 2**32:  # a uint32 field
+        raise argparse.ArgumentTypeError(f"{text} is not an integer from 0 to 4294967295")
     return count

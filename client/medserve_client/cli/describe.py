@@ -1,4 +1,4 @@
-"""`medserve describe`: a manifest for a reader, or as JSON."""
+"""`medserve describe`: prints a model's manifest as text or JSON."""
 
 import json
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from medserve_proto.v1 import manifest_pb2
 
 
 def describe(client: Client, model: str, version: str, *, as_json: bool, subgroups: bool) -> ExitCode:
-    """Shows all about a model; the figures of subgroups only with `subgroups`.
+    """Prints a model's manifest; the metrics of subgroups only with `subgroups`.
 
-    With `as_json` one document: `{"name", "version", "sha256", "manifest"}`, the whole manifest with
-    the field names of proto/medserve/v1/manifest.proto.
+    With `as_json`, prints one document, `{"name", "version", "sha256", "manifest"}`, with the whole
+    manifest under the field names of proto/medserve/v1/manifest.proto.
     """
     description = client.describe(model, version)
     console = terminal.output()
     if as_json:
-        print(_json(description))  # noqa: T201 - as it is, whatever the width
+        print(_json(description))  # noqa: T201 - unchanged, whatever the console width
         return ExitCode.OK
     for name, text in _paragraphs(description):
         if text:
@@ -34,7 +34,7 @@ def describe(client: Client, model: str, version: str, *, as_json: bool, subgrou
             console.print(table)
     evaluations = description.manifest.evaluations
     if not subgroups and (count := sum(bool(one.subgroup and one.metrics) for one in evaluations)):
-        console.print(f"\nQuality in {count} subgroups: medserve describe --all")
+        console.print(f"\nMetrics of {count} subgroups: medserve describe --all")
     return ExitCode.OK
 
 
@@ -59,12 +59,12 @@ def _paragraphs(description: ModelDescription) -> Iterator[tuple[str, str]]:
     yield from _confidence_paragraphs(manifest)
     training = manifest.training
     yield "Trained", ", ".join(part for part in (training.recipe, training.data, training.date) if part)
-    yield "Licence", manifest.license
+    yield "License", manifest.license
     yield "SHA-256", description.sha256
 
 
 def _confidence_paragraphs(manifest: manifest_pb2.Manifest) -> Iterator[tuple[str, str]]:
-    """How the model tells when not to trust it, and what it can tell about its reasons."""
+    """Yields the model's uncertainty and novelty measures, and the explanations that it supports."""
     is_image = manifest.HasField("image_classification")
     task = manifest.image_classification if is_image else manifest.patient_risk
     yield "Ensemble", f"{task.members} members" if task.members > 1 else ""
@@ -82,9 +82,9 @@ def _confidence_paragraphs(manifest: manifest_pb2.Manifest) -> Iterator[tuple[st
 
 
 def _image_paragraphs(task: manifest_pb2.ImageClassificationTask) -> Iterator[tuple[str, str]]:
-    colour = manifest_pb2.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").lower()
-    crop = "the largest centred part is taken" if task.input.crop == manifest_pb2.CROP_CENTER else "stretched"
-    yield "Input", f"{task.input.height} x {task.input.width} pixels, {colour}; other shapes: {crop}"
+    color = manifest_pb2.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").lower()
+    crop = "center crop" if task.input.crop == manifest_pb2.CROP_CENTER else "stretched"
+    yield "Input", f"{task.input.height} x {task.input.width} pixels, {color}; other aspect ratios: {crop}"
     yield "Labels", ", ".join(task.labels)
     yield "Decided by", task.default_operating_point or "the most probable label"
 
@@ -158,7 +158,7 @@ def _risk_groups(task: manifest_pb2.PatientRiskTask) -> Table:
 
 def _quality(evaluation: manifest_pb2.Evaluation) -> Table:
     part = ", ".join(filter(None, (evaluation.split, evaluation.subgroup)))
-    table = terminal.table(f"Quality, {part} ({evaluation.size})", "Figure", "Value", "95 % interval")
+    table = terminal.table(f"Metrics, {part} ({evaluation.size})", "Metric", "Value", "95 % interval")
     for metric in evaluation.metrics:
         interval = f"{metric.interval.low:.4f} to {metric.interval.high:.4f}" if metric.HasField("interval") else ""
         table.add_row(*map(terminal.cell, (metric.name, f"{metric.value:.4f}", interval)))

@@ -1,4 +1,4 @@
-"""What the command's exit status tells a script."""
+"""Exit statuses of the `medserve` command."""
 
 from enum import IntEnum
 
@@ -7,11 +7,11 @@ import grpc
 from medserve_client.errors import InferenceError
 
 SUMMARY = """exit status:
-  0    all is well
+  0    success
   1    some files, rows or requests failed; the others are done
-  2    the command line or an input file is wrong
-  3    no answer: the server can't be reached, is not serving, is too busy, too slow or broken
-  4    the server refused the request: no such model, version or service, or an invalid argument
+  2    the command line or an input file is invalid
+  3    no response: the server is unreachable, not serving, overloaded, too slow or broken
+  4    the server rejected the request: no such model, version or service, or an invalid argument
   130  interrupted"""
 
 _REFUSED = {
@@ -37,9 +37,9 @@ class ExitCode(IntEnum):
 
 
 class UsageError(Exception):
-    """The command line or an input file is wrong; the message says how."""
+    """The command line or an input file is invalid; the message says why."""
 
 
 def of(error: InferenceError) -> ExitCode:
-    """The exit status for a call that failed."""
+    """Returns the exit status for a failed call."""
     return ExitCode.REFUSED if error.code in _REFUSED else ExitCode.NO_ANSWER

@@ -1,4 +1,4 @@
-"""Which columns of a file are features of a model, and what their cells say."""
+"""Matches the columns of a file to a model's features and parses their cells."""
 
 import difflib
 import math
@@ -9,15 +9,15 @@ from medserve_client.cli.exit_codes import UsageError
 from medserve_client.messages import FeatureValue
 from medserve_proto.v1.manifest_pb2 import Feature
 
-# How like a feature's name the name of a column must be to be taken for a slip (difflib's ratio).
-_SLIP = 0.8
-# `medserve-train` says the same.
+# Minimum similarity (difflib's ratio) for a column name to count as a misspelled feature name.
+_SIMILARITY = 0.8
+# Worded as in `medserve-train`.
 _MISSING_HINT = "an empty cell means missing"
 _REQUIRED_HINT = f"{_MISSING_HINT}, but a value is required here"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:[ ,.'_\u2019\u00a0\u202f][0-9]{3})+(?:[.,][0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
-# Characters of a cell that an error shows.
+# Maximum length of a cell quoted in an error.
 _SHOWN = 64
 
 
@@ -25,16 +25,16 @@ def feature_columns(columns: Sequence[str], features: Sequence[Feature], model: 
     """Finds the column of each feature.
 
     Args:
-        columns: names in the file, in order.
-        features: of the model's manifest.
-        model: its name, for messages.
+        columns: column names of the file, in order.
+        features: features of the model's manifest.
+        model: model name, for messages.
 
     Returns:
-        The feature of each column that is one.
+        The feature of each column that matches one, by column index.
 
     Raises:
-        UsageError: a feature stands in two columns, a column looks like a misspelt feature, a
-            feature that is needed has no column, or none has one.
+        UsageError: a feature has two columns, a column looks like a misspelled feature, a
+            required feature has no column, or no column is a feature.
     """
     by_name = {feature.name: feature for feature in features}
     for name in by_name:
@@ -43,7 +43,7 @@ def feature_columns(columns: Sequence[str], features: Sequence[Feature], model: 
     absent = [name for name in by_name if name not in columns]
     for column in columns:
         if column not in by_name and (meant := _meant(column, absent)):
-            raise UsageError(f"column {column} is not a feature of {model}; is it {meant}? Then rename it")
+            raise UsageError(f"column {column} is not a feature of {model}; if it is {meant}, rename it")
     if len(absent) == len(by_name):
         raise UsageError(f"no column is a feature of {model}; its features are {', '.join(by_name)}")
     if needed := [name for name in absent if not by_name[name].HasField("imputed_as")]:
@@ -52,20 +52,20 @@ def feature_columns(columns: Sequence[str], features: Sequence[Feature], model: 
 
 
 def _meant(column: str, absent: Sequence[str]) -> str | None:
-    """The feature that a column's name is a misspelling of, if it is one."""
+    """Returns the feature that a column name is probably a misspelling of, or None."""
     plain = column.casefold().replace(" ", "_").replace("-", "_")
     by_plain = {name.casefold(): name for name in absent}
-    matches = difflib.get_close_matches(plain, by_plain, n=1, cutoff=_SLIP)
+    matches = difflib.get_close_matches(plain, by_plain, n=1, cutoff=_SIMILARITY)
     return by_plain[matches[0]] if matches else None
 
 
 def feature_value(cell: str, feature: Feature) -> FeatureValue:
-    """What a cell says about a feature; an empty one, and only that, that it is missing.
+    """Parses the cell of a feature; only an empty cell is a missing value, returned as None.
 
-    Spaces around a value do not count.
+    Surrounding whitespace is ignored.
 
     Raises:
-        ValueError: the cell should be a number or a category, and is not.
+        ValueError: the cell is not a number or not a category of the feature.
     """
     text = cell.strip()
     if not text:
@@ -79,10 +79,10 @@ def feature_value(cell: str, feature: Feature) -> FeatureValue:
 
 
 def _number(text: str, hint: str) -> float:
-    """A finite number with a decimal point.
+    """Parses a finite number with a decimal point.
 
     Raises:
-        ValueError: the text is not one; the message says how to write it.
+        ValueError: the text is not such a number; the message says how to write it.
     """
     shown = repr(text[:_SHOWN])
     if _NUMBER.fullmatch(text):

@@ -1,4 +1,4 @@
-"""`medserve health`."""
+"""`medserve health`: prints the health status of the server."""
 
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode
@@ -8,7 +8,7 @@ from medserve_client.health import HealthStatus
 
 
 def show_health(client: Client, service: str) -> ExitCode:
-    """Prints the status of the server or of one of its services."""
+    """Prints the health status of the server or of one of its services."""
     try:
         status = client.health(service)
     except NotFoundError as error:  # the health service sends no message

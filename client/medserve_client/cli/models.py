@@ -1,4 +1,4 @@
-"""`medserve models`, and the choice of a model where the user named none."""
+"""`medserve models`, and the default model when --model is not given."""
 
 from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import ExitCode, UsageError
@@ -7,7 +7,7 @@ from medserve_client.results import ModelDescription, Task
 
 
 def list_models(client: Client) -> ExitCode:
-    """Shows a table of every version of every model."""
+    """Prints a table of every version of every model."""
     table = terminal.table("Models", "Name", "Version", "Task", "Title", "Runs on", whole=["Name"])
     for model in client.models():
         runs_on = model.provider if model.ready else "not ready"
@@ -18,10 +18,10 @@ def list_models(client: Client) -> ExitCode:
 
 
 def choose_model(client: Client, task: Task, model: str | None, version: str) -> ModelDescription:
-    """Describes the model that is to do a task: the one named, or the only one there is.
+    """Describes the model for a task: the named one, or the only one on the server.
 
     Raises:
-        UsageError: it is for another task; or none was named, and there is none or more than one.
+        UsageError: the model is for another task, or none was named and the server has none or several.
     """
     name = model or _only_model(client, task)
     description = client.describe(name, version)
@@ -35,10 +35,12 @@ def _only_model(client: Client, task: Task) -> str:
     if not names:
         raise UsageError(f"the server has no model for {task_name(task)} that is ready")
     if len(names) > 1:
-        raise UsageError(f"the server has several models for {task_name(task)}: {', '.join(names)}; name one, --model")
+        raise UsageError(
+            f"the server has several models for {task_name(task)}: {', '.join(names)}; choose one with --model"
+        )
     return names[0]
 
 
 def task_name(task: Task) -> str:
-    """A task in words; empty for a model without a manifest."""
+    """Returns the display name of a task; empty for a model without a manifest."""
     return "" if task == Task.UNSPECIFIED else task.name.lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""Reads a CSV file of patients, and keeps where in it each of them stands; `docs/csv.md` has the rules.
+"""Reads a CSV file of patients and keeps the line number of each record; `docs/csv.md` has the rules.
 
 `medserve-train` follows the same rules.
 """
@@ -13,13 +13,13 @@ from medserve_client.cli.exit_codes import UsageError
 from medserve_client.cli.terminal import read_file
 
 _DELIMITERS = ",;\t"
-# The line that tells Excel the delimiter, in quotes or not; Excel itself may have filled it up with delimiters.
+# The line that declares the delimiter to Excel, quoted or not; Excel itself may have padded it with delimiters.
 _SEP_LINE = re.compile(r'"?sep=(.)"?\1*(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One patient: the line of the file where its record starts, counted from 1, and its cells."""
+    """The record of one patient: the line where it starts, counted from 1, and its cells."""
 
     line: int
     cells: list[str]
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PatientFile:
-    """A CSV file: its column names, its rows, and the delimiter it was written with."""
+    """Content of a CSV file: delimiter, column names and rows."""
 
     path: Path
     delimiter: str
@@ -38,11 +38,11 @@ class PatientFile:
 def read_patient_file(path: Path) -> PatientFile:
     """Reads a CSV file with a header line; "-" is standard input.
 
-    The delimiter is that of a first line `sep=;`, or else the one of comma, semicolon and tab that
-    splits the header into the most columns. A byte order mark is skipped, and so are empty lines.
+    The delimiter is the one declared in a first line `sep=;`, or else whichever of comma, semicolon and
+    tab splits the header into the most columns. A byte order mark and empty lines are skipped.
 
     Raises:
-        UsageError: the file can't be read, is not UTF-8 or is not well-formed CSV, or has no rows.
+        UsageError: the file cannot be read, is not UTF-8, is not well-formed CSV or has no rows.
     """
     text = _text(path)
     delimiter, start = _delimiter(text, path)
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
     try:
         text = read_file(str(path)).decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not UTF-8 text; save the file as CSV in UTF-8") from error
     if "\0" in text:
@@ -76,7 +76,7 @@ def _text(path: Path) -> str:
 
 
 def _delimiter(text: str, path: Path) -> tuple[str, int]:
-    """The delimiter, and where in the text the header starts."""
+    """Returns the delimiter and the offset of the header in the text."""
     named = _SEP_LINE.match(text)
     if named is None:
         return max(_DELIMITERS, key=lambda one: len(_header(text, one))), 0
@@ -86,7 +86,7 @@ def _delimiter(text: str, path: Path) -> tuple[str, int]:
 
 
 def _header(text: str, delimiter: str) -> list[str]:
-    """The first record that is not empty; none where this delimiter makes no sense of it."""
+    """Returns the first non-empty record; empty if it is not well-formed with this delimiter."""
     try:
         return next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
     except csv.Error:

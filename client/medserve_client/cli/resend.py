@@ -1,4 +1,4 @@
-"""Requests of many items, of which some may fail without taking the others with them."""
+"""Sends batches of items such that a failing item does not fail the others."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -16,8 +16,8 @@ from medserve_client.errors import (
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# A request may fail with these for what one of its items does, or for being too large as a whole.
-_ABOUT_ITEMS = {
+# Statuses that may be caused by a single item, or by the size of the request as a whole.
+_CAUSED_BY_ITEMS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -29,10 +29,10 @@ _ABOUT_ITEMS = {
 
 
 class ItemSender(Generic[_Item, _Result]):
-    """Sends items together, and again without those that the server names, or in halves where it names none.
+    """Sends items together; on failure, resends without the items that the server named, or else in halves.
 
     Args:
-        send: Returns one result for each item, in the same order.
+        send: sends a list of items and returns one result for each, in the same order.
     """
 
     def __init__(self, send: Callable[[list[_Item]], Sequence[_Result]]) -> None:
@@ -43,17 +43,18 @@ class ItemSender(Generic[_Item, _Result]):
         """Sends the items.
 
         Returns:
-            For each item its result, what the server found wrong with it, or the error of a request of it alone.
+            For each item its result, its field violations, or the error of a request with only this item.
 
         Raises:
-            InferenceError: A call failed for a reason that is not in the items, or two items in a row timed out alone.
+            InferenceError: a call failed for a reason unrelated to the items, or two consecutive requests with a
+                single item timed out.
         """
         if not items:
             return []
         try:
             results = self._send(items)
         except InferenceError as error:
-            if error.code not in _ABOUT_ITEMS or isinstance(error, OverloadedError):
+            if error.code not in _CAUSED_BY_ITEMS or isinstance(error, OverloadedError):
                 raise
             if isinstance(error, InvalidArgumentError) and (refused := _by_item(error, len(items))):
                 rest = iter(self.outcomes([item for index, item in enumerate(items) if index not in refused]))
@@ -67,7 +68,7 @@ class ItemSender(Generic[_Item, _Result]):
         return self.outcomes(items[:middle]) + self.outcomes(items[middle:])
 
     def _alone(self, error: InferenceError) -> InferenceError:
-        """The error of one item; raises it where it is about every request, or where the server seems to hang."""
+        """Returns the error of one item; raises it if it concerns every request or if the server seems to hang."""
         timed_out = isinstance(error, DeadlineExceededError)
         if isinstance(error, InvalidArgumentError) or (timed_out and self._timed_out):
             raise error
@@ -76,7 +77,7 @@ class ItemSender(Generic[_Item, _Result]):
 
 
 def _by_item(error: InvalidArgumentError, count: int) -> dict[int, list[FieldViolation]]:
-    """The violations of each item; none where some are not about an item."""
+    """Returns the violations of each item; empty if some are not about an item."""
     refused: dict[int, list[FieldViolation]] = {}
     for violation in error.violations:
         if violation.item is None or violation.item >= count:

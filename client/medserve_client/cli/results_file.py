@@ -1,4 +1,4 @@
-"""Files of results: written line by line, and taken up again where an earlier run ended."""
+"""Result files, written line by line, which a later run can resume."""
 
 import csv
 import io
@@ -14,17 +14,17 @@ from typing import IO, Self
 from medserve_client.cli.exit_codes import UsageError
 
 FORMATS = (".csv", ".jsonl")
-"""The suffixes of the formats: a CSV, and JSON Lines."""
+"""File name suffixes of the formats: CSV and JSON Lines."""
 
 Cells = Mapping[str, object]
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Gives a file to write, which takes the place of `path` when the block ends well, and is gone when it does not.
+    """Opens a temporary file that atomically replaces `path` when the block succeeds, and is deleted otherwise.
 
     Raises:
-        UsageError: it can't be written.
+        UsageError: the file cannot be written.
     """
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
@@ -40,29 +40,29 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
                 unfinished.unlink()
                 raise
     except OSError as error:
-        raise UsageError(f"{path}: can't be written: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def csv_line(cells: Sequence[object]) -> bytes:
-    """One record of a CSV file."""
+    """Encodes one record of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 class ResultsFile:
-    """Lines of results in a file; each is written whole, when it comes.
+    """Appends results to a file, one complete line each.
 
-    What the file holds already stays, but for lines that `is_stale` tells to go, and a last line that was cut off.
+    Existing lines are kept, except those that `is_stale` selects and a truncated last line.
 
     Args:
-        path: ends in one of FORMATS.
-        columns: of a CSV.
-        is_stale: is given the cells of each line that the file holds, by their names; raises a UsageError where they
-            don't belong here.
+        path: file name that ends in one of FORMATS.
+        columns: column names; in JSON Lines, the first one is the first key of each line.
+        is_stale: called with the cells of each existing line, by name; returns whether to drop the line, and raises a
+            UsageError if it is not a result of this command.
 
     Raises:
-        UsageError: the file can't be written, or holds something else.
+        UsageError: the file cannot be written, or has other content.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], is_stale: Callable[[Cells], bool]) -> None:
@@ -71,10 +71,10 @@ class ResultsFile:
         self._header = csv_line(columns) if path.suffix.lower() == ".csv" else b""
         try:
             if path.exists():
-                self._tidy_up(is_stale)
+                self._drop_stale_lines(is_stale)
             self._stream = path.open("ab", buffering=0)
         except OSError as error:
-            raise UsageError(f"{path}: can't be written: {error.strerror}") from error
+            raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -88,10 +88,10 @@ class ResultsFile:
             self._path.unlink(missing_ok=True)
 
     def add(self, cells: Cells) -> None:
-        """Writes one line; those of a CSV by its columns.
+        """Appends one line; in a CSV, the cells are ordered by its columns.
 
         Raises:
-            UsageError: it can't be written; nothing of it is left in the file.
+            UsageError: the line cannot be written; no part of it is left in the file.
         """
         end = self._stream.seek(0, os.SEEK_END)
         line = self._line(cells) if end else self._header + self._line(cells)
@@ -101,7 +101,7 @@ class ResultsFile:
         except BaseException as error:
             self._stream.truncate(end)
             if isinstance(error, OSError):
-                raise UsageError(f"{self._path}: can't be written: {error.strerror}") from error
+                raise UsageError(f"{self._path}: cannot be written: {error.strerror}") from error
             raise
 
     def _line(self, cells: Cells) -> bytes:
@@ -109,29 +109,29 @@ class ResultsFile:
             return f"{json.dumps(cells)}\n".encode()
         return csv_line([cells[column] for column in self._columns])
 
-    def _tidy_up(self, is_stale: Callable[[Cells], bool]) -> None:
-        """Writes the file anew where some of it has to go."""
+    def _drop_stale_lines(self, is_stale: Callable[[Cells], bool]) -> None:
+        """Rewrites the file if some of its lines are to be dropped."""
         with self._path.open("rb") as held:
-            stale = {number for number, line in enumerate(held, 1) if self._has_to_go(line, number, is_stale)}
+            stale = {number for number, line in enumerate(held, 1) if self._is_dropped(line, number, is_stale)}
             if not stale:
                 return
             held.seek(0)
             with written_whole(self._path) as file:
                 file.writelines(line for number, line in enumerate(held, 1) if number not in stale)
 
-    def _has_to_go(self, line: bytes, number: int, is_stale: Callable[[Cells], bool]) -> bool:
+    def _is_dropped(self, line: bytes, number: int, is_stale: Callable[[Cells], bool]) -> bool:
         try:
             if number == 1:
                 beginning = self._header or f'{{"{self._columns[0]}": '.encode()
                 if not beginning.startswith(line[: len(beginning)]):
-                    raise UsageError("is not the first line of results of this command, or has other columns")
+                    raise UsageError("is not the first line of a result file of this command, or has other columns")
             if not line.endswith(b"\n"):
-                return True  # cut off
+                return True  # truncated
             if number == 1 and self._header:
                 return False
             return is_stale(self._cells(line))
         except UsageError as error:
-            raise UsageError(f"{self._path}:{number}: {error}; name another file") from error
+            raise UsageError(f"{self._path}:{number}: {error}; choose another file") from error
 
     def _cells(self, line: bytes) -> Cells:
         try:

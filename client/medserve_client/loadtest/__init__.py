@@ -1,4 +1,4 @@
-"""Makes load on any method of any gRPC server, and measures what comes back.
+"""Load generator for any method of any gRPC server.
 
 from medserve_client.loadtest import LoadPlan, run
 

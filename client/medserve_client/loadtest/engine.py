@@ -1,4 +1,4 @@
-"""Runs a load plan: starts its processes at the same moment, tells how it goes, and puts their results together."""
+"""Runs a load plan: starts its processes simultaneously, reports progress and merges their results."""
 
 import ctypes
 import multiprocessing
@@ -22,21 +22,21 @@ from medserve_client.tls_mismatch import explanation
 
 _TARGET = re.compile(r"(?:dns:///)?(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<host>[^:/]+)):(?P<port>\d+)")
 _PROGRESS = 0.1
-"""Seconds between two reports of progress."""
+"""Seconds between progress reports."""
 
 
 class LoadError(Exception):
-    """The load could not be made; the message says why."""
+    """The load could not be generated; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        elapsed: seconds since it began, its warm-up included.
-        succeeded: requests so far.
-        failed: requests so far.
+        elapsed: seconds since the start, including the warm-up.
+        succeeded: successful requests since the start.
+        failed: failed requests since the start.
     """
 
     elapsed: float
@@ -45,47 +45,47 @@ class Progress:
 
 
 def run(plan: LoadPlan, on_progress: Callable[[Progress], None] = lambda _: None) -> LoadResult:
-    """Makes the load in processes of their own, and waits for it.
+    """Generates the load in separate processes and waits for them to finish.
 
-    They are spawned: a script that calls this needs the usual `if __name__ == "__main__"`.
+    The processes are spawned: a script that calls this needs the usual `if __name__ == "__main__"` guard.
 
     Args:
-        plan: what to do.
-        on_progress: is called ten times a second.
+        plan: load to generate.
+        on_progress: called ten times a second.
 
     Raises:
-        LoadError: the target makes no sense, no server answers there, or a process died.
+        LoadError: the target is malformed, no server answers there, or a process died.
     """
     host, port = address(plan.target)
     spawn = multiprocessing.get_context("spawn")
-    counts = spawn.RawArray(ctypes.c_uint64, 2 * plan.processes)  # each place has one writer
+    counts = spawn.RawArray(ctypes.c_uint64, 2 * plan.processes)  # each element has a single writer
     pipes = []
-    with _ended_together() as processes:
+    with _terminated_on_exit() as processes:
         for index in range(plan.processes):
             mine, theirs = spawn.Pipe()
             process = spawn.Process(target=_work, args=(Share(plan, index), host, port, counts, theirs), daemon=True)
             process.start()
-            theirs.close()  # so that its end is seen when the process dies
+            theirs.close()  # so that recv raises EOFError when the process dies
             processes.append(process)
             pipes.append(mine)
         for pipe in pipes:
-            _told(pipe, plan)
-        start = time.perf_counter() + 0.05  # the clock is the same in all processes
+            _receive(pipe, plan)
+        start = time.perf_counter() + 0.05  # all processes share the clock
         for pipe in pipes:
             pipe.send(start)
-        told = [_told(pipe, plan, lambda: on_progress(_progress(counts, start))) for pipe in pipes]
-        result = _merged([result for result in told if result])
-    # HTTP/1.1 without TLS is connected before a server of TLS has a chance to object.
+        received = [_receive(pipe, plan, lambda: on_progress(_progress(counts, start))) for pipe in pipes]
+        result = _merged([result for result in received if result])
+    # A plaintext HTTP/1.1 connection is established before a TLS server can reject it.
     if not result.completed and (mismatch := explanation(plan.target, encrypted=plan.tls is not None)):
         raise LoadError(mismatch)
     return result
 
 
 def address(target: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT.
+    """Parses HOST:PORT.
 
     Raises:
-        LoadError: it is something else.
+        LoadError: the target has another form.
     """
     if not (match := _TARGET.fullmatch(target)):
         raise LoadError(f"target is {target!r}; expected HOST:PORT")
@@ -93,7 +93,7 @@ def address(target: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _ended_together() -> Iterator[list[SpawnProcess]]:
+def _terminated_on_exit() -> Iterator[list[SpawnProcess]]:
     processes: list[SpawnProcess] = []
     try:
         yield processes
@@ -110,8 +110,8 @@ def _work(
     counts: "ctypes.Array[ctypes.c_uint64]",
     pipe: "Pipe[LoadResult | LoadError | None, float]",
 ) -> None:
-    """The life of a process: connects, waits for the start, makes its load, sends the result."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    """Main function of a process: connects, waits for the start, generates its load and sends the result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent terminates it
     mine = memoryview(counts).cast("B").cast("Q")[2 * share.index : 2 * share.index + 2]
     plan = share.plan
     protocol = "h2" if plan.http_headers is None else "http/1.1"
@@ -120,26 +120,26 @@ def _work(
         worker = Worker(share, Endpoint(host, port, protocol, context), mine)
         worker.connect()
     except OSError as error:
-        told = explanation(plan.target, encrypted=plan.tls is not None)
-        pipe.send(LoadError(told or f"can't connect to {plan.target}: {error}"))
+        mismatch = explanation(plan.target, encrypted=plan.tls is not None)
+        pipe.send(LoadError(mismatch or f"cannot connect to {plan.target}: {error}"))
         return
     pipe.send(None)
     pipe.send(worker.run(pipe.recv()))
 
 
-def _told(
+def _receive(
     pipe: "Pipe[float, LoadResult | LoadError | None]", plan: LoadPlan, meanwhile: Callable[[], None] = lambda: None
 ) -> LoadResult | None:
-    """What a process sends next: None that it is connected, then its result."""
+    """Receives the next message of a process: None once it is connected, then its result."""
     while not pipe.poll(_PROGRESS):
         meanwhile()
     try:
-        told = pipe.recv()
+        message = pipe.recv()
     except EOFError:
-        raise LoadError(f"a process that made the load on {plan.target} died") from None
-    if isinstance(told, LoadError):
-        raise told
-    return told
+        raise LoadError(f"a load generator process for {plan.target} died") from None
+    if isinstance(message, LoadError):
+        raise message
+    return message
 
 
 def _progress(counts: "ctypes.Array[ctypes.c_uint64]", start: float) -> Progress:

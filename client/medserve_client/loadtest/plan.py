@@ -1,4 +1,4 @@
-"""What a load test is to do, and what came of it. Plain values, for any gRPC method or HTTP path of any server."""
+"""Configuration and result of a load test of any gRPC method or HTTP path of any server."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,34 +10,35 @@ from numpy.typing import NDArray
 from medserve_client.channel import Tls
 from medserve_client.loadtest.protocol.http2 import Outcome
 
-_CONNECTIONS_OF_A_PROCESS = 900
-"""As many files as `select` takes, less those that a process has open anyway."""
+_CONNECTIONS_PER_PROCESS = 900
+"""The file descriptor limit of `select`, less the descriptors that a process has open anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """A load of one kind on one method of a server.
+    """Load on one method of a server.
 
     Attributes:
         target: host:port.
-        method: path of the method, e.g. "/medserve.v1.PatientRisk/Predict", or where requests are posted to.
+        method: method path, e.g. "/medserve.v1.PatientRisk/Predict", or the path of HTTP POST requests.
         payloads: serialized requests, sent in turn.
-        concurrency: closed loop: requests in flight in total, over all connections.
-        rate: open loop: requests per second, at random times as of many users who know nothing of each other
-            (Poisson). Exactly one of `concurrency` and `rate` is above 0.
-        outcome: None for unary calls. For a method with streams both ways: a function of a module that tells the
-            gRPC status, e.g. "OK", of one serialized answer; answers come in the order of the requests.
-        duration: seconds measured.
-        warmup: seconds of the same load before them.
+        concurrency: closed loop: total number of requests in flight, over all connections.
+        rate: open loop: requests per second, with Poisson arrivals. Exactly one of `concurrency` and `rate` is
+            above 0.
+        outcome: None for unary calls. For a bidirectional streaming method: a module-level function that returns the
+            gRPC status, e.g. "OK", of one serialized response; responses come in request order.
+        duration: length of the measurement in seconds.
+        warmup: seconds of the same load before the measurement.
         timeout: seconds after which a request has failed.
-        http_headers: None for gRPC over HTTP/2. For HTTP/1.1: the headers of each request, beside Host, Content-Length
-            and that of the token. A request counts by the gRPC status that stands for its HTTP status, and has a
-            connection for itself while it is in flight.
-        connections: in total, over all processes. With HTTP/1.1 and a closed loop as many as `concurrency`.
-        processes: that make the load.
-        seed: of the random times.
-        tls: how connections are encrypted; None for plain text.
-        token: is sent with each call, unencrypted without `tls`.
+        http_headers: None for gRPC over HTTP/2. For HTTP/1.1: the headers of each request besides Host, Content-Length
+            and Authorization. HTTP statuses are counted as the corresponding gRPC statuses, and each request has
+            exclusive use of a connection while in flight.
+        connections: total number of connections, over all processes. With HTTP/1.1 and a closed loop, it must equal
+            `concurrency`.
+        processes: number of processes that generate the load.
+        seed: random seed of the arrival times.
+        tls: TLS credentials; None for plaintext.
+        token: bearer token sent with each call, unencrypted without `tls`.
     """
 
     target: str
@@ -58,20 +59,20 @@ class LoadPlan:
 
     def __post_init__(self) -> None:
         if (self.concurrency > 0) == (self.rate > 0):
-            raise ValueError("one of concurrency and rate must be above 0, and not both")
+            raise ValueError("exactly one of concurrency and rate must be above 0")
         if not self.payloads:
             raise ValueError("payloads is empty; expected at least one serialized request")
         if not 1 <= self.processes <= self.connections:
             raise ValueError(f"processes is {self.processes}; expected from 1 to connections ({self.connections})")
         if 0 < self.concurrency < self.connections:
             raise ValueError(f"connections is {self.connections}; expected at most concurrency ({self.concurrency})")
-        if self.connections > _CONNECTIONS_OF_A_PROCESS * self.processes:
-            most = f"{_CONNECTIONS_OF_A_PROCESS} for each process"
+        if self.connections > _CONNECTIONS_PER_PROCESS * self.processes:
+            most = f"{_CONNECTIONS_PER_PROCESS} for each process"
             raise ValueError(f"connections is {self.connections}; expected at most {most}")
         if self.http_headers is None:
             return
         if self.outcome is not None:
-            raise ValueError("outcome is of streams; expected none for HTTP/1.1")
+            raise ValueError("outcome applies to streams; expected None for HTTP/1.1")
         if self.concurrency and self.connections != self.concurrency:
             raise ValueError(
                 f"connections is {self.connections}; expected as many as concurrency ({self.concurrency}) for HTTP/1.1"
@@ -80,18 +81,18 @@ class LoadPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadResult:
-    """What came of a plan. It counts the requests that were due in the measured time.
+    """Result of a load test, over the requests that were due during the measurement.
 
     Attributes:
-        latencies: float64, seconds of each request that succeeded, from when it was due to its answer.
-        errors: how many requests ended with each other gRPC status, e.g. {"UNAVAILABLE": 3}.
-        sent: requests in all.
-        completed: requests that succeeded within the measured time, whenever they were due.
-        elapsed: the measured seconds.
-        lateness: mean seconds between when a request was due and when it was sent: 0 in a closed loop, and where it
-            is not small against the latencies, this machine was too busy to make the load.
-        cpu_seconds: CPU time of the processes that made the load, in the measured time.
-        sample: one answer of the server, serialized.
+        latencies: float64 [N], latency in seconds of each successful request, from its due time to its response.
+        errors: number of requests by gRPC status other than OK, e.g. {"UNAVAILABLE": 3}.
+        sent: total number of requests.
+        completed: requests that succeeded during the measurement, whenever they were due.
+        elapsed: length of the measurement in seconds.
+        lateness: mean delay in seconds between the due time and the sending of a request; 0 in a closed loop. If it is
+            not small relative to the latencies, this machine was too busy to generate the load.
+        cpu_seconds: CPU time of the load generator processes during the measurement.
+        sample: one serialized response.
     """
 
     latencies: NDArray[np.float64] = field(repr=False)
@@ -105,14 +106,14 @@ class LoadResult:
 
     @property
     def throughput(self) -> float:
-        """Requests per second that succeeded."""
+        """Successful requests per second."""
         return self.completed / self.elapsed
 
     @property
     def offered(self) -> float:
-        """Requests per second that were sent."""
+        """Sent requests per second."""
         return self.sent / self.elapsed
 
     def percentile(self, percent: float) -> float:
-        """The latency that this share of the successful requests did not exceed; NaN where none succeeded."""
+        """Returns a percentile of the latencies in seconds; NaN if no request succeeded."""
         return float(np.percentile(self.latencies, percent)) if self.latencies.size else float("nan")

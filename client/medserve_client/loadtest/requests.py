@@ -1,4 +1,4 @@
-"""Requests of the contract for a load test: made up from a model's manifest, or of the user's own items."""
+"""Requests of the medserve API for a load test: synthetic ones for a model's manifest, or the user's own items."""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from medserve_proto.v1.patient_risk_pb2 import PredictStreamResponse
 
 _Item = TypeVar("_Item")
 
-# How many made-up requests differ, and the bytes that they may take together.
+# Number of distinct synthetic requests, and their maximum total size in bytes.
 _REQUESTS, _BYTES = 64, 32 * 1024 * 1024
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-# How an answer in a stream begins that is not an error: field 1 of both messages.
+# First byte of a stream response that is not an error: the tag of field 1, in both messages.
 _RESPONSE_TAG = b"\x0a"
 
 
@@ -31,13 +31,13 @@ class Workload:
     """Requests for one model.
 
     Attributes:
-        model: its name.
-        version: of the model.
+        model: model name.
+        version: model version.
         method: path of the unary method.
         payloads: serialized requests.
-        stream_method: path of the method with streams both ways, if there is one.
-        outcome: tells the status of an answer of the stream.
-        http_headers: of each request; None for gRPC.
+        stream_method: path of the bidirectional streaming method, if any.
+        outcome: returns the gRPC status of one serialized stream response.
+        http_headers: headers of each request; None for gRPC.
     """
 
     model: str
@@ -50,10 +50,10 @@ class Workload:
 
 
 def image_workload(model: ModelDescription, images: Sequence[ImageSource], batch: int) -> Workload:
-    """Requests of `batch` pictures each, that have every picture at least once.
+    """Returns requests of `batch` images each that contain every image at least once.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: a file cannot be read.
     """
     payloads = [
         classify_request(group, model.name, model.version, 0).SerializeToString() for group in _groups(images, batch)
@@ -64,7 +64,7 @@ def image_workload(model: ModelDescription, images: Sequence[ImageSource], batch
 
 
 def patient_workload(model: ModelDescription, patients: Sequence[Patient], batch: int) -> Workload:
-    """Requests of `batch` patients each, that have every patient at least once."""
+    """Returns requests of `batch` patients each that contain every patient at least once."""
     payloads = [
         predict_request(group, model.name, model.version).SerializeToString() for group in _groups(patients, batch)
     ]
@@ -79,7 +79,7 @@ def _groups(items: Sequence[_Item], batch: int) -> list[list[_Item]]:
 
 
 def synthetic_images(task: ImageInput, batch: int, seed: int) -> list[ImageSource]:
-    """Noise of the shape that the model takes, enough for some different requests of `batch` pictures."""
+    """Returns noise images of the model's input shape, enough for several distinct requests of `batch` images."""
     shape = (task.height, task.width, 3 if task.color_space == COLOR_SPACE_RGB else 1)
     count = batch * max(1, min(_REQUESTS, _BYTES // (batch * math.prod(shape))))
     random = np.random.default_rng(seed)
@@ -87,7 +87,7 @@ def synthetic_images(task: ImageInput, batch: int, seed: int) -> list[ImageSourc
 
 
 def synthetic_patients(features: Sequence[Feature], batch: int, seed: int) -> list[Patient]:
-    """Patients with every feature at random within the training data's range, for some different requests."""
+    """Returns patients with random features within the training range, enough for several distinct requests."""
     random = np.random.default_rng(seed)
     return [{feature.name: _value(feature, random) for feature in features} for _ in range(batch * _REQUESTS)]
 
@@ -103,12 +103,12 @@ def _value(feature: Feature, random: np.random.Generator) -> FeatureValue:
 
 
 def classify_outcome(answer: bytes) -> str:
-    """The gRPC status of one serialized answer of ClassifyStream."""
+    """Returns the gRPC status of one serialized response of ClassifyStream."""
     return "OK" if answer.startswith(_RESPONSE_TAG) else _error(ClassifyStreamResponse(), answer)
 
 
 def predict_outcome(answer: bytes) -> str:
-    """The gRPC status of one serialized answer of PredictStream."""
+    """Returns the gRPC status of one serialized response of PredictStream."""
     return "OK" if answer.startswith(_RESPONSE_TAG) else _error(PredictStreamResponse(), answer)
 
 

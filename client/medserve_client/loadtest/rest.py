@@ -1,4 +1,4 @@
-"""Single calls of the Open Inference Protocol over HTTP/1.1: what a load test asks before it makes its load."""
+"""Single calls of the Open Inference Protocol over HTTP/1.1, which a load test makes before it starts the load."""
 
 import json
 import ssl
@@ -19,19 +19,19 @@ from medserve_client.loadtest.protocol.http1 import STATUS_NAMES
 from medserve_client.tls_mismatch import explanation
 
 BINARY_HEADER = "Inference-Header-Content-Length"
-"""The length of the JSON in front of binary tensors, in requests and answers."""
+"""Header with the length of the JSON that precedes binary tensors, in requests and responses."""
 _LONGEST_MESSAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A server, and how it is called.
+    """Connection settings of a server.
 
     Attributes:
         target: host:port.
-        timeout: seconds for a call.
-        tls: how it is encrypted; None for plain text.
-        token: is sent with each call.
+        timeout: timeout of a call in seconds.
+        tls: TLS credentials; None for plaintext.
+        token: bearer token sent with each call.
     """
 
     target: str
@@ -42,12 +42,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """What a model takes.
+    """An input tensor of a model.
 
     Attributes:
-        name: of the input.
-        datatype: by the protocol's name, e.g. "FP32".
-        shape: its sizes; -1 for any.
+        name: input name.
+        datatype: datatype of the Open Inference Protocol, e.g. "FP32".
+        shape: dimensions; -1 for a variable one.
     """
 
     name: str
@@ -56,17 +56,17 @@ class Tensor:
 
 
 def model_path(model: str, version: str) -> str:
-    """Where a model is found; without a version, the one that the server chooses."""
+    """Returns the URL path of a model; without a version, the server chooses one."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
 def inputs(service: Service, model: str, version: str) -> list[Tensor]:
-    """Asks what a model takes.
+    """Fetches the input tensors of a model.
 
     Raises:
-        InferenceError: the server refuses, or can't be reached.
-        ValueError: its answer is not the protocol's.
+        InferenceError: the server rejects the request or is unreachable.
+        ValueError: the response does not follow the protocol.
     """
     _, answer = _call(service, "GET", model_path(model, version))
     metadata = _document(answer)
@@ -85,11 +85,11 @@ def _is_sound(tensor: Tensor) -> bool:
 
 
 def infer(service: Service, path: str, body: bytes, headers: Sequence[tuple[str, str]]) -> str:
-    """Sends one request, and returns the version of the model that answered.
+    """Sends one inference request and returns the model version that answered.
 
     Raises:
-        InferenceError: the server refuses, or can't be reached.
-        ValueError: its answer is not the protocol's.
+        InferenceError: the server rejects the request or is unreachable.
+        ValueError: the response does not follow the protocol.
     """
     received, answer = _call(service, "POST", path, body, headers)
     length = received.get(BINARY_HEADER, "")
@@ -106,14 +106,14 @@ def _document(answer: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ValueError("the server's answer is not a JSON object")  # noqa: TRY004 - of the server, not of a caller
+        raise ValueError("the server's response is not a JSON object")  # noqa: TRY004 - not a caller's type error
     return document
 
 
 def _call(
     service: Service, method: str, path: str, body: bytes | None = None, headers: Sequence[tuple[str, str]] = ()
 ) -> tuple[HTTPMessage, bytes]:
-    """The headers and the body of an answer."""
+    """Makes a call and returns the headers and body of the response."""
     credentials = {} if service.token is None else {"Authorization": f"Bearer {service.token}"}
     try:
         connection = _connection(service)
@@ -124,15 +124,15 @@ def _call(
         finally:
             connection.close()
     except TimeoutError as error:
-        raise _error("DEADLINE_EXCEEDED", "no answer came in time") from error
+        raise _error("DEADLINE_EXCEEDED", "no response within the timeout") from error
     except ssl.SSLCertVerificationError as error:
         raise _error("UNAVAILABLE", f"TLS: {error.verify_message}") from error
     except (OSError, HTTPException) as error:
-        if told := explanation(service.target, encrypted=service.tls is not None):
-            raise TlsMismatchError(grpc.StatusCode.UNAVAILABLE, told) from error
+        if mismatch := explanation(service.target, encrypted=service.tls is not None):
+            raise TlsMismatchError(grpc.StatusCode.UNAVAILABLE, mismatch) from error
         raise _error("UNAVAILABLE", str(error) or type(error).__name__) from error
     if len(answer) > DEFAULT_MAX_MESSAGE_BYTES:
-        raise _error("RESOURCE_EXHAUSTED", f"the answer has more than {DEFAULT_MAX_MESSAGE_BYTES} bytes")
+        raise _error("RESOURCE_EXHAUSTED", f"the response has more than {DEFAULT_MAX_MESSAGE_BYTES} bytes")
     if response.status != 200:
         raise _error(STATUS_NAMES.get(response.status, "UNKNOWN"), _message(response, answer))
     return response.headers, answer
@@ -147,7 +147,7 @@ def _connection(service: Service) -> HTTPConnection:
 
 
 def _message(response: HTTPResponse, answer: bytes) -> str:
-    """What the server says of an error: the protocol has it in a JSON object."""
+    """Returns the error message in a response, which the protocol puts in a JSON object."""
     try:
         message = _document(answer).get("error")
     except ValueError:

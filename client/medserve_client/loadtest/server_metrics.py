@@ -1,4 +1,4 @@
-"""What the server's own metrics say about a load test: where the time went, and how much CPU it took."""
+"""Scrapes the server's metrics during a load test: the parts of the latency and the CPU time."""
 
 import re
 from collections import defaultdict
@@ -17,16 +17,16 @@ _TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ServerShare:
-    """Means over the requests of one model between two looks at the metrics. NaN is not known.
+    """Means over the requests for one model between two scrapes; NaN if unknown.
 
     Attributes:
-        requests: answered by the server.
-        queue_seconds: a request waited for its model.
-        compute_seconds: the run of the model took that a request was part of.
-        handling_seconds: the server had the request, from its arrival to its answer.
-        batch_rows: rows of a run of the model.
-        cpu_seconds_per_request: of the server's process, for whatever it did.
-        cpu_seconds_per_row: the same.
+        requests: number of requests answered by the server.
+        queue_seconds: time that a request waited in the queue of its model.
+        compute_seconds: duration of the model run that a request was part of.
+        handling_seconds: time from the arrival of a request at the server to its response.
+        batch_rows: rows of a model run.
+        cpu_seconds_per_request: CPU time of the server process, for all of its activity.
+        cpu_seconds_per_row: CPU time of the server process, for all of its activity.
     """
 
     requests: float
@@ -39,15 +39,15 @@ class ServerShare:
 
 
 def scrape(url: str, model: str) -> dict[str, float]:
-    """Reads metrics: the sum of each series over all labels, without those of other models.
+    """Scrapes metrics: the sum of each metric over all labels, excluding the series of other models.
 
     Raises:
-        OSError: nothing answers there.
-        ValueError: what answers are not metrics.
+        OSError: nothing answers at the URL.
+        ValueError: the URL or the response is not HTTP.
     """
     if not url.startswith(("http://", "https://")):
-        raise ValueError("it is not an http address")
-    # Without a handler of its own, an opener reads the proxies of the environment.
+        raise ValueError("it is not an HTTP URL")
+    # Without an explicit handler, an opener uses the proxies of the environment.
     opener = build_opener(*([ProxyHandler({})] if never_proxied(urlsplit(url).hostname or "") else []))
     try:
         with opener.open(url, timeout=_TIMEOUT) as response:
@@ -65,7 +65,7 @@ def scrape(url: str, model: str) -> dict[str, float]:
 
 
 def compare(before: Mapping[str, float], after: Mapping[str, float]) -> ServerShare:
-    """What happened between two looks."""
+    """Returns the means over the requests between two scrapes."""
 
     def grown(name: str) -> float:
         return after.get(name, float("nan")) - before.get(name, 0.0)

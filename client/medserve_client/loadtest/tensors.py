@@ -1,4 +1,4 @@
-"""Made-up requests of the Open Inference Protocol over HTTP: tensors in JSON, or as binary data behind it."""
+"""Synthetic requests of the Open Inference Protocol over HTTP: tensors in JSON or as binary data after it."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from medserve_client.channel import DEFAULT_MAX_MESSAGE_BYTES
 from medserve_client.loadtest.requests import Workload
 from medserve_client.loadtest.rest import BINARY_HEADER, Service, Tensor, infer, inputs, model_path
 
-# How many requests differ, and the bytes that they may take together.
+# Number of distinct requests, and their maximum total size in bytes.
 _REQUESTS, _BYTES = 64, 32 * 1024 * 1024
 _DTYPES = {
     "BOOL": np.bool_,
@@ -26,22 +26,22 @@ _DTYPES = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
-_DECIMALS = 4  # of made-up numbers, as of those that people measure
+_DECIMALS = 4  # of synthetic numbers, as is typical of measured values
 
 
 def tensor_workload(service: Service, model: str, version: str, *, batch: int, binary: bool, seed: int) -> Workload:
-    """Asks the server what the model takes, makes up requests, and tries the first.
+    """Fetches the model's inputs from the server, generates requests and sends the first one as a check.
 
     Raises:
-        InferenceError: the server refuses, or can't be reached.
-        ValueError: no requests can be made for the model, or the server's answer is not the protocol's.
+        InferenceError: the server rejects the request or is unreachable.
+        ValueError: no requests can be generated for the model, or the response does not follow the protocol.
     """
     tensors = inputs(service, model, version)
     requests = _made_up(tensors, batch, seed)
     headers = [("Content-Type", "application/json")]
     payloads = [_json_request(tensors, arrays) for arrays in requests]
     if binary:
-        head = _binary_head(tensors, requests[0])  # the same for all, as their tensors have the same shapes
+        head = _binary_head(tensors, requests[0])  # the same for all requests: their tensors have the same shapes
         headers = [("Content-Type", "application/octet-stream"), (BINARY_HEADER, str(len(head)))]
         payloads = [head + b"".join(map(_little_endian, arrays)) for arrays in requests]
     path = f"{model_path(model, version)}/infer"
@@ -50,14 +50,14 @@ def tensor_workload(service: Service, model: str, version: str, *, batch: int, b
 
 
 def _made_up(tensors: list[Tensor], batch: int, seed: int) -> list[list[NDArray[np.generic]]]:
-    """Arrays for every tensor, for some different requests."""
+    """Returns an array for every tensor, for several distinct requests."""
     shapes = [_shape(tensor, batch) for tensor in tensors]
     size = sum(
         math.prod(shape) * np.dtype(_DTYPES[tensor.datatype]).itemsize
         for tensor, shape in zip(tensors, shapes, strict=True)
     )
     if size > DEFAULT_MAX_MESSAGE_BYTES:
-        raise ValueError(f"a request would have {size} bytes; expected at most {DEFAULT_MAX_MESSAGE_BYTES}")
+        raise ValueError(f"a request would have {size} bytes; the maximum is {DEFAULT_MAX_MESSAGE_BYTES}")
     random = np.random.default_rng(seed)
     return [
         [_noise(tensor.datatype, shape, random) for tensor, shape in zip(tensors, shapes, strict=True)]
@@ -67,11 +67,11 @@ def _made_up(tensors: list[Tensor], batch: int, seed: int) -> list[list[NDArray[
 
 def _shape(tensor: Tensor, batch: int) -> tuple[int, ...]:
     if tensor.datatype not in _DTYPES:
-        raise ValueError(f"the input {tensor.name} is of {tensor.datatype}, which can't be made up")
+        raise ValueError(f"input {tensor.name} has datatype {tensor.datatype}, for which no data can be generated")
     first, *rest = tensor.shape or (1,)
     if -1 in rest or (first != -1 and batch != 1):
-        expected = "sizes of its own behind the first" if -1 in rest else "--batch 1, or -1 as the first size"
-        raise ValueError(f"the input {tensor.name} has the shape {list(tensor.shape)}; expected {expected}")
+        expected = "fixed sizes after the first" if -1 in rest else "--batch 1, or -1 as the first size"
+        raise ValueError(f"input {tensor.name} has shape {list(tensor.shape)}; expected {expected}")
     return (batch, *rest) if first == -1 else tensor.shape
 
 
@@ -95,14 +95,14 @@ def _json_request(tensors: list[Tensor], arrays: list[NDArray[np.generic]]) -> b
 
 
 def _numbers(array: NDArray[np.generic]) -> list[float]:
-    """As short as they were made: single precision would get the digits of a double."""
+    """Returns the rounded numbers: a float32 converted to double would be printed with all of its digits."""
     flat = array.ravel()
     numbers: list[float] = (flat.astype(np.float64).round(_DECIMALS) if flat.dtype.kind == "f" else flat).tolist()
     return numbers
 
 
 def _binary_head(tensors: list[Tensor], arrays: list[NDArray[np.generic]]) -> bytes:
-    """The JSON in front of a request's binary tensors (Triton's binary tensor data extension)."""
+    """Returns the JSON that precedes a request's binary tensors (Triton's binary tensor data extension)."""
     declared = [
         {**_declared(tensor, array), "parameters": {"binary_data_size": array.nbytes}}
         for tensor, array in zip(tensors, arrays, strict=True)

@@ -1,4 +1,4 @@
-"""One process of a load test: makes its share of the load, and times it."""
+"""One process of a load test: generates its share of the load and measures it."""
 
 import gc
 import math
@@ -18,37 +18,37 @@ from medserve_client.loadtest.protocol.http1 import HttpConnection
 from medserve_client.loadtest.protocol.http2 import GrpcConnection
 
 _HOUSEKEEPING = 0.05
-"""Seconds between looks at timeouts and lost connections."""
+"""Seconds between checks for timeouts and lost connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one process does of a plan."""
+    """One process's share of a plan."""
 
     plan: LoadPlan
     index: int
 
     @property
     def connections(self) -> int:
-        """How many are this process's."""
+        """Number of connections of this process."""
         return len(range(self.index, self.plan.connections, self.plan.processes))
 
     def in_flight(self, connection: int) -> int:
-        """How many requests a closed loop keeps in flight on one of them."""
+        """Returns the number of requests that a closed loop keeps in flight on one connection."""
         place = self.index + connection * self.plan.processes
         return len(range(place, self.plan.concurrency, self.plan.connections))
 
 
 class Worker:
-    """Makes a share of a load over its connections, in one thread that waits in one place."""
+    """Generates a share of a load over its connections, in a single-threaded event loop."""
 
     def __init__(self, share: Share, endpoint: Endpoint, counts: memoryview) -> None:
         """Does not connect yet.
 
         Args:
-            share: what to do.
-            endpoint: of the server.
-            counts: where the numbers of successes and failures are told while it runs, at two places of its own.
+            share: share of the load to generate.
+            endpoint: server endpoint.
+            counts: two elements, updated during the run with the numbers of successes and failures.
         """
         plan = self._plan = share.plan
         self._share = share
@@ -56,12 +56,12 @@ class Worker:
         payloads = list(plan.payloads)
         if plan.http_headers is None:
             payloads = [b"\0" + len(payload).to_bytes(4) + payload for payload in payloads]
-        # Processes begin at different places, so that they don't send the same at the same time.
+        # Processes start at different payloads, so that they do not send the same one at the same time.
         start = share.index * len(payloads) // plan.processes
         self._payloads = cycle(payloads[start:] + payloads[:start])
         self._random = random.Random(plan.seed * 1009 + share.index)  # noqa: S311 - arrivals, no secrets
         self._begin = self._end = self._next_arrival = math.inf
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._pending = 0
         self._latencies: list[float] = []
         self._errors: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Worker:
         """Opens all connections.
 
         Raises:
-            OSError: one can't be opened within the timeout.
+            OSError: a connection cannot be opened within the timeout.
         """
         for connection in self._connections:
             connection.connect()
@@ -96,10 +96,10 @@ class Worker:
             self._exchange(_HOUSEKEEPING)
 
     def run(self, start: float) -> LoadResult:
-        """Makes the load from `start` on, a time of time.perf_counter, and waits for the last answer."""
+        """Generates the load from `start`, a time of time.perf_counter, and waits for the last response."""
         self._begin = start + self._plan.warmup
         self._end = self._begin + self._plan.duration
-        gc.disable()  # no pause of our own in the server's latencies
+        gc.disable()  # collector pauses would add to the measured latencies
         self._wait_until(start)
         if self._plan.rate:
             self._next_arrival = start + self._gap()
@@ -129,7 +129,7 @@ class Worker:
         connection.request(due, next(self._payloads))
 
     def _done(self, index: int) -> Callable[[float, str], None]:
-        """What a connection calls when one of its requests has ended."""
+        """Returns the callback of a connection for the end of one of its requests."""
 
         def done(due: float, status: str) -> None:
             self._pending -= 1
@@ -149,16 +149,16 @@ class Worker:
         return done
 
     def _wait_until(self, moment: float) -> None:
-        """Sends what is due and reads what comes, until then."""
+        """Sends due requests and receives responses until `moment`."""
         while (now := time.perf_counter()) < moment:
             self._arrive(now)
-            if now >= self._next_look:
-                self._next_look = now + _HOUSEKEEPING
-                self._look_after(now)
-            self._exchange(min(moment, self._next_arrival, self._next_look) - time.perf_counter())
+            if now >= self._next_check:
+                self._next_check = now + _HOUSEKEEPING
+                self._reconnect_and_expire(now)
+            self._exchange(min(moment, self._next_arrival, self._next_check) - time.perf_counter())
 
     def _arrive(self, now: float) -> None:
-        """Sends the requests of an open loop that are due, however late it is."""
+        """Sends the requests of an open loop that are due, however late."""
         while self._next_arrival <= now:
             due, self._next_arrival = self._next_arrival, self._next_arrival + self._gap()
             if due >= self._end:
@@ -169,27 +169,27 @@ class Worker:
             self._request(self._next_connection(), due)
 
     def _next_connection(self) -> Connection:
-        """Each in its turn; of HTTP/1.1 the first that is free, if there is one."""
+        """Returns the next connection round-robin; with HTTP/1.1, the first idle one, or else the first."""
         if self._plan.http_headers is None:
             return next(self._turns)
         return next((one for one in self._connections if one.idle), self._connections[0])
 
-    def _look_after(self, now: float) -> None:
+    def _reconnect_and_expire(self, now: float) -> None:
         for connection in self._connections:
             if not connection.open:
                 connection.connect()
             connection.expire(now)
 
     def _exchange(self, seconds: float) -> None:
-        """Sends what is to be sent, and waits so long for something to come."""
+        """Flushes pending output and waits up to `seconds` for input."""
         for connection in self._connections:
             if connection.unsent and connection.open:
                 connection.flush()
         sockets = {one.socket: one for one in self._connections if one.open}
         blocked = [one.socket for one in sockets.values() if one.unsent]
-        # Of the ways to wait, select alone can do it for less than a millisecond.
+        # Only select supports timeouts below a millisecond.
         for readable in select.select(sockets, blocked, (), max(0.0, seconds))[0]:
             connection = sockets[readable]
             connection.receive()
             if connection.was_ready and not connection.open:
-                self._next_look = 0.0  # what a server has closed that was there is opened at once
+                self._next_check = 0.0  # a connection that was established and then closed is reopened immediately

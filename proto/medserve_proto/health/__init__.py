@@ -1,1 +1,1 @@
-"""grpc.health.v1: gRPC's health checking protocol."""
+"""grpc.health.v1: the gRPC health checking protocol."""

@@ -95,7 +95,7 @@ class ModelReadyRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
-    """Empty, here and in every request below: the highest version."""
+    """If empty, here and in all requests below, the highest version."""
     def __init__(
         self,
         *,
@@ -208,7 +208,7 @@ class ModelMetadataResponse(_message.Message):
         """BOOL, UINT8 to UINT64, INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """-1: any size."""
+            """-1 for any size."""
 
         def __init__(
             self,
@@ -255,7 +255,7 @@ Global___ModelMetadataResponse: _TypeAlias = ModelMetadataResponse  # noqa: Y015
 
 @_typing.final
 class InferParameter(_message.Message):
-    """A value beside the tensors of a request or response."""
+    """A parameter of a request, a response or a tensor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -290,8 +290,8 @@ Global___InferParameter: _TypeAlias = InferParameter  # noqa: Y015
 
 @_typing.final
 class InferTensorContents(_message.Message):
-    """The elements of a tensor, row by row, in the one field of its datatype.
-    There is none for FP16 and BF16: those travel as raw bytes alone.
+    """The elements of a tensor in row-major order, in the field of its datatype.
+    FP16 and BF16 have no field, and are sent as raw bytes only.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -398,7 +398,7 @@ class ModelInferRequest(_message.Message):
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]: ...
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
-            """Must be absent where raw_input_contents is used."""
+            """Must be absent if raw_input_contents is used."""
 
         def __init__(
             self,
@@ -495,12 +495,12 @@ class ModelInferRequest(_message.Message):
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferInputTensor]: ...
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferRequestedOutputTensor]:
-        """Empty: all of them."""
+        """If empty, all outputs."""
 
     @_builtins.property
     def raw_input_contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """One for each input, in their order: elements row by row, little-endian;
-        for BYTES each element behind its length in 4 bytes.
+        """One entry per input, in the same order: elements in row-major order,
+        little-endian; each BYTES element is preceded by its length in 4 bytes.
         """
 
     def __init__(
@@ -642,10 +642,10 @@ class ModelStreamInferResponse(_message.Message):
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     INFER_RESPONSE_FIELD_NUMBER: _builtins.int
     error_message: _builtins.str
-    """Empty: the request succeeded."""
+    """Empty if the request succeeded."""
     @_builtins.property
     def infer_response(self) -> Global___ModelInferResponse:
-        """Of a request that failed it holds the id alone."""
+        """For a failed request, it has only the id."""
 
     def __init__(
         self,
@@ -710,7 +710,7 @@ class ModelStatisticsRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Empty: all models."""
+    """If empty, all models."""
     version: _builtins.str
     def __init__(
         self,
@@ -734,7 +734,7 @@ class StatisticDuration(_message.Message):
     NS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     ns: _builtins.int
-    """The sum, in nanoseconds."""
+    """Cumulative duration in nanoseconds."""
     def __init__(
         self,
         *,
@@ -834,11 +834,11 @@ class ModelStatistics(_message.Message):
     name: _builtins.str
     version: _builtins.str
     last_inference: _builtins.int
-    """Milliseconds since 1970."""
+    """Unix time in milliseconds."""
     inference_count: _builtins.int
-    """Rows."""
+    """Number of rows."""
     execution_count: _builtins.int
-    """Runs of the session; a run may hold the rows of many requests."""
+    """Number of model runs; a run may process the rows of several requests."""
     @_builtins.property
     def inference_stats(self) -> Global___InferStatistics: ...
     @_builtins.property
@@ -920,7 +920,7 @@ class RepositoryIndexRequest(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     repository_name: _builtins.str
     ready: _builtins.bool
-    """Only models that are ready."""
+    """Whether to list only models that are ready."""
     def __init__(
         self,
         *,
@@ -952,7 +952,7 @@ class RepositoryIndexResponse(_message.Message):
         state: _builtins.str
         """READY, LOADING or UNAVAILABLE."""
         reason: _builtins.str
-        """Why it is not ready."""
+        """Why the model is not ready."""
         def __init__(
             self,
             *,

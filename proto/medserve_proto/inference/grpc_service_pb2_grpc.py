@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class GRPCInferenceServiceStub(object):
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 
@@ -101,21 +101,21 @@ class GRPCInferenceServiceStub(object):
 
 
 class GRPCInferenceServiceServicer(object):
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 
     def ServerLive(self, request, context):
-        """The process answers.
+        """Whether the server is live.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ServerReady(self, request, context):
-        """Every configured model is ready.
+        """Whether all models are ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,10 +146,10 @@ class GRPCInferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ModelStreamInfer(self, request_iterator, context):
-        """Extensions of Triton.
+        """Triton's extensions.
 
-        Answers come in the order of the requests; one that fails is answered
-        with its error and the stream goes on.
+        Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,9 +257,9 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GRPCInferenceService(object):
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GRPCInferenceServiceStub:
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 
@@ -38,18 +38,18 @@ class GRPCInferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GRPCInferenceServiceAsyncStub: ...
     ServerLive: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerLiveRequest, _grpc_service_pb2.ServerLiveResponse]
-    """The process answers."""
+    """Whether the server is live."""
     ServerReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]
-    """Every configured model is ready."""
+    """Whether all models are ready."""
     ModelReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
     ModelStreamInfer: _grpc.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
-    """Extensions of Triton.
+    """Triton's extensions.
 
-    Answers come in the order of the requests; one that fails is answered
-    with its error and the stream goes on.
+    Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
     ModelConfig: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
     ModelStatistics: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
@@ -59,26 +59,26 @@ class GRPCInferenceServiceStub:
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ServerLive: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerLiveRequest, _grpc_service_pb2.ServerLiveResponse]  # type: ignore[assignment]
-    """The process answers."""
+    """Whether the server is live."""
     ServerReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerReadyRequest, _grpc_service_pb2.ServerReadyResponse]  # type: ignore[assignment]
-    """Every configured model is ready."""
+    """Whether all models are ready."""
     ModelReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]  # type: ignore[assignment]
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]  # type: ignore[assignment]
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]  # type: ignore[assignment]
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
-    """Extensions of Triton.
+    """Triton's extensions.
 
-    Answers come in the order of the requests; one that fails is answered
-    with its error and the stream goes on.
+    Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
     ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]  # type: ignore[assignment]
     ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
@@ -87,9 +87,9 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The Open Inference Protocol (KServe V2) with the extension RPCs that
-    Triton's clients call. Package, service, message and field names and numbers
-    are the protocol's, so that every client of it works unchanged.
+    """The Open Inference Protocol (KServe V2) with the extension RPCs used by
+    Triton's clients. Package, service, message and field names and numbers are
+    those of the protocol, so that existing clients work unchanged.
     Specification: https://github.com/kserve/open-inference-protocol
     """
 
@@ -99,7 +99,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ServerLiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ServerLiveResponse, _abc.Awaitable[_grpc_service_pb2.ServerLiveResponse]]:
-        """The process answers."""
+        """Whether the server is live."""
 
     @_abc_1.abstractmethod
     def ServerReady(
@@ -107,7 +107,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _grpc_service_pb2.ServerReadyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.ServerReadyResponse, _abc.Awaitable[_grpc_service_pb2.ServerReadyResponse]]:
-        """Every configured model is ready."""
+        """Whether all models are ready."""
 
     @_abc_1.abstractmethod
     def ModelReady(
@@ -143,10 +143,10 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_grpc_service_pb2.ModelInferRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_grpc_service_pb2.ModelStreamInferResponse], _abc.AsyncIterator[_grpc_service_pb2.ModelStreamInferResponse]]:
-        """Extensions of Triton.
+        """Triton's extensions.
 
-        Answers come in the order of the requests; one that fails is answered
-        with its error and the stream goes on.
+        Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
 
     @_abc_1.abstractmethod

@@ -42,9 +42,9 @@ class _DataTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataType.Val
     TYPE_BF16: _DataType.ValueType  # 14
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
-    """The part of Triton's model configuration that says something about a model
-    served here. Names and field numbers are Triton's; what is not listed keeps
-    its number free and is never sent.
+    """The subset of Triton's model configuration that applies to this server.
+    Names and field numbers are those of Triton; the numbers of omitted fields
+    are not reused.
     """
 
 TYPE_INVALID: DataType.ValueType  # 0
@@ -75,7 +75,7 @@ class ModelInput(_message.Message):
     data_type: Global___DataType.ValueType
     @_builtins.property
     def dims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Without the batch axis where max_batch_size is above 0; -1: any size."""
+        """Without the batch axis if max_batch_size is above 0; -1 for any size."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class ModelDynamicBatching(_message.Message):
     PREFERRED_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_DELAY_MICROSECONDS_FIELD_NUMBER: _builtins.int
     max_queue_delay_microseconds: _builtins.int
-    """How long a request may wait for others to join it."""
+    """Maximum time that a request waits for its batch to fill."""
     @_builtins.property
     def preferred_batch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -243,8 +243,8 @@ class ModelConfig(_message.Message):
     name: _builtins.str
     platform: _builtins.str
     max_batch_size: _builtins.int
-    """Rows of one execution at most; 0: requests are never joined and the shape
-    in dims is the whole shape.
+    """Maximum number of rows per execution; 0 if requests are not batched, in
+    which case dims is the full shape.
     """
     default_model_filename: _builtins.str
     backend: _builtins.str
@@ -256,7 +256,7 @@ class ModelConfig(_message.Message):
     def instance_group(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstanceGroup]: ...
     @_builtins.property
     def dynamic_batching(self) -> Global___ModelDynamicBatching:
-        """Set where requests are joined."""
+        """Set if requests are batched."""
 
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___ModelParameter]: ...

@@ -1,1 +1,1 @@
-"""grpc.reflection.v1alpha: gRPC's server reflection."""
+"""grpc.reflection.v1alpha: gRPC server reflection."""

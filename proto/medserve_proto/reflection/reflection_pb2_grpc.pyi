@@ -3,8 +3,8 @@
 isort:skip_file
 gRPC's server reflection: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 
-Name and content of this file are those of the package grpcio-reflection, so that both can be in one process. That
-package's own stubs need protobuf 7.
+Name and content of this file are identical to those in the package grpcio-reflection, so that both can be used in
+one process. The stubs in that package require protobuf 7.
 """
 
 from collections import abc as _abc

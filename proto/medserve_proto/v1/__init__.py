@@ -1,1 +1,1 @@
-"""medserve.v1: image classification, patient risk, the model catalogue and the manifest."""
+"""medserve.v1: image classification, patient risk, the model catalog and the manifest."""

@@ -32,16 +32,16 @@ class ClassifyRequest(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
-    """Empty: the highest version that is ready."""
+    """If empty, the highest version that is ready."""
     top_k: _builtins.int
-    """How many labels a result lists, most probable first. 0: all."""
+    """Maximum number of labels per result, most probable first; 0 for all."""
     request_id: _builtins.str
     """Echoed in the response."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
     @_builtins.property
     def reasons(self) -> Global___ImageReasons:
-        """Asks why; each wish costs time."""
+        """Requests explanations; each one takes additional time."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
 
 @_typing.final
 class ImageReasons(_message.Message):
-    """What to tell about the reasons of a result. FAILED_PRECONDITION: the model
-    was exported without what is asked for.
+    """The requested explanations of a result. FAILED_PRECONDITION: the model does
+    not support a requested explanation.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -75,19 +75,21 @@ class ImageReasons(_message.Message):
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """The label whose probability is explained; empty: the decision's."""
+    """The label whose probability is explained; if empty, that of the decision."""
     class_activation: _builtins.bool
-    """Class activation map: which places the network itself weighed."""
+    """Class activation map: the contribution of each location to the label's
+    score.
+    """
     occlusion: _builtins.bool
-    """Occlusion map: how far the probability falls where a patch is covered with
-    the picture's mean. A patch is twice as wide and high as its place in the
-    map, and in the middle of it (Zeiler & Fergus 2014).
+    """Occlusion map: the drop of the probability when a patch is covered with
+    the mean of the image. A patch is centered on its cell of the map, and
+    twice as wide and high as the cell (Zeiler & Fergus 2014).
     """
     overlay: _builtins.bool
-    """Draw each map over the picture as well, as a PNG."""
+    """Additionally return each map drawn over the image, as a PNG."""
     @_builtins.property
     def feature_maps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Layers of the manifest's feature_maps."""
+        """Names of layers in feature_maps of the manifest."""
 
     def __init__(
         self,
@@ -115,13 +117,13 @@ class Image(_message.Message):
     FRAME_FIELD_NUMBER: _builtins.int
     encoded: _builtins.bytes
     """A PNG, JPEG or TIFF file with one frame, or a DICOM file;
-    docs/images.md says which of their kinds are read.
+    docs/images.md lists the supported variants.
     """
     frame: _builtins.int
-    """Which frame of a DICOM file with several, from 0."""
+    """Frame of a multi-frame DICOM file, from 0."""
     @_builtins.property
     def raw(self) -> Global___RawImage:
-        """Pixels as the model takes them."""
+        """Pixels in the input format of the model."""
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class RawImage(_message.Message):
     PIXELS_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     pixels: _builtins.bytes
-    """uint8, row by row, channels last."""
+    """uint8, in row-major order, channels last."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """[height, width] or [height, width, channels]."""
@@ -209,14 +211,14 @@ class ImageResult(_message.Message):
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
     uncertainty: _builtins.float
-    """Standard deviation of the members' probabilities of the most probable
-    label; only from an ensemble.
+    """Standard deviation over the members' probabilities of the most probable
+    label; only for ensembles.
     """
     novelty: _builtins.float
-    """Only from a model that measures it; see the manifest's novelty."""
+    """Only for models that measure it; see novelty in the manifest."""
     sop_instance_uid: _builtins.str
-    """SOP Instance UID of a DICOM file; absent where it is missing, or more than
-    64 digits and dots.
+    """SOP Instance UID of a DICOM file; absent if it is missing or does not
+    consist of at most 64 digits and dots.
     """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
@@ -226,13 +228,13 @@ class ImageResult(_message.Message):
     def decision(self) -> Global___Decision: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageWarning]:
-        """What was done to the picture before the model saw it, and whether it is
-        unlike those the model was trained on. Empty: nothing to say.
+        """Conversions of the image, properties that may make the result less
+        reliable, and whether it is unlike the training data.
         """
 
     @_builtins.property
     def class_activation(self) -> Global___ReasonMap:
-        """As asked for."""
+        """Set if requested."""
 
     @_builtins.property
     def occlusion(self) -> Global___ReasonMap: ...
@@ -272,7 +274,7 @@ Global___ImageResult: _TypeAlias = ImageResult  # noqa: Y015
 
 @_typing.final
 class ReasonMap(_message.Message):
-    """A grid over the picture that the model saw."""
+    """A grid over the model's input image."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -282,15 +284,15 @@ class ReasonMap(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     OVERLAY_PNG_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """The label it speaks of."""
+    """The label that is explained."""
     height: _builtins.int
     width: _builtins.int
     overlay_png: _builtins.bytes
-    """The map over the picture, where an overlay was asked for."""
+    """The map drawn over the image, if requested."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Row by row. Occlusion: the fall of the probability; class activation: its
-        share of the label's score.
+        """In row-major order. Occlusion: the drop of the probability; class
+        activation: the contribution to the label's score.
         """
 
     def __init__(
@@ -377,7 +379,7 @@ class Decision(_message.Message):
     POSITIVE_LABEL_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     operating_point: _builtins.str
-    """Name of the operating point. Empty: the most probable label was taken."""
+    """Name of the operating point; if empty, label is the most probable one."""
     threshold: _builtins.float
     """The threshold on the probability of positive_label; only with an
     operating point.
@@ -415,15 +417,15 @@ class ImageWarning(_message.Message):
         KIND_COLOR_CONVERTED: ImageWarning._Kind.ValueType  # 3
         KIND_DEPTH_REDUCED: ImageWarning._Kind.ValueType  # 4
         KIND_UNFAMILIAR: ImageWarning._Kind.ValueType  # 5
-        """Unlike the pictures that the model was trained on."""
+        """The image is unlike the training data."""
         KIND_FIRST_OF_SEVERAL: ImageWarning._Kind.ValueType  # 6
-        """The file holds several pictures or frames; the first was read."""
+        """The file has several images or frames; the first one was read."""
         KIND_RANGE_UNUSED: ImageWarning._Kind.ValueType  # 7
         """The samples use only a small part of the range of their bits, e.g. 12
-        of 16; they are not stretched.
+        of 16; they are not rescaled.
         """
         KIND_PROFILE_IGNORED: ImageWarning._Kind.ValueType  # 8
-        """A color profile (ICC), or color primaries, other than those of sRGB were not
+        """A color profile (ICC) or color primaries other than sRGB were not
         applied.
         """
 
@@ -434,15 +436,15 @@ class ImageWarning(_message.Message):
     KIND_COLOR_CONVERTED: ImageWarning.Kind.ValueType  # 3
     KIND_DEPTH_REDUCED: ImageWarning.Kind.ValueType  # 4
     KIND_UNFAMILIAR: ImageWarning.Kind.ValueType  # 5
-    """Unlike the pictures that the model was trained on."""
+    """The image is unlike the training data."""
     KIND_FIRST_OF_SEVERAL: ImageWarning.Kind.ValueType  # 6
-    """The file holds several pictures or frames; the first was read."""
+    """The file has several images or frames; the first one was read."""
     KIND_RANGE_UNUSED: ImageWarning.Kind.ValueType  # 7
     """The samples use only a small part of the range of their bits, e.g. 12
-    of 16; they are not stretched.
+    of 16; they are not rescaled.
     """
     KIND_PROFILE_IGNORED: ImageWarning.Kind.ValueType  # 8
-    """A color profile (ICC), or color primaries, other than those of sRGB were not
+    """A color profile (ICC) or color primaries other than sRGB were not
     applied.
     """
 
@@ -450,7 +452,7 @@ class ImageWarning(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___ImageWarning.Kind.ValueType
     message: _builtins.str
-    """For a reader, e.g. "resized from 1024 x 1024 to 28 x 28"."""
+    """Description for users, e.g. "resized from 1024 x 1024 to 28 x 28"."""
     def __init__(
         self,
         *,

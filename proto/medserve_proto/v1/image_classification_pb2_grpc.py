@@ -54,17 +54,18 @@ class ImageClassificationServicer(object):
     """
 
     def Classify(self, request, context):
-        """One or many images, one result for each, in the same order. Bad images
-        fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-        names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
+        """Classifies one or more images; returns one result per image, in the same
+        order. An invalid image fails the request: INVALID_ARGUMENT with a
+        google.rpc.BadRequest that lists all invalid images, e.g.
+        `images[3].encoded`, with up to 4 KiB of descriptions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Many requests on one connection, answered in the order they were sent. A
-        request that fails is answered with its error and the stream goes on.
+        """Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

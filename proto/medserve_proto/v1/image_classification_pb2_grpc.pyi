@@ -36,13 +36,14 @@ class ImageClassificationStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageClassificationAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]
-    """One or many images, one result for each, in the same order. Bad images
-    fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
+    """Classifies one or more images; returns one result per image, in the same
+    order. An invalid image fails the request: INVALID_ARGUMENT with a
+    google.rpc.BadRequest that lists all invalid images, e.g.
+    `images[3].encoded`, with up to 4 KiB of descriptions.
     """
     ClassifyStream: _grpc.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]
-    """Many requests on one connection, answered in the order they were sent. A
-    request that fails is answered with its error and the stream goes on.
+    """Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
 
 @_typing.type_check_only
@@ -53,13 +54,14 @@ class ImageClassificationAsyncStub(ImageClassificationStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """One or many images, one result for each, in the same order. Bad images
-    fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-    names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
+    """Classifies one or more images; returns one result per image, in the same
+    order. An invalid image fails the request: INVALID_ARGUMENT with a
+    google.rpc.BadRequest that lists all invalid images, e.g.
+    `images[3].encoded`, with up to 4 KiB of descriptions.
     """
     ClassifyStream: _aio.StreamStreamMultiCallable[_image_classification_pb2.ClassifyRequest, _image_classification_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
-    """Many requests on one connection, answered in the order they were sent. A
-    request that fails is answered with its error and the stream goes on.
+    """Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
 
 class ImageClassificationServicer(metaclass=_abc_1.ABCMeta):
@@ -73,9 +75,10 @@ class ImageClassificationServicer(metaclass=_abc_1.ABCMeta):
         request: _image_classification_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_classification_pb2.ClassifyResponse, _abc.Awaitable[_image_classification_pb2.ClassifyResponse]]:
-        """One or many images, one result for each, in the same order. Bad images
-        fail the request: INVALID_ARGUMENT with a google.rpc.BadRequest that
-        names them, e.g. `images[3].encoded`, up to 4 KiB of descriptions.
+        """Classifies one or more images; returns one result per image, in the same
+        order. An invalid image fails the request: INVALID_ARGUMENT with a
+        google.rpc.BadRequest that lists all invalid images, e.g.
+        `images[3].encoded`, with up to 4 KiB of descriptions.
         """
 
     @_abc_1.abstractmethod
@@ -84,8 +87,8 @@ class ImageClassificationServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_image_classification_pb2.ClassifyRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_classification_pb2.ClassifyStreamResponse], _abc.AsyncIterator[_image_classification_pb2.ClassifyStreamResponse]]:
-        """Many requests on one connection, answered in the order they were sent. A
-        request that fails is answered with its error and the stream goes on.
+        """Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
 
 def add_ImageClassificationServicer_to_server(servicer: ImageClassificationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

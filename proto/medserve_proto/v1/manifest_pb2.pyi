@@ -48,17 +48,17 @@ class _CropEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Crop.ValueType],
     DESCRIPTOR: _descriptor.EnumDescriptor
     CROP_UNSPECIFIED: _Crop.ValueType  # 0
     CROP_NONE: _Crop.ValueType  # 1
-    """Stretch the whole picture."""
+    """Stretch the whole image."""
     CROP_CENTER: _Crop.ValueType  # 2
-    """Cut the largest centred part of the right shape."""
+    """Crop to the largest centered area with the right aspect ratio."""
 
 class Crop(_Crop, metaclass=_CropEnumTypeWrapper): ...
 
 CROP_UNSPECIFIED: Crop.ValueType  # 0
 CROP_NONE: Crop.ValueType  # 1
-"""Stretch the whole picture."""
+"""Stretch the whole image."""
 CROP_CENTER: Crop.ValueType  # 2
-"""Cut the largest centred part of the right shape."""
+"""Crop to the largest centered area with the right aspect ratio."""
 Global___Crop: _TypeAlias = Crop  # noqa: Y015
 
 class _Resampling:
@@ -80,14 +80,14 @@ Global___Resampling: _TypeAlias = Resampling  # noqa: Y015
 
 @_typing.final
 class Manifest(_message.Message):
-    """The manifest of a model: everything a server, a client or a reader has to
-    know about it beyond its weights. Training writes it, as JSON in the proto3
-    mapping with field names as they stand here, into the ONNX file's
-    metadata_props["medserve.manifest"]; the server checks it against the graph
-    when it loads the file; a client asks for it with ModelCatalog.GetManifest.
+    """The manifest of a model: everything that a server, client or user needs to
+    know about it besides its weights. Training writes it to
+    metadata_props["medserve.manifest"] of the ONNX file, as proto3 JSON with the
+    original field names; the server validates it against the graph when it
+    loads the file; clients read it with ModelCatalog.GetManifest.
 
-    Raw units go in, calibrated probabilities come out: every scaling,
-    imputation and calibration step is part of the graph, none of this page.
+    Inputs are in raw units, outputs are calibrated probabilities: all scaling,
+    imputation and calibration is part of the graph, not of the manifest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -105,40 +105,39 @@ class Manifest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
-    """Version of this schema. A reader refuses a number it does not know."""
+    """Version of this schema. Readers must refuse unknown versions."""
     name: _builtins.str
-    """Name of the model, as in its folder: lower-case letters, digits, hyphens."""
+    """Name of the model and of its folder: lowercase letters, digits, hyphens."""
     title: _builtins.str
-    """One line for a table, e.g. "Pneumonia in paediatric chest X-rays"."""
+    """Title for tables, e.g. "Pneumonia in pediatric chest X-rays"."""
     description: _builtins.str
-    """What the model is, in a few sentences."""
+    """Description of the model in a few sentences."""
     intended_use: _builtins.str
-    """What it may be used for, and what not."""
+    """Intended and excluded uses."""
     license: _builtins.str
-    """SPDX identifier of the licence of the weights."""
+    """SPDX identifier of the license of the weights."""
     @_builtins.property
     def image_classification(self) -> Global___ImageClassificationTask: ...
     @_builtins.property
     def patient_risk(self) -> Global___PatientRiskTask: ...
     @_builtins.property
     def training(self) -> Global___Training:
-        """Where the weights come from."""
+        """Provenance of the weights."""
 
     @_builtins.property
     def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
-        """Measured quality, one entry for each split."""
+        """Evaluation results, one entry per split or subgroup."""
 
     @_builtins.property
     def reference(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferenceRow]:
-        """Made-up rows and what PyTorch answered to them. A server runs them on the
-        execution provider it is about to use, and refuses it where it deviates.
+        """Synthetic rows and the outputs of PyTorch for them. Before using an
+        execution provider, the server runs these rows on it, and refuses it if
+        the outputs deviate.
         """
 
     @_builtins.property
     def quantization(self) -> Global___Quantization:
-        """What the conversion to 8-bit integers cost and gained; only on a model
-        that was converted.
-        """
+        """Effect of the quantization to 8-bit integers; only for quantized models."""
 
     def __init__(
         self,
@@ -168,9 +167,9 @@ Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 
 @_typing.final
 class ImageClassificationTask(_message.Message):
-    """Graph contract. Input `image`: uint8 [batch, height, width, channels].
+    """Graph interface. Input `image`: uint8 [batch, height, width, channels].
     Output `probabilities`: float32 [batch, number of labels], each row sums to 1.
-    More outputs, each only where a field below says that it is there:
+    Optional outputs, each present only if declared by a field below:
     `member_probabilities`, `novelty`, `class_activation`, `feature_map.<layer>`.
     """
 
@@ -186,10 +185,13 @@ class ImageClassificationTask(_message.Message):
     CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     default_operating_point: _builtins.str
-    """Name of the operating point that decides. Empty only where there is none."""
+    """Name of the operating point used for decisions; empty only if there is
+    none.
+    """
     members: _builtins.int
-    """Members of the ensemble. Above 1: output `member_probabilities`, float32
-    [batch, members, number of labels], whose spread is the uncertainty.
+    """Number of ensemble members. Above 1: output `member_probabilities`, float32
+    [batch, members, number of labels]; its standard deviation over the members
+    is the uncertainty.
     """
     @_builtins.property
     def input(self) -> Global___ImageInput: ...
@@ -200,12 +202,12 @@ class ImageClassificationTask(_message.Message):
     @_builtins.property
     def operating_points(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatingPoint]:
         """Thresholds on the probability of one label, each chosen on validation
-        data. Empty: the decision is the most probable label.
+        data. If empty, the decision is the most probable label.
         """
 
     @_builtins.property
     def calibration(self) -> Global___Calibration:
-        """How the probabilities were calibrated; absent: not at all."""
+        """Calibration of the probabilities; absent if they are not calibrated."""
 
     @_builtins.property
     def novelty(self) -> Global___Novelty:
@@ -214,7 +216,7 @@ class ImageClassificationTask(_message.Message):
     @_builtins.property
     def class_activation(self) -> Global___MapSize:
         """Output `class_activation`, float32 [batch, number of labels, height,
-        width]: how much each place speaks for each label (Zhou et al. 2016).
+        width]: contribution of each location to each label (Zhou et al. 2016).
         """
 
     @_builtins.property
@@ -244,7 +246,7 @@ Global___ImageClassificationTask: _TypeAlias = ImageClassificationTask  # noqa: 
 
 @_typing.final
 class Calibration(_message.Message):
-    """How scores became probabilities."""
+    """The calibration from scores to probabilities."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -256,12 +258,12 @@ class Calibration(_message.Message):
     method: _builtins.str
     """"temperature" or "isotonic"."""
     chosen_on: _builtins.str
-    """The split it was fitted and chosen on."""
+    """The split on which it was fitted and selected."""
     error_before: _builtins.float
     """Expected calibration error on that split (cross-fitted) before and after."""
     error_after: _builtins.float
     reason: _builtins.str
-    """Why this one was taken."""
+    """Why this method was selected."""
     def __init__(
         self,
         *,
@@ -281,8 +283,8 @@ Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
 
 @_typing.final
 class Novelty(_message.Message):
-    """A score of how unlike the training data an input is. Above the threshold the
-    result carries a warning.
+    """A novelty score with respect to the training data. Above the threshold, the
+    result has a warning.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -294,7 +296,7 @@ class Novelty(_message.Message):
     """e.g. "Mahalanobis distance of the last features"."""
     threshold: _builtins.float
     false_alarms: _builtins.float
-    """The part of the validation split that lies above the threshold."""
+    """Fraction of the validation split above the threshold."""
     def __init__(
         self,
         *,
@@ -312,7 +314,7 @@ Global___Novelty: _TypeAlias = Novelty  # noqa: Y015
 
 @_typing.final
 class MapSize(_message.Message):
-    """The grid of a map over a picture."""
+    """The grid of a map over an image."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,9 +366,9 @@ Global___FeatureMap: _TypeAlias = FeatureMap  # noqa: Y015
 
 @_typing.final
 class ImageInput(_message.Message):
-    """How a picture has to look when it reaches the graph. Encoded pictures of
-    another size or colour are brought there by the server in the way named
-    here, and the result says so; raw tensors must fit as they are.
+    """The image format of the graph's input. The server converts encoded images of
+    a different size or color as specified here, and the result has a warning;
+    raw images must already have this format.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -380,9 +382,9 @@ class ImageInput(_message.Message):
     width: _builtins.int
     color_space: Global___ColorSpace.ValueType
     crop: Global___Crop.ValueType
-    """What happens to a picture that is not of the shape height : width."""
+    """How an image with a different aspect ratio is handled."""
     resampling: Global___Resampling.ValueType
-    """The filter that changes the size."""
+    """The filter for resizing."""
     def __init__(
         self,
         *,
@@ -402,7 +404,7 @@ Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
 
 @_typing.final
 class OperatingPoint(_message.Message):
-    """A threshold at which a probability becomes a decision."""
+    """A decision threshold on a probability."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -415,15 +417,15 @@ class OperatingPoint(_message.Message):
     name: _builtins.str
     """e.g. "sensitivity-0.95"."""
     positive_label: _builtins.str
-    """The label that is decided for where its probability is at or above the
-    threshold. With two labels the other one is decided for below it.
+    """The label that is decided if its probability is at or above the threshold;
+    otherwise, the decision is the most probable other label.
     """
     threshold: _builtins.float
     sensitivity: _builtins.float
-    """What the threshold gave on the split it was chosen on."""
+    """Sensitivity and specificity on the split on which it was chosen."""
     specificity: _builtins.float
     chosen_on: _builtins.str
-    """The split it was chosen on, e.g. "validation"."""
+    """The split on which it was chosen, e.g. "validation"."""
     def __init__(
         self,
         *,
@@ -444,11 +446,11 @@ Global___OperatingPoint: _TypeAlias = OperatingPoint  # noqa: Y015
 
 @_typing.final
 class PatientRiskTask(_message.Message):
-    """Graph contract. Input `features`: float32 [batch, number of features], in
-    the order and units given here; a category is its index; NaN is missing.
-    Output `survival`: float32 [batch, number of curve times], the probability
-    of no event up to each time, never rising along a row.
-    More outputs, each only where a field below says that it is there:
+    """Graph interface. Input `features`: float32 [batch, number of features], in
+    the order and units given here; a category is encoded as its index; NaN is
+    missing. Output `survival`: float32 [batch, number of curve times], the
+    probability of no event up to each time, non-increasing along a row.
+    Optional outputs, each present only if declared by a field below:
     `member_survival`, `novelty`.
     """
 
@@ -465,20 +467,21 @@ class PatientRiskTask(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     NOVELTY_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """What the event is, e.g. "relapse or death"."""
+    """The event, e.g. "relapse or death"."""
     time_unit: _builtins.str
     """Unit of all times here and in results, e.g. "days"."""
     reference_horizon: _builtins.str
-    """Label of the horizon whose risk decides the group."""
+    """Label of the horizon whose risk determines the group."""
     members: _builtins.int
-    """Members of the ensemble. Above 1: output `member_survival`, float32
-    [batch, members, number of curve times], whose spread is the uncertainty.
+    """Number of ensemble members. Above 1: output `member_survival`, float32
+    [batch, members, number of curve times]; its standard deviation over the
+    members is the uncertainty.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]: ...
     @_builtins.property
     def curve_times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The times of the survival curve, rising; the first is 0."""
+        """The times of the survival curve, strictly increasing from 0."""
 
     @_builtins.property
     def horizons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Horizon]:
@@ -486,12 +489,13 @@ class PatientRiskTask(_message.Message):
 
     @_builtins.property
     def risk_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskGroup]:
-        """The groups, from low to high risk, cut at reference_horizon."""
+        """The risk groups, from low to high risk at reference_horizon."""
 
     @_builtins.property
     def background(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackgroundPatient]:
-        """Made-up patients that stand for the cohort: a Shapley value says how far a
-        covariate moves the risk from their mean risk. Empty: none are given.
+        """Synthetic patients that represent the cohort: Shapley values are
+        contributions to the difference from their mean risk. If empty, Shapley
+        values are not available.
         """
 
     @_builtins.property
@@ -522,7 +526,7 @@ Global___PatientRiskTask: _TypeAlias = PatientRiskTask  # noqa: Y015
 
 @_typing.final
 class BackgroundPatient(_message.Message):
-    """One row of input `features`, none missing."""
+    """One row of input `features`, without missing values."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -558,14 +562,14 @@ class Feature(_message.Message):
     name: _builtins.str
     """Its key in a request, e.g. "age"."""
     description: _builtins.str
-    """What it is, in words."""
+    """Description for users."""
     unit: _builtins.str
-    """Its unit as UCUM or words, e.g. "years", "mm"; empty for a category."""
+    """Its unit in UCUM or words, e.g. "years", "mm"; empty for a category."""
     required: _builtins.bool
-    """A request without this feature is refused."""
+    """Requests without this feature are refused."""
     imputed_as: _builtins.float
-    """The graph puts this number (a category: its index) in its place, and the
-    result says so.
+    """The graph imputes this number (for a category, its index), and the result
+    has a warning.
     """
     @_builtins.property
     def numeric(self) -> Global___NumericRange: ...
@@ -599,7 +603,7 @@ Global___Feature: _TypeAlias = Feature  # noqa: Y015
 
 @_typing.final
 class NumericRange(_message.Message):
-    """The range of a number."""
+    """The valid range of a number and the range of the training data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -609,13 +613,13 @@ class NumericRange(_message.Message):
     TRAINING_MAX_FIELD_NUMBER: _builtins.int
     INTEGER_FIELD_NUMBER: _builtins.int
     valid_min: _builtins.float
-    """Outside of these a value is an error: it can't be true."""
+    """Values outside this range are refused as implausible."""
     valid_max: _builtins.float
     training_min: _builtins.float
-    """Outside of these the result carries a warning: training never saw it."""
+    """For values outside this range, the result has a warning."""
     training_max: _builtins.float
     integer: _builtins.bool
-    """Whether only whole numbers make sense."""
+    """Whether only integers are valid."""
     def __init__(
         self,
         *,
@@ -635,7 +639,7 @@ Global___NumericRange: _TypeAlias = NumericRange  # noqa: Y015
 
 @_typing.final
 class Categories(_message.Message):
-    """The values of a category, in the order of their index in the tensor."""
+    """The categories of a feature, in the order of their index in the tensor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -666,7 +670,7 @@ class Horizon(_message.Message):
     label: _builtins.str
     """e.g. "5 years"."""
     time: _builtins.float
-    """In time_unit."""
+    """Time in time_unit."""
     def __init__(
         self,
         *,
@@ -683,7 +687,7 @@ Global___Horizon: _TypeAlias = Horizon  # noqa: Y015
 
 @_typing.final
 class RiskGroup(_message.Message):
-    """A range of risk with a name."""
+    """A named range of risk."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -692,7 +696,7 @@ class RiskGroup(_message.Message):
     label: _builtins.str
     """e.g. "low"."""
     risk_below: _builtins.float
-    """Risks below this belong to this group or one before it; the last is above 1."""
+    """Exclusive upper bound of the group's risk; above 1 for the last group."""
     def __init__(
         self,
         *,
@@ -709,7 +713,7 @@ Global___RiskGroup: _TypeAlias = RiskGroup  # noqa: Y015
 
 @_typing.final
 class Training(_message.Message):
-    """Where the weights come from."""
+    """Provenance of the weights."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -743,11 +747,11 @@ class Training(_message.Message):
     recipe: _builtins.str
     """Name of the recipe."""
     data: _builtins.str
-    """The data set, its version and its licence."""
+    """The data set, its version and its license."""
     data_sha256: _builtins.str
-    """SHA-256 over the training split's arrays."""
+    """SHA-256 of the arrays of the training split."""
     date: _builtins.str
-    """The day, as ISO 8601."""
+    """Date in ISO 8601."""
     seed: _builtins.int
     export_deviation: _builtins.float
     """Largest absolute difference of a probability between PyTorch and ONNX
@@ -755,7 +759,7 @@ class Training(_message.Message):
     """
     @_builtins.property
     def packages(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Versions of the packages that made the file, e.g. "torch": "2.13.0"."""
+        """Versions of the packages used, e.g. "torch": "2.13.0"."""
 
     def __init__(
         self,
@@ -778,8 +782,8 @@ Global___Training: _TypeAlias = Training  # noqa: Y015
 
 @_typing.final
 class ReferenceRow(_message.Message):
-    """One row of input and the probabilities it has to give. No patient's, no
-    picture of a data set.
+    """A synthetic input row and its expected probabilities. It contains no patient
+    and no image of a data set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -788,14 +792,14 @@ class ReferenceRow(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     pixels: _builtins.bytes
-    """The whole input, in the order of the tensor: uint8 pixels, or ..."""
+    """For images: uint8 pixels, in the order of the tensor."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """... the features, NaN for a missing one."""
+        """For patients: the features, NaN for missing values."""
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The output row."""
+        """The expected output row."""
 
     def __init__(
         self,
@@ -814,7 +818,7 @@ Global___ReferenceRow: _TypeAlias = ReferenceRow  # noqa: Y015
 
 @_typing.final
 class Quantization(_message.Message):
-    """A model whose weights and activations are 8-bit integers."""
+    """Quantization of weights and activations to 8-bit integers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -829,15 +833,19 @@ class Quantization(_message.Message):
     method: _builtins.str
     """e.g. "static, QDQ, percentile calibration on 512 training rows"."""
     source_sha256: _builtins.str
-    """Of the file it was made from."""
+    """SHA-256 of the model file that was quantized."""
     metric: _builtins.str
-    """The metric it was judged by, and its value before and after on validation."""
+    """The metric for its evaluation, with the values on validation before and
+    after quantization.
+    """
     metric_before: _builtins.float
     metric_after: _builtins.float
     max_deviation: _builtins.float
-    """Largest change of a probability on validation."""
+    """Largest absolute change of a probability on validation."""
     speedup: _builtins.float
-    """Time of the source divided by this one's, at this batch size on one core."""
+    """Run time of the source model divided by that of the quantized model, at
+    this batch size on one core.
+    """
     speedup_batch: _builtins.int
     def __init__(
         self,
@@ -861,7 +869,7 @@ Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 @_typing.final
 class Evaluation(_message.Message):
-    """The model's quality on one split."""
+    """Evaluation of the model on one split."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -875,9 +883,9 @@ class Evaluation(_message.Message):
     split: _builtins.str
     """"validation", "test", "external"."""
     size: _builtins.int
-    """Number of pictures or patients."""
+    """Number of images or patients."""
     subgroup: _builtins.str
-    """The part of the split, e.g. "age under 50"; empty: all of it."""
+    """Subgroup of the split, e.g. "age under 50"; empty for the whole split."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metric]: ...
     def __init__(
@@ -899,7 +907,7 @@ Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
 @_typing.final
 class Metric(_message.Message):
-    """A figure, with its 95 % confidence interval where one was computed."""
+    """A metric, with its 95 % confidence interval if computed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -938,7 +946,7 @@ class ConfidenceInterval(_message.Message):
     low: _builtins.float
     high: _builtins.float
     method: _builtins.str
-    """How it was found, e.g. "bootstrap, 2000 resamples"."""
+    """How it was computed, e.g. "bootstrap, 2000 resamples"."""
     def __init__(
         self,
         *,

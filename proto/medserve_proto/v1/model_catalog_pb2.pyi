@@ -59,7 +59,7 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelSummary]:
-        """By name, then by version."""
+        """Ordered by name, then by version."""
 
     def __init__(
         self,
@@ -87,14 +87,14 @@ class ModelSummary(_message.Message):
     name: _builtins.str
     version: _builtins.str
     task: Global___Task.ValueType
-    """What the model is asked to do; unspecified for a file without a manifest,
-    which is served over the Open Inference Protocol alone.
+    """The model's task; unspecified for a model without a manifest, which is
+    served over the Open Inference Protocol only.
     """
     title: _builtins.str
-    """From the manifest."""
+    """Title from the manifest."""
     ready: _builtins.bool
     provider: _builtins.str
-    """The ONNX Runtime execution provider that runs it: "cpu", "cuda"."""
+    """The ONNX Runtime execution provider, e.g. "cpu" or "cuda"."""
     def __init__(
         self,
         *,
@@ -121,7 +121,7 @@ class GetManifestRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
-    """Empty: the highest version that is ready."""
+    """If empty, the highest version that is ready."""
     def __init__(
         self,
         *,

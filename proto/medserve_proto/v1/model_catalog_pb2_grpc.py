@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelCatalogStub(object):
-    """Tells which models a server has, and all about one of them.
+    """Lists the models of a server and returns their manifests.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class ModelCatalogStub(object):
 
 
 class ModelCatalogServicer(object):
-    """Tells which models a server has, and all about one of them.
+    """Lists the models of a server and returns their manifests.
     """
 
     def ListModels(self, request, context):
@@ -59,9 +59,9 @@ class ModelCatalogServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetManifest(self, request, context):
-        """Returns the manifest that a model's file carries.
-        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
-        made elsewhere and carries no manifest.
+        """Returns the manifest embedded in a model's file.
+        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model has no
+        manifest, because it was not exported by medserve.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_ModelCatalogServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelCatalog(object):
-    """Tells which models a server has, and all about one of them.
+    """Lists the models of a server and returns their manifests.
     """
 
     @staticmethod

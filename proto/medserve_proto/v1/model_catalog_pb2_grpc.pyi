@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelCatalogStub:
-    """Tells which models a server has, and all about one of them."""
+    """Lists the models of a server and returns their manifests."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,26 +36,26 @@ class ModelCatalogStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_catalog_pb2.ListModelsRequest, _model_catalog_pb2.ListModelsResponse]
     """Lists every version of every model."""
     GetManifest: _grpc.UnaryUnaryMultiCallable[_model_catalog_pb2.GetManifestRequest, _model_catalog_pb2.GetManifestResponse]
-    """Returns the manifest that a model's file carries.
-    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
-    made elsewhere and carries no manifest.
+    """Returns the manifest embedded in a model's file.
+    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model has no
+    manifest, because it was not exported by medserve.
     """
 
 @_typing.type_check_only
 class ModelCatalogAsyncStub(ModelCatalogStub):
-    """Tells which models a server has, and all about one of them."""
+    """Lists the models of a server and returns their manifests."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_catalog_pb2.ListModelsRequest, _model_catalog_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists every version of every model."""
     GetManifest: _aio.UnaryUnaryMultiCallable[_model_catalog_pb2.GetManifestRequest, _model_catalog_pb2.GetManifestResponse]  # type: ignore[assignment]
-    """Returns the manifest that a model's file carries.
-    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
-    made elsewhere and carries no manifest.
+    """Returns the manifest embedded in a model's file.
+    NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model has no
+    manifest, because it was not exported by medserve.
     """
 
 class ModelCatalogServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which models a server has, and all about one of them."""
+    """Lists the models of a server and returns their manifests."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -71,9 +71,9 @@ class ModelCatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _model_catalog_pb2.GetManifestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_catalog_pb2.GetManifestResponse, _abc.Awaitable[_model_catalog_pb2.GetManifestResponse]]:
-        """Returns the manifest that a model's file carries.
-        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model was
-        made elsewhere and carries no manifest.
+        """Returns the manifest embedded in a model's file.
+        NOT_FOUND: no such model or version. FAILED_PRECONDITION: the model has no
+        manifest, because it was not exported by medserve.
         """
 
 def add_ModelCatalogServicer_to_server(servicer: ModelCatalogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,14 +31,14 @@ class PredictRequest(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
-    """Empty: the highest version that is ready."""
+    """If empty, the highest version that is ready."""
     request_id: _builtins.str
     """Echoed in the response."""
     @_builtins.property
     def patients(self) -> _containers.RepeatedCompositeFieldContainer[Global___Patient]: ...
     @_builtins.property
     def reasons(self) -> Global___RiskReasons:
-        """Asks why; each wish costs time."""
+        """Requests explanations; each one takes additional time."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ Global___PredictRequest: _TypeAlias = PredictRequest  # noqa: Y015
 
 @_typing.final
 class RiskReasons(_message.Message):
-    """What to tell about the reasons of a risk. FAILED_PRECONDITION: the model was
-    exported without what is asked for.
+    """The requested explanations of a risk. FAILED_PRECONDITION: the model does
+    not support a requested explanation.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,17 +69,17 @@ class RiskReasons(_message.Message):
     SHAPLEY_FIELD_NUMBER: _builtins.int
     WHAT_IF_FIELD_NUMBER: _builtins.int
     horizon: _builtins.str
-    """Label of the horizon whose risk is explained; empty: the manifest's
+    """Label of the horizon whose risk is explained; if empty, the manifest's
     reference_horizon.
     """
     shapley: _builtins.bool
-    """Exact Shapley values of all features against the manifest's background
-    (up to 12 features). A missing value counts as what the graph puts in its
-    place.
+    """Exact Shapley values of all features with respect to the manifest's
+    background patients (up to 12 features). A missing value counts as its
+    imputed value.
     """
     @_builtins.property
     def what_if(self) -> Global___WhatIf:
-        """The risk over a range of one feature, all others as they are."""
+        """The risk over a range of one feature, with all others unchanged."""
 
     def __init__(
         self,
@@ -105,15 +105,16 @@ class WhatIf(_message.Message):
     HIGH_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
-    """A name from the manifest."""
+    """Name of a feature in the manifest."""
     low: _builtins.float
-    """The range of a numeric feature; absent: that of the training data. A
-    category is always asked in full, and takes neither range nor points.
+    """The range of a numeric feature; if absent, the range of the training data.
+    The curve of a categorical feature has all its categories; leave range and
+    points unset for it.
     """
     high: _builtins.float
     points: _builtins.int
-    """Number of values, 2 to 200; 0: 21. Fewer come back where only whole
-    numbers make sense and the range has not as many.
+    """Number of values, 2 to 200; 0 for the default of 21. For an integer
+    feature, fewer are returned if the range has fewer integers.
     """
     def __init__(
         self,
@@ -145,8 +146,8 @@ class Patient(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureEntry]:
-        """Wire-compatible with map<string, FeatureValue>, and spelled out so that a
-        feature given twice is seen and refused instead of the last one winning.
+        """Wire-compatible with map<string, FeatureValue>. Not a map, so that
+        duplicate features can be detected and refused.
         """
 
     def __init__(
@@ -169,7 +170,7 @@ class FeatureEntry(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """A name from the manifest."""
+    """Name of a feature in the manifest."""
     @_builtins.property
     def value(self) -> Global___FeatureValue: ...
     def __init__(
@@ -188,8 +189,8 @@ Global___FeatureEntry: _TypeAlias = FeatureEntry  # noqa: Y015
 
 @_typing.final
 class FeatureValue(_message.Message):
-    """A value in the unit of the manifest. Neither set: known to be missing, the
-    same as no entry at all.
+    """A value in the unit of the manifest. If neither is set, the value is missing,
+    which is equivalent to no entry.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -257,10 +258,10 @@ class PatientResult(_message.Message):
     risk_group: _builtins.str
     """Label of the manifest's risk group."""
     novelty: _builtins.float
-    """Only from a model that measures it; see the manifest's novelty."""
+    """Only for models that measure it; see novelty in the manifest."""
     @_builtins.property
     def risks(self) -> _containers.RepeatedCompositeFieldContainer[Global___HorizonRisk]:
-        """One for each horizon of the manifest."""
+        """One per horizon of the manifest."""
 
     @_builtins.property
     def survival(self) -> Global___SurvivalCurve: ...
@@ -268,7 +269,7 @@ class PatientResult(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientWarning]: ...
     @_builtins.property
     def shapley(self) -> Global___ShapleyValues:
-        """As asked for."""
+        """Set if requested."""
 
     @_builtins.property
     def what_if(self) -> Global___WhatIfCurve: ...
@@ -295,7 +296,7 @@ Global___PatientResult: _TypeAlias = PatientResult  # noqa: Y015
 
 @_typing.final
 class ShapleyValues(_message.Message):
-    """base_risk plus all contributions is the risk."""
+    """base_risk and all contributions add up to the risk."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -305,10 +306,10 @@ class ShapleyValues(_message.Message):
     horizon: _builtins.str
     """Label of the horizon whose risk is explained."""
     base_risk: _builtins.float
-    """Mean risk of the manifest's background."""
+    """Mean risk of the manifest's background patients."""
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
-        """One for each feature, in the order of the manifest."""
+        """One per feature, in the order of the manifest."""
 
     def __init__(
         self,
@@ -333,7 +334,7 @@ class Contribution(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     value: _builtins.float
-    """How far the feature moves the risk: above 0 upwards."""
+    """The feature's contribution to the risk; positive values increase it."""
     def __init__(
         self,
         *,
@@ -350,7 +351,7 @@ Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
 
 @_typing.final
 class WhatIfCurve(_message.Message):
-    """The risk that the patient would have with other values of one feature."""
+    """The predicted risk of the patient for other values of one feature."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -408,12 +409,12 @@ class HorizonRisk(_message.Message):
     RISK_FIELD_NUMBER: _builtins.int
     UNCERTAINTY_FIELD_NUMBER: _builtins.int
     horizon: _builtins.str
-    """The horizon's label and time as in the manifest."""
+    """Label and time of the horizon in the manifest."""
     time: _builtins.float
     risk: _builtins.float
-    """Probability of the event by then, 0 to 1."""
+    """Probability of the event up to the horizon, 0 to 1."""
     uncertainty: _builtins.float
-    """Standard deviation of the members' risks; only from an ensemble."""
+    """Standard deviation over the risks of the members; only for ensembles."""
     def __init__(
         self,
         *,
@@ -470,29 +471,31 @@ class PatientWarning(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: PatientWarning._Kind.ValueType  # 0
         KIND_OUT_OF_TRAINING_RANGE: PatientWarning._Kind.ValueType  # 1
-        """The value lies outside the range of the training data."""
+        """The value is outside the range of the training data."""
         KIND_IMPUTED: PatientWarning._Kind.ValueType  # 2
         """The value is missing, and the model used the manifest's imputed_as."""
         KIND_UNFAMILIAR: PatientWarning._Kind.ValueType  # 3
-        """The patient as a whole is unlike those of the training data."""
+        """The patient as a whole is unlike the training data."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: PatientWarning.Kind.ValueType  # 0
     KIND_OUT_OF_TRAINING_RANGE: PatientWarning.Kind.ValueType  # 1
-    """The value lies outside the range of the training data."""
+    """The value is outside the range of the training data."""
     KIND_IMPUTED: PatientWarning.Kind.ValueType  # 2
     """The value is missing, and the model used the manifest's imputed_as."""
     KIND_UNFAMILIAR: PatientWarning.Kind.ValueType  # 3
-    """The patient as a whole is unlike those of the training data."""
+    """The patient as a whole is unlike the training data."""
 
     KIND_FIELD_NUMBER: _builtins.int
     FEATURE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___PatientWarning.Kind.ValueType
     feature: _builtins.str
-    """Name of the feature; empty where it is about all of them."""
+    """Name of the feature; empty if the warning concerns the patient as a whole."""
     message: _builtins.str
-    """For a reader, e.g. "age 95 years lies outside the training data's 21 to 80"."""
+    """Description for users, e.g. "age 95 years is outside the range of the
+    training data, 21 to 80".
+    """
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PatientRiskStub(object):
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 
@@ -49,22 +49,23 @@ class PatientRiskStub(object):
 
 
 class PatientRiskServicer(object):
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 
     def Predict(self, request, context):
-        """One or many patients, one result for each, in the same order. One bad
-        value fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest
-        that lists every bad value, e.g. `patients[3].features[age]`.
+        """Predicts the risk of one or more patients; returns one result per patient,
+        in the same order. An invalid value fails the request: INVALID_ARGUMENT
+        with a google.rpc.BadRequest that lists all invalid values, e.g.
+        `patients[3].features[age]`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PredictStream(self, request_iterator, context):
-        """Many requests on one connection, answered in the order they were sent. A
-        request that fails is answered with its error and the stream goes on.
+        """Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +93,7 @@ def add_PatientRiskServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PatientRisk(object):
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 

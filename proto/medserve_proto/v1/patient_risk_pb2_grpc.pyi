@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PatientRiskStub:
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 
@@ -36,34 +36,36 @@ class PatientRiskStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PatientRiskAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_patient_risk_pb2.PredictRequest, _patient_risk_pb2.PredictResponse]
-    """One or many patients, one result for each, in the same order. One bad
-    value fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest
-    that lists every bad value, e.g. `patients[3].features[age]`.
+    """Predicts the risk of one or more patients; returns one result per patient,
+    in the same order. An invalid value fails the request: INVALID_ARGUMENT
+    with a google.rpc.BadRequest that lists all invalid values, e.g.
+    `patients[3].features[age]`.
     """
     PredictStream: _grpc.StreamStreamMultiCallable[_patient_risk_pb2.PredictRequest, _patient_risk_pb2.PredictStreamResponse]
-    """Many requests on one connection, answered in the order they were sent. A
-    request that fails is answered with its error and the stream goes on.
+    """Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
 
 @_typing.type_check_only
 class PatientRiskAsyncStub(PatientRiskStub):
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_patient_risk_pb2.PredictRequest, _patient_risk_pb2.PredictResponse]  # type: ignore[assignment]
-    """One or many patients, one result for each, in the same order. One bad
-    value fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest
-    that lists every bad value, e.g. `patients[3].features[age]`.
+    """Predicts the risk of one or more patients; returns one result per patient,
+    in the same order. An invalid value fails the request: INVALID_ARGUMENT
+    with a google.rpc.BadRequest that lists all invalid values, e.g.
+    `patients[3].features[age]`.
     """
     PredictStream: _aio.StreamStreamMultiCallable[_patient_risk_pb2.PredictRequest, _patient_risk_pb2.PredictStreamResponse]  # type: ignore[assignment]
-    """Many requests on one connection, answered in the order they were sent. A
-    request that fails is answered with its error and the stream goes on.
+    """Responses are sent in the order of the requests. A failed request is
+    answered with its error, and the stream continues.
     """
 
 class PatientRiskServicer(metaclass=_abc_1.ABCMeta):
-    """Predicts when an event strikes a patient, with a model whose manifest has
+    """Predicts the time to an event for patients, with a model whose manifest has
     the task patient_risk.
     """
 
@@ -73,9 +75,10 @@ class PatientRiskServicer(metaclass=_abc_1.ABCMeta):
         request: _patient_risk_pb2.PredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_patient_risk_pb2.PredictResponse, _abc.Awaitable[_patient_risk_pb2.PredictResponse]]:
-        """One or many patients, one result for each, in the same order. One bad
-        value fails the request: INVALID_ARGUMENT with a google.rpc.BadRequest
-        that lists every bad value, e.g. `patients[3].features[age]`.
+        """Predicts the risk of one or more patients; returns one result per patient,
+        in the same order. An invalid value fails the request: INVALID_ARGUMENT
+        with a google.rpc.BadRequest that lists all invalid values, e.g.
+        `patients[3].features[age]`.
         """
 
     @_abc_1.abstractmethod
@@ -84,8 +87,8 @@ class PatientRiskServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_patient_risk_pb2.PredictRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_patient_risk_pb2.PredictStreamResponse], _abc.AsyncIterator[_patient_risk_pb2.PredictStreamResponse]]:
-        """Many requests on one connection, answered in the order they were sent. A
-        request that fails is answered with its error and the stream goes on.
+        """Responses are sent in the order of the requests. A failed request is
+        answered with its error, and the stream continues.
         """
 
 def add_PatientRiskServicer_to_server(servicer: PatientRiskServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

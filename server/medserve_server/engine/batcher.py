@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 EXPIRED = "the deadline passed while the request was queued"
 FAILED_NODE = re.compile(r" while running .{1,200}? node\. Name:'.{0,200}?'")
-HANGS = "this model is suspended because a run hangs; retry on another server"
-CLOSED = "this model is no longer served; retry on another server"
+HANGS = "this model is suspended because a run hangs; try another server"
+CLOSED = "this model is no longer served; try another server"
 FAILED = "internal server error; see the server log"
 
 
@@ -210,7 +210,7 @@ class Batcher:
         waiting = self._plan.works
         room = self._max_pending if priority <= DEFAULT_PRIORITY else self._max_pending // 2
         if waiting >= (room or 1):
-            raise Overloaded(f"{waiting} requests are already queued for this model; retry later")
+            raise Overloaded(f"{waiting} requests are already queued for this model; try again later")
         plan = self._plan
         own = len(parts) or 1 + rows // (self._max_rows or rows or 1)
         if left >= MARGIN * (plan.batches + own + 1) * self._run_time.seconds:

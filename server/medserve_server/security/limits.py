@@ -39,7 +39,7 @@ class CallLimits:
     def check(self) -> None:
         """Raises Overloaded if `enter` would for any client; used before the message of a call is read."""
         if self._all >= self._max_calls:
-            raise Overloaded(f"{self._all} calls are already in progress; retry later", limit="calls")
+            raise Overloaded(f"{self._all} calls are already in progress; try again later", limit="calls")
 
     def enter(self, client: str) -> None:
         """Counts the start of a call.
@@ -51,7 +51,7 @@ class CallLimits:
             self.check()
             calls = self._calls.get(client, 0)
             if calls >= self._max_client_calls:
-                text = f"{calls} calls of this client are already in progress; retry when one has ended"
+                text = f"{calls} calls of this client are already in progress; try again when one has ended"
                 raise Overloaded(text, limit="client_calls")
             if self.metered:
                 self._meter(client)
@@ -78,7 +78,7 @@ class CallLimits:
         now = time.monotonic()
         until = self._next(client, now)
         if until > now:
-            text = f"this client sent more than {self._rate:g} requests per second; retry later"
+            text = f"this client sent more than {self._rate:g} requests per second; try again later"
             raise Overloaded(text, limit="client_rate")
         if len(self._paid_until) >= _MAX_TRACKED_CLIENTS:
             self._paid_until = {one: paid for one, paid in self._paid_until.items() if paid > now - self._burst}

@@ -60,7 +60,7 @@ class Health(health_pb2_grpc.HealthServicer):
         try:
             await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
             if watching.done() and not watching.cancelled() and watching.exception() is not None:
-                await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+                await context.abort(grpc.StatusCode.INTERNAL, "internal server error; see the server log")
         finally:
             watching.cancel()
             stopping.cancel()

@@ -79,7 +79,7 @@ def test_a_folder_gives_its_pictures_sorted_and_names_the_rest(target: str, tmp_
     assert [one["file"] for one in told] == [f"{tmp_path}/{name}" for name in expected]
     assert [one["file"] for one in told if "error" in one] == [f"{tmp_path}/gone.png"]
     assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("left out")]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("skipped")]
     left_out = line.partition(": ")[2].split(", ")
     others = ["DICOMDIR", "a/loop", "b/report", "b/self.link", "notes.txt", "pipe.png"]
     assert left_out == [f"{tmp_path}/{name}" for name in others]
@@ -88,14 +88,14 @@ def test_a_folder_gives_its_pictures_sorted_and_names_the_rest(target: str, tmp_
 def test_a_folder_without_pictures_is_told(target: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     done = run("medserve", "--server", target, "classify", tmp_path)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"medserve: there are no pictures in {tmp_path}")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"medserve: there are no images in {tmp_path}")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_a_folder_that_cannot_be_read_is_an_error(target: str, folder: Path, capsys: Captured) -> None:
     (folder / "closed").mkdir(mode=0)
     assert main(["--server", target, "classify", str(folder)]) == 1
-    assert f"{folder}/closed: can't be read: Permission denied" in capsys.readouterr().err
+    assert f"{folder}/closed: cannot be read: Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format_", [".csv", ".jsonl"])
@@ -142,14 +142,14 @@ def test_only_what_is_new_changed_or_failed_is_classified_again(
     main(command)
     capsys.readouterr()
     assert main(command) == 1
-    assert f"{output}: holds the results of {COUNT} of {COUNT + 1} files" in capsys.readouterr().err
+    assert f"{output}: has the results of {COUNT} of {COUNT + 1} files" in capsys.readouterr().err
     before = {row["file"]: row["request_id"] for row in read(output) if row.get("request_id")}
     os.utime(folder / "2.png", ns=(0, 1))
     (folder / "new.png").write_bytes(picture)
     (folder / "broken.png").write_bytes(picture)
     capsys.readouterr()
     assert main(command) == 0
-    assert f"{output}: holds the results of {COUNT - 1} of {COUNT + 2} files" in capsys.readouterr().err
+    assert f"{output}: has the results of {COUNT - 1} of {COUNT + 2} files" in capsys.readouterr().err
     rows = {row["file"]: row for row in read(output)}
     assert len(rows) == len(read(output)) == COUNT + 2
     again = {Path(name).name for name, row in rows.items() if row["request_id"] != before.get(name)}
@@ -164,7 +164,7 @@ def test_only_what_is_new_changed_or_failed_is_classified_again(
 def test_a_suffix_without_a_format_is_refused(name: str, command: str, capsys: Captured) -> None:
     with pytest.raises(SystemExit):
         main([command, "x", "--output", name])
-    assert f"'{name}' names no format; expected a name that ends in .csv or .jsonl" in capsys.readouterr().err
+    assert f"'{name}' has no known suffix; expected a file name that ends in .csv or .jsonl" in capsys.readouterr().err
 
 
 FOREIGN = {
@@ -191,7 +191,7 @@ def test_a_file_of_something_else_is_refused_and_stays(
     assert main(["--server", target, "classify", str(folder), "-o", str(output)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"medserve: {output}:1: is ")
-    assert error.endswith("; name another file\n")
+    assert error.endswith("; choose another file\n")
     assert output.read_bytes() == content
 
 
@@ -208,7 +208,7 @@ def test_a_full_disk_leaves_whole_lines(target: str, folder: Path, tmp_path: Pat
     command = [sys.executable, "-m", "medserve_client.cli", "--server", target, "classify", str(folder)]
     ended = subprocess.run([*command, "-o", output], capture_output=True, text=True, check=False, preexec_fn=limit)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
-    assert f"{output}: can't be written: File too large" in ended.stderr
+    assert f"{output}: cannot be written: File too large" in ended.stderr
     assert 0 < len(read(output)) < len(EVERYTHING)
 
 
@@ -225,7 +225,7 @@ def test_a_command_that_fails_leaves_no_file(target: str, folder: Path, tmp_path
 def test_a_map_has_no_place_in_a_csv(target: str, folder: Path, tmp_path: Path, capsys: Captured) -> None:
     command = ["--server", target, "classify", str(folder), "--occlusion", "-o"]
     assert main([*command, str(tmp_path / "results.csv")]) == 2
-    assert "a map has no place in a CSV" in capsys.readouterr().err
+    assert "a CSV cannot hold maps" in capsys.readouterr().err
     output = tmp_path / "results.jsonl"
     assert main([*command, str(output)]) == 1
     assert [Path(one["file"]).name for one in read(output) if "occlusion" not in one] == ["broken.png"]
@@ -246,10 +246,10 @@ def test_on_a_terminal_a_bar_leaves_standard_output_alone(target: str, folder: P
     os.close(controller)
     output, _ = process.communicate()
     assert [Path(json.loads(line)["file"]).name for line in output.splitlines()] == EVERYTHING
-    assert b"Pictures" in shown
+    assert b"Images" in shown
     assert f"{COUNT + 1}/{COUNT + 1}".encode() in shown
     piped = run("medserve", "--server", target, "classify", "--json", folder)
-    assert "Pictures" not in piped.stderr
+    assert "Images" not in piped.stderr
 
 
 def test_risks_as_lines_of_json(target: str, tmp_path: Path, capsys: Captured) -> None:

@@ -32,15 +32,15 @@ def test_figures_name_their_subgroup_and_come_when_asked_for(target: str) -> Non
     def titles(*flags: str) -> list[str]:
         shown = run("medserve", "--server", target, "describe", "breast-cancer-risk", *flags)
         assert shown.returncode == 0
-        return [title.rstrip() for title in re.findall(r"^Quality.*$", shown.stdout, re.MULTILINE)]
+        return [title.rstrip() for title in re.findall(r"^Metrics.*$", shown.stdout, re.MULTILINE)]
 
     *without, hint = titles()
     everything = titles("--all")
     assert len(set(everything)) == len(everything) > len(without) > 0
     assert set(without) <= set(everything)
-    assert "Quality, test, grade II (71)" in everything
+    assert "Metrics, test, grade II (71)" in everything
     assert not any("grade" in title for title in without)
-    assert hint == f"Quality in {len(everything) - len(without)} subgroups: medserve describe --all"
+    assert hint == f"Metrics of {len(everything) - len(without)} subgroups: medserve describe --all"
 
 
 def test_patients_from_standard_input(target: str, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_closed_standard_input_is_told(target: str, command: str) -> None:
         ["sh", "-c", script, sys.executable, target, command], capture_output=True, text=True, check=False
     )
     assert ended.returncode != 0
-    assert "-: can't be read: Bad file descriptor" in ended.stderr
+    assert "-: cannot be read: Bad file descriptor" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

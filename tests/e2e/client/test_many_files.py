@@ -54,9 +54,9 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "empty": (b"", "is not a PNG, JPEG, TIFF or DICOM file (0 bytes)"),
     "too large": (bytes(2 << 20), ""),
     "fatal to the model": (png(FATAL), ""),
-    "missing": (None, "can't be read: No such file or directory"),
-    "a dangling link": (None, "can't be read: No such file or directory"),
-    "in a file": (None, "can't be read: Not a directory"),
+    "missing": (None, "cannot be read: No such file or directory"),
+    "a dangling link": (None, "cannot be read: No such file or directory"),
+    "in a file": (None, "cannot be read: Not a directory"),
 }
 
 

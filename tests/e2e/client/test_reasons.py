@@ -136,8 +136,8 @@ def test_the_command_draws_maps(target: str, pictures: list[str], tmp_path: Path
     for words in (
         "± ",
         "unlike the images that the model was trained on: novelty 250, expected up to 200",
-        f"{pictures[0]}, class activation: share of each place in the score of lesion\n {mean:+.3f} ",
-        f"{pictures[0]}, occlusion: fall of the probability of lesion where each place is covered\n ",
+        f"{pictures[0]}, class activation: contribution of each cell to the score of lesion\n {mean:+.3f} ",
+        f"{pictures[0]}, occlusion: drop in the probability of lesion when each cell is covered\n ",
     ):
         assert words in shown
     assert sorted(path.name for path in overlays.iterdir()) == [
@@ -186,14 +186,14 @@ def test_contributions_are_columns_of_a_csv(target: str, patients: str, capsys: 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("classify", "x.png", "--overlay", "maps"), "--overlay and --label are about maps"),
-        (("classify", "a/x.png", "b/x.png", "--occlusion", "--overlay", "maps"), "2 pictures are called x: their"),
-        (("risk", "x.csv", "--horizon", "1 year"), "--horizon is about reasons"),
+        (("classify", "x.png", "--overlay", "maps"), "--overlay and --label apply to maps"),
+        (("classify", "a/x.png", "b/x.png", "--occlusion", "--overlay", "maps"), "2 images are named x: their"),
+        (("risk", "x.csv", "--horizon", "1 year"), "--horizon applies to explanations"),
         (
             ("risk", "x.csv", "--what-if", "age"),
-            "--what-if gives a curve, which no row of a CSV holds",
+            "a CSV cannot hold the curve of --what-if",
         ),
-        (("risk", "x.csv", "--json", "-o", "y.csv"), "-o writes a file; with --json the rows go to standard output"),
+        (("risk", "x.csv", "--json", "-o", "y.csv"), "-o writes a file, but --json writes to standard output"),
     ],
 )
 def test_wishes_that_do_not_fit_together(target: str, arguments: tuple[str, ...], error: str, capsys: Captured) -> None:
@@ -237,5 +237,5 @@ def test_on_a_terminal_contributions_are_bars(target: str, patients: str) -> Non
     assert process.returncode == 1
     text = shown.decode()
     base = known.decay_risk(np.array(known.BACKGROUND), 2).mean()
-    for words in ("A-1", "±", f"where the background's mean is {base:.1%}", "█" * 24, "missing", "with another grade"):
+    for words in ("A-1", "±", f"where the background's mean is {base:.1%}", "█" * 24, "missing", "values of grade"):
         assert words in text

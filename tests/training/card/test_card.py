@@ -26,7 +26,7 @@ HOSTILE_LABEL = "<b onclick=x>$\\frac{$"
 
 
 class Page(HTMLParser):
-    """What a browser would find in a page."""
+    """Collects the elements of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def is_self_contained(text: str) -> None:
     assert len(text.encode()) < 400_000
 
 
-def test_evaluate_writes_a_card_with_the_figures_of_the_manifest(digits_model: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_a_card_with_the_metrics_of_the_manifest(digits_model: Path, tmp_path: Path) -> None:
     path = place(digits_model, tmp_path)
     assert main(["evaluate", str(path), "--data", "digits", "--runs", str(tmp_path)]) == 0
     markdown, html = read_card(path)
@@ -104,7 +104,7 @@ def test_evaluate_writes_a_card_with_the_figures_of_the_manifest(digits_model: P
     assert read_card(path) == (markdown, html)
 
 
-def test_what_a_manifest_says_is_text_and_never_code(digits_model: Path, tmp_path: Path) -> None:
+def test_text_of_a_manifest_is_escaped(digits_model: Path, tmp_path: Path) -> None:
     def spoil(manifest: pb.Manifest) -> None:
         manifest.title = manifest.description = manifest.intended_use = manifest.license = HOSTILE
         manifest.image_classification.labels[3] = HOSTILE_LABEL
@@ -126,7 +126,7 @@ def test_what_a_manifest_says_is_text_and_never_code(digits_model: Path, tmp_pat
 
 @pytest.fixture(scope="module")
 def two_classes(fit_into: Fit, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A model of two made-up classes, and the arguments that name its data."""
+    """A model of two synthetic classes, and the arguments that name its data."""
     folder = tmp_path_factory.mktemp("two")
     random = np.random.default_rng(0)
     for label, bright in (("dark", 110), ("light", 140)):
@@ -158,7 +158,7 @@ def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Pa
     assert "test image" not in html
 
 
-def test_a_risk_models_card_tells_splits_cohorts_and_subgroups(risk_model: Path, tmp_path: Path) -> None:
+def test_a_risk_models_card_lists_splits_cohorts_and_subgroups(risk_model: Path, tmp_path: Path) -> None:
     def measure(manifest: pb.Manifest) -> None:
         def add(split: str, size: int, subgroup: str = "", **values: float) -> None:
             metrics = [
@@ -201,7 +201,7 @@ def test_a_risk_models_card_tells_splits_cohorts_and_subgroups(risk_model: Path,
 
 
 @pytest.mark.parametrize("name", ["chest-xray", "breast-cancer-risk"])
-def test_the_cards_in_the_repository_are_of_the_files_beside_them(name: str) -> None:
+def test_the_committed_cards_belong_to_their_models(name: str) -> None:
     path = MODELS / name / "1" / "model.onnx"
     markdown, html = read_card(path)
     is_self_contained(html)

@@ -12,7 +12,7 @@ from medserve_training.export.manifest import read_manifest
 FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
 
 
-def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_writes_model_and_report_to_the_given_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     title = "Digits [/all] :heart: [bold]"  # neither markup nor an emoji code
     arguments = ["fit", "digits", *FAST, "--accelerator", "cpu", "--set", f"manifest.title={title}"]
     folder = tmp_path / "my models" / "x" / "2"
@@ -29,7 +29,7 @@ def test_fit_writes_model_and_report_where_it_is_told(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("folder", ["k/x", "k/0", "k/01", "k/1.5", "k/1/model.onnx", "k k/1", "-k/1", ".", "/1"])
 @pytest.mark.parametrize("command", [["fit", "digits"], ["quantize", "model.onnx", "--data", "digits"]])
-def test_an_output_that_no_server_would_find_is_refused_at_once(
+def test_an_output_that_no_server_would_find_is_rejected_immediately(
     command: list[str],
     folder: str,
     tmp_path: Path,
@@ -44,7 +44,7 @@ def test_an_output_that_no_server_would_find_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
-def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
+def test_repeat_trains_each_seed_once_and_reports_mean_and_spread(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["repeat", "digits", *FAST, "--seeds", "2", "--runs", str(tmp_path)]
@@ -59,7 +59,7 @@ def test_repeat_trains_each_seed_once_and_gives_mean_and_spread(
     assert json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"] == figures
 
 
-def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> None:
+def test_a_user_error_is_one_message_and_exit_status_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "medserve_training", "fit", "digits", "--set", "training.epoch=1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
@@ -68,13 +68,13 @@ def test_a_users_mistake_is_one_message_and_exit_code_one(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_names_a_path_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_prints_a_path_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "[/x]:skull:.toml"
     assert main(["fit", str(path)]) == 1
     assert str(path) in capsys.readouterr().err
 
 
-def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unavailable_accelerator_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "digits", "--accelerator", "abacus", "--output", str(tmp_path / "1")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("medserve-train: --accelerator abacus, --devices 1: ")
@@ -82,14 +82,14 @@ def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("arguments", [["article-risk", "--splits", "0"], ["fit", "digits", "--devices", "0"]])
-def test_a_number_below_one_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_below_one_is_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
     assert "0 is below 1" in capsys.readouterr().err
 
 
-def test_missing_data_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_about_missing_data_gives_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "chest-xray", "--data-dir", str(tmp_path)]) == 1
     assert "pneumoniamnist.npz is missing" in capsys.readouterr().err.replace("\n", " ")
 

@@ -1,4 +1,4 @@
-"""A command that fails or is stopped leaves the folders as they were."""
+"""A command that fails or is interrupted leaves the folders unchanged."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from waiting import wait_until
 
 @contextlib.contextmanager
 def full_disk(free: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes."""
+    """Limits the size of files, as a full disk would."""
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
     try:
@@ -52,7 +52,7 @@ def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str
 @pytest.mark.parametrize(
     ("command", "free"), [("fit", 30_000), ("evaluate", 100), ("evaluate", 30_000), ("quantize", 100)]
 )
-def test_a_full_disk(
+def test_a_full_disk_leaves_nothing(
     tmp_path: Path, digits_model: Path, capsys: pytest.CaptureFixture[str], command: str, free: int
 ) -> None:
     model = repository(tmp_path, digits_model)
@@ -64,13 +64,13 @@ def test_a_full_disk(
     }[command]
     before = files_of(tmp_path)
     with full_disk(free):
-        if command == "quantize":  # its tools write into the folder for temporary files first
+        if command == "quantize":  # its libraries write to the temporary folder first
             arguments = [*arguments, "--output", str(model.parent)]
         assert "File too large" in refused(arguments, capsys)
     assert files_of(tmp_path) == before
 
 
-def test_data_that_evaluate_misses_only_late(
+def test_data_missing_late_in_evaluate_leaves_nothing(
     tmp_path: Path, digits_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = repository(tmp_path, digits_model)
@@ -80,7 +80,7 @@ def test_data_that_evaluate_misses_only_late(
     assert files_of(tmp_path) == before
 
 
-def test_a_quantization_that_loses_too_much(
+def test_a_quantization_that_loses_too_much_leaves_nothing(
     tmp_path: Path, digits_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = repository(tmp_path, digits_model)
@@ -91,7 +91,7 @@ def test_a_quantization_that_loses_too_much(
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "tune", "repeat", "crossval", "article-risk"])
-def test_a_destination_that_is_no_folder_is_noticed_before_training(
+def test_a_destination_that_is_not_a_folder_is_reported_before_training(
     tmp_path: Path, digits_model: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     model = repository(tmp_path, digits_model)
@@ -119,7 +119,7 @@ def test_diverged_trials_leave_no_table(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_search_ends_with_one_line_and_no_file(tmp_path: Path, number: int, status: int) -> None:
+def test_an_interrupted_search_ends_with_one_line_and_no_file(tmp_path: Path, number: int, status: int) -> None:
     _, recipe = write_pictures(tmp_path, [14, 14])
     runs = tmp_path / "runs"
     command = [
@@ -148,9 +148,7 @@ def test_a_stopped_search_ends_with_one_line_and_no_file(tmp_path: Path, number:
     assert not runs.exists()
 
 
-def test_a_command_that_is_terminated_while_it_writes_publishes_all_or_nothing(
-    tmp_path: Path, digits_model: Path
-) -> None:
+def test_a_command_terminated_while_writing_publishes_all_or_nothing(tmp_path: Path, digits_model: Path) -> None:
     model = repository(tmp_path, digits_model)
     before = files_of(tmp_path)
     command = [sys.executable, "-m", "medserve_training", "evaluate", str(model), "--data", "digits"]
@@ -159,7 +157,7 @@ def test_a_command_that_is_terminated_while_it_writes_publishes_all_or_nothing(
         process.terminate()
         process.communicate()
     after = files_of(tmp_path)
-    if after != before:  # the signal came too late
+    if after != before:  # the signal arrived too late
         assert {"models/digits/1/card.html", "runs/digits/evaluation.json"} <= after.keys()
         assert after["models/SHA256SUMS"] != before["models/SHA256SUMS"]
     else:
@@ -167,7 +165,7 @@ def test_a_command_that_is_terminated_while_it_writes_publishes_all_or_nothing(
     assert not any(".unfinished" in name for name in after)
 
 
-def test_files_appear_together(tmp_path: Path) -> None:
+def test_files_are_published_together(tmp_path: Path) -> None:
     old = tmp_path / "a" / "old"
     old.parent.mkdir()
     old.write_text("old", encoding="utf-8")
@@ -180,7 +178,7 @@ def test_files_appear_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [KeyError("x"), KeyboardInterrupt(), SystemExit(3), UserError("x")])
-def test_any_failure_leaves_nothing(tmp_path: Path, failure: BaseException) -> None:
+def test_any_failure_leaves_nothing_behind(tmp_path: Path, failure: BaseException) -> None:
     def fail() -> None:
         with staged() as stage:
             (stage.folder(tmp_path / "a" / "b") / "file").write_text("half", encoding="utf-8")
@@ -191,7 +189,7 @@ def test_any_failure_leaves_nothing(tmp_path: Path, failure: BaseException) -> N
     assert files_of(tmp_path) == {}
 
 
-def test_a_folder_where_a_file_should_go_is_noticed_before_anything_is_moved(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_reported_before_anything_is_moved(tmp_path: Path) -> None:
     (tmp_path / "b" / "file").mkdir(parents=True)
     before = files_of(tmp_path)
 

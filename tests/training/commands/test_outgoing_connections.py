@@ -1,4 +1,4 @@
-"""Training opens no connection that it was not told to."""
+"""Training opens no network connections unless configured to."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from network_watch import NetworkWatch
 from waiting import PATIENCE
 
 
-def test_training_opens_no_other_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_opens_no_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     watch = NetworkWatch(tmp_path, monkeypatch)
     code = (

@@ -39,14 +39,14 @@ def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def test_digits_fill_the_range_of_a_pixel_and_the_articles_28_by_28() -> None:
+def test_digits_use_the_full_pixel_range_and_are_28_by_28() -> None:
     data = load(load_recipe("digits"))
     assert data.train.pixels.shape[1:] == (28, 28, 1)
     assert (data.train.pixels.min(), data.train.pixels.max()) == (0, 255)
     assert sum(len(part.labels) for part in (data.train, data.validation, data.test)) == 1797
 
 
-def test_pictures_shared_with_validation_leave_training(medmnist: Arrays, tmp_path: Path) -> None:
+def test_images_shared_with_validation_are_dropped_from_training(medmnist: Arrays, tmp_path: Path) -> None:
     medmnist["train_images"][2] = medmnist["val_images"][0]
     medmnist["train_images"][5] = medmnist["test_images"][3]
     np.savez(tmp_path / "pneumoniamnist.npz", **medmnist)  # type: ignore[arg-type]
@@ -55,9 +55,9 @@ def test_pictures_shared_with_validation_leave_training(medmnist: Arrays, tmp_pa
     np.testing.assert_array_equal(data.validation.pixels[..., 0], medmnist["val_images"])
 
 
-def test_pneumoniamnist_keeps_nothing_in_training_that_is_in_validation(pneumonia_folder: Path) -> None:
+def test_pneumoniamnist_training_and_validation_are_disjoint(pneumonia_folder: Path) -> None:
     data = load(load_recipe("chest-xray"), pneumonia_folder)
-    # 10 of 4,708: eight different pictures, two of them twice.
+    # 10 of 4,708: eight distinct images, two of which occur twice.
     assert [len(part.labels) for part in (data.train, data.validation, data.test)] == [4698, 524, 624]
     assert data.test.labels.mean() == pytest.approx(0.625)
 
@@ -74,7 +74,7 @@ def test_pneumoniamnist_keeps_nothing_in_training_that_is_in_validation(pneumoni
         ("val_images", np.array([None] * 4), "is not a MedMNIST file"),
     ],
 )
-def test_wrong_arrays_in_a_medmnist_file_are_named(
+def test_invalid_arrays_in_a_medmnist_file_are_named(
     medmnist: Arrays, tmp_path: Path, key: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], message: str
 ) -> None:
     medmnist[key] = array
@@ -83,7 +83,7 @@ def test_wrong_arrays_in_a_medmnist_file_are_named(
         load(load_recipe("chest-xray"), tmp_path)
 
 
-def test_a_medmnist_file_without_an_array_or_cut_short_is_refused(medmnist: Arrays, tmp_path: Path) -> None:
+def test_an_incomplete_or_truncated_medmnist_file_is_rejected(medmnist: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "pneumoniamnist.npz"
     del medmnist["test_labels"]
     np.savez(path, **medmnist)  # type: ignore[arg-type]
@@ -94,13 +94,13 @@ def test_a_medmnist_file_without_an_array_or_cut_short_is_refused(medmnist: Arra
         read_medmnist("pneumoniamnist", tmp_path)
 
 
-def test_a_missing_medmnist_file_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_medmnist_file_explains_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"breastmnist\.npz is missing.*--data-dir.*pip install medmnist"):
         read_medmnist("breastmnist", tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_idx_files_are_read_and_validation_is_cut_from_training(tmp_path: Path, suffix: str) -> None:
+def test_idx_files_are_read_and_validation_is_split_from_training(tmp_path: Path, suffix: str) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (200, 28, 28), dtype=np.uint8)
     labels = np.arange(200, dtype=np.uint8) % 10
@@ -114,7 +114,7 @@ def test_idx_files_are_read_and_validation_is_cut_from_training(tmp_path: Path, 
     np.testing.assert_array_equal(data.test.pixels[..., 0], pixels + 1)
 
 
-def test_broken_idx_files_are_refused(tmp_path: Path) -> None:
+def test_broken_idx_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_idx(path, np.zeros((3, 28, 28), np.uint8))
     whole = path.read_bytes()
@@ -154,7 +154,7 @@ def test_class_folders_are_read_in_the_order_of_the_labels(tmp_path: Path) -> No
 
 
 def fill(folder: Path, **classes: list[bytes]) -> Path:
-    """Class folders with so many files."""
+    """Writes class folders with `count` files each."""
     for label, files in classes.items():
         (folder / label).mkdir(parents=True)
         for index, data in enumerate(files):
@@ -170,7 +170,7 @@ def png_of(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], bits: int) -
     return png(pixels[..., None].astype(int) * (257 if bits == 16 else 1), bits, 0)
 
 
-def test_16_bits_and_8_bits_are_one_picture(tmp_path: Path) -> None:
+def test_16_bit_and_8_bit_files_give_the_same_pixels(tmp_path: Path) -> None:
     pictures = [noise(seed) for seed in range(20)]
     folder = fill(
         tmp_path,
@@ -182,7 +182,7 @@ def test_16_bits_and_8_bits_are_one_picture(tmp_path: Path) -> None:
     assert found == {picture.tobytes() for picture in pictures}
 
 
-def test_a_class_of_another_depth_shows_in_one_line(tmp_path: Path) -> None:
+def test_a_class_of_another_depth_is_reported_in_one_line(tmp_path: Path) -> None:
     folder = fill(
         tmp_path,
         normal=[png_of(noise(seed), 8) for seed in range(12)],
@@ -193,7 +193,7 @@ def test_a_class_of_another_depth_shows_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_every_change_is_in_the_line_and_messages_that_differ_are_put_in_words(tmp_path: Path) -> None:
+def test_every_conversion_is_reported_and_differing_messages_are_summarized(tmp_path: Path) -> None:
     sizes = [Image.new("RGB", (30 + seed, 40), (seed, seed, 0)) for seed in range(20)]
     files = []
     for image in sizes:
@@ -206,7 +206,7 @@ def test_every_change_is_in_the_line_and_messages_that_differ_are_put_in_words(t
     assert "20 of 20 images: resized" in line
 
 
-def test_nothing_is_printed_where_nothing_was_changed(tmp_path: Path) -> None:
+def test_nothing_is_printed_without_conversions(tmp_path: Path) -> None:
     files = [png_of(noise(seed), 8) for seed in range(20)]
     assert not printed(fill(tmp_path, normal=files[:10], pneumonia=files[10:]))
 
@@ -219,7 +219,7 @@ def printed(folder: Path) -> str:
     return file.getvalue()
 
 
-def test_class_folders_may_hold_dicom_files_and_what_file_managers_leave(tmp_path: Path) -> None:
+def test_class_folders_may_contain_dicom_files_and_file_manager_metadata(tmp_path: Path) -> None:
     pictures = [noise(seed) for seed in range(20)]
     folder = fill(
         tmp_path,
@@ -236,7 +236,7 @@ def test_class_folders_may_hold_dicom_files_and_what_file_managers_leave(tmp_pat
     assert line in printed(folder)
 
 
-def test_what_is_no_image_in_a_class_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_in_a_class_folder_that_is_not_an_image_is_named(tmp_path: Path) -> None:
     files = [png_of(noise(seed), 8) for seed in range(20)]
     folder = fill(tmp_path, normal=files[:10], pneumonia=files[10:])
     recipe = load_recipe("chest-xray", data=f"folder:{folder}")

@@ -130,7 +130,7 @@ def test_a_csv_is_read_by_its_schema(cohort: Path) -> None:
         ("\n3,3,0,M,4,0", "\n3,3,0,M,4", "cohort.csv:5: 5 cells, but the header has 6"),
     ],
 )
-def test_a_wrong_value_in_a_csv_is_named(cohort: Path, old: str, new: str, message: str) -> None:
+def test_an_invalid_value_in_a_csv_is_reported(cohort: Path, old: str, new: str, message: str) -> None:
     change(cohort, old, new)
     with pytest.raises(UserError, match=message):
         load_patients(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
@@ -159,7 +159,7 @@ def test_only_an_empty_cell_of_a_category_is_missing(tmp_path: Path) -> None:
         ('"NA"', '"alive"', ["NA", "alive"]),
     ],
 )
-def test_events_are_spelled_as_the_schema_says(cohort: Path, event: str, censored: str, cells: list[str]) -> None:
+def test_events_are_spelled_as_in_the_schema(cohort: Path, event: str, censored: str, cells: list[str]) -> None:
     change(cohort.with_suffix(".toml"), "event_value = 1", f"event_value = {event}")
     change(cohort.with_suffix(".toml"), "censored_value = 0", f"censored_value = {censored}")
     text = cohort.read_text(encoding="utf-8")
@@ -169,7 +169,7 @@ def test_events_are_spelled_as_the_schema_says(cohort: Path, event: str, censore
     np.testing.assert_array_equal(patients.events, np.arange(100) % 4 == 0)
 
 
-def test_a_whole_number_is_held_to_be_one(cohort: Path) -> None:
+def test_an_integer_covariate_must_be_whole(cohort: Path) -> None:
     change(cohort.with_suffix(".toml"), "maximum = 100", "maximum = 100\ninteger = true")
     change(cohort, "\n3,3,0,M", "\n3.0,3,0,M")
     change(cohort, "\n4,4,1,F", "\n4.5,4,1,F")
@@ -200,19 +200,19 @@ def test_a_whole_number_is_held_to_be_one(cohort: Path) -> None:
         ('name = "b"', 'name = "a"', "two covariates are named 'a'"),
     ],
 )
-def test_a_schema_that_can_not_be_meant_is_refused(cohort: Path, old: str, new: str, message: str) -> None:
+def test_a_contradictory_schema_is_rejected(cohort: Path, old: str, new: str, message: str) -> None:
     change(cohort.with_suffix(".toml"), old, new)
     with pytest.raises(UserError, match=message):
         load_cohort(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
 
 
 @pytest.mark.parametrize("spec", ["csv:", "csv:.", "csv:/", "csv:missing.csv", "gbsg2", "csv"])
-def test_a_spec_that_names_no_file_is_refused(spec: str) -> None:
+def test_a_spec_without_a_file_is_rejected(spec: str) -> None:
     with pytest.raises(UserError):
         load_cohort(load_recipe("breast-cancer-risk", data=spec))
 
 
-def test_files_that_are_not_text_are_refused(cohort: Path) -> None:
+def test_files_that_are_not_text_are_rejected(cohort: Path) -> None:
     cohort.with_suffix(".toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"cohort\.toml: byte 0 is not UTF-8 text"):
         load_cohort(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
@@ -223,7 +223,7 @@ def test_files_that_are_not_text_are_refused(cohort: Path) -> None:
         load_cohort(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
 
 
-def test_a_csv_needs_its_schema(cohort: Path) -> None:
+def test_a_csv_requires_its_schema(cohort: Path) -> None:
     cohort.with_suffix(".toml").unlink()
     with pytest.raises(UserError, match=r"the schema .*cohort\.toml is missing"):
         load_patients(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
@@ -235,7 +235,7 @@ def test_an_unknown_key_in_a_schema_is_named(cohort: Path) -> None:
         load_patients(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
 
 
-def test_a_covariate_with_one_value_is_refused(cohort: Path) -> None:
+def test_a_constant_covariate_is_rejected(cohort: Path) -> None:
     data, schema = load_patients(load_recipe("breast-cancer-risk", data=f"csv:{cohort}"))
     constant = data.train._replace(features=np.where(np.arange(4) == 2, np.float32(1), data.train.features))
     with pytest.raises(UserError, match="c: has fewer than two values"):

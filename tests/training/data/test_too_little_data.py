@@ -1,4 +1,4 @@
-"""Data that is not enough: one line says so before training starts, and no file is written."""
+"""Too little data is rejected in one line before training starts, and no file is written."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder; returns the one line of its failure, or nothing where it succeeds."""
+    """Runs a command in an empty folder; returns its one-line error, or an empty string on success."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -69,7 +69,7 @@ TOO_FEW_PATIENTS = [
 
 @pytest.mark.parametrize("command", ["fit", "tune"])
 @pytest.mark.parametrize(("times", "events", "said"), TOO_FEW_PATIENTS)
-def test_too_few_patients(
+def test_too_few_patients_are_rejected(
     run: Run, tmp_path: Path, command: str, times: list[float], events: list[bool], said: str
 ) -> None:
     recipe = survival_recipe(tmp_path, write_cohort(tmp_path, times, events))
@@ -96,14 +96,14 @@ def test_too_few_patients(
         ([900 - row for row in range(300)], HALF, "patients ends at .* but the last horizon is at 1826"),
     ],
 )
-def test_too_few_patients_to_cross_validate(
+def test_too_few_patients_for_cross_validation_are_rejected(
     run: Run, tmp_path: Path, times: list[float], events: list[bool], said: str
 ) -> None:
     recipe = survival_recipe(tmp_path, write_cohort(tmp_path, times, events))
     assert re.search(said, run("crossval", str(recipe), "--repeats", "1"))
 
 
-def test_too_few_patients_for_the_status_task(run: Run, tmp_path: Path) -> None:
+def test_too_few_patients_for_the_status_task_are_rejected(run: Run, tmp_path: Path) -> None:
     spec = write_cohort(tmp_path, survival_times(40), [True] * 37 + [False] * 3)
     assert re.search(
         r"too few patients without one in the \w+ split: [01]; at least 2 patients with an event and as many without",
@@ -111,7 +111,7 @@ def test_too_few_patients_for_the_status_task(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_a_covariate_with_one_value(run: Run, tmp_path: Path) -> None:
+def test_a_constant_covariate_is_rejected_before_training(run: Run, tmp_path: Path) -> None:
     recipe = survival_recipe(tmp_path, write_cohort(tmp_path, survival_times(300), HALF, [7] * 300))
     assert "size: has fewer than two values in the training split; leave the covariate out" in run("fit", str(recipe))
     assert "size: has fewer than two values" in run("crossval", str(recipe), "--repeats", "1")
@@ -138,18 +138,18 @@ def test_a_covariate_with_one_value(run: Run, tmp_path: Path) -> None:
         ([40], False, r"labels are \['c0'\]; expected at least two different ones"),
     ],
 )
-def test_too_few_pictures(
+def test_too_few_images_are_rejected(
     run: Run, tmp_path: Path, command: str, counts: list[int], identical: bool, said: str
 ) -> None:
     _, recipe = write_pictures(tmp_path, counts, identical=identical)
     vary = ["--vary", "training.learning_rate=1e-3,1e-2"] if command == "tune" else []
-    if len(counts) == 1:  # a mistake in a recipe is listed by its keys, each on a line of its own
+    if len(counts) == 1:  # errors in a recipe are listed by key, one per line
         assert main([command, str(recipe), *vary]) == 1
         return
     assert re.search(said, run(command, str(recipe), *vary))
 
 
-def test_identical_training_pictures_of_a_data_set_with_its_own_splits(run: Run, tmp_path: Path) -> None:
+def test_identical_training_images_of_a_data_set_with_predefined_splits_are_rejected(run: Run, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     arrays = {}
     for part, number in (("train", 20), ("val", 10), ("test", 10)):
@@ -163,8 +163,8 @@ def test_identical_training_pictures_of_a_data_set_with_its_own_splits(run: Run,
 
 
 @pytest.mark.parametrize("number", [60, 70])
-def test_little_data_that_is_enough_is_trained_and_evaluated(run: Run, tmp_path: Path, number: int) -> None:
-    """Two covariates of which nearly every combination occurs; and, with 70, nobody is censored."""
+def test_the_minimum_of_patients_is_trained_and_evaluated(run: Run, tmp_path: Path, number: int) -> None:
+    """Two covariates of which nearly every combination occurs; with 70 events, no patient is censored."""
     events = [number == 70 or row % 8 > 0 for row in range(number)]
     spec = write_cohort(tmp_path, survival_times(number), events, [row % 3 for row in range(number)])
     recipe = str(survival_recipe(tmp_path, spec))
@@ -173,12 +173,12 @@ def test_little_data_that_is_enough_is_trained_and_evaluated(run: Run, tmp_path:
     assert (tmp_path / "1" / "card.md").is_file()
 
 
-def test_few_pictures_that_are_enough_are_trained_evaluated_and_quantized(run: Run, tmp_path: Path) -> None:
+def test_the_minimum_of_images_is_trained_evaluated_and_quantized(run: Run, tmp_path: Path) -> None:
     spec, recipe = write_pictures(tmp_path, [14, 14])
     model = str(tmp_path / "1" / "model.onnx")
     assert run("fit", str(recipe), *SMALL_NETWORK, "--accelerator", "cpu", "--output", str(tmp_path / "1")) == ""
     assert run("evaluate", model, "--data", spec, "--recipe", str(recipe)) == ""
-    # 20 training pictures and 64 made-up ones: no multiple of a batch.
+    # 20 training images and 64 synthetic ones: not a multiple of the batch size.
     quantize = ["quantize", model, "--data", spec, "--recipe", str(recipe), "--max-loss", "1"]
     assert run(*quantize, "--output", str(tmp_path / "int8" / "1")) == ""
 
@@ -200,7 +200,7 @@ cells = st.sampled_from(
     ),
     recipe=st.sampled_from(["breast-cancer-risk", "breast-cancer-risk-cox", "status-projection"]),
 )
-def test_any_table_is_read_or_refused(
+def test_any_table_is_read_or_rejected(
     tmp_path: Path,
     rows: list[list[str]],
     number: int,

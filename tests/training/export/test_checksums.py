@@ -1,4 +1,4 @@
-"""The list of checksums that a repository of models may keep."""
+"""The optional checksum list of a model repository."""
 
 import hashlib
 import shutil
@@ -19,7 +19,7 @@ def line(name: str, content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()}  {name}/1/model.onnx\n"
 
 
-def test_a_model_is_listed_and_listed_anew(tmp_path: Path) -> None:
+def test_a_model_is_listed_and_its_entry_updated(tmp_path: Path) -> None:
     checksums = tmp_path / "SHA256SUMS"
     checksums.touch()
     for name, content in (("b", b"1"), ("a", b"2"), ("b", b"3")):
@@ -42,7 +42,7 @@ def test_a_repository_without_a_list_gets_none(tmp_path: Path) -> None:
     assert not (tmp_path / "SHA256SUMS").exists()
 
 
-def test_a_list_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_list_in_another_format_is_unchanged(tmp_path: Path) -> None:
     checksums = tmp_path / "SHA256SUMS"
     checksums.write_text("of other files\n")
     publish(tmp_path / "runs/latest/model.onnx", b"1")

@@ -41,7 +41,7 @@ def digits() -> Splits[Images]:
     return load_images(recipe, recipe.task, Path())
 
 
-def test_the_contract_stays_and_the_later_convolutions_are_integers(digits_model: Path, int8_model: Path) -> None:
+def test_inputs_and_outputs_stay_and_later_convolutions_use_integers(digits_model: Path, int8_model: Path) -> None:
     assert [entry.name for entry in int8_model.parent.iterdir()] == ["model.onnx"]
     source, model = onnx.load(digits_model), onnx.load(int8_model)
     onnx.checker.check_model(model, full_check=True)
@@ -57,7 +57,7 @@ def test_the_contract_stays_and_the_later_convolutions_are_integers(digits_model
     assert int8_model.stat().st_size < 0.8 * digits_model.stat().st_size
 
 
-def test_the_manifest_is_the_sources_but_for_what_changed(digits_model: Path, int8_model: Path) -> None:
+def test_the_manifest_equals_the_sources_except_for_the_changes(digits_model: Path, int8_model: Path) -> None:
     source, manifest = read_manifest(digits_model), read_manifest(int8_model)
     assert manifest.name == "digits-int8"
     assert manifest.quantization.source_sha256 == hashlib.sha256(digits_model.read_bytes()).hexdigest()
@@ -72,7 +72,7 @@ def test_the_manifest_is_the_sources_but_for_what_changed(digits_model: Path, in
     assert manifest == source
 
 
-def test_loss_and_deviation_are_those_of_validation(
+def test_loss_and_deviation_are_measured_on_validation(
     digits_model: Path, int8_model: Path, digits: Splits[Images]
 ) -> None:
     stated = read_manifest(int8_model).quantization
@@ -86,12 +86,12 @@ def test_loss_and_deviation_are_those_of_validation(
     assert validation_metric(read_manifest(int8_model), "auroc_macro") == stated.metric_after
 
 
-def test_a_variant_confirms_its_own_manifest(int8_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variant_reproduces_its_own_manifest(int8_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(int8_model), "--data", "digits"]) == 0
     assert "All 16 figures are the same" in capsys.readouterr().out
 
 
-def test_a_polished_loss_is_found(int8_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_altered_loss_is_detected(int8_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, manifest = onnx.load(int8_model), read_manifest(int8_model)
     manifest.quantization.metric_after += 1e-5
     embed(model, manifest)
@@ -117,7 +117,7 @@ def test_a_loss_above_the_limit_writes_no_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_gains_nothing_or_is_another_is_refused(
+def test_models_that_gain_nothing_or_do_not_match_are_rejected(
     digits_model: Path, risk_model: Path, int8_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(path: Path, data: str, message: str) -> bool:
@@ -138,7 +138,7 @@ def test_what_gains_nothing_or_is_another_is_refused(
     assert not (tmp_path / "model").exists()
 
 
-def test_of_an_ensemble_every_first_convolution_stays_float_and_so_does_squeeze_and_excitation() -> None:
+def test_first_convolutions_and_squeeze_and_excitation_of_an_ensemble_stay_float() -> None:
     model = onnx.load(CHEST_XRAY)
     nodes = {node.name: node for node in model.graph.node}
     shapes = {entry.name: tuple(entry.dims) for entry in model.graph.initializer}
@@ -161,13 +161,13 @@ def test_keeping_the_first_convolution_changes_no_result(digits_model: Path, dig
     np.testing.assert_array_equal(predict(open_session(model.SerializeToString()), rows), expected)
 
 
-def test_a_graph_with_one_convolution_is_refused(fit_into: Fit, tmp_path: Path) -> None:
+def test_a_graph_with_one_convolution_is_rejected(fit_into: Fit, tmp_path: Path) -> None:
     model = fit_into(tmp_path, "article-survival", "training.epochs=1")
     with pytest.raises(UserError, match=r"too few convolutions \(1\)"):
         keep_the_first_convolution(onnx.load(model).graph)
 
 
-def test_calibration_takes_training_pictures_by_the_seed_and_made_up_ones() -> None:
+def test_calibration_uses_training_images_by_seed_and_synthetic_ones() -> None:
     train = np.random.default_rng(0).integers(0, 256, (50, 18, 18, 1), dtype=np.uint8)
     first, again, other = (calibration_pictures(train, 20, seed) for seed in (1, 1, 2))
     assert first.shape == (20 + 64, 18, 18, 1)
@@ -183,7 +183,7 @@ def test_a_model_is_as_fast_as_itself(digits_model: Path, digits: Splits[Images]
     assert 0.5 < speedup(content, content, digits.train.pixels[:8]) < 2
 
 
-def test_the_committed_chest_xray_model_can_be_quantised(
+def test_the_committed_chest_xray_model_can_be_quantized(
     pneumonia_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", "medmnist:pneumoniamnist", "--data-dir", str(pneumonia_folder)]

@@ -15,7 +15,7 @@ from medserve_training.staging import staged
 MODELS = Path(__file__).parents[3] / "models"
 
 
-def test_the_pictures_are_eight_of_the_manifests_size(digits_model: Path) -> None:
+def test_there_are_eight_images_of_the_manifests_size(digits_model: Path) -> None:
     manifest = read_manifest(digits_model)
     assert [len(row.pixels) for row in manifest.reference] == [28 * 28] * 8
     assert [len(row.probabilities) for row in manifest.reference] == [10] * 8
@@ -23,7 +23,7 @@ def test_the_pictures_are_eight_of_the_manifests_size(digits_model: Path) -> Non
     assert len({row.pixels for row in manifest.reference}) == 8
 
 
-def test_the_patients_are_eight_within_what_training_saw(risk_model: Path) -> None:
+def test_there_are_eight_patients_within_the_training_range(risk_model: Path) -> None:
     manifest = read_manifest(risk_model)
     rows = reference_input(manifest)
     assert rows.shape == (8, 8)
@@ -44,16 +44,16 @@ def test_the_patients_are_eight_within_what_training_saw(risk_model: Path) -> No
 
 
 @pytest.mark.parametrize("model", ["digits_model", "risk_model", "chest-xray", "breast-cancer-risk"])
-def test_onnx_runtime_gives_what_pytorch_gave(model: str, request: pytest.FixtureRequest) -> None:
+def test_onnx_runtime_reproduces_pytorch(model: str, request: pytest.FixtureRequest) -> None:
     path: Path = MODELS / model / "1" / "model.onnx" if "-" in model else request.getfixturevalue(model)
     manifest = read_manifest(path)
     output = predict(open_session(path), reference_input(manifest))
     assert reference_deviation(manifest, output) <= 1e-5
-    # Rows that all gave 0 or 1 would notice nothing.
+    # Rows whose probabilities are all 0 or 1 would detect no deviation.
     assert ((output > 0.05) & (output < 0.95)).any(axis=1).sum() >= 4
 
 
-def test_colours_differ_and_the_seed_decides() -> None:
+def test_colors_differ_and_depend_on_the_seed() -> None:
     first, again, other = (made_up_images(20, 30, 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first.shape == (8, 20, 30, 3)
     assert (first[..., 0] != first[..., 2]).any(axis=(1, 2)).all()
@@ -61,7 +61,7 @@ def test_colours_differ_and_the_seed_decides() -> None:
     assert (first != other).any()
 
 
-def test_where_nothing_may_be_missing_nothing_is() -> None:
+def test_required_covariates_are_never_missing() -> None:
     number = pb.NumericRange(training_min=-3, training_max=9)
     rows = made_up_patients([pb.Feature(required=True, numeric=number)] * 3, np.random.default_rng(0))
     assert ((rows >= -3) & (rows <= 9)).all()

@@ -23,7 +23,7 @@ def changed(path: Path, folder: Path, change: Callable[[pb.Manifest], None]) -> 
     return str(folder / "changed.onnx")
 
 
-def test_a_model_confirms_its_own_manifest_without_pytorch(digits_model: Path) -> None:
+def test_a_model_reproduces_its_own_manifest_without_pytorch(digits_model: Path) -> None:
     code = (
         "import sys; from medserve_training.commands.cli import main; "
         f"code = main(['verify', {str(digits_model)!r}, '--data', 'digits']); "
@@ -34,12 +34,12 @@ def test_a_model_confirms_its_own_manifest_without_pytorch(digits_model: Path) -
     assert "All 15 figures are the same" in done.stdout
 
 
-def test_a_risk_model_confirms_its_own_manifest(risk_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_risk_model_reproduces_its_own_manifest(risk_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(risk_model), "--data", "gbsg"]) == 0
     assert "figures are the same to within" in capsys.readouterr().out
 
 
-def test_a_changed_figure_is_found(digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_metric_is_detected(digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def polish(manifest: pb.Manifest) -> None:
         manifest.evaluations[0].metrics[1].value += 2e-6
 
@@ -47,7 +47,7 @@ def test_a_changed_figure_is_found(digits_model: Path, tmp_path: Path, capsys: p
     assert "1 of 15 figures differ by more than 1e-06" in capsys.readouterr().out
 
 
-def test_a_dropped_or_invented_figure_is_found(
+def test_a_missing_or_additional_metric_is_detected(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def forget(manifest: pb.Manifest) -> None:
@@ -57,7 +57,7 @@ def test_a_dropped_or_invented_figure_is_found(
     assert "6 of 18 figures differ" in capsys.readouterr().out
 
 
-def test_evaluate_adds_the_test_split_and_the_file_still_confirms_itself(
+def test_evaluate_adds_the_test_split_and_the_file_still_verifies(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -87,7 +87,7 @@ def test_evaluate_adds_the_test_split_and_the_file_still_confirms_itself(
     assert "All 28 figures are the same" in capsys.readouterr().out
 
 
-def test_another_training_split_is_found(
+def test_another_training_split_is_detected(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def reseed(manifest: pb.Manifest) -> None:
@@ -97,7 +97,7 @@ def test_another_training_split_is_found(
     assert "the training split has the SHA-256" in capsys.readouterr().err
 
 
-def test_a_recipe_that_is_not_packaged_is_asked_for(
+def test_a_recipe_that_is_not_packaged_must_be_given(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def rename(manifest: pb.Manifest) -> None:
@@ -113,7 +113,7 @@ def test_a_recipe_that_is_not_packaged_is_asked_for(
     ("content", "message"),
     [(None, "is missing"), (b"no model", "is not an ONNX file"), (b"", "has no medserve.manifest")],
 )
-def test_a_file_that_is_no_model_is_refused(
+def test_a_file_that_is_not_a_model_is_rejected(
     content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_model_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_manifest_of_an_unknown_version_is_refused(
+def test_a_manifest_of_an_unknown_version_is_rejected(
     digits_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def renumber(manifest: pb.Manifest) -> None:
@@ -134,7 +134,7 @@ def test_a_manifest_of_an_unknown_version_is_refused(
 
 
 @pytest.mark.parametrize(("model", "data"), [("chest-xray", "medmnist:pneumoniamnist"), ("breast-cancer-risk", "gbsg")])
-def test_the_committed_models_confirm_their_manifests(
+def test_the_committed_models_reproduce_their_manifests(
     model: str, data: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = request.getfixturevalue("pneumonia_folder") if data.startswith("medmnist") else Path()

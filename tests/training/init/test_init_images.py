@@ -1,4 +1,4 @@
-"""`medserve-train init FOLDER`: what it writes loads and reads the images, or it says what is wrong with the folder."""
+"""`medserve-train init FOLDER`: the recipe loads and reads the images, or an error explains the problem."""
 
 import os
 import struct
@@ -38,7 +38,7 @@ def start(folder: Path) -> tuple[Recipe, ImageTask]:
 
 
 @pytest.mark.parametrize("place", ["scans", "./scans/", "absolute"])
-def test_what_was_written_is_named_from_here(
+def test_written_files_are_named_relative_to_the_working_directory(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for label in ("one", "two"):
@@ -114,7 +114,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def test_huge_and_broken_images_are_only_looked_at(tmp_path: Path) -> None:
+def test_huge_and_broken_images_are_not_decoded(tmp_path: Path) -> None:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 12000, 10000, 8, 2, 0, 0, 0))
     for label in ("a", "b"):
         (tmp_path / "scans" / label).mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_uneven_classes_are_balanced(tmp_path: Path, counts: Size, balance: str)
         ({"a/1.png": 1, "b/1.png": 1, "__MACOSX/1.png": 1}, "'__MACOSX'"),
     ],
 )
-def test_a_folder_without_classes_is_refused(
+def test_a_folder_without_classes_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], files: Mapping[str, int], words: str
 ) -> None:
     folder = tmp_path / "scans"

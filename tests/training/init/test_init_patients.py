@@ -1,4 +1,4 @@
-"""`medserve-train init FILE.csv`: what it writes loads, and where it cannot guess it says what to give."""
+"""`medserve-train init FILE.csv`: its files load, and if a guess is ambiguous, an error names the flag to give."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def start(path: Path, *flags: str) -> Schema:
 
 
 def refusal(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """The one line of a refusal, which leaves no file behind."""
+    """Returns the one-line error of a command that must leave no file behind."""
     before = sorted(path.parent.iterdir())
     assert main(["init", str(path), *flags]) == 1
     assert sorted(path.parent.iterdir()) == before
@@ -62,7 +62,7 @@ def feature(schema: Schema, name: str) -> Number | Category:
     return found
 
 
-def test_each_kind_of_column_is_told_apart(tmp_path: Path) -> None:
+def test_each_kind_of_column_is_recognized(tmp_path: Path) -> None:
     columns = {
         "patient_id": [f"P{row:03}" for row in range(ROWS)],
         **AGE,
@@ -125,7 +125,7 @@ def test_every_guess_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     given = write_table(tmp_path / "given.csv", {**AGE, **OUTCOME})
     start(given, "--time", "time", "--event", "event", "--event-value", "0", "--time-unit", "months")
     text = given.with_suffix(".toml").read_text(encoding="utf-8").partition("[[features]]")[0]
-    assert text.count("# guess:") == 1  # what the event is, in words
+    assert text.count("# guess:") == 1  # description of the event
     assert tomllib.loads(text)["outcome"]["event_value"] == 0
 
 
@@ -221,7 +221,7 @@ def test_unit_and_horizons_follow_from_the_times(
         ({"age": AGE["age"]}, (), ["no column"]),
     ],
 )
-def test_what_cannot_be_guessed_is_refused(
+def test_an_ambiguous_table_is_rejected(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     columns: Mapping[str, Sequence[str]],
@@ -247,7 +247,7 @@ def test_what_cannot_be_guessed_is_refused(
         (b"age,time,event\n30,2,1\n", "contains 1 different values ('1'), expected two"),
     ],
 )
-def test_what_is_no_table_of_patients_is_refused(
+def test_a_file_that_is_not_a_table_of_patients_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
 ) -> None:
     path = tmp_path / "t.csv"
@@ -255,7 +255,7 @@ def test_what_is_no_table_of_patients_is_refused(
     assert words in refusal(path, capsys)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is missing" in refusal(tmp_path / "t.csv", capsys)
 
 
@@ -273,13 +273,13 @@ def test_a_recipe_that_cannot_be_written_leaves_no_schema(tmp_path: Path, capsys
     assert "t.recipe.toml cannot be written" in refusal(path, capsys)
 
 
-def test_a_packaged_name_is_not_taken(tmp_path: Path) -> None:
+def test_the_name_of_a_packaged_recipe_is_avoided(tmp_path: Path) -> None:
     path = write_table(tmp_path / "Breast cancer_risk.csv", {**AGE, **OUTCOME})
     start(path)
     assert load_recipe(str(tmp_path / "Breast cancer_risk.recipe.toml")).name == "breast-cancer-risk-own"
 
 
-# Cells and names with everything that CSV, TOML and numbers stumble over.
+# Cells and names with edge cases of CSV, TOML and numbers.
 ODD_TEXT = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("\"'\\#=[]{},;\t\n\r \x7f\x00.:%")), max_size=8
 )
@@ -294,7 +294,7 @@ CELLS = st.one_of(
 NAMES = st.one_of(
     ODD_TEXT, st.sampled_from(["time", "event", "OS_MONTHS", "status", "dead", "id", "age", "sex", "censored", "days"])
 )
-# Few different cells make categories and events, many make numbers and text.
+# Few distinct cells give categories and events, many give numbers and text.
 COLUMN = st.lists(CELLS, min_size=1, max_size=6)
 
 
@@ -319,7 +319,7 @@ def tables(draw: st.DrawFn) -> str:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
-def test_any_table_is_refused_in_one_line_or_starts_files_that_load(
+def test_any_table_is_rejected_in_one_line_or_gives_files_that_load(
     capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     with TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ METHODS = ("none", "temperature", "isotonic")
 
 
 def drawn(number: int, sharpened: float, spread: float = 2.0) -> tuple[Floats, Labels]:
-    """Probabilities of two classes whose logits are `sharpened` times the true ones, and labels drawn by the truth."""
+    """Two-class probabilities with logits `sharpened` times the true ones, and labels sampled from the true ones."""
     random = np.random.default_rng(0)
     logits = random.normal(0, spread, number)
     labels = (random.random(number) < 1 / (1 + np.exp(-logits))).astype(np.int64)
@@ -48,7 +48,7 @@ def test_a_temperature_keeps_the_order_of_several_classes() -> None:
     assert (calibrated.max(axis=1) < probabilities.max(axis=1)).all()
 
 
-def test_the_isotonic_curve_is_scikit_learns() -> None:
+def test_the_isotonic_curve_matches_scikit_learn() -> None:
     probabilities, labels = drawn(400, sharpened=3)
     expected = IsotonicRegression(out_of_bounds="clip").fit(probabilities[:, 1], labels)
     calibration = fit_calibration("isotonic", probabilities, labels)
@@ -58,7 +58,7 @@ def test_the_isotonic_curve_is_scikit_learns() -> None:
     assert (np.diff(found[:, 1]) >= -1e-6).all()
 
 
-def test_what_is_calibrated_is_left_alone() -> None:
+def test_calibrated_probabilities_are_unchanged() -> None:
     calibration, described, judged = choose_calibration(METHODS, *drawn(3000, sharpened=1))
     assert described is None
     assert [entry.method for entry in judged] == list(METHODS)
@@ -66,7 +66,7 @@ def test_what_is_calibrated_is_left_alone() -> None:
     np.testing.assert_allclose(calibrate(calibration, probabilities), probabilities, rtol=1e-6)
 
 
-def test_what_is_too_sure_gets_a_temperature_and_its_error_falls() -> None:
+def test_overconfident_probabilities_get_a_temperature_and_a_lower_error() -> None:
     probabilities, labels = drawn(3000, sharpened=4)
     calibration, described, judged = choose_calibration(METHODS, probabilities, labels)
     assert described is not None
@@ -78,10 +78,10 @@ def test_what_is_too_sure_gets_a_temperature_and_its_error_falls() -> None:
     assert judged[0].error == described.error_before
 
 
-def test_a_method_that_fails_on_harder_rows_is_not_taken() -> None:
+def test_a_method_that_fails_on_harder_rows_is_not_selected() -> None:
     probabilities, labels = drawn(3000, sharpened=0.5)
     assert choose_calibration(METHODS[:2], probabilities, labels)[1] is not None
-    # The model is too unsure on validation, and right to be so where the logits say less.
+    # The model is underconfident on validation, but well calibrated where the logits are less informative.
     harder, _ = drawn(3000, sharpened=0.5)
     wrong = np.random.default_rng(1).random(3000) < 0.3
     harder[wrong] = harder[wrong][:, ::-1]
@@ -96,7 +96,7 @@ def test_prevalence_weights_triple_and_divide_the_odds_of_each_class() -> None:
     assert sorted(odds) == pytest.approx([0.5, 0.5, 4.5, 4.5])
 
 
-def test_weights_are_as_good_as_repeated_rows() -> None:
+def test_weights_are_equivalent_to_repeated_rows() -> None:
     probabilities, labels = drawn(50, sharpened=2)
     repeats = np.arange(50) % 3
     repeated = calibration_error(np.repeat(probabilities, repeats, axis=0), np.repeat(labels, repeats))
@@ -106,7 +106,7 @@ def test_weights_are_as_good_as_repeated_rows() -> None:
 @pytest.mark.parametrize(
     "calibration", [Temperature(0.7), Isotonic(np.array([0.1, 0.4, 0.9]), np.array([0.0, 0.5, 1]))]
 )
-def test_an_exported_method_is_the_same(calibration: nn.Module) -> None:
+def test_an_exported_method_gives_the_same_result(calibration: nn.Module) -> None:
     probabilities, _ = drawn(30, sharpened=2)
     rows = torch.tensor(probabilities, dtype=torch.float32)
     session = open_session(to_onnx(calibration, rows[:2], ["calibrated"]).SerializeToString())

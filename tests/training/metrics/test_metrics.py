@@ -23,24 +23,24 @@ from medserve_training.recipes.recipe import load_recipe
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# Few values, so that there are ties.
+# Few distinct values, so that there are ties.
 scores = st.lists(st.integers(0, 20).map(lambda number: number / 20), min_size=2, max_size=40)
 
 
 @given(scores, scores)
-def test_auroc_is_scikit_learns_with_ties(positive: list[float], negative: list[float]) -> None:
+def test_auroc_with_ties_matches_scikit_learn(positive: list[float], negative: list[float]) -> None:
     expected = roc_auc_score([1] * len(positive) + [0] * len(negative), positive + negative)
     assert auroc(np.array(positive), np.array(negative)) == pytest.approx(expected)
 
 
 def cost(values: Floats, labels: Labels, threshold: float) -> float:
-    """A missed patient costs as much as five false alarms."""
+    """A false negative costs as much as five false positives."""
     positive = values >= threshold
     return float(5 * (~positive & (labels == 1)).sum() + (positive & (labels == 0)).sum())
 
 
 @given(scores, scores)
-def test_the_sensitive_operating_point_is_the_highest_that_is_sensitive_enough(
+def test_the_operating_point_is_the_highest_threshold_with_the_required_sensitivity(
     positive: list[float], negative: list[float]
 ) -> None:
     values, labels = np.array(positive + negative), np.array([1] * len(positive) + [0] * len(negative))
@@ -58,14 +58,14 @@ def test_the_sensitive_operating_point_is_the_highest_that_is_sensitive_enough(
         assert threshold == 0 or threshold not in values
 
 
-def test_calibration_error_by_hand() -> None:
+def test_calibration_error_of_a_small_example() -> None:
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.35, 0.65]])
     labels = np.array([0, 1, 1, 1])
     # Two decisions at 0.9, half of them right; two at 0.65, both right.
     assert calibration_error(probabilities, labels) == pytest.approx((0.4 * 2 + 0.35 * 2) / 4)
 
 
-def test_metrics_of_two_classes_have_an_interval_around_each() -> None:
+def test_metrics_of_two_classes_have_confidence_intervals() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 200)
     score = np.clip(labels * 0.3 + random.uniform(0, 0.7, 200), 0, 1)
@@ -80,7 +80,7 @@ def test_metrics_of_two_classes_have_an_interval_around_each() -> None:
     assert metrics["sensitivity_at_operating_point"].value == pytest.approx((score[labels == 1] >= 0.2).mean())
 
 
-def test_metrics_of_several_classes_are_scikit_learns() -> None:
+def test_metrics_of_several_classes_match_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(90) % 3
     probabilities = random.dirichlet([1, 1, 1], 90) + np.eye(3)[labels]
@@ -91,7 +91,7 @@ def test_metrics_of_several_classes_are_scikit_learns() -> None:
     assert metrics["accuracy"] == (probabilities.argmax(axis=1) == labels).mean()
 
 
-def test_net_benefit_by_hand() -> None:
+def test_net_benefit_of_a_small_example() -> None:
     values, labels = np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 0, 1, 0])
     assert net_benefit(values, labels, 0.5) == pytest.approx(1 / 4 - 1 / 4)
     assert net_benefit(values, labels, 0.2) == pytest.approx(2 / 4 - 1 / 4 * 0.2 / 0.8)
@@ -137,17 +137,17 @@ def test_risk_metrics_rank_by_the_reference_horizon(gbsg: Patients, task: pb.Pat
         assert metric.interval.low < metric.value < metric.interval.high
 
 
-def test_patients_without_an_event_by_the_last_horizon_have_no_figure_of_discrimination(
+def test_without_an_event_by_the_last_horizon_there_is_no_discrimination_metric(
     gbsg: Patients, task: pb.PatientRiskTask
 ) -> None:
-    """As some resamples and subgroups."""
+    """As in some resamples and subgroups."""
     rows = take(gbsg, np.flatnonzero(~(gbsg.events & (gbsg.times <= 1826.25))))
     assert rows.events.any()
     figures = discrimination(np.ones((len(rows.times), 3)), gbsg, rows, task)
     assert np.isnan(list(figures.values())).all()
 
 
-def test_a_horizon_beyond_follow_up_is_refused(gbsg: Patients, task: pb.PatientRiskTask) -> None:
+def test_a_horizon_beyond_follow_up_is_rejected(gbsg: Patients, task: pb.PatientRiskTask) -> None:
     early = gbsg._replace(times=gbsg.times / 2)
     with pytest.raises(UserError, match=r"the last horizon is at 1826\.25; choose earlier horizons"):
         risk_metrics(np.ones((len(early.times), 3)), early, early, task)

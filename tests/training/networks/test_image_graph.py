@@ -21,7 +21,7 @@ LABELS = np.arange(20) % 3
 def classifier(seed: int, settings: ResidualSe | ResNet = SMALL, outputs: int = 3) -> ImageClassifier:
     torch.manual_seed(seed)
     network = image_network(settings, (1, 12, 12), outputs)
-    # Batch norms that have seen something, so that they do something.
+    # Batch norms with nontrivial statistics.
     network(torch.randn(64, 1, 12, 12))
     return ImageClassifier(network, np.full(1, 128.0), np.full(1, 64.0)).eval()
 
@@ -38,7 +38,7 @@ def outputs(graph: ImageGraph, pixels: NDArray[np.uint8] = PIXELS) -> dict[str, 
     return dict(zip(graph.names, graph(torch.from_numpy(pixels)), strict=True))
 
 
-def test_outputs_have_the_contracts_names_and_shapes(graph: ImageGraph) -> None:
+def test_outputs_have_the_specified_names_and_shapes(graph: ImageGraph) -> None:
     assert {name: tuple(value.shape) for name, value in outputs(graph).items()} == {
         "probabilities": (20, 3),
         "member_probabilities": (20, 2, 3),
@@ -49,7 +49,7 @@ def test_outputs_have_the_contracts_names_and_shapes(graph: ImageGraph) -> None:
     }
 
 
-def test_one_member_without_anything_gives_probabilities_and_its_map_alone() -> None:
+def test_a_single_plain_member_outputs_only_probabilities_and_its_map() -> None:
     assert ImageGraph([classifier(0)]).names == ["probabilities", "class_activation"]
 
 
@@ -66,7 +66,7 @@ def test_an_ensemble_is_the_mean_of_its_members() -> None:
 
 @pytest.mark.parametrize("settings", [SMALL, ResNet("resnet", widths=(4, 8), blocks=1)])
 @torch.no_grad()
-def test_a_class_activation_adds_up_to_the_logit_without_its_bias(settings: ResidualSe | ResNet) -> None:
+def test_a_class_activation_map_sums_to_the_logit_without_its_bias(settings: ResidualSe | ResNet) -> None:
     member = classifier(2, settings)
     maps = outputs(ImageGraph([member]).eval())["class_activation"]
     logits = member(torch.from_numpy(PIXELS)) - member.network.head.bias
@@ -96,7 +96,7 @@ def test_novelty_is_the_distance_to_the_nearest_class() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_onnx_runtime_gives_every_output_that_pytorch_gives(graph: ImageGraph) -> None:
+def test_onnx_runtime_reproduces_every_output_of_pytorch(graph: ImageGraph) -> None:
     exported = to_onnx(graph, torch.from_numpy(PIXELS[:2]), graph.names)
     onnx.checker.check_model(exported, full_check=True)
     session = open_session(exported.SerializeToString())
@@ -107,7 +107,7 @@ def test_onnx_runtime_gives_every_output_that_pytorch_gives(graph: ImageGraph) -
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_picture_unlike_the_training_stands_out() -> None:
+def test_an_image_unlike_the_training_data_has_high_novelty() -> None:
     member = classifier(0)
     random = np.random.default_rng(1)
     smooth = np.repeat(np.repeat(random.integers(80, 160, (200, 3, 3, 1)), 4, axis=1), 4, axis=2).astype(np.uint8)

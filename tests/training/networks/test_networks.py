@@ -43,7 +43,7 @@ def leaves(network: nn.Module) -> list[nn.Module]:
     return [layer for layer in network.modules() if not list(layer.children())]
 
 
-def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
+def test_baseline_cnn_equals_the_articles_network_layer_by_layer() -> None:
     network = baseline_cnn(ARTICLE, (1, 28, 28), 10)
     assert shapes(network, torch.zeros(2, 1, 28, 28)) == [
         ("Conv2d", (32, 26, 26)),
@@ -59,7 +59,7 @@ def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
         ("ReLU", (64,)),
         ("Linear", (10,)),
     ]
-    # As Keras's summary of that model counts: 320, 18496, 36928, 36928, 650.
+    # As in Keras's summary of that model: 320, 18496, 36928, 36928, 650.
     assert [sum(p.numel() for p in layer.parameters()) for layer in leaves(network) if list(layer.parameters())] == [
         320,
         18496,
@@ -69,7 +69,7 @@ def test_baseline_cnn_is_the_articles_layer_by_layer() -> None:
     ]
 
 
-def test_baseline_risk_cnn_is_the_articles_layer_by_layer() -> None:
+def test_baseline_risk_cnn_equals_the_articles_network_layer_by_layer() -> None:
     network = baseline_risk_cnn(8, 1)
     assert shapes(network, torch.zeros(2, 8)) == [
         ("Unflatten", (1, 8)),
@@ -84,7 +84,7 @@ def test_baseline_risk_cnn_is_the_articles_layer_by_layer() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 128 + 6208 + 65
 
 
-def test_weights_start_as_keras_would() -> None:
+def test_initial_weights_follow_keras() -> None:
     first = leaves(baseline_cnn(ARTICLE, (1, 28, 28), 2))[0]
     assert isinstance(first, nn.Conv2d)
     assert first.bias is not None
@@ -94,12 +94,12 @@ def test_weights_start_as_keras_would() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 17])
-def test_a_picture_too_small_for_the_network_is_refused(size: int) -> None:
+def test_an_image_too_small_for_the_network_is_rejected(size: int) -> None:
     with pytest.raises(UserError, match=f"baseline-cnn needs larger images than {size} x 28"):
         baseline_cnn(ARTICLE, (1, size, 28), 2)
 
 
-def test_too_few_covariates_are_refused() -> None:
+def test_too_few_covariates_are_rejected() -> None:
     with pytest.raises(UserError, match="at least 4 covariates"):
         baseline_risk_cnn(3, 1)
 
@@ -131,7 +131,7 @@ NETWORKS: list[Settings] = [
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=lambda settings: settings.name)
 @pytest.mark.parametrize(("shape", "outputs"), [((1, 28, 28), 2), ((3, 28, 40), 7), ((3, 224, 224), 10)])
-def test_every_network_takes_grey_and_colour_of_many_sizes(
+def test_every_network_accepts_gray_and_color_of_many_sizes(
     settings: Settings, shape: tuple[int, int, int], outputs: int
 ) -> None:
     network = image_network(settings, shape, outputs).eval()
@@ -142,7 +142,7 @@ def test_every_network_takes_grey_and_colour_of_many_sizes(
 
 
 @pytest.mark.parametrize("settings", [*NETWORKS[:4]], ids=lambda settings: settings.name)
-def test_a_picture_that_is_pooled_away_is_refused(settings: Settings) -> None:
+def test_an_image_that_pooling_reduces_to_nothing_is_rejected(settings: Settings) -> None:
     with pytest.raises(UserError, match=f"the network {settings.name} needs larger images than 6 x 28"):
         image_network(settings, (1, 6, 28), 2)
 
@@ -152,7 +152,7 @@ def test_lenet_5_has_the_originals_shapes_and_parameters() -> None:
     shaped = [shape for name, shape in shapes(network, torch.zeros(1, 1, 28, 28)) if name in ("Conv2d", "Linear")]
     # C1, C3, C5, F6 and the output of LeCun et al. 1998, figure 2.
     assert shaped == [(6, 28, 28), (16, 10, 10), (120, 1, 1), (84,), (10,)]
-    # Its 61,706, where C3 sees every map.
+    # 61,706 parameters, with C3 connected to every map.
     assert sum(parameter.numel() for parameter in network.parameters()) == 61706
 
 
@@ -164,7 +164,7 @@ def test_resnet_20_has_the_originals_depth_and_about_its_parameters() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(0.27e6, rel=0.03)
 
 
-def test_the_articles_choices_change_what_they_name() -> None:
+def test_each_network_setting_changes_its_layer() -> None:
     def kinds(**changed: object) -> list[str]:
         settings = dataclasses.replace(ARTICLE, **changed)  # type: ignore[arg-type]
         return [type(layer).__name__ for layer in leaves(image_network(settings, (1, 28, 28), 2))]
@@ -180,7 +180,7 @@ def test_the_articles_choices_change_what_they_name() -> None:
     assert found == [(5, 1, 5, 5), (6, 5, 5, 5), (7, 6, 5, 5), (9, 7 * 3 * 3), (2, 9)]
 
 
-def test_average_pooling_is_the_mean_and_max_pooling_the_maximum() -> None:
+def test_average_pooling_takes_the_mean_and_max_pooling_the_maximum() -> None:
     maps = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert pool("average", 2)(maps).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert pool("max", 2)(maps).flatten().tolist() == [5, 7, 13, 15]
@@ -195,7 +195,7 @@ def test_average_pooling_is_the_mean_and_max_pooling_the_maximum() -> None:
         ("he-normal", (2 / 300) ** 0.5),
     ],
 )
-def test_initial_weights_have_the_spread_of_their_paper(name: Initialization, deviation: float) -> None:
+def test_initial_weights_have_the_published_variance(name: Initialization, deviation: float) -> None:
     layer = nn.Linear(300, 100)
     initialize(layer, name)
     assert layer.weight.std().item() == pytest.approx(deviation, rel=0.03)
@@ -204,14 +204,14 @@ def test_initial_weights_have_the_spread_of_their_paper(name: Initialization, de
     assert not layer.bias.any()
 
 
-def test_squeeze_and_excitation_weighs_channels_and_not_places() -> None:
+def test_squeeze_and_excitation_weights_channels_and_not_positions() -> None:
     maps = torch.rand(3, 8, 5, 5) + 0.1
     ratio = SqueezeExcite(8)(maps) / maps
     torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio))
     assert ((ratio > 0) & (ratio < 1)).all()
 
 
-def test_a_residual_block_without_weights_passes_its_input_on() -> None:
+def test_a_residual_block_with_zero_weights_is_the_identity() -> None:
     block = Residual(4, 4, "relu")
     nn.init.zeros_(list(block.layers.parameters())[-2])
     maps = torch.rand(2, 4, 6, 6)

@@ -81,7 +81,7 @@ def test_the_order_of_the_covariates_changes_nothing(encoding: str, cohort: tupl
     torch.testing.assert_close(*curves, rtol=0, atol=0)
 
 
-def test_preparation_standardises_the_training_split_and_limits_the_rest() -> None:
+def test_preprocessing_standardizes_the_training_split_and_clips_the_rest() -> None:
     train = np.random.default_rng(0).normal(7, 3, (200, 2)).astype(np.float32)
     prepare = Preparation(train, np.array([5.0, np.nan]), torch.nn.Identity(), limit=4)
     columns = prepare(torch.from_numpy(train))
@@ -93,13 +93,13 @@ def test_preparation_standardises_the_training_split_and_limits_the_rest() -> No
     assert extreme[3].isnan().all()
 
 
-def test_a_column_of_one_value_stays_zero() -> None:
+def test_a_constant_column_becomes_zero() -> None:
     train = np.ones((5, 1), dtype=np.float32)
     assert Preparation(train, np.array([np.nan]), torch.nn.Identity())(torch.from_numpy(train)).eq(0).all()
 
 
 @pytest.mark.parametrize(("effect", "rank"), [("constant", 1), ("fading", 2), ("free", 12)])
-def test_an_effect_has_its_course_over_time(effect: Literal["constant", "fading", "free"], rank: int) -> None:
+def test_each_kind_of_effect_has_its_course_over_time(effect: Literal["constant", "fading", "free"], rank: int) -> None:
     torch.manual_seed(0)
     network = ProjectionCnn(ProjectionRiskCnn("projection-risk-cnn", effect=effect), 5, 12).eval()
     assert network(torch.randn(4, 5)).eq(0).all(), "an untrained network predicts the baseline"
@@ -127,7 +127,7 @@ def test_survival_is_the_product_of_one_minus_the_hazards() -> None:
     torch.testing.assert_close(mean, each.mean(dim=1))
 
 
-def test_with_proportional_hazards_the_logs_of_two_curves_have_one_ratio() -> None:
+def test_with_proportional_hazards_the_log_survival_ratio_is_constant() -> None:
     member = model(baseline_risk_cnn(8, 1), 12)
     (curves,) = SurvivalGraph([member], proportional=True)(torch.randn(2, 8))
     ratio = torch.log(curves[0, 1:]) / torch.log(curves[1, 1:])
@@ -143,7 +143,7 @@ def test_the_refitted_baseline_predicts_the_observed_hazards() -> None:
     torch.testing.assert_close(hazards.sum(dim=0), events.sum(dim=0), rtol=1e-4, atol=1e-3)
 
 
-def test_breslows_baseline_is_scikit_survivals(cohort: tuple[Patients, Schema]) -> None:
+def test_breslows_baseline_matches_scikit_survival(cohort: tuple[Patients, Schema]) -> None:
     patients, _ = cohort
     columns = patients.features[:, [4]].astype(np.float64)
     fitted = CoxPHSurvivalAnalysis().fit(columns, Surv.from_arrays(patients.events, patients.times))
@@ -158,7 +158,7 @@ def test_breslows_baseline_is_scikit_survivals(cohort: tuple[Patients, Schema]) 
     np.testing.assert_allclose(found.exp().cumsum(dim=0).numpy(), expected, rtol=1e-5)
 
 
-def test_a_cox_network_learns_and_ends_with_a_curve() -> None:
+def test_a_cox_network_learns_and_predicts_a_survival_function() -> None:
     data, schema = load_patients(load_recipe("breast-cancer-risk"))
     graph = trained(data, schema, "training.loss=cox", "training.batch_size=480", "training.epochs=30")
     risk = 1 - survival(graph, data.train)[:, 10]
@@ -178,7 +178,7 @@ def test_novelty_is_high_for_a_patient_unlike_the_others() -> None:
     assert scores[0] < threshold < scores[1]
 
 
-def test_the_background_is_made_up_and_stands_for_the_cohort(cohort: tuple[Patients, Schema]) -> None:
+def test_the_background_is_synthetic_and_represents_the_cohort(cohort: tuple[Patients, Schema]) -> None:
     train, schema = cohort
 
     def curves(
@@ -196,11 +196,11 @@ def test_the_background_is_made_up_and_stands_for_the_cohort(cohort: tuple[Patie
     np.testing.assert_array_equal(rows, background(train, schema, curves, seed=1))
 
 
-def test_a_logarithm_of_what_may_be_zero_is_refused() -> None:
+def test_a_logarithm_of_a_value_that_may_be_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"'size' may be 0, where ln\(x \+ 0\) is not defined"):
         Number("size", "size", "a size", "mm", 0, 10, transforms=(Transform("log"),))
 
 
-def test_classes_are_no_part_of_survival() -> None:
+def test_class_settings_are_rejected_for_survival() -> None:
     with pytest.raises(UserError, match="the loss 'cox' has none"):
         load_recipe("breast-cancer-risk", ["training.loss=cox", "training.label_smoothing=0.1"])

@@ -14,7 +14,7 @@ def test_every_packaged_recipe_loads_under_its_own_name() -> None:
         assert load_recipe(name).name == name
 
 
-def test_overrides_reach_into_tables_and_quotes_may_be_left_out() -> None:
+def test_overrides_address_nested_keys_and_quotes_may_be_omitted() -> None:
     recipe = load_recipe("digits", ["training.epochs=3", "training.patience=2", "manifest.license=MIT"])
     assert (recipe.training.epochs, recipe.training.patience, recipe.manifest.license) == (3, 2, "MIT")
 
@@ -52,19 +52,19 @@ def test_curve_times_are_half_years_from_zero() -> None:
         ("seed.first=1", "'seed' is not a table"),
     ],
 )
-def test_a_wrong_key_is_named(override: str, named: str) -> None:
+def test_an_invalid_key_is_reported(override: str, named: str) -> None:
     with pytest.raises(UserError) as error:
         load_recipe("breast-cancer-risk", [override])
     assert named in str(error.value)
 
 
-def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
+def test_a_recipe_may_be_a_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("name = [", encoding="utf-8")
     with pytest.raises(UserError, match=r"mine\.toml is not a TOML file"):
         load_recipe(str(path))
 
 
-def test_an_unknown_recipe_names_those_there_are() -> None:
+def test_an_unknown_recipe_lists_the_available_ones() -> None:
     with pytest.raises(UserError, match="neither a file nor one of the packaged recipes: alexnet, article-risk"):
         load_recipe("chest")

@@ -1,4 +1,4 @@
-"""Holds the reference of docs/training.md to the dataclasses that read schemas and recipes."""
+"""Compares the reference in docs/training.md with the dataclasses that parse schemas and recipes."""
 
 import dataclasses
 import re
@@ -18,7 +18,7 @@ from medserve_training.recipes import network_settings, recipe, training_setting
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
 
-# The dataclass behind each table of the page, by the heading above it.
+# The dataclass of each table of the page, by its heading.
 SECTIONS: dict[str, type] = {
     "Schema": schema.Schema,
     "Schema: `[outcome]`": schema.EventValue,
@@ -45,7 +45,7 @@ for network in (*get_args(network_settings.ImageNetworkSettings), *get_args(netw
 
 
 def type_words(annotation: object) -> str:
-    """A type as the page names it."""
+    """Returns the page's name of a type."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *metadata = arguments
@@ -86,14 +86,14 @@ def default_words(field: "dataclasses.Field[object]") -> str:
 
 
 def rows(cls: type) -> list[tuple[str, str, str]]:
-    """Key, type and default of each field; the page adds what it means."""
+    """Returns key, type and default of each field; the page adds the meaning."""
     hints = get_type_hints(cls, include_extras=True)
     fields = dataclasses.fields(cls)
     return [(f"`{field.name}`", type_words(hints[field.name]), default_words(field)) for field in fields]
 
 
 def reachable(annotation: object) -> Iterator[type]:
-    """The dataclasses in a type, and those in the types of their fields."""
+    """Returns the dataclasses in a type, and recursively those in the types of their fields."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         yield annotation
         for hint in get_type_hints(annotation, include_extras=True).values():

@@ -18,11 +18,11 @@ from medserve_training.studies.external_cohort import load_external
 
 REPORT = Path(__file__).parents[3] / "benchmarks" / "risk.json"
 SIZE = 250
-"""Patients of made-up predictions."""
+"""Patients with synthetic predictions."""
 QUICK = ["training.epochs=1", "training.members=1"]
 
 
-def test_every_patient_is_predicted_once_a_repeat_by_models_that_never_saw_them() -> None:
+def test_every_patient_is_predicted_once_per_repeat_by_models_not_trained_on_them() -> None:
     recipe = load_recipe("breast-cancer-risk", QUICK)
     found = cross_validate([recipe], Plan(repeats=1, folds=2, jobs=2), Console(quiet=True))
     assert np.sort(np.concatenate(found.folds)).tolist() == list(range(686))
@@ -33,7 +33,7 @@ def test_every_patient_is_predicted_once_a_repeat_by_models_that_never_saw_them(
             assert curves.shape == (len(test), 13), name
             assert (curves[:, 0] == 1).all()
             assert (np.diff(curves, axis=1) <= 0).all()
-        # A model that had seen whom it predicts, a forest above all, would order them far better.
+        # A model trained on the patients that it predicts, a forest above all, would rank them far better.
         harrell = crossval_figures(found, 2)[0][name]["concordance_index"].mean
         assert 0.55 < harrell < 0.75
 
@@ -55,7 +55,7 @@ def predictions(*, outside: bool = False) -> Predictions:
     return Predictions(recipe.task, patients, folds, curves, outside)
 
 
-def test_a_difference_is_that_of_the_means_and_intervals_mind_the_overlap() -> None:
+def test_a_difference_is_that_of_the_means_with_intervals_corrected_for_overlap() -> None:
     figures, differences = crossval_figures(predictions(), 5)
     pair = differences["worse"]["concordance_index"]
     means = [figures[name]["concordance_index"].mean for name in ("good", "worse")]
@@ -74,14 +74,14 @@ def test_an_external_cohort_has_bootstrap_intervals() -> None:
     assert differences["worse"]["concordance_index"].low > 0
 
 
-def test_figures_go_into_the_manifest_of_the_recipe_they_are_of_alone() -> None:
+def test_metrics_are_written_only_to_the_manifest_of_their_recipe() -> None:
     found = read_evaluations(REPORT, load_recipe("breast-cancer-risk"))
     assert [entry.split for entry in found] == ["cross-validation", "external"]
     with pytest.raises(UserError, match="settings that differ from recipe 'breast-cancer-risk'"):
         read_evaluations(REPORT, load_recipe("breast-cancer-risk", ["training.epochs=9"]))
 
 
-def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_report_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "risk.json"
     for content in ("{", json.dumps({"recipe": 1})):
         path.write_text(content, encoding="utf-8")
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
             read_evaluations(path, load_recipe("breast-cancer-risk"))
 
 
-def test_recipes_that_can_not_be_compared_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_that_cannot_be_compared_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = ["--output", str(tmp_path), "--runs", str(tmp_path)]
     assert main(["crossval", "digits", *output]) == 1
     assert "crossval requires recipes with the task 'survival'" in capsys.readouterr().err
@@ -98,7 +98,7 @@ def test_recipes_that_can_not_be_compared_are_refused(tmp_path: Path, capsys: py
     assert not list(tmp_path.iterdir())
 
 
-def test_rotterdam_and_gbsg_are_brought_to_one_coding() -> None:
+def test_rotterdam_and_gbsg_are_converted_to_the_same_coding() -> None:
     folder = Path(os.environ.get("MEDSERVE_DATA", "data"))
     if not (folder / "rotterdam.csv").is_file():
         pytest.skip(f"{folder} has no rotterdam.csv; MEDSERVE_DATA names the folder")

@@ -28,7 +28,7 @@ def test_a_search_keeps_the_trial_with_the_lowest_validation_loss(tmp_path: Path
     assert recipe.network.name == "baseline-cnn"
     assert recipe.network.pooling == best["network.pooling"]
     assert recipe.training.epochs == 1
-    # The recipe's own words stay.
+    # The recipe's own text is unchanged.
     assert "# The digits are 8 x 8" in (tmp_path / "digits-tune" / "best.toml").read_text(encoding="utf-8")
 
 
@@ -54,7 +54,7 @@ def test_a_space_is_read_as_toml() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "a=3..1", "a=x..y"])
-def test_a_space_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_space_is_rejected(text: str) -> None:
     with pytest.raises(UserError, match=f"--vary {text}: expected"):
         parse_space([text])
 
@@ -67,7 +67,7 @@ def test_a_space_that_is_none_is_refused(text: str) -> None:
         (["--vary", "training.epoch=1,2"], "training.epoch: no such key"),
     ],
 )
-def test_what_can_not_be_searched_is_refused(
+def test_keys_that_cannot_be_searched_are_rejected(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["tune", "digits", *FAST, *arguments, "--runs", str(tmp_path)]) == 1

@@ -13,14 +13,14 @@ def pictures(number: int = 40, height: int = 20, width: int = 24, channels: int 
 
 
 def spot(height: int = 41, width: int = 31, down: int = 20, across: int = 15) -> Tensor:
-    """A bright spot on black, many times."""
+    """Copies of an image with a bright spot on black."""
     image = torch.zeros(60, height, width, 1, dtype=torch.uint8)
     image[:, down - 2 : down + 3, across - 2 : across + 3] = 255
     return image
 
 
 def centers(image: Tensor) -> Tensor:
-    """Where the light is, on average, [n, 2]: down and across."""
+    """Returns the center of mass of each image, [n, 2]: row and column."""
     light = image[..., 0].float()
     total = light.sum(dim=(1, 2))
     down = (light.sum(dim=2) * torch.arange(image.shape[1])).sum(dim=1) / total
@@ -28,12 +28,12 @@ def centers(image: Tensor) -> Tensor:
     return torch.stack([down, across], dim=1)
 
 
-def test_without_any_change_a_picture_stays_as_it_is() -> None:
+def test_without_transforms_an_image_is_unchanged() -> None:
     image = pictures(channels=3)
     torch.testing.assert_close(augment(image, Augmentation()), image.float(), atol=1e-3, rtol=0)
 
 
-def test_the_seed_decides_and_each_picture_is_changed_in_its_own_way() -> None:
+def test_the_seed_decides_and_each_image_is_augmented_independently() -> None:
     image, chosen = pictures()[:1].repeat(5, 1, 1, 1), Augmentation(rotation=20.0, shift=3.0, contrast=0.2)
     torch.manual_seed(3)
     first = augment(image, chosen)
@@ -43,14 +43,14 @@ def test_the_seed_decides_and_each_picture_is_changed_in_its_own_way() -> None:
     assert not torch.equal(augment(image, chosen), first)
 
 
-def test_a_shift_stays_within_its_limit_and_uses_it() -> None:
+def test_a_shift_covers_its_range_and_stays_within_it() -> None:
     moved = centers(augment(spot(), Augmentation(shift=4.0))) - torch.tensor([20.0, 15.0])
     assert moved.abs().max() <= 4.01
     assert (moved.abs().amax(dim=0) > 3).all()
     assert (moved.mean(dim=0).abs() < 1.5).all()
 
 
-def test_a_turn_keeps_the_distance_from_the_middle_also_where_pictures_are_not_square() -> None:
+def test_a_rotation_preserves_the_distance_from_the_center_of_any_image() -> None:
     moved = centers(augment(spot(down=32, across=15), Augmentation(rotation=30.0))) - torch.tensor([20.0, 15.0])
     torch.testing.assert_close(moved.norm(dim=1), torch.full((60,), 12.0), atol=0.2, rtol=0)
     angle = torch.rad2deg(torch.atan2(moved[:, 1], moved[:, 0]))
@@ -65,7 +65,7 @@ def test_scale_changes_the_size_within_its_limit() -> None:
     assert 1.25 < area.max() <= 1.2**2 + 0.05
 
 
-def test_flipping_mirrors_half_of_the_pictures() -> None:
+def test_flipping_mirrors_half_of_the_images() -> None:
     image = pictures(100)
     flipped = augment(image, Augmentation(flip=True))
     same = (flipped - image).abs().amax(dim=(1, 2, 3)) < 1e-2
@@ -74,7 +74,7 @@ def test_flipping_mirrors_half_of_the_pictures() -> None:
     assert 30 <= mirrored.sum() <= 70
 
 
-def test_contrast_keeps_the_mean_and_brightness_moves_it() -> None:
+def test_contrast_preserves_the_mean_and_brightness_shifts_it() -> None:
     image = pictures()
     mean, deviation = image.float().mean(dim=(1, 2, 3)), image.float().std(dim=(1, 2, 3))
     contrasted = augment(image, Augmentation(contrast=0.2))
@@ -89,7 +89,7 @@ def test_contrast_keeps_the_mean_and_brightness_moves_it() -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0, 90), st.floats(0, 20), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 5))
-def test_pixels_stay_pixels(rotation: float, shift: float, scale: float, contrast: float, brightness: float) -> None:
+def test_pixels_stay_in_range(rotation: float, shift: float, scale: float, contrast: float, brightness: float) -> None:
     chosen = Augmentation(rotation, shift, scale, contrast, brightness, flip=True)
     changed = augment(pictures(3, channels=3), chosen)
     assert changed.shape == (3, 20, 24, 3)
@@ -97,7 +97,7 @@ def test_pixels_stay_pixels(rotation: float, shift: float, scale: float, contras
     assert (changed <= 255).all()
 
 
-def test_twice_as_far_is_twice_but_for_what_has_a_limit() -> None:
+def test_doubling_the_strength_doubles_all_but_limited_transforms() -> None:
     doubled = Augmentation(10.0, 2.5, 0.1, 0.6, 0.3, flip=True).doubled()
     assert doubled == Augmentation(20.0, 5.0, 0.2, 0.9, 0.6, flip=True)
     assert doubled.shift == pytest.approx(5)

@@ -73,7 +73,7 @@ def test_a_file_is_one_clean_self_contained_graph(model: str, request: pytest.Fi
         assert foreign not in content
 
 
-def test_the_image_manifest_fits_its_graph(digits_model: Path) -> None:
+def test_the_image_manifest_matches_its_graph(digits_model: Path) -> None:
     session, manifest = open_session(digits_model), read_manifest(digits_model)
     task, (image,), outputs = manifest.image_classification, session.get_inputs(), session.get_outputs()
     probabilities, novelty = outputs
@@ -91,7 +91,7 @@ def test_the_image_manifest_fits_its_graph(digits_model: Path) -> None:
     assert 0 <= manifest.training.export_deviation <= 1e-5
 
 
-def test_the_risk_manifest_fits_its_graph(risk_model: Path) -> None:
+def test_the_risk_manifest_matches_its_graph(risk_model: Path) -> None:
     session, manifest = open_session(risk_model), read_manifest(risk_model)
     task, (features,), outputs = manifest.patient_risk, session.get_inputs(), session.get_outputs()
     assert (features.name, features.type, features.shape) == ("features", "tensor(float)", ["batch", 8])
@@ -124,7 +124,7 @@ def test_a_rows_result_does_not_depend_on_its_batch(
 
 
 @given(missing=st.sets(st.sampled_from([1, 2, 3, 5, 6, 7])), row=st.integers(0, 102))
-def test_a_missing_covariate_is_what_the_manifest_says(
+def test_a_missing_covariate_is_imputed_as_in_the_manifest(
     risk_model: Path, risk_session: InferenceSession, patients: NDArray[np.float32], missing: set[int], row: int
 ) -> None:
     features = read_manifest(risk_model).patient_risk.features
@@ -135,7 +135,7 @@ def test_a_missing_covariate_is_what_the_manifest_says(
 
 
 @pytest.mark.parametrize("required", [0, 4])
-def test_without_a_required_covariate_there_is_no_figure(
+def test_a_missing_required_covariate_gives_nan(
     required: int, risk_session: InferenceSession, patients: NDArray[np.float32]
 ) -> None:
     rows = patients[:3].copy()
@@ -149,7 +149,9 @@ number = st.floats(0, 10_000, width=32)
 
 
 @given(st.lists(st.tuples(*[number] * 8), min_size=1, max_size=20))
-def test_survival_starts_at_one_and_never_rises(risk_session: InferenceSession, rows: list[tuple[float, ...]]) -> None:
+def test_survival_starts_at_one_and_is_non_increasing(
+    risk_session: InferenceSession, rows: list[tuple[float, ...]]
+) -> None:
     survival = predict(risk_session, np.array(rows, dtype=np.float32))
     assert (survival[:, 0] == 1).all()
     assert (np.diff(survival, axis=1) <= 0).all()
@@ -194,7 +196,7 @@ def test_the_status_recipe_writes_no_model(fit_into: Fit, tmp_path: Path) -> Non
 
 
 def slope_data() -> Splits[TensorDataset]:
-    """One feature, its class the other way round in validation: each step that fits training makes validation worse."""
+    """One feature with inverted classes in validation: each step that fits training makes validation worse."""
     rows = torch.linspace(-1, 1, 64)[:, None]
     labels = (rows[:, 0] > 0).long()
     return Splits(TensorDataset(rows, labels), TensorDataset(rows, 1 - labels), TensorDataset(rows, labels))
@@ -213,7 +215,7 @@ def test_early_stopping_ends_with_the_best_weights() -> None:
     assert validation.item() == pytest.approx(history[0].validation_loss)
 
 
-def test_a_loss_that_is_no_number_stops_training() -> None:
+def test_a_nan_loss_stops_training() -> None:
     network = nn.Linear(1, 2)
     nn.init.constant_(network.weight, torch.nan)
     settings = load_recipe("digits").training

@@ -25,7 +25,7 @@ positive = st.floats(0.01, 20, allow_nan=False)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(positive, st.booleans(), st.lists(st.floats(-4, 4), min_size=5, max_size=5)), min_size=1))
-def test_logistic_hazard_is_minus_the_log_of_the_likelihood(patients: list[tuple[float, bool, list[float]]]) -> None:
+def test_logistic_hazard_is_the_negative_log_likelihood(patients: list[tuple[float, bool, list[float]]]) -> None:
     interval, intervals = 2.0, 5
     likelihoods = []
     for time, event, logits in patients:
@@ -44,7 +44,7 @@ def test_logistic_hazard_is_minus_the_log_of_the_likelihood(patients: list[tuple
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_cox_is_minus_the_log_of_the_partial_likelihood_with_ties() -> None:
+def test_cox_is_the_negative_log_partial_likelihood_with_ties() -> None:
     random = np.random.default_rng(0)
     times, events = random.integers(1, 8, 40).astype(float), random.random(40) < 0.7
     risks = random.normal(size=40)
@@ -56,7 +56,7 @@ def test_cox_is_minus_the_log_of_the_partial_likelihood_with_ties() -> None:
     np.testing.assert_allclose(found, terms, rtol=1e-9)
 
 
-def test_cox_is_smallest_where_scikit_survival_ends() -> None:
+def test_cox_is_minimal_at_the_solution_of_scikit_survival() -> None:
     random = np.random.default_rng(1)
     columns = random.normal(size=(120, 3))
     times, events = random.exponential(np.exp(-columns[:, 0])), random.random(120) < 0.7
@@ -72,7 +72,7 @@ def test_hazard_targets_at_the_edges() -> None:
         np.array([2.0, 2.1, 9.0, 3.0, 2.9]), np.array([True, True, True, False, False]), 2, 3
     )
     assert events.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
-    # Censored in the middle of the second interval counts there, a little earlier does not.
+    # Censoring at the middle of the second interval counts there, slightly earlier does not.
     assert at_risk.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 0, 0]]
 
 
@@ -85,13 +85,13 @@ def test_classification_losses_follow_their_formulas() -> None:
     np.testing.assert_allclose(binary_cross_entropy(logits[:, :1], torch.tensor([1.0, 0.0])), expected, rtol=1e-6)
 
 
-def test_mean_absolute_error_is_that_of_probabilities() -> None:
+def test_mean_absolute_error_is_computed_on_probabilities() -> None:
     logits, labels = torch.tensor([[1.0, -2.0, 0.0], [0.5, 3.0, 1.0]]), torch.tensor([0, 2])
     expected = np.abs(softmax(logits.numpy(), axis=1) - np.eye(3)[labels]).mean(axis=1)
     np.testing.assert_allclose(mean_absolute_error(logits, labels), expected, rtol=1e-6)
 
 
-def test_two_logits_and_their_difference_are_one_binary_loss() -> None:
+def test_two_logits_and_their_difference_have_the_same_binary_loss() -> None:
     logits, labels = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
     difference = logits[:, 1:] - logits[:, :1]
     expected = cross_entropy(logits, labels)
@@ -100,7 +100,7 @@ def test_two_logits_and_their_difference_are_one_binary_loss() -> None:
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "binary-cross-entropy"])
-def test_smoothing_spreads_a_part_of_the_target(name: LossName) -> None:
+def test_smoothing_distributes_a_fraction_of_the_target(name: LossName) -> None:
     logits, labels = torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1])
     expected = 0.9 * LOSSES[name](logits, labels) + 0.05 * (
         LOSSES[name](logits, labels) + LOSSES[name](logits, 1 - labels)
@@ -108,7 +108,7 @@ def test_smoothing_spreads_a_part_of_the_target(name: LossName) -> None:
     torch.testing.assert_close(smoothed(name, 0.1)(logits, labels), expected)
 
 
-def test_class_weights_make_every_class_count_alike() -> None:
+def test_class_weights_make_all_classes_count_equally() -> None:
     labels = torch.tensor([0] * 6 + [1] * 3 + [2])
     weights = class_weights(labels)
     assert weights[labels].sum().item() == pytest.approx(10)

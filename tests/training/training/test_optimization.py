@@ -19,7 +19,7 @@ def model() -> nn.Linear:
 
 
 def step(network: nn.Linear, optimizer: torch.optim.Optimizer, gradient: float = 1.0) -> Tensor:
-    """One step along a gradient that is the same everywhere; what the weights changed by."""
+    """Makes one step along a constant gradient; returns the change of the weights."""
     before = network.weight.detach().clone()
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, gradient)
@@ -27,14 +27,14 @@ def step(network: nn.Linear, optimizer: torch.optim.Optimizer, gradient: float =
     return network.weight.detach() - before
 
 
-def test_plain_descent_goes_against_the_gradient_by_the_rate() -> None:
+def test_sgd_steps_against_the_gradient_by_the_learning_rate() -> None:
     network = model()
     optimizer = make_optimizer(network, settings(optimizer="sgd"))
     for _ in range(2):
         torch.testing.assert_close(step(network, optimizer), torch.full((2, 3), -0.1))
 
 
-def test_momentum_keeps_nine_tenths_of_the_last_step() -> None:
+def test_momentum_keeps_0_9_of_the_previous_step() -> None:
     network = model()
     optimizer = make_optimizer(network, settings(optimizer="momentum"))
     torch.testing.assert_close(step(network, optimizer), torch.full((2, 3), -0.1))
@@ -43,13 +43,13 @@ def test_momentum_keeps_nine_tenths_of_the_last_step() -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 @pytest.mark.parametrize("gradient", [1e-3, 10.0])
-def test_adams_first_step_has_the_length_of_the_rate_whatever_the_gradient(name: str, gradient: float) -> None:
+def test_adams_first_step_has_the_size_of_the_learning_rate_for_any_gradient(name: str, gradient: float) -> None:
     network = model()
     change = step(network, make_optimizer(network, settings(optimizer=name)), gradient)
     torch.testing.assert_close(change, torch.full((2, 3), -0.1), rtol=1e-3, atol=0)
 
 
-def test_weight_decay_shrinks_weights_and_leaves_biases() -> None:
+def test_weight_decay_shrinks_weights_but_not_biases() -> None:
     network = model()
     before, bias = network.weight.detach().clone(), network.bias.detach().clone()
     step(network, make_optimizer(network, settings(optimizer="adamw", weight_decay=0.5)), gradient=0.0)
@@ -68,7 +68,7 @@ def rates(steps: int = 100, **changed: Any) -> list[float]:  # noqa: ANN401 - of
     return found
 
 
-def test_schedules_rise_and_fall_as_they_are_named() -> None:
+def test_schedules_have_their_documented_course() -> None:
     assert rates() == [0.1] * 100
     assert rates(warmup=0.1) == pytest.approx([0.01 * step for step in range(1, 11)] + [0.1] * 90)
     cosine = rates(schedule="cosine", warmup=0.2)
@@ -84,7 +84,7 @@ def test_schedules_rise_and_fall_as_they_are_named() -> None:
         assert cycle[-1] < 1e-5
 
 
-def test_l1_and_l2_are_sums_over_weights_without_biases() -> None:
+def test_l1_and_l2_exclude_biases() -> None:
     network = model()
     weight = network.weight.detach()
     assert penalty(network, settings()) == 0
@@ -93,7 +93,7 @@ def test_l1_and_l2_are_sums_over_weights_without_biases() -> None:
     torch.testing.assert_close(both, 0.3 * weight.abs().sum() + 0.2 * weight.square().sum(), check_dtype=False)
 
 
-def test_clipping_shortens_long_gradients_and_leaves_short_ones() -> None:
+def test_clipping_reduces_large_gradients_only() -> None:
     for largest, left in ((0.5, 0.5), (10.0, 3.0), (None, 3.0)):
         parameters = [torch.zeros(3, requires_grad=True), torch.zeros(6, requires_grad=True)]
         for parameter in parameters:
@@ -103,7 +103,7 @@ def test_clipping_shortens_long_gradients_and_leaves_short_ones() -> None:
         assert norm == pytest.approx(left, rel=1e-4)
 
 
-def test_the_moving_average_forgets_its_start_and_then_follows_slowly() -> None:
+def test_the_moving_average_forgets_its_initial_value_and_then_follows_slowly() -> None:
     network = model()
     average = moving_average(network, decay=0.8)
     kept: list[float] = []

@@ -28,7 +28,7 @@ def run(
 
 
 def alike(labels: Tensor) -> Splits[TensorDataset]:
-    """Rows that tell nothing, so that a model learns how common each class is."""
+    """Uninformative rows, from which a model learns only the class frequencies."""
     rows = TensorDataset(torch.zeros(len(labels), 1), labels)
     return Splits(rows, rows, rows)
 
@@ -42,13 +42,13 @@ RARE = torch.tensor([0] * 90 + [1] * 10)
 
 
 @pytest.mark.parametrize(("balance", "expected"), [("none", 0.1), ("class-weights", 0.5), ("sampling", 0.5)])
-def test_balance_makes_a_rare_class_as_likely_as_a_common_one(balance: str, expected: float) -> None:
+def test_balancing_makes_a_rare_class_as_likely_as_a_common_one(balance: str, expected: float) -> None:
     network = nn.Linear(1, 2)
     run(network, alike(RARE), balance=balance, schedule="cosine")
     assert probability(network) == pytest.approx(expected, abs=0.04)
 
 
-def test_label_smoothing_keeps_the_model_from_being_sure() -> None:
+def test_label_smoothing_reduces_confidence() -> None:
     network = nn.Linear(1, 2)
     run(network, alike(torch.ones(100, dtype=torch.int64)), label_smoothing=0.2, schedule="cosine", epochs=60)
     assert probability(network) == pytest.approx(0.9, abs=0.01)
@@ -69,21 +69,21 @@ def linear() -> nn.Linear:
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.1, 0.0), (0.0, 0.1)])
-def test_penalties_make_weights_smaller(l1: float, l2: float) -> None:
+def test_penalties_shrink_the_weights(l1: float, l2: float) -> None:
     plain, held = linear(), linear()
     run(plain, noisy(), epochs=10)
     run(held, noisy(), epochs=10, l1=l1, l2=l2)
     assert held.weight.abs().sum() < 0.8 * plain.weight.abs().sum()
 
 
-def test_l1_leaves_what_says_nothing_at_zero() -> None:
+def test_l1_leaves_uninformative_weights_at_zero() -> None:
     network = linear()
     run(network, noisy(), l1=0.1, schedule="cosine")
     assert network.weight[:, 0].abs().min() > 0.05
     assert network.weight[:, 1:].abs().max() < 0.02
 
 
-def test_gradient_norms_are_logged_as_they_were_before_clipping() -> None:
+def test_gradient_norms_are_logged_before_clipping() -> None:
     changed: dict[str, Any] = {"epochs": 1, "batch_size": 200, "optimizer": "sgd"}
     free, clipped = linear(), linear()
     (first,) = run(free, noisy(), **changed)
@@ -100,18 +100,18 @@ def test_gradient_norms_are_logged_as_they_were_before_clipping() -> None:
     assert moved[1].item() == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
-def test_the_average_of_the_weights_is_the_model_in_the_end() -> None:
+def test_the_averaged_weights_become_the_model() -> None:
     plain, averaged = linear(), linear()
     run(plain, noisy(), epochs=1, batch_size=20)
     history = run(averaged, noisy(), epochs=1, batch_size=20, weight_average=0.99)
-    # It lags behind on a way that leads away from 0.
+    # It lags behind on a path away from 0.
     assert 0 < averaged.weight.norm() < plain.weight.norm()
     inputs, labels = noisy().validation.tensors
     loss = nn.functional.cross_entropy(averaged(inputs), labels).item()
     assert history[-1].validation_loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_only_training_input_is_changed() -> None:
+def test_only_training_input_is_augmented() -> None:
     seen: list[int] = []
 
     def blank(inputs: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def test_only_training_input_is_changed() -> None:
     assert not network.weight.any()
 
 
-def test_members_have_seeds_of_their_own_and_the_first_that_of_one_alone() -> None:
+def test_members_have_their_own_seeds_and_the_first_has_that_of_a_single_model() -> None:
     def members(number: int) -> tuple[list[nn.Linear], list[Epoch]]:
         chosen = settings(epochs=2, members=number)
         fabric, console = Fabric(accelerator="cpu"), Console(quiet=True)

@@ -1,4 +1,4 @@
-"""The parts of the comparison with peers whose faults would go into its figures unseen."""
+"""The parts of the benchmarks whose errors would silently affect the results."""
 
 import json
 import os
@@ -46,12 +46,12 @@ def results() -> Results:
     return found
 
 
-def test_results_survive_being_written(results: Results, tmp_path: Path) -> None:
+def test_results_can_be_written_and_read(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json") == results
 
 
-def test_the_report_compares_with_the_better_setting_of_a_peer(results: Results) -> None:
+def test_the_report_compares_with_the_better_configuration_of_a_peer(results: Results) -> None:
     page = report(results)
     assert "| CPU time over Triton's, unary, 16 in flight | ≤ 1 | 0.62 | reached |" in page
     assert (
@@ -65,12 +65,12 @@ def test_the_report_compares_with_the_better_setting_of_a_peer(results: Results)
     assert "can't be installed" in page
 
 
-def test_the_report_says_where_a_peer_is_better(results: Results) -> None:
+def test_the_report_states_where_a_peer_is_better(results: Results) -> None:
     results.outcomes["triton"][Shape(1, 16).label] = [outcome(9000.0, 300.0)] * 3
     assert "- triton has more pictures per second with unary, 16 in flight: 9,000 against 4,000." in report(results)
 
 
-def test_the_pictures_are_drawn(results: Results, tmp_path: Path) -> None:
+def test_the_plots_are_drawn(results: Results, tmp_path: Path) -> None:
     plot(results, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"serving_cpu.png", "serving_throughput.png"}
 
@@ -82,7 +82,7 @@ def test_every_peer_has_its_requirements_pinned() -> None:
         assert any(line.startswith(f"{peer.package}==") for line in lines)
 
 
-def test_answers_are_decoded_in_every_encoding() -> None:
+def test_responses_are_decoded_in_every_encoding() -> None:
     expected = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     raw = oip.ModelInferResponse(raw_output_contents=[expected.tobytes()])
     typed = oip.ModelInferResponse()
@@ -101,18 +101,18 @@ def test_answers_are_decoded_in_every_encoding() -> None:
 
 
 @pytest.mark.process
-def test_cpu_time_counts_processes_that_left_the_session_and_ended(tmp_path: Path) -> None:
+def test_cpu_time_includes_exited_processes_of_other_sessions(tmp_path: Path) -> None:
     started_at = time.monotonic()
     command = [sys.executable, "-c", BUSY_CHILD]
     with running(command, {}, tmp_path / "log", lambda: time.monotonic() > started_at + 0.2, PATIENCE) as started:
-        # Between the child's end and its parent's notice of it, nobody has its time.
+        # Between the child's exit and the parent's wait, its CPU time is not attributed to any process.
         wait_until(lambda: len(marked_processes(started.mark)) == 1 and cpu_seconds(started.mark) >= 0.3)
         assert os.getpid() not in marked_processes(started.mark)
     assert not marked_processes(started.mark)
 
 
 @pytest.mark.process
-def test_a_server_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
+def test_a_server_that_exits_is_reported_with_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
     with (
         pytest.raises(RuntimeError, match=r"ended with 1.*no such model"),

@@ -1,4 +1,4 @@
-"""How the samples of perf and py-spy become the parts of a picture."""
+"""Combination of the samples of perf and py-spy into a CPU profile."""
 
 import pytest
 from benchmarks.profile import PARTS, REST, shares, step_of
@@ -19,7 +19,7 @@ COUNT = (
 )
 
 
-def test_the_innermost_frame_that_is_known_decides() -> None:
+def test_the_innermost_known_frame_decides() -> None:
     assert step_of(LOOP) == REST
     assert step_of(READ) == "Python: reading"
     assert step_of(f"{READ};encode (medserve_server/services/codec.py:90)") == "Python: answers"
@@ -29,7 +29,7 @@ def test_the_innermost_frame_that_is_known_decides() -> None:
     )
 
 
-def test_the_time_in_python_is_split_as_the_stacks_are_and_nothing_is_lost() -> None:
+def test_time_in_python_is_divided_like_the_stacks_without_loss() -> None:
     found = shares(REPORT, [f"{LOOP} 100", f"{READ} 150", f"{COUNT} 50"])
     assert set(found) == set(PARTS)
     assert found["ONNX Runtime"] == pytest.approx(0.5)
@@ -39,6 +39,6 @@ def test_the_time_in_python_is_split_as_the_stacks_are_and_nothing_is_lost() -> 
     assert sum(found.values()) == pytest.approx(1)
 
 
-def test_too_few_stacks_are_no_answer() -> None:
+def test_too_few_stacks_give_no_result() -> None:
     with pytest.raises(RuntimeError, match="12 samples"):
         shares(REPORT, [f"{LOOP} 12"])

@@ -1,4 +1,4 @@
-"""The command that measures what reasons cost."""
+"""The benchmark of explanations."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import onnx_models
 
 
 @pytest.mark.process
-def test_each_kind_of_call_that_a_model_can_answer_is_measured(
+def test_each_explanation_that_a_model_supports_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reasons, "ROUNDS", 2)

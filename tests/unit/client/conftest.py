@@ -83,7 +83,7 @@ MANIFESTS = {
 
 
 def _refuse(context: grpc.ServicerContext, violations: Sequence[tuple[str, str]]) -> NoReturn:
-    """Aborts as the server does: a plain message, and every violation in the details."""
+    """Aborts as the server does: with a message, and every violation in the details."""
     status = _status(violations)
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     context.abort(grpc.StatusCode.INVALID_ARGUMENT, status.message)
@@ -123,7 +123,7 @@ class _Catalog(ModelCatalogServicer):
 
 
 class _Images(ImageClassificationServicer):
-    """Refuses files that start with "bad", and tells in a warning how each picture arrived."""
+    """Rejects files that start with "bad", and reports in a warning how each image arrived."""
 
     def Classify(  # noqa: N802
         self, request: image_pb.ClassifyRequest, context: grpc.ServicerContext
@@ -174,7 +174,7 @@ class _Images(ImageClassificationServicer):
 
 
 class _Risk(PatientRiskServicer):
-    """Refuses numbers that are not finite or above 120, and tells in warnings what arrived."""
+    """Rejects numbers that are not finite or above 120, and reports received values in warnings."""
 
     def Predict(  # noqa: N802
         self, request: risk_pb.PredictRequest, context: grpc.ServicerContext
@@ -229,7 +229,7 @@ class _Risk(PatientRiskServicer):
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts servers; each call takes a function that adds services, and returns the target to call."""
+    """Starts servers; each call takes a function that adds services, and returns the target."""
     servers = []
 
     def start(add_services: Callable[[grpc.Server], None]) -> str:

@@ -1,4 +1,4 @@
-"""AsyncClient against a real server: the same answers and errors as Client."""
+"""AsyncClient against a real server: the same results and errors as Client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from medserve_client import (
 )
 
 
-async def test_answers_as_the_synchronous_client_does(clinic: str, tmp_path: Path) -> None:
+async def test_results_equal_those_of_the_synchronous_client(clinic: str, tmp_path: Path) -> None:
     path = tmp_path / "xray.png"
     path.write_bytes(b"four")
     with Client(clinic) as client:
@@ -36,7 +36,7 @@ async def test_answers_as_the_synchronous_client_does(clinic: str, tmp_path: Pat
         assert await client_.health() is HealthStatus.SERVING
 
 
-async def test_raises_as_the_synchronous_client_does(clinic: str) -> None:
+async def test_errors_equal_those_of_the_synchronous_client(clinic: str) -> None:
     async with AsyncClient(clinic) as client:
         with pytest.raises(NotFoundError, match="no model liver here"):
             await client.describe("liver")
@@ -48,14 +48,14 @@ async def test_raises_as_the_synchronous_client_does(clinic: str) -> None:
             await client.models()
 
 
-async def test_calls_run_side_by_side(clinic: str) -> None:
+async def test_calls_run_concurrently(clinic: str) -> None:
     async with AsyncClient(clinic) as client:
         responses = await asyncio.gather(*(client.predict_risk({"age": age}, "relapse") for age in range(50)))
     messages = [response.results[0].warnings[0].message for response in responses]
     assert messages == [f"age number {age}" for age in range(50)]
 
 
-async def test_a_stream_of_a_list(clinic: str) -> None:
+async def test_a_stream_accepts_a_list(clinic: str) -> None:
     async with AsyncClient(clinic) as client:
         outcomes = [outcome async for outcome in client.classify_stream([b"one", b"bad", [b"a", b"b"]], "lungs")]
     assert [type(outcome) for outcome in outcomes] == [
@@ -65,7 +65,7 @@ async def test_a_stream_of_a_list(clinic: str) -> None:
     ]
 
 
-async def test_what_an_asynchronous_source_raises_is_raised_after_the_answers_before_it(clinic: str) -> None:
+async def test_an_exception_of_an_async_source_is_raised_after_the_preceding_responses(clinic: str) -> None:
     async def batches() -> AsyncIterator[dict[str, float]]:
         yield {"age": 40.0}
         raise RuntimeError("the ward is closed")
@@ -88,7 +88,7 @@ async def test_a_stream_can_be_left_early(clinic: str) -> None:
         assert await client.models()
 
 
-def test_a_client_that_is_older_than_its_event_loop(clinic: str) -> None:
+def test_a_client_may_be_created_before_the_event_loop(clinic: str) -> None:
     client = AsyncClient(clinic)
     assert asyncio.run(client.health()) is HealthStatus.SERVING
 
@@ -106,7 +106,7 @@ def test_a_client_that_is_older_than_its_event_loop(clinic: str) -> None:
     asyncio.run(client.close())
 
 
-def test_a_stream_may_be_older_than_the_event_loop(clinic: str) -> None:
+def test_a_stream_may_be_created_before_the_event_loop(clinic: str) -> None:
     client = AsyncClient(clinic)
     stream = client.predict_risk_stream([{"age": 40.0}], "relapse")
 
@@ -117,13 +117,13 @@ def test_a_stream_may_be_older_than_the_event_loop(clinic: str) -> None:
     asyncio.run(use())
 
 
-async def test_a_client_that_was_never_used_can_be_closed() -> None:
+async def test_an_unused_client_can_be_closed() -> None:
     await AsyncClient("127.0.0.1:1").close()
 
 
-async def test_two_event_loops_at_once_are_told_apart(clinic: str) -> None:
+async def test_use_in_two_open_event_loops_is_an_error(clinic: str) -> None:
     async with AsyncClient(clinic) as client:
         await client.health()
-        with pytest.raises(RuntimeError, match="another event loop, which is still open, uses this AsyncClient"):
+        with pytest.raises(RuntimeError, match="this AsyncClient is in use by another open event loop"):
             await asyncio.to_thread(lambda: asyncio.run(client.health()))
         assert await client.health() is HealthStatus.SERVING

@@ -1,4 +1,4 @@
-"""What a channel is opened with: no token leaves the machine unencrypted."""
+"""Channel credentials: tokens never leave the machine unencrypted."""
 
 import pytest
 
@@ -13,7 +13,7 @@ WORD = "a-secret"
     "target",
     ["127.0.0.1:8001", "127.8.8.8:1", "localhost:8001", "[::1]:8001", "dns:///localhost:8001", "unix:/run/medserve"],
 )
-def test_a_token_may_go_to_this_machine(target: str) -> None:
+def test_a_token_may_be_sent_to_this_machine_in_plaintext(target: str) -> None:
     assert channel_credentials(target, None, "token") is not None
 
 
@@ -31,20 +31,20 @@ def test_a_token_may_go_to_this_machine(target: str) -> None:
         "ipv4:10.0.0.1:8001,127.0.0.1:8001",
     ],
 )
-def test_a_token_goes_nowhere_else_unencrypted(target: str) -> None:
+def test_a_token_is_not_sent_to_another_machine_in_plaintext(target: str) -> None:
     with pytest.raises(ValueError, match="unencrypted; use TLS"):
         Client(target, token=WORD)
     Client(target, tls=Tls(), token=WORD).close()
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\n", "umläut"])
-def test_what_is_no_token_is_not_repeated(token: str) -> None:
-    with pytest.raises(ValueError, match="the token is empty, or has") as caught:
+def test_an_invalid_token_is_not_quoted(token: str) -> None:
+    with pytest.raises(ValueError, match="the token is empty, or contains") as caught:
         Client("127.0.0.1:8001", token=token)
     assert not token or token not in str(caught.value)
 
 
-def test_half_a_pair_is_named() -> None:
+def test_a_certificate_without_key_is_rejected() -> None:
     with pytest.raises(ValueError, match="certificate and key go together"):
         Client("127.0.0.1:8001", tls=Tls(certificate="own.pem"))
 
@@ -52,13 +52,15 @@ def test_half_a_pair_is_named() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--token-file", "nowhere"], "nowhere: can't be read: No such file"),
-        (["--ca", "nowhere.pem"], "nowhere.pem: can't be read: No such file"),
+        (["--token-file", "nowhere"], "nowhere: cannot be read: No such file"),
+        (["--ca", "nowhere.pem"], "nowhere.pem: cannot be read: No such file"),
         (["--cert", __file__], "certificate and key go together"),
         (["--server", "far.example:1", "--token-file", __file__], "unencrypted"),
     ],
 )
-def test_the_command_names_what_is_wrong(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_invalid_credentials(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*flags, "health"]) == 2
     assert main(["health", *flags]) == 2
     assert words in capsys.readouterr().err
@@ -73,7 +75,7 @@ def test_a_url_is_refused_as_a_server(scheme: str, capsys: pytest.CaptureFixture
     assert f"write HOST:PORT, without {scheme}" in capsys.readouterr().err
 
 
-def test_the_environment_may_hold_the_token(
+def test_the_token_may_be_in_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEDSERVE_TOKEN", WORD)

@@ -1,4 +1,4 @@
-"""Client against a real server: what goes out, what comes back, what is raised."""
+"""Client against a real server: requests, results and errors."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def test_a_single_image_needs_no_list(client: Client, single: bytes) -> None:
     assert len(client.classify(single, "lungs").results) == 1
 
 
-def test_a_frame_is_asked_for(client: Client, tmp_path: Path) -> None:
+def test_a_frame_can_be_selected(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "scan.dcm"
     path.write_bytes(b"four")
     results = client.classify([b"one", path], "lungs", frame=3).results
@@ -99,19 +99,19 @@ def test_an_image_result_is_typed(client: Client) -> None:
     ("image", "error", "message"),
     [
         (np.zeros((2, 2)), TypeError, r"images\[1\] is an array of float64; expected uint8"),
-        (np.zeros((1, 1, 1, 1), dtype=np.uint8), ValueError, r"shape \(1, 1, 1, 1\); .* Pass several pictures as a"),
+        (np.zeros((1, 1, 1, 1), dtype=np.uint8), ValueError, r"shape \(1, 1, 1, 1\); .* Pass several images as a"),
         (7, TypeError, r"images\[1\] is a int; expected a path"),
         (Path("nowhere.png"), FileNotFoundError, "nowhere.png"),
     ],
 )
-def test_an_image_that_cannot_be_sent_is_refused_here(
+def test_an_invalid_image_is_rejected_by_the_client(
     client: Client, image: bytes, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         client.classify([b"fine", image], "lungs")
 
 
-def test_predicts_with_every_kind_of_value(client: Client) -> None:
+def test_predicts_from_every_type_of_value(client: Client) -> None:
     patient: Patient = {
         "age": 40,
         "tumor_size": np.float32(2.5),
@@ -146,7 +146,7 @@ def test_a_patient_result_is_typed(client: Client) -> None:
     assert result.survival.probabilities.dtype == np.float32
 
 
-def test_nan_reaches_the_server_which_refuses_it(client: Client) -> None:
+def test_nan_is_sent_and_rejected_by_the_server(client: Client) -> None:
     with pytest.raises(InvalidArgumentError, match="nan is not from 0 to 120"):
         client.predict_risk({"age": float("nan")}, "relapse")
 
@@ -163,17 +163,17 @@ def test_nan_reaches_the_server_which_refuses_it(client: Client) -> None:
         ([[("age", 60)]], r"patients\[0\] is a list; expected a mapping of features to values"),
     ],
 )
-def test_what_is_no_patient_is_refused_here(client: Client, patients: Any, text: str) -> None:  # noqa: ANN401
+def test_an_invalid_patient_is_rejected_by_the_client(client: Client, patients: Any, text: str) -> None:  # noqa: ANN401
     with pytest.raises(TypeError, match=text):
         client.predict_risk(patients, "clinic")
 
 
-def test_a_value_that_cannot_be_sent_is_refused_here(client: Client) -> None:
+def test_an_invalid_value_is_rejected_by_the_client(client: Client) -> None:
     with pytest.raises(TypeError, match=r"patients\[1\]\.features\[age\] is a list; expected a number"):
         client.predict_risk([{"age": 1}, {"age": [2]}], "relapse")  # type: ignore[dict-item]
 
 
-def test_every_violation_of_a_request_is_told(client: Client) -> None:
+def test_every_violation_of_a_request_is_reported(client: Client) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         client.predict_risk([{"age": 130}, {"age": 40}, {"tumor_size": 500}], "relapse")
     error = caught.value
@@ -198,7 +198,7 @@ def test_an_error_survives_pickling() -> None:
     assert (again.code, again.message, again.violations) == (error.code, error.message, error.violations)
 
 
-def test_a_stream_answers_in_order_and_outlives_a_bad_request(client: Client) -> None:
+def test_a_stream_responds_in_order_and_survives_an_invalid_request(client: Client) -> None:
     outcomes = list(client.predict_risk_stream([{"age": 40}, {"age": 130}, [{"age": 1}, {"age": 2}]], "relapse"))
     first, second, third = outcomes
     assert isinstance(first, RiskResponse)
@@ -215,7 +215,7 @@ def test_a_stream_of_images(client: Client) -> None:
     assert isinstance(bad, InvalidArgumentError)
 
 
-def test_what_the_batches_raise_is_raised_after_the_answers_before_it(client: Client) -> None:
+def test_an_exception_of_the_batches_is_raised_after_the_preceding_responses(client: Client) -> None:
     def batches() -> Iterator[dict[str, float]]:
         yield {"age": 40.0}
         raise RuntimeError("the ward is closed")
@@ -252,9 +252,9 @@ def test_health(client: Client) -> None:
     ],
     ids=["sent", "received"],
 )
-def test_messages_are_limited_both_ways(clinic: str, call: Callable[[Client], object]) -> None:
+def test_sent_and_received_messages_are_limited(clinic: str, call: Callable[[Client], object]) -> None:
     with (
         Client(clinic, max_message_bytes=1000) as client,
-        pytest.raises(ResourceExhaustedError, match=r"larger than (max|a message may be)"),
+        pytest.raises(ResourceExhaustedError, match=r"larger than (max|the client)"),
     ):
         call(client)

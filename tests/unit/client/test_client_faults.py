@@ -1,4 +1,4 @@
-"""What the client makes of servers that fail, are slow, are gone, or are many."""
+"""The client with servers that fail, are slow or unreachable, and with several servers."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from waiting import PATIENCE, wait_until
 
 
 def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
-    """Fails that many times before it answers; notes the size of every request."""
+    """Fails `failures` times before it answers; records the size of every request."""
 
     def answer(request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
         calls.append(request.ByteSize())
@@ -29,15 +29,15 @@ def failing(code: grpc.StatusCode, times: int, calls: list[int]) -> Answer:
 
 @pytest.mark.parametrize("patients", [1, 100_000], ids=["small", "above gRPC's own retry buffer"])
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-def test_what_no_model_has_seen_is_tried_again(serve: Serve, code: grpc.StatusCode, patients: int) -> None:
-    """CANCELLED is what grpc tells a call that comes in the moment of its shutdown."""
+def test_calls_that_reached_no_model_are_retried(serve: Serve, code: grpc.StatusCode, patients: int) -> None:
+    """A grpc server answers CANCELLED to a call that arrives during its shutdown."""
     calls: list[int] = []
     with Client(serve(predicting(failing(code, 2, calls)))) as client:
         assert client.predict_risk([{"age": 40}] * patients, "relapse").model_name == "relapse"
     assert len(calls) == 3
 
 
-def test_unavailable_for_long_is_an_error(serve: Serve) -> None:
+def test_a_server_that_stays_unavailable_is_an_error(serve: Serve) -> None:
     calls: list[int] = []
     target = serve(predicting(failing(grpc.StatusCode.UNAVAILABLE, 100, calls)))
     with Client(target) as client, pytest.raises(UnavailableError, match="on purpose"):
@@ -46,7 +46,7 @@ def test_unavailable_for_long_is_an_error(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
-def test_nothing_else_is_tried_again(serve: Serve, code: grpc.StatusCode) -> None:
+def test_other_statuses_are_not_retried(serve: Serve, code: grpc.StatusCode) -> None:
     calls: list[int] = []
     with Client(serve(predicting(failing(code, 1, calls)))) as client, pytest.raises(InferenceError) as caught:
         client.predict_risk({"age": 40}, "relapse")
@@ -54,7 +54,7 @@ def test_nothing_else_is_tried_again(serve: Serve, code: grpc.StatusCode) -> Non
     assert len(calls) == 1
 
 
-def test_a_slow_server_meets_the_deadline(serve: Serve) -> None:
+def test_a_slow_server_exceeds_the_deadline(serve: Serve) -> None:
     over = threading.Event()
 
     def slow(_request: risk_pb.PredictRequest, _context: grpc.ServicerContext) -> risk_pb.PredictResponse:
@@ -66,12 +66,12 @@ def test_a_slow_server_meets_the_deadline(serve: Serve) -> None:
     over.set()
 
 
-def test_no_server_is_unavailable() -> None:
+def test_an_unreachable_server_is_unavailable() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(UnavailableError):
         client.models()
 
 
-def test_a_server_that_restarts_is_waited_for() -> None:
+def test_retries_outlast_a_server_restart() -> None:
     def start(address: str) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(max_workers=1))
         predicting(lambda _request, _context: risk_pb.PredictResponse(model_name="relapse"))(server)
@@ -90,7 +90,7 @@ def test_a_server_that_restarts_is_waited_for() -> None:
         server.stop(grace=None).wait()
 
 
-def test_details_that_are_not_ours_leave_the_plain_error(serve: Serve) -> None:
+def test_unknown_error_details_are_ignored(serve: Serve) -> None:
     def odd(_request: risk_pb.PredictRequest, context: grpc.ServicerContext) -> risk_pb.PredictResponse:
         context.set_trailing_metadata((("grpc-status-details-bin", b"\xff\xff"),))
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the plain message")
@@ -100,7 +100,7 @@ def test_details_that_are_not_ours_leave_the_plain_error(serve: Serve) -> None:
     assert (caught.value.message, caught.value.violations) == ("the plain message", ())
 
 
-def test_calls_go_round_all_addresses(serve: Serve) -> None:
+def test_calls_are_balanced_over_all_addresses(serve: Serve) -> None:
     served: list[str] = []
 
     def add_services(name: str) -> Callable[[grpc.Server], None]:
@@ -119,7 +119,7 @@ def test_calls_go_round_all_addresses(serve: Serve) -> None:
 
     first, second = serve(add_services("first")), serve(add_services("second"))
     with Client(f"ipv4:{first},{second}") as client:
-        # A call goes to whoever is connected; in a moment both are.
+        # A call goes to a connected address; both will be connected soon.
         wait_until(lambda: client.models() is not None and len(set(served)) == 2)
         served.clear()
         for _ in range(10):
@@ -127,7 +127,7 @@ def test_calls_go_round_all_addresses(serve: Serve) -> None:
     assert served.count("first") == served.count("second") == 5
 
 
-def test_a_newer_servers_enum_becomes_unspecified(serve: Serve) -> None:
+def test_an_enum_value_of_a_newer_server_becomes_unspecified(serve: Serve) -> None:
     def newer(_request: risk_pb.PredictRequest, _context: grpc.ServicerContext) -> risk_pb.PredictResponse:
         warning = risk_pb.PatientWarning(kind=77, message="from the future")  # type: ignore[arg-type]
         return risk_pb.PredictResponse(results=[risk_pb.PatientResult(warnings=[warning])])

@@ -1,4 +1,4 @@
-"""The command medserve, run as a user runs it, against a real server."""
+"""The `medserve` command against a real server."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from medserve_client.cli import main
 Captured = pytest.CaptureFixture[str]
 
 
-def test_models(clinic: str, capsys: Captured) -> None:
+def test_models_are_listed(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "models"]) == 0
     shown = capsys.readouterr().out
     for word in ("lungs", "image classification", "Relapse in test patients", "cpu"):
         assert word in shown
 
 
-def test_the_server_may_be_named_behind_the_subcommand_and_in_the_environment(
+def test_the_server_may_be_given_after_the_subcommand_or_in_the_environment(
     clinic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["models", "--server", clinic]) == 0
@@ -53,7 +53,7 @@ def test_describe_as_json(clinic: str, capsys: Captured) -> None:
     assert document["manifest"]["patient_risk"]["features"][0]["name"] == "age"
 
 
-def test_an_unknown_model_is_refused(clinic: str, capsys: Captured) -> None:
+def test_an_unknown_model_is_rejected(clinic: str, capsys: Captured) -> None:
     assert main(["--server", clinic, "describe", "liver"]) == 4
     assert capsys.readouterr().err == "medserve: no model liver here; there are lungs, relapse\n"
 
@@ -65,7 +65,7 @@ def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -
     captured = capsys.readouterr()
     for words in (
         str(path),
-        "pneumonia from 25.0% on (sensitive)",
+        "pneumonia at 25.0% or above (sensitive)",
         "normal 75.0%, pneumonia 25.0%",
         "encoded 4",
     ):
@@ -73,14 +73,14 @@ def test_classify_shows_a_table(clinic: str, tmp_path: Path, capsys: Captured) -
     assert captured.err == ""
 
 
-def test_classify_takes_a_frame(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_classify_accepts_a_frame(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "scan.dcm"
     path.write_bytes(b"four")
     assert main(["--server", clinic, "classify", "--json", "--frame", "3", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["warnings"][0]["message"] == "encoded 4, frame 3"
 
 
-def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_invalid_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     files = []
     for index in range(150):
         files.append(tmp_path / f"{index}.png")
@@ -91,16 +91,16 @@ def test_bad_files_do_not_stop_the_others(clinic: str, tmp_path: Path, capsys: C
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert [line["file"] for line in lines] == [str(file) for file in files]
     assert [index for index, line in enumerate(lines) if "error" in line] == [7, 57, 100, 107]
-    # Each picture got its own answer, not its neighbour's.
+    # Each image received its own result, not its neighbor's.
     assert lines[8]["warnings"] == [{"kind": "resized", "message": "encoded 9"}]
     assert lines[149]["warnings"] == [{"kind": "resized", "message": "encoded 150"}]
     assert f"{files[57]}: not a PNG, JPEG or TIFF file\n" in captured.err
-    assert f"{files[100]}: can't be read: No such file or directory\n" in captured.err
+    assert f"{files[100]}: cannot be read: No such file or directory\n" in captured.err
 
 
 def test_a_file_above_the_limit_fails_alone(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     large, small = tmp_path / "large.tiff", tmp_path / "small.png"
-    large.write_bytes(bytes(5 * 1024 * 1024))  # the test server takes gRPC's 4 MiB
+    large.write_bytes(bytes(5 * 1024 * 1024))  # the test server has gRPC's default limit of 4 MiB
     small.write_bytes(b"four")
     assert main(["--server", clinic, "classify", "--json", str(large), str(small)]) == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -123,19 +123,19 @@ def test_classify_standard_input(clinic: str, monkeypatch: pytest.MonkeyPatch, c
     assert line["warnings"][0]["message"] == "encoded 7"
 
 
-def test_classify_with_a_model_for_something_else(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_classify_with_a_model_for_another_task_is_rejected(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     assert main(["--server", clinic, "classify", "--model", "relapse", str(tmp_path / "xray.png")]) == 2
     assert capsys.readouterr().err == "medserve: relapse is not a model for image classification\n"
 
 
-def test_a_file_name_cannot_act_on_the_terminal(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_control_characters_in_a_file_name_are_escaped(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "\x1b[31m[bold]xray\n.png"
     path.write_bytes(b"four")
     bad = tmp_path / "\x1b]0;title\x07.png"
     assert main(["--server", clinic, "classify", str(path), str(bad)]) == 1
     captured = capsys.readouterr()
     assert r"\x1b[31m[bold]xray\n.png" in captured.out
-    assert r"\x1b]0;title\x07.png: can't be read" in captured.err
+    assert r"\x1b]0;title\x07.png: cannot be read" in captured.err
     assert "\x1b" not in captured.out + captured.err
 
 
@@ -148,10 +148,10 @@ def test_health(clinic: str, capsys: Captured) -> None:
     assert capsys.readouterr().err == "medserve: the server has no service medserve.v1.Nothing\n"
 
 
-def test_no_server(capsys: Captured) -> None:
+def test_an_unreachable_server_is_an_error(capsys: Captured) -> None:
     assert main(["--server", "127.0.0.1:1", "models"]) == 3
     error = capsys.readouterr().err
-    assert error.startswith("medserve: no server answers at 127.0.0.1:1 (--server names another): ")
+    assert error.startswith("medserve: no server answers at 127.0.0.1:1 (use --server to call another one): ")
     assert error.count("\n") == 1
 
 
@@ -166,22 +166,22 @@ def test_no_server(capsys: Captured) -> None:
         ["classify"],
     ],
 )
-def test_a_wrong_command_line(arguments: list[str], capsys: Captured) -> None:
+def test_an_invalid_command_line_is_rejected(arguments: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: medserve" in capsys.readouterr().err
 
 
-def test_help_tells_the_exit_status(capsys: Captured) -> None:
+def test_help_lists_the_exit_statuses(capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert "3    no answer" in capsys.readouterr().out
+    assert "3    no response" in capsys.readouterr().out
 
 
 @pytest.mark.process
-def test_a_reader_that_leaves_early_gets_no_traceback(clinic: str, tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(clinic: str, tmp_path: Path) -> None:
     path = tmp_path / "xray.png"
     path.write_bytes(b"four")
     script = '"$0" -m medserve_client.cli --server "$1" classify --json $(yes "$2" | head -n 5000) | head -n 1'
@@ -206,7 +206,7 @@ def test_on_a_terminal_risks_are_a_table(clinic: str, tmp_path: Path) -> None:
         while part := os.read(controller, 4096):
             shown += part
     except OSError:
-        pass  # how Linux tells that the other end of a terminal is closed
+        pass  # how Linux reports that the other end of a terminal is closed
     os.close(controller)
     _, errors = process.communicate()
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""medserve risk: CSV in, CSV out, every row accounted for."""
+"""The `medserve risk` command: CSV output with one row for each input row."""
 
 import csv
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Run = Callable[[str | bytes], tuple[int, list[list[str]], list[str]]]
 
 @pytest.fixture
 def run(clinic: str, tmp_path: Path, capsys: Captured) -> Run:
-    """Runs the command on a file of that text; returns the exit status, the rows out and the lines on stderr."""
+    """Runs the command on a file with this text; returns the exit status, the output rows and the lines on stderr."""
     path = tmp_path / "patients.csv"
 
     def run(text: str | bytes) -> tuple[int, list[list[str]], list[str]]:
@@ -27,7 +27,7 @@ def run(clinic: str, tmp_path: Path, capsys: Captured) -> Run:
     return run
 
 
-def test_columns_are_kept_and_risks_added(run: Run) -> None:
+def test_columns_are_kept_and_risks_appended(run: Run) -> None:
     status, rows, errors = run("id,age,tumor_size,grade\n007,40,,II\n")
     assert status == 0
     assert rows == [
@@ -38,10 +38,10 @@ def test_columns_are_kept_and_risks_added(run: Run) -> None:
             "",
         ],
     ]
-    assert errors == ["FILE: carried through, not features of relapse: id"]
+    assert errors == ["FILE: copied, not features of relapse: id"]
 
 
-def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
+def test_invalid_rows_are_reported_and_the_rest_is_scored(run: Run) -> None:
     status, rows, errors = run(
         "age,tumor_size,grade\n"  # line 1
         "40,20,I\n"
@@ -72,7 +72,7 @@ def test_bad_rows_are_named_and_the_rest_is_done(run: Run) -> None:
     ]
 
 
-def test_one_row_out_for_each_row_in(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_each_input_row_has_one_output_row(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path, output = tmp_path / "patients.csv", tmp_path / "risks.csv"
     ages = [130 if index % 100 == 50 else index % 90 for index in range(1000)]
     path.write_text("id,age,tumor_size,grade\n" + "".join(f"{index},{age},20,I\n" for index, age in enumerate(ages)))
@@ -103,7 +103,9 @@ def test_the_file_that_is_read_is_not_overwritten(clinic: str, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_delimiters_and_a_byte_order_mark(clinic: str, tmp_path: Path, capsys: Captured, delimiter: str) -> None:
+def test_delimiters_and_a_byte_order_mark_are_recognized(
+    clinic: str, tmp_path: Path, capsys: Captured, delimiter: str
+) -> None:
     path = tmp_path / "patients.csv"
     lines = [["age", "tumor_size", "grade", "notes, in; words"], ["40", "20.5", "I", "a, b; c, d; e"]]
     with path.open("w", encoding="utf-8-sig", newline="") as file:
@@ -121,16 +123,16 @@ def test_a_decimal_comma_is_explained(run: Run) -> None:
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "NA", "N/A", "."])
-def test_what_is_not_a_number(run: Run, text: str) -> None:
+def test_an_invalid_number_is_reported(run: Run, text: str) -> None:
     status, _, errors = run(f"age,tumor_size,grade\n40,{text},I\n")
     assert status == 1
     assert errors == [f"FILE:2: column tumor_size: '{text}' is not a number; an empty cell means missing"]
 
 
-def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
+def test_a_feature_without_a_column_is_reported_once(run: Run) -> None:
     status, rows, errors = run("age,grade\n40,I\n41,I\n")
     assert (status, len(rows)) == (0, 3)
-    assert errors == ["FILE: no column, so missing for everyone: tumor_size"]
+    assert errors == ["FILE: no column, so missing for all patients: tumor_size"]
 
 
 @pytest.mark.parametrize(
@@ -138,36 +140,36 @@ def test_a_feature_without_a_column_is_mentioned_once(run: Run) -> None:
     [
         (
             "age,tumour_size\n40,20\n",
-            "column tumour_size is not a feature of relapse; is it tumor_size? Then rename it",
+            "column tumour_size is not a feature of relapse; if it is tumor_size, rename it",
         ),
-        ("Age,tumor_size\n40,20\n", "column Age is not a feature of relapse; is it age? Then rename it"),
+        ("Age,tumor_size\n40,20\n", "column Age is not a feature of relapse; if it is age, rename it"),
         ("age,age\n40,20\n", "column age is there 2 times; keep one"),
         ("tumor_size,grade\n20,I\n", "relapse needs a column for age"),
         ("a,b\n20,I\n", "no column is a feature of relapse; its features are age, tumor_size, grade"),
-        ("age,risk_group\n20,I\n", "column risk_group would be there twice in the result; rename it"),
+        ("age,risk_group\n20,I\n", "column risk_group would occur twice in the result; rename it"),
         ("age,tumor_size\n", "expected a header line and at least one row below it"),
         ("", "expected a header line and at least one row below it"),
         (b"age,grade\n40,\xff\n", "byte 13 is not UTF-8 text; save the file as CSV in UTF-8"),
     ],
 )
-def test_a_file_that_is_not_a_table_of_patients(run: Run, text: str | bytes, error: str) -> None:
+def test_a_file_that_is_not_a_table_of_patients_is_rejected(run: Run, text: str | bytes, error: str) -> None:
     status, rows, errors = run(text)
     assert (status, rows, errors) == (2, [], [f"medserve: FILE: {error}"])
 
 
-def test_a_quote_that_is_never_closed(run: Run) -> None:
+def test_an_unclosed_quote_is_reported(run: Run) -> None:
     status, _, errors = run('age,grade\n40,I\n41,"I\n42,I\n')
     assert status == 2
     assert errors == ["medserve: FILE:3: not well-formed CSV: unexpected end of data"]
 
 
-def test_files_that_cannot_be_read_or_written(clinic: str, tmp_path: Path, capsys: Captured) -> None:
+def test_files_that_cannot_be_read_or_written_are_reported(clinic: str, tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "patients.csv"
     assert main(["--server", clinic, "risk", str(path)]) == 2
-    assert capsys.readouterr().err == f"medserve: {path}: can't be read: No such file or directory\n"
+    assert capsys.readouterr().err == f"medserve: {path}: cannot be read: No such file or directory\n"
     path.write_text("age,tumor_size,grade\n40,20,I\n")
     output = tmp_path / "out.csv"
     output.mkdir()
     assert main(["--server", clinic, "risk", str(path), "-o", str(output)]) == 2
-    assert capsys.readouterr().err == f"medserve: {output}: can't be written: Is a directory\n"
+    assert capsys.readouterr().err == f"medserve: {output}: cannot be written: Is a directory\n"
     assert {path.name for path in tmp_path.iterdir()} == {"patients.csv", "out.csv"}

@@ -1,4 +1,4 @@
-"""The rules of docs/csv.md: `medserve risk` and `medserve-train` read the same file alike, or refuse it alike."""
+"""The rules of docs/csv.md: `medserve risk` and `medserve-train` read or reject any file in the same way."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from medserve_training.recipes.recipe import load_recipe
 
 Read = Callable[[bytes], str]
 
-# The features of the model `relapse` of the fixture `clinic`.
+# The features of the model `relapse` in the fixture `clinic`.
 SCHEMA = """
 [outcome]
 time_column = "days"
@@ -61,7 +61,7 @@ SEPARATORS = "write it with a decimal point and without thousands separators"
 
 @pytest.fixture
 def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Read:
-    """What `medserve risk` sends for the first row of a file, or its first error."""
+    """Returns what `medserve risk` sends for the first row of a file, or its first error."""
 
     def read(content: bytes) -> str:
         path = tmp_path / "patients.csv"
@@ -69,7 +69,7 @@ def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         status = main(["--server", clinic, "risk", str(path), "--json"])
         captured = capsys.readouterr()
         lines = captured.err.replace(str(path), "FILE").splitlines()
-        errors = [line.removeprefix("medserve: ") for line in lines if "carried through" not in line]
+        errors = [line.removeprefix("medserve: ") for line in lines if "copied, not features" not in line]
         assert (status == 0) == (not errors)
         if errors:
             return errors[0]
@@ -80,7 +80,7 @@ def client_reads(clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def training_reads(tmp_path: Path) -> Read:
-    """What `medserve-train` makes of the first row of a file, or its error."""
+    """Returns how `medserve-train` parses the first row of a file, or its error."""
 
     def read(content: bytes) -> str:
         path = tmp_path / "cohort.csv"
@@ -102,7 +102,7 @@ def training_reads(tmp_path: Path) -> Read:
 @pytest.mark.parametrize(
     ("row", "outcome"),
     [
-        # Only an empty cell is missing; spaces around a value do not count, nor do quotes.
+        # Only an empty cell is missing; spaces around a value and quotes are ignored.
         ("40,,", "age number 40; tumor_size missing; grade missing"),
         ('40,"",""', "age number 40; tumor_size missing; grade missing"),
         ("40,  ,\u00a0", "age number 40; tumor_size missing; grade missing"),
@@ -116,7 +116,7 @@ def training_reads(tmp_path: Path) -> Read:
             (f"40,20,{text}", f"FILE:2: column grade: '{text}' is not one of I, II, III; {OPTIONAL}")
             for text in ("NA", "None", ".", "i", "1", "IV", "I II")
         ),
-        # Numbers have a decimal point, and nothing between their digits.
+        # Numbers have a decimal point and no separators between digits.
         ("40,2e1,I", "age number 40; tumor_size number 20; grade category I"),
         ("+40.,.5,I", "age number 40; tumor_size number 0.5; grade category I"),
         ("40,0020,I", "age number 40; tumor_size number 20; grade category I"),
@@ -132,7 +132,9 @@ def training_reads(tmp_path: Path) -> Read:
         ),
     ],
 )
-def test_a_cell(client_reads: Read, training_reads: Read, row: str, outcome: str) -> None:
+def test_a_cell_is_read_the_same_by_client_and_training(
+    client_reads: Read, training_reads: Read, row: str, outcome: str
+) -> None:
     content = f"{HEADER}{row},300,1\n".encode()
     for read in (client_reads, training_reads):
         assert read(content) == outcome
@@ -179,7 +181,9 @@ WHOLE = "age number 40; tumor_size number 20; grade category I"
         (b"sep=;\n", "FILE: expected a header line and at least one row below it"),
     ],
 )
-def test_a_file(client_reads: Read, training_reads: Read, content: bytes, outcome: str) -> None:
+def test_a_file_is_read_the_same_by_client_and_training(
+    client_reads: Read, training_reads: Read, content: bytes, outcome: str
+) -> None:
     assert client_reads(content) == outcome
     assert training_reads(content) == outcome
 
@@ -190,7 +194,7 @@ CATEGORY = Feature(name="x", categorical=Categories(names=NAMES), imputed_as=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_category_may_be_called_anything(name: str) -> None:
+def test_a_category_may_have_any_name(name: str) -> None:
     assert feature_value(f" {name} ", CATEGORY) == name
     assert NAMES[parse_choice(name, NAMES, required=False)] == name
 
@@ -209,7 +213,7 @@ def outcome_of(call: Callable[[], object]) -> object:
     | st.floats().map(str)
     | st.sampled_from(NAMES)
 )
-def test_any_cell_is_the_same_to_both(cell: str) -> None:
+def test_any_cell_is_parsed_the_same_by_client_and_training(cell: str) -> None:
     text = cell.strip()
     if not text:
         assert feature_value(cell, NUMBER) is None

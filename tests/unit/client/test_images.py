@@ -1,4 +1,4 @@
-"""What `classify` takes as a picture, what it refuses, and how far it reads."""
+"""The images that `classify` accepts and rejects, and how much it reads."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def client(clinic: str) -> Iterator[Client]:
         yield client
 
 
-# Wrong on purpose, and so without their types.
+# Deliberately wrong, and therefore untyped.
 STRANGERS: list[Any] = [
     7,
     None,
@@ -49,7 +49,7 @@ STRANGERS: list[Any] = [
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: type(stranger).__name__)
-async def test_anything_else_is_refused_with_what_is_accepted(client: Client, clinic: str, stranger: Any) -> None:  # noqa: ANN401
+async def test_other_types_are_rejected_with_the_accepted_ones(client: Client, clinic: str, stranger: Any) -> None:  # noqa: ANN401
     match = rf"images(\[0\])? is a \w+; expected {ACCEPTED}"
     with pytest.raises(TypeError, match=match):
         client.classify(stranger, "lungs")
@@ -64,9 +64,7 @@ async def test_anything_else_is_refused_with_what_is_accepted(client: Client, cl
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n\xff"], ids=["empty", "text", "picture"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["open", "temporary file"])
-def test_a_file_in_text_mode_is_to_be_opened_in_binary_mode(
-    client: Client, tmp_path: Path, content: bytes, wrapped: bool
-) -> None:
+def test_a_file_in_text_mode_is_rejected(client: Client, tmp_path: Path, content: bytes, wrapped: bool) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(content)
     file: Any
@@ -82,15 +80,15 @@ def test_a_file_in_text_mode_is_to_be_opened_in_binary_mode(
         client.classify(text, "lungs")
 
 
-def test_a_file_that_was_read_already_is_named(client: Client) -> None:
+def test_a_file_at_its_end_is_rejected(client: Client) -> None:
     file = io.BytesIO(b"picture")
     assert client.classify(file, "lungs").results[0].warnings[0].message == "encoded 7"
-    with pytest.raises(ValueError, match=r"images\[1\] is a file object at its end; seek\(0\)"):
+    with pytest.raises(ValueError, match=r"images\[1\] is a file object at its end; call seek\(0\)"):
         client.classify([b"one", file], "lungs")
 
 
 class Endless(io.RawIOBase):
-    """A file without end, which counts what is read of it."""
+    """An endless file that counts the bytes read."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -104,24 +102,22 @@ class Endless(io.RawIOBase):
 
 
 @pytest.mark.parametrize("place", [0, 2])
-async def test_no_more_is_read_than_a_message_may_have(clinic: str, place: int) -> None:
+async def test_no_more_is_read_than_fits_into_a_message(clinic: str, place: int) -> None:
     before = [bytes(400)] * place
     with Client(clinic, max_message_bytes=1000) as client:
         for call in (client.classify, lambda *args: list(client.classify_stream([args[0]], args[1]))):
             file = Endless()
-            with pytest.raises(
-                ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"
-            ):
+            with pytest.raises(ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"):
                 call([*before, file], "lungs")
             assert file.taken <= 1001 - 400 * place
     async with AsyncClient(clinic, max_message_bytes=1000) as client_:
         file = Endless()
-        with pytest.raises(ResourceExhaustedError, match=rf"not sent: with images\[{place}\] the request is larger"):
+        with pytest.raises(ResourceExhaustedError, match=rf"not sent: images\[{place}\] makes the request larger"):
             await client_.classify([*before, file], "lungs")
         assert file.taken <= 1001 - 400 * place
 
 
-def test_a_path_to_something_endless_is_not_read_whole(clinic: str) -> None:
+def test_an_endless_file_is_not_read_to_its_end(clinic: str) -> None:
     with Client(clinic, max_message_bytes=1000) as client, pytest.raises(ResourceExhaustedError, match="not sent"):
         client.classify("/dev/zero", "lungs")
 
@@ -140,7 +136,7 @@ def test_a_pipe_is_read_to_its_end(client: Client) -> None:
         thread.join()
 
 
-def test_a_file_that_has_nothing_to_read_yet_is_not_taken_for_a_short_one(client: Client) -> None:
+def test_a_nonblocking_file_without_data_is_not_taken_for_empty(client: Client) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as end:  # noqa: PTH123 - no paths
@@ -154,16 +150,16 @@ def test_a_file_that_has_nothing_to_read_yet_is_not_taken_for_a_short_one(client
     ["x.png", Path("x.png"), b"one", bytearray(b"one"), io.BytesIO(b"a\nb"), np.zeros((2, 2, 3), np.uint8)],
     ids=lambda single: type(single).__name__,
 )
-async def test_one_picture_is_no_batches(client: Client, clinic: str, single: Any) -> None:  # noqa: ANN401
-    with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+async def test_a_single_image_is_rejected_as_batches(client: Client, clinic: str, single: Any) -> None:  # noqa: ANN401
+    with pytest.raises(TypeError, match=r"batches is a single image, a \w+; expected an iterable of batches"):
         client.classify_stream(single, "lungs")
     async with AsyncClient(clinic) as client_:
-        with pytest.raises(TypeError, match=r"batches is one picture, a \w+; expected batches"):
+        with pytest.raises(TypeError, match=r"batches is a single image, a \w+; expected an iterable of batches"):
             client_.classify_stream(single, "lungs")
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB", "I", "F", "PA", "RGBX"])
-def test_a_pil_image_whose_mode_a_png_lacks_is_refused(client: Client, mode: str) -> None:
+def test_a_pil_image_of_an_unsupported_mode_is_rejected(client: Client, mode: str) -> None:
     with pytest.raises(
         ValueError, match=rf"images\[0\] is a PIL image of mode {mode}; expected one of 1, L, LA, P, RGB"
     ):
@@ -171,7 +167,7 @@ def test_a_pil_image_whose_mode_a_png_lacks_is_refused(client: Client, mode: str
 
 
 @pytest.mark.parametrize(("orientation", "refused"), [(1, False), (0, False), (2, True), (6, True), (8, True)])
-def test_a_pil_image_that_may_have_to_be_turned_is_refused(
+def test_a_pil_image_with_pending_orientation_is_rejected(
     client: Client, tmp_path: Path, orientation: int, refused: bool
 ) -> None:
     exif = Image.Exif()

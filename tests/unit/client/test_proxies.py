@@ -1,4 +1,4 @@
-"""Which calls go through a proxy of the environment: never those to this machine or its link."""
+"""Proxies from the environment: never used for loopback and link-local targets."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def proxy() -> Iterator[RecordingProxy]:
 
 
 def attempt(target: str) -> str:
-    """The outcome of a call that may well fail."""
+    """Returns the outcome of a call that may fail."""
     with Client(target, timeout=0.5) as client:
         try:
             return client.health().name
@@ -63,14 +63,14 @@ async def attempt_async(target: str) -> str:
 
 @pytest.fixture
 def everywhere(proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> RecordingProxy:
-    """The proxy, named by every variable."""
+    """A proxy named by every environment variable."""
     for name, value in proxy.environment().items():
         monkeypatch.setenv(name, value)
     return proxy
 
 
 @pytest.mark.parametrize("target", NEAR)
-async def test_what_is_near_is_called_without_a_proxy(clinic: str, everywhere: RecordingProxy, target: str) -> None:
+async def test_local_targets_are_called_without_a_proxy(clinic: str, everywhere: RecordingProxy, target: str) -> None:
     port = clinic.rpartition(":")[2]
     attempt(target.format(port=port))
     await attempt_async(target.format(port=port))
@@ -79,7 +79,7 @@ async def test_what_is_near_is_called_without_a_proxy(clinic: str, everywhere: R
 
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_no_variable_keeps_a_server_on_this_machine_from_answering(
+async def test_proxy_variables_do_not_affect_local_servers(
     clinic: str, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
     monkeypatch.setenv(variable, f"http://{proxy.address}")
@@ -93,7 +93,7 @@ async def test_no_variable_keeps_a_server_on_this_machine_from_answering(
 
 @pytest.mark.parametrize("variable", ["grpc_proxy", "http_proxy", "https_proxy"])
 @pytest.mark.parametrize("target", FAR)
-async def test_what_is_far_is_called_through_the_proxy_that_grpc_reads(
+async def test_remote_targets_are_called_through_the_proxy_of_the_environment(
     proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, variable: str, target: str
 ) -> None:
     monkeypatch.setenv(variable, f"http://{proxy.address}")
@@ -105,7 +105,7 @@ async def test_what_is_far_is_called_through_the_proxy_that_grpc_reads(
     assert expected in proxy.requests
 
 
-def test_metrics_of_this_machine_are_read_without_a_proxy(everywhere: RecordingProxy) -> None:
+def test_local_metrics_are_scraped_without_a_proxy(everywhere: RecordingProxy) -> None:
     for host in ("127.0.0.1", "localhost", "[::1]"):
         with pytest.raises(OSError, match=r"refused|assign"):
             scrape(f"http://{host}:1/metrics", "lungs")

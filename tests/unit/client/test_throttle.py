@@ -1,4 +1,4 @@
-"""A client holds back from a server that is too busy, no sooner and no longer."""
+"""Client-side throttling of an overloaded server starts and ends when it should."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Ward:
-    """Does with a call what its one patient's feature says: answer at once, answer when opened, refuse."""
+    """A server whose response depends on the patient's feature: immediate, delayed until opened, or rejected."""
 
     def __init__(self) -> None:
         self.arrived = 0
@@ -45,7 +45,7 @@ class Ward:
 
 
 class Calls:
-    """A client of a ward, and calls of it that wait."""
+    """A client of a ward, and its waiting calls."""
 
     def __init__(self, client: Client, ward: Ward, threads: ThreadPoolExecutor) -> None:
         self.ward = ward
@@ -56,13 +56,13 @@ class Calls:
         self._client.predict_risk({what: 1.0}, model)
 
     def refused(self, times: int) -> None:
-        """That many, one after the other, that the server refuses as too many."""
+        """Makes sequential calls that the server rejects as overload."""
         for _ in range(times):
             with pytest.raises(OverloadedError, match="on purpose"):
                 self("busy")
 
     def begin(self, model: str = "relapse") -> Future[None]:
-        """One that is answered when the ward is opened."""
+        """Starts a call that is answered when the ward is opened."""
         arrived = self.ward.arrived
         call = self._threads.submit(self, "later", model)
         wait_until(lambda: call.done() or self.ward.arrived > arrived)
@@ -71,7 +71,7 @@ class Calls:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of every client's memory of failures."""
+    """The clock of every client's throttle."""
     clock = Clock()
     monkeypatch.setattr("medserve_client.throttle.time", clock)
     return clock
@@ -85,12 +85,12 @@ def calls(serve: Serve) -> Iterator[Calls]:
         ward.open.set()
 
 
-def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Calls) -> None:
+def test_calls_are_limited_to_those_in_flight_at_the_rejection(calls: Calls) -> None:
     waiting = [calls.begin() for _ in range(2)]
     calls.refused(1)
     waiting.append(calls.begin())
     assert calls.ward.arrived == 4
-    with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still under way; try again later"):
+    with pytest.raises(OverloadedError, match=r"not sent: .* 3 are still in flight; try again later"):
         calls("now")
     assert calls.ward.arrived == 4
     calls.ward.open.set()
@@ -99,9 +99,9 @@ def test_no_more_are_sent_than_were_under_way_when_the_server_refused(calls: Cal
     calls("now")
 
 
-def test_each_further_failure_lowers_the_bound_and_ten_answers_raise_it(calls: Calls) -> None:
+def test_each_further_failure_lowers_the_limit_and_ten_successes_raise_it(calls: Calls) -> None:
     first = calls.begin()
-    calls.refused(2)  # two may be under way, then one
+    calls.refused(2)  # two may be in flight, then one
     with pytest.raises(OverloadedError, match="not sent"):
         calls("now")
     calls.ward.open.set()
@@ -121,7 +121,7 @@ def test_one_call_at_a_time_is_always_sent(calls: Calls) -> None:
     calls("now")
 
 
-def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
+def test_a_message_that_is_too_large_does_not_throttle(calls: Calls) -> None:
     held = calls.begin()
     for _ in range(5):
         with pytest.raises(ResourceExhaustedError) as caught:
@@ -132,7 +132,7 @@ def test_a_message_that_is_too_large_holds_nobody_back(calls: Calls) -> None:
     held.result()
 
 
-def test_another_model_is_not_held_back(calls: Calls) -> None:
+def test_another_model_is_not_throttled(calls: Calls) -> None:
     held = calls.begin()
     calls.refused(2)
     calls("now", model="another")
@@ -140,7 +140,7 @@ def test_another_model_is_not_held_back(calls: Calls) -> None:
     held.result()
 
 
-def test_some_seconds_without_a_failure_end_it(calls: Calls, clock: Clock) -> None:
+def test_the_limit_ends_after_seconds_without_a_failure(calls: Calls, clock: Clock) -> None:
     held = calls.begin()
     calls.refused(2)
     with pytest.raises(OverloadedError, match="not sent"):
@@ -154,7 +154,7 @@ def test_some_seconds_without_a_failure_end_it(calls: Calls, clock: Clock) -> No
     held.result()
 
 
-def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
+def test_a_missed_deadline_counts_as_overload(serve: Serve) -> None:
     ward = Ward()
     with Client(serve(predicting(ward.predict)), timeout=1) as client, ThreadPoolExecutor(4) as threads:
         for _ in range(2):
@@ -162,11 +162,11 @@ def test_a_missed_deadline_counts_as_too_busy(serve: Serve) -> None:
             for call in late:
                 with pytest.raises(InferenceError):
                     call.result()
-        assert ward.arrived < 8  # of the second four some were held back
+        assert ward.arrived < 8  # some of the second four were withheld
         ward.open.set()
 
 
-async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
+async def test_the_asynchronous_client_throttles_too(serve: Serve) -> None:
     ward = Ward()
     async with AsyncClient(serve(predicting(ward.predict))) as client:
         with pytest.raises(OverloadedError, match="on purpose"):
@@ -175,7 +175,7 @@ async def test_the_asynchronous_client_holds_back_as_well(serve: Serve) -> None:
     ward.open.set()
 
 
-async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> None:
+async def test_a_cancelled_call_is_no_longer_in_flight(serve: Serve) -> None:
     ward = Ward()
     async with AsyncClient(serve(predicting(ward.predict))) as client:
         given_up = asyncio.create_task(client.predict_risk({"later": 1.0}, "relapse"))
@@ -191,7 +191,7 @@ async def test_a_call_that_is_given_up_is_no_longer_under_way(serve: Serve) -> N
 
 
 @given(st.lists(st.sampled_from(["begin", "answer", "refuse"]), max_size=60))
-def test_a_call_is_held_back_only_after_a_failure_and_behind_others(steps: list[str]) -> None:
+def test_a_call_is_withheld_only_after_a_failure_and_while_others_are_in_flight(steps: list[str]) -> None:
     throttle = Throttle()
     under_way: list[AbstractContextManager[None]] = []
     most = 60.0

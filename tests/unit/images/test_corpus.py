@@ -1,4 +1,4 @@
-"""Every kind of file is read as it was meant, or refused for the right reason."""
+"""Every kind of file is read correctly or rejected for the right reason."""
 
 import io
 import tracemalloc
@@ -18,7 +18,7 @@ from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 
 CASES = corpus()
 LIMITS = ImageLimits(max_pixels=1_000_000)
-# Of the reading itself, not of bringing pixels to the model's color and size.
+# Warnings of decoding, not of converting pixels to the model's color and size.
 OF_THE_TARGET = {"COLOR_CONVERTED", "RESIZED", "CROPPED"}
 
 
@@ -27,7 +27,7 @@ def reader(color: str, height: int = HEIGHT, width: int = WIDTH) -> ImageReader:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.pixels is not None], ids=lambda case: case.name)
-def test_is_read_as_a_viewer_shows_it(case: Case) -> None:
+def test_a_supported_file_is_read_as_a_viewer_displays_it(case: Case) -> None:
     assert case.pixels is not None
     pixels, warnings = reader("rgb" if case.pixels.ndim == 3 else "gray").read(case.data, 0)
     difference = pixels.reshape(case.pixels.shape).astype(int) - case.pixels
@@ -37,19 +37,19 @@ def test_is_read_as_a_viewer_shows_it(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.pixels is None], ids=lambda case: case.name)
 @pytest.mark.parametrize("color", ["gray", "rgb"])
-def test_is_refused_for_its_reason(case: Case, color: str) -> None:
+def test_an_unsupported_file_is_rejected_for_its_reason(case: Case, color: str) -> None:
     with pytest.raises(ImageRefused) as caught:
         reader(color).read(case.data, 0)
     assert case.reason in caught.value.reason
 
 
-def test_no_two_files_of_the_corpus_share_a_name() -> None:
+def test_names_in_the_corpus_are_unique() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_any_tiff_of_the_kinds_that_are_read(data: st.DataObject) -> None:
+def test_any_supported_tiff_is_read(data: st.DataObject) -> None:
     """Any size, strips, tiles, planes, depth, byte order and compression."""
     height, width = data.draw(st.integers(1, 40), "height"), data.draw(st.integers(1, 40), "width")
     photometric = data.draw(st.sampled_from([0, 1, 2]), "photometric")
@@ -80,7 +80,7 @@ def test_any_tiff_of_the_kinds_that_are_read(data: st.DataObject) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_any_png_of_the_kinds_that_are_read(data: st.DataObject) -> None:
+def test_any_supported_png_is_read(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 40), "height"), data.draw(st.integers(1, 40), "width")
     color, depth = data.draw(st.sampled_from([(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16)]), "kind")
     count = 3 if color == 2 else 1
@@ -93,7 +93,7 @@ def test_any_png_of_the_kinds_that_are_read(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize(("color", "depth"), [(0, 1), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16)])
-def test_a_png_without_all_of_its_rows_is_refused(color: int, depth: int, *, interlaced: bool) -> None:
+def test_a_png_with_missing_rows_is_rejected(color: int, depth: int, *, interlaced: bool) -> None:
     samples = np.ones((19, 21, 3 if color == 2 else 1), int)
     file = png(samples, depth, color, interlaced=interlaced)
     place = file.index(b"IDAT")
@@ -112,7 +112,7 @@ SMALL = [case.data for case in CASES[::3] if not case.name.startswith("dicom")]
 
 @settings(max_examples=500, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_of_any_kind_is_read_or_refused(data: st.DataObject) -> None:
+def test_a_damaged_file_of_any_kind_is_read_or_rejected(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(SMALL)))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -123,7 +123,7 @@ def test_a_damaged_file_of_any_kind_is_read_or_refused(data: st.DataObject) -> N
     assert pixels.shape == (HEIGHT, WIDTH, 1)
 
 
-def test_a_tiff_whose_tiles_pad_far_more_than_they_hold_is_refused() -> None:
+def test_a_tiff_whose_tiles_are_mostly_padding_is_rejected() -> None:
     samples = np.zeros((4000, 1, 1), int)
     data = tiff(samples, 8, 1, tile=(16, 60_000), compression=DEFLATE)
     with pytest.raises(ImageRefused, match="too large") as caught:
@@ -132,7 +132,7 @@ def test_a_tiff_whose_tiles_pad_far_more_than_they_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_tiff_of_very_many_tiny_strips_is_refused(*, big: bool) -> None:
+def test_a_tiff_with_very_many_tiny_strips_is_rejected(*, big: bool) -> None:
     samples = np.zeros((900_000, 1, 1), int)
     data = tiff(samples, 8, 1, big=big, tags={278: (4, [1]), 273: (4, [8] * 900_000), 279: (4, [1] * 900_000)})
     with pytest.raises(ImageRefused) as caught:
@@ -143,13 +143,13 @@ def test_a_tiff_of_very_many_tiny_strips_is_refused(*, big: bool) -> None:
 def test_a_tiff_whose_pages_form_a_loop_is_read_once() -> None:
     samples = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1) % 256
     data = bytearray(tiff(samples, 8, 1))
-    data[-4:] = data[4:8]  # the directory follows itself
+    data[-4:] = data[4:8]  # the directory refers to itself as the next one
     pixels, _ = reader("gray").read(bytes(data))
     np.testing.assert_array_equal(pixels, samples)
 
 
 def strip_places(data: bytes) -> tuple[list[int], list[int]]:
-    """Offsets and byte counts of the strips or tiles, as Pillow reads the tags."""
+    """Returns offsets and byte counts of the strips or tiles, as Pillow reads the tags."""
     with Image.open(io.BytesIO(data)) as image:
         tags = image.tag_v2  # type: ignore[attr-defined]
         places = (324, 325) if 324 in tags else (273, 279)
@@ -157,7 +157,7 @@ def strip_places(data: bytes) -> tuple[list[int], list[int]]:
 
 
 def directory_first(samples: NDArray[np.int64], bits: int, options: dict[str, Any]) -> bytes:
-    """A TIFF file whose strips or tiles follow its directory, so that a file cut off loses pixels and no tags."""
+    """A TIFF file whose strips or tiles follow its directory, so that truncation removes pixels but no tags."""
     file = tiff(samples, bits, 1, **options)
     offsets, counts = strip_places(file)
     moved = [offset - 8 + len(file) for offset in offsets]
@@ -169,7 +169,7 @@ def directory_first(samples: NDArray[np.int64], bits: int, options: dict[str, An
 @pytest.mark.parametrize("matrix", [0, 1])
 @pytest.mark.parametrize("transfer", range(20))
 @pytest.mark.parametrize("primaries", [1, 9, 12])
-def test_a_png_is_read_or_refused_by_its_code_points(
+def test_a_png_is_read_or_rejected_by_its_code_points(
     primaries: int, transfer: int, matrix: int, full_range: int
 ) -> None:
     samples = np.random.default_rng(transfer).integers(0, 256, (HEIGHT, WIDTH, 3))
@@ -188,7 +188,7 @@ def test_a_png_is_read_or_refused_by_its_code_points(
 
 
 @pytest.mark.parametrize("length", [0, 3, 5])
-def test_a_png_without_exactly_four_code_points_is_refused(length: int) -> None:
+def test_a_png_without_exactly_four_code_points_is_rejected(length: int) -> None:
     file = png(np.zeros((HEIGHT, WIDTH, 3), int), 8, 2, (b"cICP", b"\1" * length))
     with pytest.raises(ImageRefused, match="is corrupt"):
         reader("rgb").read(file)
@@ -202,7 +202,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {"one-strip": {}, "strips": {"rows": 10}, "
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("bits", [1, 8, 12, 16])
-def test_a_tiff_cut_off_within_its_pixels_is_refused(bits: int, compression: str, layout: str, cut: int) -> None:
+def test_a_tiff_truncated_within_its_pixels_is_rejected(bits: int, compression: str, layout: str, cut: int) -> None:
     samples = np.random.default_rng(cut).integers(0, 2**bits, (64, 64, 1))
     file = directory_first(samples, bits, {"compression": COMPRESSIONS[compression], **LAYOUTS[layout]})
     pixels, _ = reader("gray", 64, 64).read(file)
@@ -215,7 +215,7 @@ def test_a_tiff_cut_off_within_its_pixels_is_refused(bits: int, compression: str
 @pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_tiff_with_a_short_strip_or_tile_is_refused(
+def test_a_tiff_with_a_short_strip_or_tile_is_rejected(
     compression: str, layout: str, which: int, *, separate: bool
 ) -> None:
     samples = np.random.default_rng(1).integers(0, 256, (64, 64, 3))
@@ -228,7 +228,7 @@ def test_a_tiff_with_a_short_strip_or_tile_is_refused(
 
 
 def encoded_strip(image: Image.Image, compression: str) -> tuple[bytes, dict[int, tuple[int, list[int]]]]:
-    """The one strip of a TIFF file that libtiff compresses, and the tags that its decoder needs."""
+    """Returns the only strip of a TIFF file compressed by libtiff, and the tags that its decoder needs."""
     file = io.BytesIO()
     image.save(file, "TIFF", compression=compression, strip_size=10**6)
     (offset,), (count,) = strip_places(file.getvalue())
@@ -259,7 +259,9 @@ PICTURES = {
         ("zstd", 50000),
     ],
 )
-def test_a_compressed_strip_cut_anywhere_is_refused_or_read_right(name: str, number: int, picture: str) -> None:
+def test_a_compressed_strip_truncated_anywhere_is_rejected_or_read_correctly(
+    name: str, number: int, picture: str
+) -> None:
     pixels = PICTURES[picture]
     bits = 1 if number in {2, 3, 4} else 8
     strip, tags = encoded_strip(Image.fromarray(pixels > 127 if bits == 1 else pixels), name)
@@ -278,7 +280,7 @@ def test_a_compressed_strip_cut_anywhere_is_refused_or_read_right(name: str, num
 
 
 @pytest.mark.parametrize("picture", ["noise", "smooth"])
-def test_a_jpeg_strip_cut_off_and_ended_anew_is_refused(picture: str) -> None:
+def test_a_truncated_jpeg_strip_with_a_new_end_marker_is_rejected(picture: str) -> None:
     strip, tags = encoded_strip(Image.fromarray(PICTURES[picture]), "jpeg")
     shape = np.zeros((64, 64, 1), int)
     for end in (strip, strip + bytes(3), strip[:-2] + b"padding" + strip[-2:]):
@@ -291,7 +293,7 @@ def test_a_jpeg_strip_cut_off_and_ended_anew_is_refused(picture: str) -> None:
 
 
 @pytest.mark.parametrize("fill_order", [1, 2])
-def test_a_deflate_strip_with_an_altered_byte_is_refused(fill_order: int) -> None:
+def test_a_deflate_strip_with_an_altered_byte_is_rejected(fill_order: int) -> None:
     samples = PICTURES["smooth"][..., None].astype(int)
     offsets, counts = strip_places(tiff(samples, 8, 1, compression=DEFLATE))
     file = tiff(samples, 8, 1, compression=DEFLATE, fill_order=fill_order)
@@ -304,8 +306,8 @@ def test_a_deflate_strip_with_an_altered_byte_is_refused(fill_order: int) -> Non
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_unpacking_one_large_strip_takes_little_memory(bits: int) -> None:
-    """The strip itself is held a few times: in the file, in the one that libtiff is given, and decompressed."""
+def test_decompressing_one_large_strip_uses_little_memory(bits: int) -> None:
+    """The strip is in memory several times: in the file, in the file passed to libtiff, and decompressed."""
     side = 2048
     row = (np.arange(side * bits // 8) % 256).astype(np.uint8)
     packed = np.tile(row, (side, 1)).tobytes()

@@ -1,4 +1,4 @@
-"""What a DICOM file's pixels become: exact values, computed here from the standard and not by the code under test."""
+"""Exact pixel values of DICOM files, computed here from the standard and not by the code under test."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIMITS = ImageLimits(max_pixels=1_000_000)
 
 
 def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> tuple[NDArray[np.uint8], list[ImageWarning]]:
-    """Reads a file for a model that takes pictures of just this shape."""
+    """Reads a file for a model whose input has exactly the file's shape."""
     target = Target(
         height=shape[0],
         width=shape[1],
@@ -40,7 +40,7 @@ def shown(
 
 
 def linear(value: float, center: float, width: float) -> int:
-    """The pseudo-code of PS3.3 C.11.2.1.2.1, for 0 to 255."""
+    """The pseudocode of PS3.3 C.11.2.1.2.1, for 0 to 255."""
     if value <= center - 0.5 - (width - 1) / 2:
         return 0
     if value > center - 0.5 + (width - 1) / 2:
@@ -52,7 +52,7 @@ def gray8(rows: int = 5, columns: int = 7) -> NDArray[np.uint8]:
     return RANDOM.integers(0, 256, (rows, columns), dtype=np.uint8)
 
 
-def test_8_bits_without_a_window_are_taken_as_they_are() -> None:
+def test_8_bits_without_a_window_are_used_unchanged() -> None:
     pixels = gray8()
     found, warnings = read(dicom(pixels), pixels.shape)
     np.testing.assert_array_equal(found, pixels)
@@ -66,7 +66,7 @@ def test_monochrome1_is_inverted() -> None:
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 15, 16])
 @pytest.mark.parametrize("kind", ["u", "i"])
-def test_deeper_grey_without_a_window_is_stretched_from_least_to_greatest(bits: int, kind: str) -> None:
+def test_deeper_gray_without_a_window_is_stretched_from_minimum_to_maximum(bits: int, kind: str) -> None:
     low = -(1 << (bits - 1)) if kind == "i" else 0
     pixels = RANDOM.integers(low, low + (1 << bits), (6, 4)).astype(f"{kind}2")
     found, warnings = read(dicom(pixels, BitsStored=bits), pixels.shape)
@@ -79,18 +79,18 @@ def test_deeper_grey_without_a_window_is_stretched_from_least_to_greatest(bits: 
     )
 
 
-def test_padding_does_not_count_as_the_least_value() -> None:
+def test_padding_is_excluded_from_the_minimum() -> None:
     pixels = np.array([[-2000, 0, 50, 100]], np.int16)
     np.testing.assert_array_equal(shown(pixels, PixelPaddingValue=-2000), [[0, 0, 128, 255]])
     np.testing.assert_array_equal(shown(pixels, PixelPaddingValue=-2000, PixelPaddingRangeLimit=0), [[0, 0, 0, 255]])
 
 
-def test_a_frame_of_one_value_is_black_and_no_failure() -> None:
+def test_a_constant_frame_is_black() -> None:
     np.testing.assert_array_equal(shown(np.full((2, 3), 700, np.uint16)), np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
-def test_a_ct_is_shown_in_hounsfield_units_through_its_first_window(syntax: uid.UID) -> None:
+def test_a_ct_is_displayed_in_hounsfield_units_with_its_first_window(syntax: uid.UID) -> None:
     pixels = RANDOM.integers(0, 4096, (8, 8)).astype(np.int16)
     data = dicom(
         pixels,
@@ -108,7 +108,7 @@ def test_a_ct_is_shown_in_hounsfield_units_through_its_first_window(syntax: uid.
     ]
 
 
-def test_a_pet_with_a_slope_of_its_own_is_shown_in_its_units() -> None:
+def test_a_pet_frame_uses_its_own_rescale_slope() -> None:
     pixels = np.array([[0, 1000, 2000, 30000]], np.uint16)
     found = shown(pixels, RescaleSlope="0.25", RescaleIntercept="0", WindowCenter="250", WindowWidth="500")
     np.testing.assert_array_equal(found, [[linear(v / 4, 250, 500) for v in pixels[0]]])
@@ -135,11 +135,11 @@ def test_a_window_of_width_1_is_a_threshold() -> None:
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
-def test_tables_of_modality_and_value_of_interest_are_followed(syntax: uid.UID) -> None:
+def test_modality_and_voi_luts_are_applied(syntax: uid.UID) -> None:
     modality = item(LUTDescriptor=[4, 10, 16], ModalityLUTType="US")
     modality.add_new("LUTData", "US", [0, 100, 500, 600])
     shades = np.array([v * 255 // 600 for v in range(601)], "<u2" if syntax.is_little_endian else ">u2")
-    interest = item(LUTDescriptor=[601, 0, 8], LUTData=shades.tobytes())  # of more than 256 entries
+    interest = item(LUTDescriptor=[601, 0, 8], LUTData=shades.tobytes())  # with more than 256 entries
     pixels = np.array([[0, 10, 11, 12, 13, 99]], np.uint8)
     data = dicom(pixels, syntax=syntax, ModalityLUTSequence=[modality], VOILUTSequence=[interest, interest])
     found, warnings = read(data, pixels.shape)
@@ -147,7 +147,7 @@ def test_tables_of_modality_and_value_of_interest_are_followed(syntax: uid.UID) 
     assert warnings[0].message == "converted to 8 bits by its first VOI lookup table"
 
 
-def test_the_high_bit_may_be_anywhere_and_other_bits_do_not_count() -> None:
+def test_the_high_bit_may_be_anywhere_and_other_bits_are_ignored() -> None:
     values = RANDOM.integers(0, 4096, (3, 5)).astype(np.uint16)
     moved = values << 2 | RANDOM.integers(0, 4, values.shape).astype(np.uint16) | np.uint16(0x8000)
     window = {"WindowCenter": "2048", "WindowWidth": "4096"}
@@ -156,7 +156,7 @@ def test_the_high_bit_may_be_anywhere_and_other_bits_do_not_count() -> None:
     np.testing.assert_array_equal(plain, [[linear(int(v), 2048, 4096) for v in row] for row in values])
 
 
-def test_frames_are_picked_by_index_and_alone() -> None:
+def test_only_the_selected_frame_is_read() -> None:
     pixels = RANDOM.integers(0, 256, (5, 3, 3), dtype=np.uint8)  # frames of an odd size
     data = dicom(pixels, frames=5)
     for frame in range(5):
@@ -197,11 +197,11 @@ def test_rgb_in_either_planar_configuration(planar: int, bits: int) -> None:
 def test_ybr_full_is_converted() -> None:
     ybr = np.array([[[76, 85, 255], [150, 44, 21], [29, 255, 107], [128, 128, 128]]], np.uint8)
     found = shown(ybr, PhotometricInterpretation="YBR_FULL")
-    expected = [[[254, 0, 0], [0, 255, 1], [0, 0, 254], [128, 128, 128]]]  # red, green, blue, grey (PS3.3 C.7.6.3.1.2)
+    expected = [[[254, 0, 0], [0, 255, 1], [0, 0, 254], [128, 128, 128]]]  # red, green, blue, gray (PS3.3 C.7.6.3.1.2)
     np.testing.assert_allclose(found, expected, atol=1)
 
 
-def test_ybr_full_422_shares_its_colours_between_two_pixels() -> None:
+def test_ybr_full_422_shares_its_chroma_between_two_pixels() -> None:
     full = np.array([[[76, 85, 255], [90, 85, 255], [29, 255, 107], [40, 255, 107]]], np.uint8)
     halved = bytes([76, 90, 85, 255, 29, 40, 255, 107])
     data = dicom(full, PhotometricInterpretation="YBR_FULL_422", PixelData=halved)
@@ -210,7 +210,7 @@ def test_ybr_full_422_shares_its_colours_between_two_pixels() -> None:
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
 @pytest.mark.parametrize("depth", [8, 16])
-def test_a_palette_gives_its_colours(syntax: uid.UID, depth: int) -> None:
+def test_a_palette_is_applied(syntax: uid.UID, depth: int) -> None:
     colors = RANDOM.integers(0, 1 << depth, (3, 300))
     write = packed if depth == 8 else words
     names = ("Red", "Green", "Blue")
@@ -225,7 +225,7 @@ def test_a_palette_gives_its_colours(syntax: uid.UID, depth: int) -> None:
     assert [warning.message for warning in warnings] == ["reduced from 16 to 8 bits"] * (depth == 16)
 
 
-def test_colour_becomes_grey_for_a_grey_model_with_a_warning() -> None:
+def test_color_is_converted_to_gray_for_a_gray_model_with_a_warning() -> None:
     pixels = np.full((4, 4, 3), (255, 0, 0), np.uint8)
     found, warnings = read(dicom(pixels), (4, 4))
     np.testing.assert_array_equal(found, np.full((4, 4), 76))

@@ -1,4 +1,4 @@
-"""Compressed DICOM files: every transfer syntax that is read gives the pixels that went in."""
+"""Compressed DICOM files: every supported transfer syntax reproduces the encoded pixels."""
 
 import io
 import struct
@@ -33,7 +33,7 @@ def read(data: bytes, shape: tuple[int, ...], frame: int = 0) -> NDArray[np.uint
 
 
 def smooth(shape: tuple[int, ...], bits: int) -> NDArray[np.uint16]:
-    """A picture with slopes, edges and a little noise."""
+    """An image with gradients, edges and a little noise."""
     rows, columns = shape[:2]
     slope = np.add.outer(np.arange(rows), np.arange(columns)) * ((1 << bits) - 1) // (rows + columns)
     slope[: rows // 2] //= 3
@@ -48,7 +48,7 @@ def saved(pixels: NDArray[np.generic], kind: str, **options: object) -> bytes:
 
 
 def jpeg_lossless(pixels: NDArray[np.generic], precision: int) -> bytes:
-    """A plain encoder of lossless JPEG, selection value 1, with 5 bits for each of the 17 categories."""
+    """A minimal lossless JPEG encoder, selection value 1, with 5-bit codes for the 17 categories."""
     samples = pixels.reshape(*pixels.shape[:2], -1)
     rows, columns, components = samples.shape
     text: list[str] = []
@@ -104,7 +104,7 @@ LOSSLESS: dict[str, tuple[uid.UID, Callable[[NDArray[np.generic], int], bytes]]]
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_8_bits_of_grey(name: str) -> None:
+def test_8_bit_gray_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((31, 45), 8).astype(np.uint8)
     found = read(dicom(pixels, syntax=syntax, encoded=[encode(pixels, 8)]), pixels.shape)
@@ -112,7 +112,7 @@ def test_8_bits_of_grey(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_16_bits_of_grey_as_without_compression(name: str) -> None:
+def test_16_bit_gray_decodes_as_without_compression(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((31, 45), 16)
     window = {"WindowCenter": "30000", "WindowWidth": "40000"}
@@ -122,7 +122,7 @@ def test_16_bits_of_grey_as_without_compression(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSLESS if name != "JPEG 2000"])
-def test_rgb(name: str) -> None:
+def test_rgb_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     pixels = smooth((20, 30, 3), 8).astype(np.uint8)
     found = read(dicom(pixels, syntax=syntax, encoded=[encode(pixels, 8)]), pixels.shape)
@@ -130,7 +130,7 @@ def test_rgb(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_one_frame_of_several_is_decoded(name: str) -> None:
+def test_one_of_several_frames_is_decoded(name: str) -> None:
     syntax, encode = LOSSLESS[name]
     frames = np.stack([smooth((9, 9), 8).astype(np.uint8) for _ in range(4)])
     encoded = [encode(frame, 8) for frame in frames]
@@ -140,14 +140,14 @@ def test_one_frame_of_several_is_decoded(name: str) -> None:
         np.testing.assert_array_equal(read(data, (9, 9), index), frames[index])
 
 
-def test_reversible_colour_of_jpeg_2000() -> None:
+def test_the_reversible_color_transform_of_jpeg_2000() -> None:
     pixels = smooth((40, 30, 3), 8).astype(np.uint8)
     encoded = saved(pixels, "JPEG2000", no_jp2=True, mct=1)
     data = dicom(pixels, syntax=uid.JPEG2000Lossless, encoded=[encoded], PhotometricInterpretation="YBR_RCT")
     np.testing.assert_array_equal(read(data, pixels.shape), pixels)
 
 
-def test_baseline_jpeg_is_what_pillow_makes_of_it() -> None:
+def test_baseline_jpeg_decodes_as_in_pillow() -> None:
     gray = smooth((40, 30), 8).astype(np.uint8)
     encoded = saved(gray, "JPEG")
     data = dicom(gray, syntax=uid.JPEGBaseline8Bit, encoded=[encoded])
@@ -170,7 +170,7 @@ def test_lossless_jpeg_of_any_pixels(data: st.DataObject) -> None:
     np.testing.assert_array_equal(read(file, pixels.shape), read(dicom(pixels, BitsStored=precision), pixels.shape))
 
 
-def test_lossless_jpeg_longer_than_what_is_decoded_at_once() -> None:
+def test_lossless_jpeg_longer_than_one_decoding_step() -> None:
     pixels = RANDOM.integers(0, 65536, (250, 260)).astype(np.uint16)
     file = dicom(pixels, syntax=uid.JPEGLosslessSV1, encoded=[jpeg_lossless(pixels, 16)])
     np.testing.assert_array_equal(read(file, pixels.shape), read(dicom(pixels), pixels.shape))
@@ -180,7 +180,7 @@ def test_lossless_jpeg_longer_than_what_is_decoded_at_once() -> None:
 
 
 def shipped(name: str) -> bytes:
-    """A file that came with pydicom."""
+    """A file from pydicom's test data."""
     path = get_testdata_file(name, download=False)
     assert isinstance(path, str)
     with open(path, "rb") as file:  # noqa: PTH123 - pydicom gives a text
@@ -190,13 +190,13 @@ def shipped(name: str) -> bytes:
 def same_pictures() -> Iterator[tuple[str, str, tuple[int, ...]]]:
     for name in ("RLE", "bigendian", "implicit", "expb", "jp2klossless", "padded"):
         yield f"MR_small_{name}.dcm", "MR_small.dcm", (64, 64)
-    # By other encoders than those above.
+    # From encoders other than those above.
     yield "SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm", (100, 100, 3)
     yield "SC_rgb_gdcm_KY.dcm", "SC_rgb_rle.dcm", (100, 100, 3)
 
 
 @pytest.mark.parametrize(("name", "same", "shape"), list(same_pictures()))
-def test_files_of_other_makers_in_several_syntaxes_are_the_same_picture(
+def test_third_party_files_in_several_syntaxes_have_the_same_pixels(
     name: str, same: str, shape: tuple[int, ...]
 ) -> None:
     found = read(shipped(name), shape)

@@ -1,4 +1,4 @@
-"""DICOM files that contradict themselves or lack a part are refused by name, or shown with a warning."""
+"""DICOM files with contradictory or missing elements are rejected with the element's name, or read with a warning."""
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-# Where no element says how its value is represented, these are other values.
+# Without value representations in the file, the values differ.
 EXPLICIT = {"a window in binary", "a table that is not a sequence"}
 
 
@@ -156,7 +156,7 @@ EXPLICIT = {"a window in binary", "a table that is not a sequence"}
     [(LITTLE, name) for name in REFUSED]
     + [(uid.ImplicitVRLittleEndian, name) for name in sorted(REFUSED.keys() - EXPLICIT)],
 )
-def test_what_is_refused_is_named(syntax: uid.UID, name: str) -> None:
+def test_a_rejected_element_is_named(syntax: uid.UID, name: str) -> None:
     elements, reason = REFUSED[name]
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(PIXELS, syntax, **elements))
@@ -164,7 +164,7 @@ def test_what_is_refused_is_named(syntax: uid.UID, name: str) -> None:
 
 
 @pytest.mark.parametrize("vr", ["OB", "UN"])
-def test_16_bit_pixels_of_unknown_byte_order_are_refused(vr: str) -> None:
+def test_16_bit_pixels_of_unknown_byte_order_are_rejected(vr: str) -> None:
     syntax = uid.ExplicitVRBigEndian
     pixels = PIXELS.astype(np.uint16)
     with pytest.raises(ImageRefused, match=f"in big endian whose 16-bit PixelData has the value representation {vr}"):
@@ -172,7 +172,7 @@ def test_16_bit_pixels_of_unknown_byte_order_are_refused(vr: str) -> None:
 
 
 @pytest.mark.parametrize("elements", [{"RescaleSlope": "1"}, {"RescaleIntercept": "0"}, {"WindowCenter": ""}])
-def test_half_a_pair_that_changes_nothing_is_ignored(elements: dict[str, object]) -> None:
+def test_an_incomplete_pair_without_effect_is_ignored(elements: dict[str, object]) -> None:
     found, warnings = read(raw_dicom(PIXELS, LITTLE, **elements))
     np.testing.assert_array_equal(found, PIXELS)
     assert warnings == []
@@ -189,7 +189,7 @@ def test_decimal_strings(text: str, center: float) -> None:
     assert warnings[0].message == f"converted to 8 bits by its first window (center {center:g}, width 50)"
 
 
-def test_a_window_that_a_voi_lut_replaces_does_not_matter() -> None:
+def test_a_window_is_ignored_if_there_is_a_voi_lut() -> None:
     found, _ = read(raw_dicom(PIXELS, LITTLE, WindowCenter="100", WindowWidth="0", VOILUTSequence=[TABLE]))
     np.testing.assert_array_equal(found, 255 - PIXELS)
 
@@ -245,7 +245,7 @@ def test_padding_has_the_sign_of_the_pixels(vr: str, syntax: uid.UID) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_uncompressed_bytes_may_lie_in_big_endian_words(bits: int) -> None:
+def test_uncompressed_bytes_may_be_in_big_endian_words(bits: int) -> None:
     syntax = uid.ExplicitVRBigEndian
     frames = np.random.default_rng(9).integers(0, 256, (3, 3, 5), dtype=np.uint8)  # frames of an odd size
     stored = frames if bits == 8 else frames.astype(np.uint16) << 8

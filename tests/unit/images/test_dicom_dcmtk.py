@@ -1,7 +1,7 @@
-"""DICOM files as DCMTK's dcm2pnm shows them, the viewer that decides where the standard leaves something open.
+"""Comparison with DCMTK's dcm2pnm, the reference where the standard is ambiguous.
 
-It shows no window or VOI LUT unless it is asked to, and it cuts rescaled values to whole numbers before it looks at
-either (the standard does not): rescaled files here have whole values.
+It applies a window or VOI LUT only on request, and truncates rescaled values to integers before applying either (the
+standard does not): rescaled files here have integer values.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ Elements = Mapping[str, object]
 
 
 def dcmtk(path: Path, *options: str) -> NDArray[np.int64]:
-    """Shows a file with DCMTK; dcmj2pnm also decompresses JPEG."""
+    """Renders a file with DCMTK; dcmj2pnm also decompresses JPEG."""
     shown = path.with_suffix(".pnm")
     command = ["dcmj2pnm", "--write-raw-pnm", "--no-overlays", *options, str(path), str(shown)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -71,7 +71,7 @@ def item(first: int, entries: NDArray[np.int64], depth: int, syntax: uid.UID, vr
 
 
 def stored(bits: int, *, signed: bool) -> NDArray[np.int64]:
-    """All kinds of values of so many bits."""
+    """Returns varied values of `bits` bits."""
     low = -(1 << bits - 1) if signed else 0
     return np.linspace(low, low + (1 << bits) - 1, 96).astype(np.int64).reshape(8, 12)
 
@@ -80,7 +80,9 @@ GRID = list(product(SYNTAXES, ("US", "SS"), (8, 10, 12, 16), (False, True), (Non
 
 
 @pytest.mark.parametrize(("syntax", "vr", "bits", "signed", "intercept"), GRID)
-def test_a_voi_lut(path: Path, syntax: uid.UID, vr: str, bits: int, signed: bool, intercept: int | None) -> None:
+def test_a_voi_lut_matches_dcmtk(
+    path: Path, syntax: uid.UID, vr: str, bits: int, signed: bool, intercept: int | None
+) -> None:
     pixels = stored(bits, signed=signed)
     values = pixels + (intercept or 0)
     least, greatest = (-32768, 32767) if values.min() < 0 else (0, 65535)
@@ -98,7 +100,7 @@ def test_a_voi_lut(path: Path, syntax: uid.UID, vr: str, bits: int, signed: bool
 
 
 @pytest.mark.parametrize(("syntax", "vr", "bits", "signed"), sorted({case[:4] for case in GRID}))
-def test_a_modality_lut(path: Path, syntax: uid.UID, vr: str, bits: int, signed: bool) -> None:
+def test_a_modality_lut_matches_dcmtk(path: Path, syntax: uid.UID, vr: str, bits: int, signed: bool) -> None:
     pixels = stored(bits, signed=signed)
     entries = np.linspace(100, 3000, min(1 << bits, 60_000)).astype(np.int64)
     modality = item(int(pixels.min()) + 5, entries, 16, syntax, vr)
@@ -129,7 +131,7 @@ def test_a_modality_lut(path: Path, syntax: uid.UID, vr: str, bits: int, signed:
 
 @pytest.mark.parametrize(("syntax", "signed"), [*product(SYNTAXES, (False, True))])
 @pytest.mark.parametrize(("bits", "high"), [(8, 7), (8, 15), (9, 10), (10, 9), (12, 11), (12, 15), (15, 15), (16, 15)])
-def test_bits_stored_anywhere_with_others_around(
+def test_bits_stored_at_any_position_match_dcmtk(
     path: Path, syntax: uid.UID, signed: bool, bits: int, high: int
 ) -> None:
     random = np.random.default_rng(6)
@@ -154,7 +156,7 @@ def test_bits_stored_anywhere_with_others_around(
     "elements", [{}, *({"PresentationLUTShape": shape} for shape in ("IDENTITY", "INVERSE", "LIN OD"))]
 )
 @pytest.mark.parametrize("options", [(), WINDOW])
-def test_polarity(path: Path, photometric: str, elements: Elements, options: tuple[str, ...]) -> None:
+def test_polarity_matches_dcmtk(path: Path, photometric: str, elements: Elements, options: tuple[str, ...]) -> None:
     window = {"WindowCenter": "100", "WindowWidth": "150"} if options else {}
     pixels = stored(8, signed=False).astype("u1")
     assert_same(path, raw_dicom(pixels, LITTLE, PhotometricInterpretation=photometric, **elements, **window), *options)
@@ -175,12 +177,12 @@ def test_polarity(path: Path, photometric: str, elements: Elements, options: tup
         {"WindowCenter": "100", "WindowWidth": "50", "RescaleIntercept": "0"},
     ],
 )
-def test_a_window(path: Path, elements: Elements) -> None:
+def test_a_window_matches_dcmtk(path: Path, elements: Elements) -> None:
     assert_same(path, raw_dicom(np.arange(256, dtype="u1").reshape(16, 16), LITTLE, **elements), *WINDOW)
 
 
 @pytest.mark.parametrize(("bits", "signed"), [*product((8, 10, 12, 16), (False, True))])
-def test_neither_window_nor_table(path: Path, bits: int, signed: bool) -> None:
+def test_pixels_without_window_and_lut_match_dcmtk(path: Path, bits: int, signed: bool) -> None:
     pixels = stored(bits, signed=signed)[1:-1] // 3
     data = raw_dicom(pixels.astype(f"{'i' if signed else 'u'}2"), LITTLE, BitsStored=bits)
     assert_same(path, data, *(LEAST_AND_GREATEST if bits > 8 or signed else ()))
@@ -192,7 +194,9 @@ NAMES = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")
 @pytest.mark.parametrize(("syntax", "vr"), [*product(SYNTAXES, ("US", "SS"))])
 @pytest.mark.parametrize(("depth", "pack"), [(8, True), (8, False), (12, False), (16, False)])
 @pytest.mark.parametrize(("kind", "first"), [("u1", 0), ("i1", -128), ("u2", 5), ("i2", -300), ("u2", 40000)])
-def test_a_palette(path: Path, syntax: uid.UID, vr: str, depth: int, pack: bool, kind: str, first: int) -> None:
+def test_a_palette_matches_dcmtk(
+    path: Path, syntax: uid.UID, vr: str, depth: int, pack: bool, kind: str, first: int
+) -> None:
     colors = np.random.default_rng(5).integers(0, 1 << depth, (3, 200))
     elements: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for name, row in zip(NAMES, colors, strict=True):

@@ -1,4 +1,4 @@
-"""DICOM files that are broken, or made to do harm, are refused with a reason and without a word of the patient."""
+"""Broken and malicious DICOM files are rejected with a reason that contains no patient data."""
 
 import io
 import logging
@@ -39,7 +39,7 @@ def read(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def changed(change: Callable[[Dataset], None], **elements: object) -> bytes:
-    """The usual file after something was done to it."""
+    """A valid file with modifications."""
     dataset = dcmread(io.BytesIO(dicom(PIXELS, BitsStored=12, **elements)))  # type: ignore[arg-type]  # no options
     change(dataset)
     file = io.BytesIO()
@@ -56,13 +56,13 @@ def without(keyword: str) -> bytes:
 
 
 def jpeg(rows: int, columns: int) -> bytes:
-    """A lossless codestream that claims a size and holds next to nothing."""
+    """A lossless codestream that declares a size and contains almost no data."""
     frame = struct.pack(">HBHHB", 11, 16, rows, columns, 1) + b"\x01\x11\x00"
     return b"\xff\xd8\xff\xc3" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x01\x00\x00" + bytes(100)
 
 
 def element(tag: int, vr: bytes, length: int, value: bytes = b"") -> bytes:
-    """A data element of explicit VR whose length may lie."""
+    """A data element of explicit VR whose length may be wrong."""
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
     return (
         head
@@ -208,7 +208,7 @@ FRAMES = {"groups of fewer frames": 1}
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_bad_file_is_refused_with_a_reason_and_without_the_patient(
+def test_an_invalid_file_is_rejected_with_a_reason_and_without_patient_data(
     name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data, reason = BROKEN[name]
@@ -221,24 +221,24 @@ def test_a_bad_file_is_refused_with_a_reason_and_without_the_patient(
     assert caplog.text == ""
 
 
-def test_a_deflated_file_is_refused_before_it_is_inflated() -> None:
+def test_a_deflated_file_is_rejected_before_it_is_inflated() -> None:
     data = PREAMBLE + element(0x00020010, b"UI", 22, b"1.2.840.10008.1.2.1.99")
     with pytest.raises(ImageRefused, match="in Deflated Explicit VR Little Endian, expected one of Implicit VR"):
         read(data + bytes(1000))
 
 
-def test_a_file_without_preamble_is_none_of_the_formats() -> None:
+def test_a_dicom_file_without_preamble_is_not_recognized() -> None:
     with pytest.raises(ImageRefused, match="is not a PNG, JPEG, TIFF or DICOM file"):
         read(dicom(PIXELS)[132:])
 
 
-def test_a_frame_of_another_format_is_refused() -> None:
+def test_a_frame_of_another_format_is_rejected() -> None:
     with pytest.raises(ImageRefused) as caught:
         ImageReader(GRAY, LIMITS).read(b"\x89PNG", 3)
     assert caught.value.part == "frame"
 
 
-def test_pixels_are_not_parsed_as_the_text_that_a_file_calls_them() -> None:
+def test_pixels_declared_as_text_are_not_parsed() -> None:
     data = dicom(PIXELS)
     called = data.replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")
     assert called != data
@@ -260,7 +260,7 @@ except Exception as error:
     assert done.stdout.startswith("ImageRefused is a DICOM file, which requires the extra dicom")
 
 
-def test_a_small_file_that_claims_much_takes_little_memory() -> None:
+def test_a_small_file_that_declares_large_data_uses_little_memory() -> None:
     claims = [
         dicom(PIXELS, syntax=uid.RLELossless, encoded=[RLE_HEADER + b"\x81\0" * 1_000_000]),
         dicom(PIXELS, syntax=uid.JPEGLosslessSV1, encoded=[jpeg(65535, 65535)]),
@@ -305,7 +305,7 @@ SAMPLES = [
     keep=st.floats(0, 1) | st.just(1.0),
     places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12),
 )
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+def test_a_damaged_file_is_only_ever_read_or_rejected(
     sample: bytes, keep: float, places: list[tuple[float, int]]
 ) -> None:
     data = bytearray(sample)

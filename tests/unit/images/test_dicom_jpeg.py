@@ -1,4 +1,4 @@
-"""JPEG and JPEG 2000 in DICOM files: colors, signs, and codestreams that are cut off or wrap themselves up."""
+"""JPEG and JPEG 2000 in DICOM files: colors, signs, truncated codestreams and JP2 wrappers."""
 
 import io
 import struct
@@ -79,7 +79,7 @@ JPEGS = {
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422"])
 @pytest.mark.parametrize("name", JPEGS)
-def test_jpeg_colors_are_what_the_codestream_or_else_the_file_says(name: str, photometric: str) -> None:
+def test_jpeg_colors_follow_the_codestream_or_else_the_file(name: str, photometric: str) -> None:
     frame, converted = JPEGS[name]
     if converted is None and (photometric == "RGB") != (name == "plain RGB"):
         frame = JPEGS["plain YCbCr" if name == "plain RGB" else "plain RGB"][0]
@@ -99,7 +99,7 @@ def test_jpeg_extended_of_8_bits_is_read() -> None:
     np.testing.assert_allclose(read(compressed(gray, uid.JPEGExtended12Bit, frame), gray.shape)[0], gray, atol=6)
 
 
-def test_jpeg_frames_that_are_not_sequential_or_of_other_components_are_refused() -> None:
+def test_jpeg_frames_that_are_not_sequential_or_have_other_components_are_rejected() -> None:
     gray = COLORS[..., 0]
     progressive = saved(gray, "JPEG", progressive=True)
     with pytest.raises(ImageRefused, match="of process 0xC2 and 8 bits, expected sequential JPEG"):
@@ -130,7 +130,7 @@ def test_signed_jpeg_2000(frame: bytes, bits: int) -> None:
 
 @pytest.mark.parametrize("kind", ["u2", "i2"])
 @pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.HTJ2KLossless, uid.JPEGBaseline8Bit])
-def test_codestreams_of_fewer_bits_than_the_file_allows(syntax: uid.UID, kind: str) -> None:
+def test_codestreams_with_fewer_bits_than_declared_are_read(syntax: uid.UID, kind: str) -> None:
     gray = DEEP.astype(np.uint8) if syntax != uid.HTJ2KLossless else GRAY
     frame = HTJ2K_GRAY if syntax == uid.HTJ2KLossless else saved(gray, "JPEG")
     if syntax == uid.JPEG2000Lossless:
@@ -154,7 +154,7 @@ def test_codestreams_of_fewer_bits_than_the_file_allows(syntax: uid.UID, kind: s
         ),
     ],
 )
-def test_values_that_do_not_fit_are_refused(elements: dict[str, object], reason: str) -> None:
+def test_values_that_do_not_fit_are_rejected(elements: dict[str, object], reason: str) -> None:
     with pytest.raises(ImageRefused, match=reason):
         read(compressed(SIGNED, uid.JPEG2000Lossless, JPEG_2000_SIGNED, **{"BitsStored": 12} | elements), SIGNED.shape)
 
@@ -176,7 +176,7 @@ def test_a_jpeg_2000_codestream_in_a_jp2_file_is_read() -> None:
 
 
 @pytest.mark.parametrize("missing", [4, 100, 190])
-def test_a_jpeg_2000_codestream_that_ends_early_is_refused_with_what_is_missing(missing: int) -> None:
+def test_a_truncated_jpeg_2000_codestream_is_rejected_with_the_missing_part(missing: int) -> None:
     start = FRAME.index(b"\xff\x90")
     (length,) = struct.unpack_from(">L", FRAME, start + 6)
     reason = f"codestream ends early: the tile-part at byte {start} has {length - missing + 2} of {length} bytes"
@@ -185,19 +185,19 @@ def test_a_jpeg_2000_codestream_that_ends_early_is_refused_with_what_is_missing(
 
 
 @pytest.mark.parametrize("kept", [2, 20, 60, 120])
-def test_a_jpeg_2000_codestream_without_whole_headers_is_refused(kept: int) -> None:
+def test_a_jpeg_2000_codestream_with_truncated_headers_is_rejected(kept: int) -> None:
     with pytest.raises(
         ImageRefused, match=r"codestream ends early: a header at byte \d+ is truncated|is not a JPEG 2000"
     ):
         read(compressed(DEEP, uid.JPEG2000Lossless, FRAME[:kept]), DEEP.shape)
 
 
-def test_a_jpeg_2000_codestream_whose_last_byte_may_be_padding_is_refused() -> None:
+def test_a_jpeg_2000_codestream_whose_last_byte_may_be_padding_is_rejected() -> None:
     with pytest.raises(ImageRefused, match="codestream ends early: its last byte may be missing"):
         read(compressed(DEEP, uid.JPEG2000Lossless, FRAME[:-3] + b"\0"), DEEP.shape)
 
 
-def test_a_last_tile_part_of_unknown_length_needs_an_end_marker() -> None:
+def test_a_last_tile_part_of_unknown_length_requires_an_end_marker() -> None:
     start = FRAME.index(b"\xff\x90") + 6
     frame = FRAME[:start] + bytes(4) + FRAME[start + 4 :]
     np.testing.assert_allclose(read(compressed(DEEP, uid.JPEG2000Lossless, frame), DEEP.shape)[0], SHADES, atol=1)
@@ -205,7 +205,7 @@ def test_a_last_tile_part_of_unknown_length_needs_an_end_marker() -> None:
         read(compressed(DEEP, uid.JPEG2000Lossless, frame[:-2]), DEEP.shape)
 
 
-def test_a_jpeg_2000_codestream_without_some_of_its_tiles_is_refused() -> None:
+def test_a_jpeg_2000_codestream_with_missing_tiles_is_rejected() -> None:
     frame = saved(DEEP, "JPEG2000", no_jp2=True, tile_size=(32, 32))
     places = [place for place in range(len(frame)) if frame[place : place + 4] == b"\xff\x90\0\x0a"]
     assert len(places) == 4
@@ -217,7 +217,7 @@ def test_a_jpeg_2000_codestream_without_some_of_its_tiles_is_refused() -> None:
         read(compressed(DEEP, uid.JPEG2000Lossless, bytes(claims)), DEEP.shape)
 
 
-def test_a_file_of_another_maker_with_a_wrong_number_of_tile_parts_is_read() -> None:
+def test_a_third_party_file_with_a_wrong_number_of_tile_parts_is_read() -> None:
     path = get_testdata_file("GDCMJ2K_TextGBR.dcm", download=False)
     assert isinstance(path, str)
     with open(path, "rb") as file:  # noqa: PTH123 - pydicom gives a text
@@ -225,7 +225,7 @@ def test_a_file_of_another_maker_with_a_wrong_number_of_tile_parts_is_read() -> 
     np.testing.assert_allclose(found.mean(axis=(0, 1)), (122.5, 126.4, 124.4), atol=0.1)
 
 
-def test_jpeg_2000_that_is_not_read_is_named() -> None:
+def test_unsupported_jpeg_2000_is_reported() -> None:
     plain = saved(COLORS, "JPEG2000", no_jp2=True, mct=0)
     with pytest.raises(ImageRefused, match="YBR_RCT, expected RGB or YBR_FULL for a JPEG 2000 frame without color"):
         read(compressed(COLORS, uid.JPEG2000Lossless, plain, PhotometricInterpretation="YBR_RCT"), COLORS.shape)
@@ -253,6 +253,6 @@ def test_jpeg_2000_that_is_not_read_is_named() -> None:
     ],
     ids=["JPEG segments", "JPEG fill bytes", "JPEG 2000 segments"],
 )
-def test_a_header_of_too_many_segments_is_refused(syntax: uid.UID, header: bytes, segment: bytes) -> None:
+def test_a_header_with_too_many_segments_is_rejected(syntax: uid.UID, header: bytes, segment: bytes) -> None:
     with pytest.raises(ImageRefused, match="with too many elements or fragments"):
         read(compressed(COLORS, syntax, header + segment * 100_000, PhotometricInterpretation="RGB"), COLORS.shape)

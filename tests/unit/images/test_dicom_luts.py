@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM files: shades computed here from the standard, for every way to write the same table."""
+"""Lookup tables of DICOM files: values computed here from the standard, for every encoding of a table."""
 
 from itertools import product
 
@@ -19,7 +19,7 @@ Numbers = NDArray[np.int64]
 
 
 def read(data: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[ImageWarning]]:
-    """Reads a file for a model that takes pictures of just this shape."""
+    """Reads a file for a model whose input has exactly the file's shape."""
     color = "rgb" if len(shape) == 3 else "gray"
     target = Target(height=shape[0], width=shape[1], color=color, crop="none", resampling="bilinear")  # type: ignore[arg-type]
     pixels, warnings = ImageReader(target, LIMITS).read(data)
@@ -29,14 +29,14 @@ def read(data: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[I
 def table(
     first: int, entries: Numbers, depth: int, syntax: uid.UID, *, vr: str = "US", pack: bool = False
 ) -> dict[str, object]:
-    """An item of a Modality or VOI LUT Sequence; the value representation changes no bit of the descriptor."""
+    """An item of a Modality or VOI LUT Sequence; the value representation does not change the descriptor's bits."""
     raw = words([len(entries) % 65536, first % 65536, depth], syntax)
     data = packed(entries, syntax) if pack else words(entries, syntax)
     return {"LUTDescriptor": (vr, raw), "LUTData": ("OW", data), "ModalityLUTType": ("LO", b"US")}
 
 
 def mapped(values: Numbers, first: int, entries: Numbers) -> Numbers:
-    """Entries for values (PS3.3 C.11.2.1.1): below the first value mapped its entry, above the last one the last."""
+    """Returns the entries of values (PS3.3 C.11.2.1.1), which are clamped to the first and last value mapped."""
     found = [int(entries[min(max(int(value) - first, 0), len(entries) - 1)]) for value in values.ravel()]
     return np.reshape(np.array(found, np.int64), values.shape)
 
@@ -47,13 +47,13 @@ def shades(entries: Numbers, depth: int) -> NDArray[np.float64]:
 
 
 def ramp(depth: int, length: int = 300) -> Numbers:
-    """Entries from 0 to the greatest of a depth, not all in order."""
+    """Returns entries from 0 to the maximum of a depth, not all in order."""
     entries: Numbers = np.arange(length) * (2**depth - 1) // (length - 1)
     entries[3:9] = entries[8:2:-1]
     return entries
 
 
-# Kind of the pixels, bits stored, intercept, and first values mapped after it; all are possible for these pixels.
+# Kind of the pixels, bits stored, intercept, and the first values mapped that are possible for them.
 STEPS = [
     ("u1", 8, None, (0, 10)),
     ("i1", 8, None, (-128, -100, 0, 5)),
@@ -77,7 +77,7 @@ GRID = [
 
 
 def pixels_around(first: int, kind: str, bits: int, intercept: int, length: int) -> Numbers:
-    """Stored values that a table maps, and some on either side."""
+    """Returns stored values that a table maps, and some beyond either end."""
     low = -(1 << bits - 1) if kind[0] == "i" else 0
     wanted = np.arange(first - 40, first + length + 40, 7) - intercept
     wanted = wanted[(wanted >= low) & (wanted < low + (1 << bits))]
@@ -85,7 +85,7 @@ def pixels_around(first: int, kind: str, bits: int, intercept: int, length: int)
 
 
 @pytest.mark.parametrize(("syntax", "vr", "kind", "bits", "intercept", "first"), GRID)
-def test_a_voi_lut_begins_where_the_values_before_it_say(
+def test_the_sign_of_a_voi_luts_first_value_follows_the_input_range(
     syntax: uid.UID, vr: str, kind: str, bits: int, intercept: int | None, first: int
 ) -> None:
     entries = ramp(12)
@@ -97,13 +97,15 @@ def test_a_voi_lut_begins_where_the_values_before_it_say(
     expected = shades(mapped(pixels + (intercept or 0), first, entries), 12)
     np.testing.assert_allclose(found, expected, atol=0.51)
     depth = "to 8 bits" if bits == 8 else f"from {bits} to 8 bits"
-    assert [warning.message for warning in warnings] == [f"brought {depth} by its first VOI lookup table"]
+    assert [warning.message for warning in warnings] == [f"converted {depth} by its first VOI lookup table"]
 
 
 @pytest.mark.parametrize(
     ("syntax", "vr", "kind", "bits", "first"), [(*case[:4], case[5]) for case in GRID if case[4] is None]
 )
-def test_a_modality_lut_begins_where_the_pixels_say(syntax: uid.UID, vr: str, kind: str, bits: int, first: int) -> None:
+def test_the_sign_of_a_modality_luts_first_value_follows_the_pixels(
+    syntax: uid.UID, vr: str, kind: str, bits: int, first: int
+) -> None:
     entries = ramp(16)
     pixels = pixels_around(first, kind, bits, 0, len(entries))
     modality = table(first, entries, 16, syntax, vr=vr)
@@ -115,7 +117,7 @@ def test_a_modality_lut_begins_where_the_pixels_say(syntax: uid.UID, vr: str, ki
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("first", [0, 100, 40000])
-def test_after_a_modality_lut_no_value_is_negative(syntax: uid.UID, first: int) -> None:
+def test_the_output_of_a_modality_lut_is_not_negative(syntax: uid.UID, first: int) -> None:
     stored = np.arange(-100, 150)[None, :]
     modality = table(-100, np.arange(first, first + 250), 16, syntax)
     interest = table(first, ramp(8, 250), 8, syntax, pack=True)
@@ -125,7 +127,7 @@ def test_after_a_modality_lut_no_value_is_negative(syntax: uid.UID, first: int) 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_any_table_gives_the_entry_of_its_value(data: st.DataObject) -> None:
+def test_any_lut_returns_the_entry_of_its_value(data: st.DataObject) -> None:
     syntax = data.draw(st.sampled_from(SYNTAXES))
     bits = data.draw(st.integers(8, 16))
     signed = data.draw(st.booleans())
@@ -154,7 +156,7 @@ def test_any_table_gives_the_entry_of_its_value(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", ["voi_explicit", "voi_implicit"])
 @pytest.mark.parametrize("vr", ["US", "SS"])
-def test_the_first_example_is_read_in_any_byte_order(name: str, vr: str) -> None:
+def test_a_lut_is_read_in_any_byte_order(name: str, vr: str) -> None:
     syntax = uid.ImplicitVRLittleEndian if name == "voi_implicit" else uid.ExplicitVRBigEndian
     reference = np.arange(784).reshape(28, 28) % 256
     entries = np.arange(4096) * 65535 // 4095
@@ -169,7 +171,7 @@ def test_the_first_example_is_read_in_any_byte_order(name: str, vr: str) -> None
     ("pixels", "kind", "intercept", "said", "other"),
     [(100, "u2", 0, 65526, -10), (20000, "i2", 16000, -29636, 35900), (40000, "u2", -1, -25636, 39900)],
 )
-def test_a_sign_that_leaves_a_table_without_values_is_refused(
+def test_a_sign_that_leaves_a_lut_without_values_is_rejected(
     vr: str, pixels: int, kind: str, intercept: int, said: int, other: int
 ) -> None:
     stored = np.arange(pixels, pixels + 100)[None, :]
@@ -178,8 +180,8 @@ def test_a_sign_that_leaves_a_table_without_values_is_refused(
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(stored.astype(kind), LITTLE, VOILUTSequence=[item], **rescale), stored.shape)
     assert caught.value.reason == (
-        f"is a DICOM file whose LUTDescriptor maps 300 values starting at {said}, none of which the frame has; it has some "
-        f"starting at {other}, but values {'can' if said < 0 else 'cannot'} be negative before this step"
+        f"is a DICOM file whose LUTDescriptor maps 300 values starting at {said}, none of which the frame has; "
+        f"it has some starting at {other}, but values {'can' if said < 0 else 'cannot'} be negative before this step"
     )
 
 
@@ -230,17 +232,17 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 @pytest.mark.parametrize(
     ("sequence", "name"),
     [("VOILUTSequence", name) for name in REFUSED]
-    # The depth of a Modality LUT changes no value.
+    # The depth of a Modality LUT does not change values.
     + [("ModalityLUTSequence", name) for name in REFUSED if "called deeper" not in name],
 )
-def test_a_table_that_contradicts_its_descriptor_is_refused(sequence: str, name: str) -> None:
+def test_a_lut_that_contradicts_its_descriptor_is_rejected(sequence: str, name: str) -> None:
     item, reason = REFUSED[name]
     with pytest.raises(ImageRefused) as caught:
         read(raw_dicom(PIXELS, LITTLE, **{sequence: [item]}), PIXELS.shape)
     assert caught.value.reason == f"is a DICOM file {reason}"
 
 
-def test_unknown_words_in_big_endian_are_refused() -> None:
+def test_unknown_words_in_big_endian_are_rejected() -> None:
     syntax = uid.ExplicitVRBigEndian
     item = table(0, EIGHT, 8, syntax)
     item["LUTData"] = ("UN", words(EIGHT, LITTLE))
@@ -248,12 +250,12 @@ def test_unknown_words_in_big_endian_are_refused() -> None:
         read(raw_dicom(PIXELS, syntax, VOILUTSequence=[item]), PIXELS.shape)
 
 
-def test_entries_that_use_part_of_their_bits_are_shown_dark_with_a_warning() -> None:
+def test_entries_that_use_part_of_their_bits_are_displayed_dark_with_a_warning() -> None:
     found, warnings = read(raw_dicom(PIXELS, LITTLE, VOILUTSequence=[table(0, EIGHT * 16, 16, LITTLE)]), PIXELS.shape)
     np.testing.assert_allclose(found, PIXELS.astype(int) * 16 / 65535 * 255, atol=0.51)
     assert warnings[0].message == (
-        "its LUTDescriptor specifies 16 bits per entry, but the maximum is 4080: its shades may be meant to be "
-        "further apart"
+        "its LUTDescriptor specifies 16 bits per entry, but the maximum is 4080: a wider range of shades "
+        "may be intended"
     )
 
 
@@ -278,7 +280,7 @@ NAMES = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")
 
 
 def palette(first: int, colors: Numbers, depth: int, syntax: uid.UID, vr: str, *, pack: bool) -> dict[str, object]:
-    """Elements of a palette of colors [3, entries]."""
+    """Returns the elements of a palette of colors [3, entries]."""
     raw = words([colors.shape[1] % 65536, first % 65536, depth], syntax)
     data = [packed(row, syntax) if pack else words(row, syntax) for row in colors]
     return {"PhotometricInterpretation": "PALETTE COLOR"} | {
@@ -292,7 +294,7 @@ def palette(first: int, colors: Numbers, depth: int, syntax: uid.UID, vr: str, *
 @pytest.mark.parametrize("vr", ["US", "SS"])
 @pytest.mark.parametrize(("depth", "pack"), [(8, True), (8, False), (12, False), (16, False)])
 @pytest.mark.parametrize(("kind", "first"), [("u1", 0), ("i1", -128), ("u2", 5), ("i2", -300), ("u2", 40000)])
-def test_a_palette_begins_where_the_indices_say(
+def test_the_sign_of_a_palettes_first_value_follows_the_indices(
     syntax: uid.UID, vr: str, depth: int, pack: bool, kind: str, first: int
 ) -> None:
     colors = np.random.default_rng(5).integers(0, 1 << depth, (3, 255))
@@ -304,7 +306,7 @@ def test_a_palette_begins_where_the_indices_say(
 
 
 def segmented(data: bytes, length: int, depth: int, syntax: uid.UID) -> bytes:
-    """A file of one row that shows each of the entries of a segmented palette."""
+    """A file of one row that uses each entry of a segmented palette."""
     elements: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for name in NAMES:
         elements[f"{name}Descriptor"] = ("US", [length % 65536, 0, depth])
@@ -317,7 +319,7 @@ def segmented(data: bytes, length: int, depth: int, syntax: uid.UID) -> bytes:
 def test_a_segmented_palette_is_expanded(syntax: uid.UID, depth: int) -> None:
     wide = depth == 16
     write, top, scale = (words, 65535, 257) if wide else (packed, 255, 1)
-    # Three values, a slope to the top, a slope down, both slopes again from byte 5 or 10, and one value.
+    # Three values, a linear rise, a linear fall, both again from byte 5 or 10, and one value.
     offset = [5, 0, 0, 0] if not wide else [10, 0]
     numbers = [0, 3, 10 * scale, 7 * scale, 0, 1, 5, top, 1, 2, 0, 2, 2, *offset, 0, 1, 9 * scale]
     slope = [51, 102, 153, 204, 255, 128, 0]
@@ -327,11 +329,11 @@ def test_a_segmented_palette_is_expanded(syntax: uid.UID, depth: int) -> None:
 
 
 Segment = tuple[int, list[int]]
-"""Entries, and the values of each or, if there is one for several, the last."""
+"""Yields entries and their values; for several entries with one value, the last entry."""
 
 
 def segments(depth: int) -> st.SearchStrategy[list[Segment]]:
-    """Discrete and linear segments, a discrete one first."""
+    """Generates discrete and linear segments, a discrete one first."""
     value = st.integers(0, (1 << depth) - 1)
     discrete = st.lists(value, min_size=1, max_size=20).map(lambda values: (len(values), values))
     linear = st.tuples(st.integers(2, 30), value.map(lambda each: [each]))
@@ -340,9 +342,7 @@ def segments(depth: int) -> st.SearchStrategy[list[Segment]]:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), depth=st.sampled_from([8, 16]), syntax=st.sampled_from(SYNTAXES))
-def test_any_segments_and_their_copies_give_the_table_that_they_describe(
-    data: st.DataObject, depth: int, syntax: uid.UID
-) -> None:
+def test_any_segments_and_their_copies_expand_to_their_lut(data: st.DataObject, depth: int, syntax: uid.UID) -> None:
     listed = data.draw(segments(depth))
     numbers: list[int] = []
     starts = []
@@ -386,7 +386,7 @@ SEGMENTS: dict[str, tuple[list[int], str]] = {
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_segments_that_are_not_the_standards_are_refused(name: str) -> None:
+def test_nonstandard_segments_are_rejected(name: str) -> None:
     numbers, reason = SEGMENTS[name]
     with pytest.raises(ImageRefused) as caught:
         read(segmented(words(numbers, LITTLE), 256, 16, LITTLE), (1, 256, 3))

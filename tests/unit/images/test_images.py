@@ -54,7 +54,7 @@ SAMPLES = [
     cut=st.integers(0, 3000),
     places=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=8),
 )
-def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
+def test_a_damaged_file_is_only_ever_decoded_or_rejected(
     sample: bytes, cut: int, places: list[tuple[int, int]]
 ) -> None:
     data = bytearray(sample[: len(sample) - cut % len(sample)])
@@ -71,14 +71,14 @@ def test_a_damaged_file_is_decoded_or_refused_and_nothing_else(
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(b"")
-def test_random_bytes_are_refused(data: bytes) -> None:
+def test_random_bytes_are_rejected(data: bytes) -> None:
     with pytest.raises(ImageRefused):
         ImageReader(GRAY, LIMITS).read(data)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 @pytest.mark.parametrize("target", [GRAY, RGB], ids=["gray", "rgb"])
-def test_every_usual_mode_is_read(mode: str, target: Target) -> None:
+def test_every_common_mode_is_read(mode: str, target: Target) -> None:
     data = encode(gradient(mode), "TIFF")
     pixels, _ = ImageReader(target, LIMITS).read(data)
     assert pixels.shape == (target.height, target.width, 3 if target is RGB else 1)
@@ -93,9 +93,9 @@ def test_an_opaque_alpha_channel_is_dropped() -> None:
     np.testing.assert_array_equal(pixels, plain)
 
 
-def test_a_picture_turned_by_its_exif_tag_is_turned_back() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 3  # Orientation: turned by 180 degrees
+    exif[0x0112] = 3  # Orientation: rotated by 180 degrees
     turned = encode(gradient("L").rotate(180), "PNG", exif=exif)
     pixels, _ = ImageReader(GRAY, LIMITS).read(turned)
     plain, _ = ImageReader(GRAY, LIMITS).read(encode(gradient("L")))
@@ -108,7 +108,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 
 @pytest.mark.parametrize("orientation", [None, 1, 3])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_only_the_exif_tag_turns_a_picture_and_not_xmp(kind: str, orientation: int | None) -> None:
+def test_the_orientation_in_xmp_is_ignored(kind: str, orientation: int | None) -> None:
     options: dict[str, object] = {}
     if orientation is not None:
         exif = Image.Exif()
@@ -129,7 +129,7 @@ def test_only_the_exif_tag_turns_a_picture_and_not_xmp(kind: str, orientation: i
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 20}], ids=str)
 @pytest.mark.parametrize("size", [(5, 7), (90, 60), (400, 300)])
-def test_a_jpeg_that_was_cut_off_and_ended_anew_is_refused(
+def test_a_truncated_jpeg_with_a_new_end_marker_is_rejected(
     mode: str, options: dict[str, object], size: tuple[int, int]
 ) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
@@ -152,7 +152,7 @@ LOSSLESS = base64.b64decode(
 )
 
 
-def test_a_lossless_jpeg_is_read_exactly_and_refused_where_it_was_cut_off() -> None:
+def test_a_lossless_jpeg_is_read_exactly_and_rejected_if_truncated() -> None:
     reader = ImageReader(Target(8, 8, "gray", "none", "bilinear"), LIMITS)
     pixels, _ = reader.read(LOSSLESS)
     np.testing.assert_array_equal(pixels[..., 0], np.arange(64).reshape(8, 8) * 37 % 251)
@@ -163,14 +163,12 @@ def test_a_lossless_jpeg_is_read_exactly_and_refused_where_it_was_cut_off() -> N
 
 
 @pytest.mark.parametrize("photometric", [0, 1])
-def test_values_far_below_their_range_are_reported_without_a_word_on_brightness(photometric: int) -> None:
+def test_values_far_below_their_range_are_reported_without_mention_of_brightness(photometric: int) -> None:
     data = tiff(np.full((28, 28, 1), 4000), 16, photometric)
     pixels, warnings = ImageReader(GRAY, LIMITS).read(data)
     assert (pixels == (240 if photometric == 0 else 15)).all()
-    assert [warning.message for warning in warnings if warning.kind == "RANGE_UNUSED"] == [
-        "all values are below 4096, although 16 bits hold up to 65535: "
-        "the image uses only a small part of its value range"
-    ]
+    text = "all values are below 4096, although 16 bits hold up to 65535: the image uses only a small part of its"
+    assert [warning.message for warning in warnings if warning.kind == "RANGE_UNUSED"] == [f"{text} value range"]
 
 
 @given(width=st.integers(1, 90), height=st.integers(1, 90))
@@ -184,7 +182,7 @@ def test_any_size_is_fitted(width: int, height: int) -> None:
     assert ("RESIZED" in kinds) == (min(width, height) != 28)
 
 
-def test_the_middle_is_kept() -> None:
+def test_the_center_is_kept() -> None:
     image = Image.new("L", (84, 28), 255)
     image.paste(100, (28, 0, 56, 28))
     pixels, _ = ImageReader(GRAY, LIMITS).read(encode(image))
@@ -211,8 +209,8 @@ reader.read(small)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
 @pytest.mark.process
-def test_what_no_decoder_expects_is_a_refusal_of_that_image_too(tmp_path: Path) -> None:
-    """Without it, a request with that image would fail as INTERNAL, and the others with it."""
+def test_an_unexpected_decoder_error_rejects_only_that_image(tmp_path: Path) -> None:
+    """Otherwise a request with that image would fail with INTERNAL, together with the others."""
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(encode(gradient("L")))
     large.write_bytes(encode(gradient("RGB", (6000, 6000)).effect_spread(9)))

@@ -1,4 +1,4 @@
-"""The ASGI application, called in this process as Envoy calls it: what it answers to any sequence of events."""
+"""The ASGI application, called in this process as Envoy calls it: responses to any sequence of events."""
 
 import asyncio
 import gzip
@@ -29,12 +29,12 @@ from waiting import PATIENCE
 
 MAX_BYTES = 200_000
 LARGE = b"x" * 150_000
-"""More than is handed over without waiting."""
+"""More than is sent without waiting."""
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Echo:
-    """A service with a method of each kind; one waits for ever."""
+    """A service with a method of each kind; one never returns."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
@@ -65,7 +65,7 @@ class Echo:
 
 
 class Caller:
-    """Calls the application, and keeps the events that it sends."""
+    """Calls the application and records the events that it sends."""
 
     def __init__(self, stopping: bool = False, max_client_calls: int = 9) -> None:
         self.echo = Echo()
@@ -86,7 +86,7 @@ class Caller:
         self.application = Application(GrpcAdapter(interceptor, self.open_calls, MAX_BYTES), rest)
 
     async def call(self, path: str, *chunks: bytes, ends: bool = True, **options: Any) -> "Answer":  # noqa: ANN401 - of `exchange`
-        """Sends a body in chunks and waits for the answer; without an end, the client sends no more and stays."""
+        """Sends a body in chunks and waits for the response; without an end, the client stays connected."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         for chunk in chunks:
             events.put_nowait({"type": "http.request", "body": chunk, "more_body": True})
@@ -127,14 +127,14 @@ class Caller:
 
 
 class Answer:
-    """What a client gets."""
+    """A response as a client receives it."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     @property
     def status(self) -> int:
-        """Of HTTP."""
+        """HTTP status."""
         status: int = self.events[0]["status"]
         return status
 
@@ -159,7 +159,7 @@ class Answer:
 
 @asynccontextmanager
 async def watched(caller: Caller) -> AsyncIterator[Caller]:
-    """Looks at the calls under way as the server does; none may be left."""
+    """Polls the open calls as the server does; none may remain at the end."""
     watching = asyncio.create_task(caller.open_calls.watch())
     try:
         yield caller
@@ -192,7 +192,7 @@ def test_a_call_of_each_kind_is_answered(method: str, answers: int, payload: byt
 
 @settings(max_examples=50)
 @given(messages=st.lists(st.binary(max_size=20), max_size=5), cuts=st.lists(st.integers(0, 100), max_size=6))
-def test_a_stream_may_be_cut_anywhere(messages: list[bytes], cuts: list[int]) -> None:
+def test_a_stream_may_be_split_anywhere(messages: list[bytes], cuts: list[int]) -> None:
     async def test(caller: Caller) -> None:
         body = b"".join(map(frame, messages))
         places = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
@@ -204,7 +204,7 @@ def test_a_stream_may_be_cut_anywhere(messages: list[bytes], cuts: list[int]) ->
 
 
 @pytest.mark.parametrize("method", ["Same", "Each"])
-def test_an_error_has_its_status_and_a_failure_tells_nothing(method: str) -> None:
+def test_an_error_has_its_status_and_a_failure_reveals_nothing(method: str) -> None:
     async def test(caller: Caller) -> None:
         wrong = await caller.call(f"/test.Echo/{method}", frame(b"wrong"))
         assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -217,7 +217,7 @@ def test_an_error_has_its_status_and_a_failure_tells_nothing(method: str) -> Non
     run(test)
 
 
-def test_an_error_in_a_stream_comes_behind_what_was_answered() -> None:
+def test_an_error_in_a_stream_follows_the_earlier_responses() -> None:
     async def test(caller: Caller) -> None:
         answer = await caller.call("/test.Echo/Each", frame(b"one") + frame(b"wrong") + frame(b"two"))
         assert answer.body == frame(b"one")
@@ -249,7 +249,7 @@ def test_an_error_in_a_stream_comes_behind_what_was_answered() -> None:
     ids=["nothing", "cut", "cut prefix", "two", "too long", "unnamed coding", "no gzip", "bomb", "unit", "digits"],
 )
 @pytest.mark.parametrize("method", ["Same", "Twice"])
-def test_what_is_no_call_is_refused(
+def test_an_invalid_call_is_rejected(
     method: str, chunk: bytes, ends: bool, headers: Headers, code: grpc.StatusCode
 ) -> None:
     async def test(caller: Caller) -> None:
@@ -274,7 +274,7 @@ def test_a_compressed_message_is_read() -> None:
     [("Wait", frame(b"x")), ("Same", b""), ("Each", frame(b"x"))],
     ids=["the handler", "the message", "the stream"],
 )
-def test_a_call_ends_at_its_deadline_whatever_it_waits_for(method: str, body: bytes) -> None:
+def test_a_call_ends_at_its_deadline_in_any_state(method: str, body: bytes) -> None:
     async def test(caller: Caller) -> None:
         answer = await caller.call(
             f"/test.Echo/{method}", body, ends=method == "Wait", headers=[(b"grpc-timeout", b"60m")]
@@ -287,7 +287,7 @@ def test_a_call_ends_at_its_deadline_whatever_it_waits_for(method: str, body: by
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_client_that_leaves_ends_its_call_and_gets_nothing(whole: bool) -> None:
+def test_a_disconnected_client_ends_its_call_without_a_response(whole: bool) -> None:
     async def test(caller: Caller) -> None:
         events: asyncio.Queue[Event] = asyncio.Queue()
         events.put_nowait({"type": "http.request", "body": frame(b"x") if whole else b"", "more_body": not whole})
@@ -302,7 +302,7 @@ def test_a_client_that_leaves_ends_its_call_and_gets_nothing(whole: bool) -> Non
     run(test)
 
 
-def test_calls_beyond_what_a_client_may_have_are_refused() -> None:
+def test_calls_beyond_the_limit_of_a_client_are_rejected() -> None:
     async def test(caller: Caller) -> None:
         events: asyncio.Queue[Event] = asyncio.Queue()
         events.put_nowait({"type": "http.request", "body": frame(b"x"), "more_body": False})
@@ -317,7 +317,7 @@ def test_calls_beyond_what_a_client_may_have_are_refused() -> None:
 
 
 @pytest.mark.parametrize("method", ["Same", "Each"])
-def test_a_stopping_server_refuses_new_calls(method: str) -> None:
+def test_a_stopping_server_rejects_new_calls(method: str) -> None:
     async def test(caller: Caller) -> None:
         answer = await caller.call(f"/test.Echo/{method}", frame(b"x"))
         assert answer.code is grpc.StatusCode.UNAVAILABLE
@@ -325,7 +325,7 @@ def test_a_stopping_server_refuses_new_calls(method: str) -> None:
     run(test, stopping=True)
 
 
-def test_a_method_that_is_not_there_is_unimplemented() -> None:
+def test_an_unknown_method_is_unimplemented() -> None:
     async def test(caller: Caller) -> None:
         answer = await caller.call("/test.Echo/Nothing", frame(b"x"))
         assert (answer.status, answer.code) == (200, grpc.StatusCode.UNIMPLEMENTED)
@@ -343,7 +343,7 @@ def test_a_method_that_is_not_there_is_unimplemented() -> None:
         ({"http_version": "1.1", "headers": [(b"x-medserve-content-type", b"application/grpc-web")]}, 200),
     ],
 )
-def test_http_that_is_no_grpc_gets_a_status_of_http(options: dict[str, Any], status: int) -> None:
+def test_http_requests_other_than_grpc_get_an_http_status(options: dict[str, Any], status: int) -> None:
     async def test(caller: Caller) -> None:
         assert (await caller.call("/test.Echo/Same", frame(b"x"), **options)).status == status
 
@@ -351,7 +351,7 @@ def test_http_that_is_no_grpc_gets_a_status_of_http(options: dict[str, Any], sta
 
 
 @pytest.mark.parametrize("trailers", [True, False])
-def test_other_paths_are_answered_by_rest_and_so_is_grpc_where_there_are_no_trailers(trailers: bool) -> None:
+def test_rest_answers_other_paths_and_grpc_without_trailers(trailers: bool) -> None:
     async def test(caller: Caller) -> None:
         page = await caller.call("/openapi.json", method="GET", content_type=b"", trailers=trailers)
         assert page.status == 200

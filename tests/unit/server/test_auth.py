@@ -1,4 +1,4 @@
-"""The table from method to scope holds every method that the server has."""
+"""The table of scopes contains every method of the server."""
 
 from pathlib import Path
 
@@ -18,18 +18,18 @@ METHODS = {
 } | {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"}
 
 
-def test_every_method_has_a_scope_and_none_is_left_over() -> None:
+def test_every_method_has_a_scope_and_no_scope_is_unused() -> None:
     assert set(SCOPE_OF_METHOD) == METHODS
     assert set(SCOPE_OF_METHOD.values()) == {OPEN, *SCOPES} - {PRIORITY}
 
 
-def test_only_health_is_open() -> None:
+def test_only_health_requires_no_scope() -> None:
     assert {method for method, scope in SCOPE_OF_METHOD.items() if scope == OPEN} == {
         method for method in METHODS if method.startswith("/grpc.health.v1.Health/")
     }
 
 
-def test_a_method_that_is_not_in_the_table_needs_admin(tmp_path: Path) -> None:
+def test_a_method_without_a_scope_requires_admin(tmp_path: Path) -> None:
     token, line = new_token("ward", "infer,metadata")
     (tmp_path / "tokens").write_text(line)
     tokens = Tokens(tmp_path / "tokens")

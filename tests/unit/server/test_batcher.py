@@ -20,7 +20,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Doubling:
-    """Doubles its rows; fails on a batch that holds a negative one. Notes the batches and can be held."""
+    """Doubles its rows; fails on a batch with a negative one. Records the batches and can be blocked."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -45,7 +45,7 @@ def rows(*values: float) -> Tensors:
 
 
 class Caller:
-    """Submits work to a batcher from a thread of its own, as transports do, and keeps what comes back."""
+    """Submits requests to a batcher from a separate thread, as transports do, and records the outcomes."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
@@ -82,14 +82,14 @@ class Caller:
         st.tuples(
             st.lists(st.integers(-1, 1000), min_size=1, max_size=5),  # -1: the model fails on it
             st.sampled_from(["kept", "kept", "kept", "cancelled", "expired"]),
-            st.booleans(),  # let the queue run before the next one
+            st.booleans(),  # let the queue be processed before the next one
         ),
         min_size=1,
         max_size=40,
     ),
     max_rows=st.integers(0, 12),
 )
-def test_each_request_gets_its_own_rows_whatever_happens_to_the_others(
+def test_each_request_receives_its_own_rows_regardless_of_the_others(
     requests: list[tuple[list[int], str, bool]], max_rows: int
 ) -> None:
     caller = Caller(make(Doubling(), max_rows))
@@ -126,7 +126,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_what_expires_while_it_waits_is_not_run(clock: Clock) -> None:
+def test_a_request_that_expires_in_the_queue_is_not_run(clock: Clock) -> None:
     model = Doubling()
     caller = Caller(make(model))
     caller.submit("kept", rows(1))
@@ -146,7 +146,7 @@ def test_waiting_requests_are_joined_up_to_the_limit() -> None:
     assert model.batches == [8, 8, 5]
 
 
-def test_rows_without_any_number_are_joined_too() -> None:
+def test_rows_without_elements_are_joined_too() -> None:
     model = Doubling()
     caller = Caller(make(model, max_rows=8))
     for count in (1, 2, 3):
@@ -159,13 +159,13 @@ def test_rows_without_any_number_are_joined_too() -> None:
         assert outcome["y"].shape == (count, 0, 4)
 
 
-def test_work_that_comes_during_a_run_is_taken_by_the_thread_that_runs() -> None:
+def test_requests_that_arrive_during_a_run_are_taken_by_its_thread() -> None:
     model = Doubling()
     model.open.clear()
     caller = Caller(make(model))
     caller.submit("first", rows(1))
     running = caller.run()
-    wait_until(lambda: not len(caller.batcher))  # until the run has begun
+    wait_until(lambda: not len(caller.batcher))  # until the run has started
     for value in range(5):
         caller.submit(value, rows(value))
         caller.batcher.run_waiting()  # returns at once: the model is busy
@@ -184,7 +184,7 @@ def test_a_lower_priority_number_goes_first() -> None:
     assert list(caller.outcomes) == ["c", "e", "a", "d", "b"]
 
 
-def test_requests_that_differ_are_not_joined() -> None:
+def test_incompatible_requests_are_not_joined() -> None:
     model = Doubling()
     caller = Caller(make(model))
     wide = {"x": np.ones((1, 3))}
@@ -210,7 +210,7 @@ def test_a_delay_fills_the_batch() -> None:
     running = caller.run()
     for value in (1, 2):
         caller.submit(value, rows(value))
-    running.result(timeout=PATIENCE)  # long before the delay is over: the batch is full
+    running.result(timeout=PATIENCE)  # long before the delay ends: the batch is full
     assert model.batches == [3]
 
 
@@ -223,7 +223,7 @@ def test_a_delay_ends() -> None:
     assert model.batches == [1]
 
 
-def test_a_full_queue_refuses() -> None:
+def test_a_full_queue_rejects_requests() -> None:
     caller = Caller(make(Doubling(), max_pending=3))
     for value in range(3):
         caller.submit(value, rows(value))
@@ -233,7 +233,7 @@ def test_a_full_queue_refuses() -> None:
     assert len(caller.outcomes) == 3
 
 
-def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
+def test_low_priority_requests_use_at_most_half_of_the_queue() -> None:
     caller = Caller(make(Doubling(), max_pending=4))
     for value in range(2):
         caller.submit(value, rows(value), priority=3)
@@ -248,7 +248,7 @@ def test_work_of_low_priority_leaves_half_of_the_queue_to_the_rest() -> None:
 
 
 def slow_batcher(clock: Clock, seconds: float) -> Batcher:
-    """One whose runs, of up to two rows, have been taking that long."""
+    """A batcher whose earlier runs, of up to two rows, took `seconds` each."""
 
     def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         clock.sleep(seconds)
@@ -261,7 +261,7 @@ def slow_batcher(clock: Clock, seconds: float) -> Batcher:
     return batcher
 
 
-def test_work_that_would_come_too_late_is_refused_at_once(clock: Clock) -> None:
+def test_a_request_that_would_miss_its_deadline_is_rejected_immediately(clock: Clock) -> None:
     caller = Caller(slow_batcher(clock, 0.1))
     for value in range(8):  # four runs, 0.4 s
         caller.submit(value, rows(value), deadline=clock.now + 60)
@@ -269,12 +269,12 @@ def test_work_that_would_come_too_late_is_refused_at_once(clock: Clock) -> None:
         caller.submit(9, rows(9), deadline=clock.now + 0.7)
     assert refused.value.limit == "deadline"
     caller.submit(9, rows(9), deadline=clock.now + 10)
-    caller.submit(10, rows(10))  # no deadline: it has time
+    caller.submit(10, rows(10))  # no deadline
     caller.finish()
     assert len(caller.outcomes) == 10
 
 
-def test_what_goes_before_the_others_does_not_wait_for_them(clock: Clock) -> None:
+def test_a_high_priority_request_does_not_wait_for_others(clock: Clock) -> None:
     caller = Caller(slow_batcher(clock, 0.1))
     for value in range(8):
         caller.submit(value, rows(value), priority=3)
@@ -285,14 +285,14 @@ def test_what_goes_before_the_others_does_not_wait_for_them(clock: Clock) -> Non
     assert next(iter(caller.outcomes)) == 8
 
 
-def test_an_empty_queue_takes_work_however_short_its_deadline(clock: Clock) -> None:
+def test_an_empty_queue_accepts_requests_with_any_deadline(clock: Clock) -> None:
     caller = Caller(slow_batcher(clock, 0.5))
     caller.submit(1, rows(1), deadline=clock.now + 0.9)
     caller.finish()
     assert isinstance(caller.outcomes[1][0], dict)
 
 
-def test_a_large_request_counts_as_the_one_run_that_it_is(clock: Clock) -> None:
+def test_a_large_request_counts_as_one_run(clock: Clock) -> None:
     caller = Caller(slow_batcher(clock, 0.1))
     caller.submit(0, rows(*range(50)))
     caller.submit(1, rows(1), deadline=clock.now + 3)
@@ -300,8 +300,8 @@ def test_a_large_request_counts_as_the_one_run_that_it_is(clock: Clock) -> None:
     assert len(caller.outcomes) == 2
 
 
-def test_the_parts_of_a_request_are_not_refused_for_each_other(clock: Clock) -> None:
-    """None is queued, or all of them, one behind the other."""
+def test_parts_of_a_request_do_not_cause_rejection_of_each_other(clock: Clock) -> None:
+    """Either none is queued, or all of them, one after the other."""
     batcher = slow_batcher(clock, 0.1)
     caller = Caller(batcher)
 
@@ -309,7 +309,7 @@ def test_the_parts_of_a_request_are_not_refused_for_each_other(clock: Clock) -> 
         deadline = clock.now + seconds
         return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, tag=i) for i in range(6)]
 
-    batcher.submit(*parts(0.7))  # six runs, 0.6 s: nothing is ahead of the request but itself
+    batcher.submit(*parts(0.7))  # six runs, 0.6 s: only the request's own parts precede it
     with pytest.raises(Overloaded, match="the deadline leaves"):
         batcher.submit(*parts(0.7))
     assert len(batcher) == 6
@@ -329,7 +329,7 @@ def test_a_model_that_loses_rows_fails_the_request() -> None:
     assert outcome.message == "output y has shape [2, 1] for 3 rows of input"
 
 
-def test_a_batch_is_filled_up_to_a_warm_size_and_cut_back() -> None:
+def test_a_batch_is_padded_to_a_warm_size_and_the_result_truncated() -> None:
     model = Doubling()
     caller = Caller(Batcher(model, max_rows=8, max_pending=9, sizes=(1, 2, 4, 8), observe=lambda *_: None))
     for value in range(5):
@@ -342,7 +342,7 @@ def test_a_batch_is_filled_up_to_a_warm_size_and_cut_back() -> None:
         assert outcome["y"].tolist() == [[value * 2]]
 
 
-def test_a_withdrawn_request_makes_room_at_once() -> None:
+def test_a_withdrawn_request_frees_its_place_immediately() -> None:
     caller = Caller(make(Doubling(), max_pending=3))
     works = [caller.submit(value, rows(value)) for value in range(3)]
     with pytest.raises(Overloaded, match="3 requests are already queued"):
@@ -354,7 +354,7 @@ def test_a_withdrawn_request_makes_room_at_once() -> None:
     assert list(caller.outcomes) == [0, 2, 3]
 
 
-def test_a_withdrawn_request_is_not_waited_for(clock: Clock) -> None:
+def test_a_withdrawn_request_is_excluded_from_the_estimate(clock: Clock) -> None:
     caller = Caller(slow_batcher(clock, 0.1))
     works = [caller.submit(value, rows(value, value)) for value in range(20)]
     with pytest.raises(Overloaded, match="the deadline leaves"):
@@ -366,7 +366,7 @@ def test_a_withdrawn_request_is_not_waited_for(clock: Clock) -> None:
     assert list(caller.outcomes) == [20]
 
 
-def test_an_expired_request_makes_room_and_is_answered_when_the_next_one_comes(clock: Clock) -> None:
+def test_an_expired_request_is_answered_and_removed_when_the_next_one_arrives(clock: Clock) -> None:
     caller = Caller(make(Doubling(), max_pending=2))
     caller.submit("kept", rows(1))
     caller.submit("late", rows(2), deadline=clock.now + 0.05)
@@ -377,7 +377,7 @@ def test_an_expired_request_makes_room_and_is_answered_when_the_next_one_comes(c
     assert set(caller.outcomes) == {"kept", "late", "next"}
 
 
-def test_when_a_part_fails_the_others_leave_the_queue() -> None:
+def test_if_a_part_fails_the_others_leave_the_queue() -> None:
     model = Doubling()
     caller = Caller(make(model, max_rows=2))
     whole = Work(rows(-1, *range(20)), 21, ("y",), caller.deliver, tag="whole")
@@ -391,7 +391,7 @@ def test_when_a_part_fails_the_others_leave_the_queue() -> None:
     assert model.batches == [2, 1], "of the first part, and of the other request"
 
 
-def test_closing_answers_what_waits_and_what_comes() -> None:
+def test_closing_answers_queued_and_new_requests() -> None:
     caller = Caller(make(Doubling()))
     caller.submit(0, rows(0))
     caller.batcher.close()
@@ -403,7 +403,7 @@ def test_closing_answers_what_waits_and_what_comes() -> None:
 
 
 class Faulty:
-    """Raises the first times that it is called, and does what it should afterwards."""
+    """Raises on the first calls and works normally afterwards."""
 
     def __init__(self, right: Callable[..., Any], error: type[BaseException], times: int) -> None:
         self.right = right
@@ -422,7 +422,7 @@ ERRORS = [ValueError, MemoryError, SystemExit]
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("part", ["observe", "take", "_run_joined", "_answer", "_next_batch_late"])
-def test_whatever_part_fails_every_request_has_one_outcome_and_the_next_is_answered(
+def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answered(
     part: str, error: type[BaseException]
 ) -> None:
     model = Doubling()
@@ -451,11 +451,11 @@ def test_whatever_part_fails_every_request_has_one_outcome_and_the_next_is_answe
         else:
             assert isinstance(outcome, InferenceFailed)
     assert all(isinstance(caller.outcomes[value][0], dict) for value in range(3, 6))
-    batcher.close()  # no thread is thought to run any more
+    batcher.close()  # no thread counts as running any more
 
 
 @pytest.mark.parametrize("times", [1, 1000])
-def test_a_side_that_can_not_take_its_outcomes_harms_no_other(times: int) -> None:
+def test_a_failing_receiver_of_outcomes_does_not_affect_others(times: int) -> None:
     model = Doubling()
     bad, good = Caller(make(model)), Caller(make(model))
     good.batcher = bad.batcher
@@ -472,7 +472,7 @@ def test_a_side_that_can_not_take_its_outcomes_harms_no_other(times: int) -> Non
     assert all(isinstance(outcome, InferenceFailed) for outcome in outcomes)
 
 
-def test_suspending_answers_everyone_although_a_side_fails() -> None:
+def test_suspending_answers_all_requests_even_if_a_receiver_fails() -> None:
     model = Doubling()
     bad, good = Caller(make(model)), Caller(make(model))
     good.batcher = bad.batcher

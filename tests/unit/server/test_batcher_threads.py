@@ -1,4 +1,4 @@
-"""Several threads run one model: how many begin, and how the batcher is suspended and closed under them."""
+"""Several threads run one model: how many start, and suspending and closing the batcher meanwhile."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from medserve_server.errors import DeadlineExceeded, Overloaded, ServingError, U
 from waiting import PATIENCE, wait_until
 
 WHOLE = 2
-"""Rows of a full batch."""
+"""Number of rows of a full batch."""
 
 
 class Held:
-    """Doubles its rows; each run waits until it is let through."""
+    """Doubles its rows; each run blocks until it is released."""
 
     def __init__(self) -> None:
         self.under_way: list[list[float]] = []
@@ -45,7 +45,7 @@ class Held:
 
 
 class Threads:
-    """A batcher and the threads that it asks for, as a model has them; keeps what comes back."""
+    """A batcher and the threads that it requests, as in a model; records the outcomes."""
 
     def __init__(self, runs: int, max_delay: float = 0.0) -> None:
         self.model = Held()
@@ -62,13 +62,13 @@ class Threads:
         return work
 
     def start(self) -> int:
-        """Starts as many threads as the batcher wants."""
+        """Starts as many threads as the batcher requests."""
         count = self.batcher.reserve()
         self.runs += [self.pool.submit(self.batcher.run_reserved) for _ in range(count)]
         return count
 
     def start_full(self, *batches: float) -> None:
-        """Has a thread run each of some full batches, which hold one value twice."""
+        """Makes a thread run each of several full batches, which contain one value twice."""
         for value in batches:
             for _ in range(WHOLE):
                 self.submit(value)
@@ -86,7 +86,7 @@ class Threads:
             self.outcomes.setdefault(work.tag, []).append(outcome)
 
     def of(self, value: float) -> set[object]:
-        """The kinds of outcomes that the requests of a value got, and the numbers."""
+        """Returns the kinds of outcomes of the requests with a value, and the numbers."""
         return {outcome["y"].item() if isinstance(outcome, dict) else type(outcome) for outcome in self.outcomes[value]}
 
 
@@ -105,7 +105,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5])
-def test_each_full_batch_starts_a_thread_until_all_are_at_work(runs: int) -> None:
+def test_each_full_batch_starts_a_thread_until_all_are_busy(runs: int) -> None:
     threads = Threads(runs)
     for value in range((runs + 2) * WHOLE):
         threads.submit(value)
@@ -118,8 +118,8 @@ def test_each_full_batch_starts_a_thread_until_all_are_at_work(runs: int) -> Non
         assert threads.of(value) == {value * 2}
 
 
-def test_a_batch_that_may_still_grow_waits_while_a_thread_runs(two: Threads) -> None:
-    """A second thread would make two small batches out of one."""
+def test_an_incomplete_batch_waits_while_a_thread_runs(two: Threads) -> None:
+    """A second thread would split one batch into two small ones."""
     two.start_full(1)
     two.submit(2)
     assert two.start() == 0
@@ -128,7 +128,7 @@ def test_a_batch_that_may_still_grow_waits_while_a_thread_runs(two: Threads) -> 
     wait_until(lambda: [2, 3] in two.model.under_way, "the full batch, beside the run that goes on")
 
 
-def test_a_thread_that_ends_its_run_takes_what_waits(two: Threads) -> None:
+def test_a_thread_takes_the_next_batch_after_its_run(two: Threads) -> None:
     two.start_full(1)
     two.submit(2)
     two.model.let_through(1)
@@ -138,9 +138,7 @@ def test_a_thread_that_ends_its_run_takes_what_waits(two: Threads) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(runs=st.integers(1, 4), values=st.lists(st.integers(0, 9), max_size=30), free=st.integers(1, 30))
-def test_every_request_is_answered_once_and_no_more_threads_run_than_may(
-    runs: int, values: list[int], free: int
-) -> None:
+def test_every_request_is_answered_once_within_the_thread_limit(runs: int, values: list[int], free: int) -> None:
     threads = Threads(runs)
     threads.model.let_through(free)
     for value in values:
@@ -153,21 +151,21 @@ def test_every_request_is_answered_once_and_no_more_threads_run_than_may(
     assert len(threads.batcher) == 0
 
 
-def test_a_request_beside_a_run_waits_for_it_and_may_be_refused(clock: Clock, two: Threads) -> None:
-    """Only where no thread runs is a deadline never too short."""
+def test_the_remaining_time_of_a_run_is_part_of_the_estimate(clock: Clock, two: Threads) -> None:
+    """A deadline is never too short only if no thread is running."""
     two.start_full(1)
-    clock.sleep(0.1)  # the usual time, once this run has ended
+    clock.sleep(0.1)  # the typical time, once this run has ended
     two.model.let_through(1)
     two.runs[0].result(PATIENCE)
     two.start_full(2)
     with pytest.raises(Overloaded, match="the deadline leaves"):
         two.submit(3, deadline=clock.now + 0.15)
     two.submit(4)
-    two.submit(5, deadline=clock.now + 0.15)  # fills the batch, and so starts the other thread
+    two.submit(5, deadline=clock.now + 0.15)  # fills the batch and therefore starts the other thread
     assert two.start() == 1
 
 
-def test_close_waits_for_every_thread_that_runs(two: Threads) -> None:
+def test_close_waits_for_every_running_thread(two: Threads) -> None:
     two.start_full(1, 2)
 
     def close() -> list[list[float]]:
@@ -184,7 +182,7 @@ def test_close_waits_for_every_thread_that_runs(two: Threads) -> None:
     assert two.of(1) | two.of(2) == {2.0, 4.0}, "what ran is answered"
 
 
-def test_close_refuses_what_waits_and_what_comes(two: Threads) -> None:
+def test_close_rejects_queued_and_new_requests(two: Threads) -> None:
     two.start_full(1, 2)
     two.submit(3)
     two.batcher.withdraw(two.submit(4))
@@ -198,7 +196,7 @@ def test_close_refuses_what_waits_and_what_comes(two: Threads) -> None:
         two.batcher.check(1, 2, None)
     two.model.let_through(2)
     closing.result(PATIENCE)
-    two.batcher.close()  # has nothing left to do
+    two.batcher.close()  # has no requests left
 
 
 def test_close_ends_the_wait_for_a_fuller_batch() -> None:
@@ -206,12 +204,12 @@ def test_close_ends_the_wait_for_a_fuller_batch() -> None:
     threads.submit(1)
     assert threads.start() == 1
     closing = threads.pool.submit(threads.batcher.close)
-    closing.result(PATIENCE)  # long before the delay is over
+    closing.result(PATIENCE)  # long before the delay ends
     assert threads.of(1) == {Unavailable}
     threads.finish()
 
 
-def test_suspend_fails_the_runs_that_began_too_long_ago_and_no_others(clock: Clock, two: Threads) -> None:
+def test_suspend_fails_only_overdue_runs(clock: Clock, two: Threads) -> None:
     two.start_full(1)
     clock.sleep(1)
     long_ago = clock.now - 0.5
@@ -231,7 +229,7 @@ def test_suspend_fails_the_runs_that_began_too_long_ago_and_no_others(clock: Clo
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_batcher_that_resumes_takes_work_again(two: Threads, refused: bool) -> None:
+def test_a_resumed_batcher_accepts_requests(two: Threads, refused: bool) -> None:
     two.batcher.suspend(0)
     if refused:
         with pytest.raises(ServingError):

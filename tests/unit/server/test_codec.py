@@ -19,7 +19,7 @@ def spec(name: str, datatype: str, shape: tuple[int, ...]) -> TensorSpec:
 
 
 def as_request(response: pb.ModelInferResponse) -> pb.ModelInferRequest:
-    """A response's tensors as the inputs of a request: the wire format is the same."""
+    """Returns a response's tensors as the inputs of a request, since the wire format is the same."""
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
     for output in response.outputs:
         request.inputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
@@ -30,7 +30,7 @@ def as_request(response: pb.ModelInferResponse) -> pb.ModelInferRequest:
 
 @settings(deadline=None)
 @given(data=st.data(), datatype=st.sampled_from(NUMERIC), raw=st.booleans())
-def test_what_is_encoded_is_decoded_to_the_same(data: st.DataObject, datatype: str, raw: bool) -> None:
+def test_encoding_and_decoding_is_lossless(data: st.DataObject, datatype: str, raw: bool) -> None:
     array: Any = data.draw(hnp.arrays(DATATYPES[datatype].dtype, hnp.array_shapes(min_dims=1, max_dims=3, max_side=4)))
     tensor = spec("x", datatype, array.shape)
     response = pb.ModelInferResponse()
@@ -43,7 +43,7 @@ def test_what_is_encoded_is_decoded_to_the_same(data: st.DataObject, datatype: s
 
 @settings(deadline=None)
 @given(strings=st.lists(st.text(), min_size=1, max_size=6), raw=st.booleans())
-def test_strings_come_back_the_same(strings: list[str], raw: bool) -> None:
+def test_strings_survive_encoding_and_decoding(strings: list[str], raw: bool) -> None:
     array = np.array(strings, object)
     tensor = spec("x", "BYTES", array.shape)
     response = pb.ModelInferResponse()
@@ -68,7 +68,7 @@ requests = st.builds(
 
 @settings(max_examples=500, deadline=None)
 @given(request=requests, datatype=st.sampled_from(sorted(DATATYPES)), shape=st.sampled_from([(-1,), (-1, 3), (-1, -1)]))
-def test_any_request_is_read_or_refused_and_nothing_else(
+def test_any_request_is_only_ever_read_or_rejected(
     request: pb.ModelInferRequest, datatype: str, shape: tuple[int, ...]
 ) -> None:
     tensor = TensorSpec("x", datatype, shape, "batch")

@@ -1,4 +1,4 @@
-"""The threads that read encoded pictures: what waits for them, and what is not worth waiting."""
+"""The image decoding threads: queueing and admission control."""
 
 import threading
 from collections.abc import Iterator
@@ -23,44 +23,44 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def decoders(clock: Clock) -> Iterator[Decoders]:
-    """Two threads that know that a picture takes 50 ms."""
+    """Two threads that have measured 50 ms per image."""
     with Decoders(2) as started:
         started.submit(clock.sleep, USUAL).result()
         yield started
 
 
 def occupy(decoders: Decoders, count: int) -> tuple[threading.Event, list[Future[bool]]]:
-    """Submits what goes on until the event is set."""
+    """Submits work that lasts until the event is set."""
     opened = threading.Event()
     return opened, [decoders.submit(opened.wait, PATIENCE) for _ in range(count)]
 
 
-def test_what_would_come_too_late_is_refused(decoders: Decoders, clock: Clock) -> None:
+def test_an_image_that_would_miss_its_deadline_is_rejected(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 20)
     decoders.check(None)
     decoders.check(clock.now + 100)
     with pytest.raises(
         Overloaded, match=r"the decoding queue takes about .* s, and the deadline leaves 0\.5 s"
     ) as told:
-        decoders.check(clock.now + 0.5)  # about as long as 20 pictures take two threads
+        decoders.check(clock.now + 0.5)  # about the time of 20 images on two threads
     assert told.value.limit == "deadline"
     opened.set()
 
 
-def test_with_a_thread_free_nothing_has_to_be_waited_for(decoders: Decoders, clock: Clock) -> None:
+def test_an_idle_thread_means_no_wait(decoders: Decoders, clock: Clock) -> None:
     opened, _ = occupy(decoders, 1)
     decoders.check(clock.now + USUAL / 100)
     opened.set()
 
 
-def test_nothing_is_refused_before_it_is_known_how_long_a_picture_takes(clock: Clock) -> None:
+def test_nothing_is_rejected_before_the_decoding_time_is_known(clock: Clock) -> None:
     with Decoders(1) as decoders:
         opened, _ = occupy(decoders, 50)
         decoders.check(clock.now + 0.01)
         opened.set()
 
 
-def test_what_is_cancelled_is_not_waited_for(decoders: Decoders, clock: Clock) -> None:
+def test_cancelled_images_are_excluded_from_the_estimate(decoders: Decoders, clock: Clock) -> None:
     opened, futures = occupy(decoders, 20)
     for future in futures:
         future.cancel()
@@ -68,7 +68,7 @@ def test_what_is_cancelled_is_not_waited_for(decoders: Decoders, clock: Clock) -
     opened.set()
 
 
-def test_what_fails_counts_as_done(decoders: Decoders, clock: Clock) -> None:
+def test_failed_images_count_as_finished(decoders: Decoders, clock: Clock) -> None:
     for _ in range(20):
         with pytest.raises(ZeroDivisionError):
             decoders.submit(divmod, 1, 0).result()

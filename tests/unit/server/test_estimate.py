@@ -1,6 +1,6 @@
-"""What is admitted is answered in time: the estimate and the runs follow the same rules.
+"""Admitted requests meet their deadlines: the estimate and the scheduler follow the same rules.
 
-The real batcher and the real decoders run on a clock that the test moves, with runs that take a second each.
+The real batcher and decoders run on a manually advanced clock, with runs of one second each.
 """
 
 import heapq
@@ -26,13 +26,13 @@ from medserve_server.errors import DeadlineExceeded, Overloaded
 from medserve_server.inputs.decoders import Decoders
 
 SECOND = 1.0
-STEP = 1 / 16  # of the clock: exact in binary
+STEP = 1 / 16  # clock resolution: exact in binary
 PATIENCE = 30.0
 
 
 @dataclass
 class Clock:
-    """Time that passes only where something ends, and the ends to come."""
+    """Simulated time that advances from one end of work to the next, and the pending ends."""
 
     now: float = 100.0
     ends: list[tuple[float, int, threading.Event]] = field(default_factory=list)
@@ -43,13 +43,13 @@ class Clock:
         return self.now
 
     def last(self, seconds: float = SECOND) -> None:
-        """Takes so long; called in another thread."""
+        """Blocks for this much simulated time; called in another thread."""
         gate = threading.Event()
         self.told.put((self.now + seconds, gate))
         assert gate.wait(PATIENCE)
 
     def settle(self) -> None:
-        """Waits until a thread that goes on has begun something that lasts, or has nothing to do any more."""
+        """Waits until a resumed thread has started new work or is idle."""
         told = self.told.get(timeout=PATIENCE)
         if told is not None:
             heapq.heappush(self.ends, (told[0], next(self.numbers), told[1]))
@@ -64,18 +64,18 @@ class Clock:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A request that comes `pause` after the one before."""
+    """A request that arrives `pause` after the previous one."""
 
     pause: float
     rows: int = 1
     priority: int = DEFAULT_PRIORITY
     key: str = "y"
     withdrawn: bool = False
-    """Right after the next one has come."""
+    """Immediately after the next request has arrived."""
 
 
 class Simulation:
-    """A batcher whose every run takes a second, and the times at which its requests were answered."""
+    """A batcher whose runs take one second each, and the response times of its requests."""
 
     def __init__(self, clock: Clock, runs: int, max_rows: int) -> None:
         self.clock = clock
@@ -84,7 +84,7 @@ class Simulation:
         self.came: list[float] = []
         self.answered: dict[int, float] = {}
         self.failed: list[Outcome] = []
-        self.arrive(Arrival(0))  # how long a run takes is known from now on
+        self.arrive(Arrival(0))  # from now on, the duration of a run is known
         self.clock.advance(float("inf"))
 
     def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Arrays:
@@ -92,7 +92,7 @@ class Simulation:
         return dict.fromkeys(outputs, np.asarray(inputs["x"]))
 
     def arrive(self, arrival: Arrival, left: float | None = None) -> Work:
-        """Submits a request, which has a deadline in `left` seconds."""
+        """Submits a request with a deadline in `left` seconds."""
         self.clock.advance(self.clock.now + arrival.pause)
         number = len(self.came)
         self.came.append(self.clock.now)
@@ -146,16 +146,16 @@ leaving = st.builds(Arrival, pauses, st.integers(1, 9), st.integers(1, 4), st.sa
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of a request."""
+    """Outcome of a request."""
 
     seconds: float | None
-    """That it took; None where it was refused."""
+    """Seconds until the response; None if it was rejected."""
     idle: bool
-    """Whether the model had nothing to do when it came."""
+    """Whether the model was idle when the request arrived."""
 
 
 def replay(runs: int, max_rows: int, arrivals: list[Arrival], left: float | None) -> Fate:
-    """What becomes of the last request, with so many seconds left."""
+    """Returns the outcome of the last request, with a deadline in `left` seconds."""
     with simulation(runs, max_rows) as played:
         *before, last = arrivals
         works = [played.arrive(arrival) for arrival in before]
@@ -179,10 +179,10 @@ def replay(runs: int, max_rows: int, arrivals: list[Arrival], left: float | None
     runs=st.integers(1, 8),
     max_rows=st.integers(0, 4),
 )
-def test_the_estimate_is_the_time_that_it_takes(arrivals: list[Arrival], runs: int, max_rows: int) -> None:
-    """A request is admitted where its deadline leaves twice that time, and refused where it leaves any less.
+def test_the_estimate_equals_the_actual_time(arrivals: list[Arrival], runs: int, max_rows: int) -> None:
+    """A request is admitted if its deadline leaves twice the estimated time, and rejected if it leaves less.
 
-    Only what finds the model idle, or starts at once beside other runs, is never refused.
+    Only a request that finds the model idle, or that starts immediately next to other runs, is never rejected.
     """
     alone = replay(runs, max_rows, arrivals, None)
     assert alone.seconds is not None
@@ -198,10 +198,10 @@ def test_the_estimate_is_the_time_that_it_takes(arrivals: list[Arrival], runs: i
     runs=st.integers(1, 8),
     max_rows=st.integers(0, 4),
 )
-def test_what_is_admitted_is_answered_in_time(
+def test_an_admitted_request_meets_its_deadline(
     arrivals: list[Arrival], lefts: list[float], runs: int, max_rows: int
 ) -> None:
-    """Whatever comes later and is withdrawn, unless that goes before it."""
+    """Regardless of later and withdrawn requests, unless these precede it."""
     deadlines: dict[int, tuple[float, int]] = {}
     with simulation(runs, max_rows) as played:
         before: Work | None = None
@@ -230,9 +230,9 @@ def test_what_is_admitted_is_answered_in_time(
 
 @settings(max_examples=60, deadline=None)
 @given(begins=st.lists(pauses, min_size=0, max_size=12), threads=st.integers(1, 4))
-def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], threads: int) -> None:
+def test_the_decoders_estimate_equals_the_actual_time(begins: list[float], threads: int) -> None:
     def replay(left: float | None) -> float | None:
-        """How long the last picture takes; None where it is refused."""
+        """Returns how long the last image takes; None if it is rejected."""
         clock = Clock()
         ended: dict[int, float] = {}
 
@@ -274,13 +274,13 @@ def test_the_decoders_estimate_is_the_time_that_it_takes(begins: list[float], th
     assert replay(2 * took - STEP) is None or took == SECOND
 
 
-def test_an_idle_model_takes_work_however_short_its_deadline() -> None:
+def test_an_idle_model_accepts_requests_with_any_deadline() -> None:
     with simulation(1, 4) as played:
         played.arrive(Arrival(0), STEP)
 
 
-def test_a_request_behind_a_run_alone_waits_for_it_however_many_threads_there_are() -> None:
-    """A second run starts only for a full batch: this one begins in 7/8 s, and takes a second more."""
+def test_a_single_request_waits_for_a_running_batch_despite_idle_threads() -> None:
+    """A second run starts only for a full batch: this one starts in 7/8 s and takes one second."""
     with simulation(8, 64) as played:
         played.arrive(Arrival(0))
         with pytest.raises(Overloaded, match=r"takes about 1\.9 s, and the deadline leaves 2 s"):

@@ -1,4 +1,4 @@
-"""Threads that cannot be started: whatever was loaded before keeps answering, and everything still closes."""
+"""If threads cannot be started, loaded models keep answering, and everything can still be closed."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ ROWS = 4
 
 
 class Served:
-    """A loader of the models in a folder, and what it serves."""
+    """A loader of the models in a folder, and the served models."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
 
 
 class Requests:
-    """Sends work to a model and counts the outcomes."""
+    """Sends requests to a model and counts the outcomes."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -73,7 +73,7 @@ class Requests:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_pool_never_starts_a_thread_after_it_was_made(threads: int) -> None:
+def test_a_pool_starts_no_thread_after_its_creation(threads: int) -> None:
     with Pool(threads) as pool, no_new_threads():
         for _ in range(3):
             together = threading.Barrier(threads)
@@ -82,14 +82,14 @@ def test_a_pool_never_starts_a_thread_after_it_was_made(threads: int) -> None:
 
 
 @pytest.mark.parametrize(("threads", "after"), [(1, 0), (2, 0), (2, 1), (5, 3), (5, 4)])
-def test_a_pool_that_lacks_a_thread_is_not_made_and_leaves_none_behind(threads: int, after: int) -> None:
+def test_a_pool_that_cannot_start_all_threads_leaves_none_behind(threads: int, after: int) -> None:
     before = set(threading.enumerate())
     with no_new_threads(after), pytest.raises(ThreadStartError, match=MESSAGE):
         Pool(threads)
     assert set(threading.enumerate()) <= before
 
 
-def test_decoders_never_start_a_thread_after_they_were_made() -> None:
+def test_decoders_start_no_thread_after_their_creation() -> None:
     with Decoders(2) as decoders, no_new_threads():
         assert [decoders.submit(divmod, 7, 2).result(PATIENCE) for _ in range(5)] == [(3, 1)] * 5
 
@@ -108,8 +108,8 @@ def test_a_loaded_model_answers_and_closes_without_new_threads(served: Served, c
     served.close()
 
 
-def test_a_model_whose_threads_do_not_start_is_refused_and_loaded_later(served: Served) -> None:
-    for after in range(3):  # of its three threads
+def test_a_model_whose_threads_do_not_start_is_rejected_and_loaded_later(served: Served) -> None:
+    for after in range(3):  # of three threads
         with no_new_threads(after):
             served.update()
         refusal = served.loader.refused["m", "1"]

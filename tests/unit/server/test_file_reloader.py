@@ -1,4 +1,4 @@
-"""Files that are read again: whatever happens in between, the content that they end up with comes into force."""
+"""Reloading of files: their final content takes effect, whatever happens in between."""
 
 import errno
 import logging
@@ -31,7 +31,7 @@ def read_word(path: Path) -> str:
 
 
 def failing(read: Callable[[], str], code: int, times: int) -> Callable[[], str]:
-    """Reads once, then fails that often, then reads."""
+    """Reads once, then fails `failures` times, then reads again."""
     failures = iter([False, *[True] * times])
 
     def attempt() -> str:
@@ -44,7 +44,7 @@ def failing(read: Callable[[], str], code: int, times: int) -> Callable[[], str]
 
 @pytest.mark.parametrize("times", [1, 2, 5])
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EACCES])
-def test_a_change_that_can_not_be_read_at_first_is_read_later(tmp_path: Path, code: int, times: int) -> None:
+def test_a_temporarily_unreadable_change_is_read_later(tmp_path: Path, code: int, times: int) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     content = FileReloader(failing(lambda: read_word(path), code, times), path)
@@ -53,7 +53,7 @@ def test_a_change_that_can_not_be_read_at_first_is_read_later(tmp_path: Path, co
     assert content.current() == "new"
 
 
-def test_a_token_that_is_revoked_while_no_file_can_be_opened_ends_afterwards(tmp_path: Path) -> None:
+def test_a_token_revoked_while_no_file_can_be_opened_ends_afterwards(tmp_path: Path) -> None:
     (kept, kept_line), (revoked, revoked_line) = new_token("kept", "infer"), new_token("revoked", "infer")
     path = tmp_path / "tokens"
     path.write_text(f"{kept_line}\n{revoked_line}\n")
@@ -72,7 +72,7 @@ def test_a_token_that_is_revoked_while_no_file_can_be_opened_ends_afterwards(tmp
     assert client(kept) == "kept"
 
 
-def test_a_folder_that_is_gone_for_a_moment_changes_nothing_for_good(tmp_path: Path) -> None:
+def test_a_temporarily_missing_folder_has_no_lasting_effect(tmp_path: Path) -> None:
     path = tmp_path / "folder/file"
     path.parent.mkdir()
     path.write_text("old")
@@ -84,7 +84,7 @@ def test_a_folder_that_is_gone_for_a_moment_changes_nothing_for_good(tmp_path: P
     assert content.current() == "new"
 
 
-def test_a_file_that_is_wrong_for_a_moment_is_taken_when_it_is_right(tmp_path: Path) -> None:
+def test_a_temporarily_invalid_file_is_loaded_once_it_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     content = FileReloader(lambda: read_word(path), path)
@@ -93,18 +93,18 @@ def test_a_file_that_is_wrong_for_a_moment_is_taken_when_it_is_right(tmp_path: P
         assert content.current() == expected
 
 
-def test_contents_of_one_size_and_one_time_are_told_apart(tmp_path: Path) -> None:
+def test_contents_of_equal_size_and_time_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("aaa")
     os.utime(path, ns=(0, 0))
     content = FileReloader(lambda: read_word(path), path)
     for text in ("bbb", "ccc", "aaa"):
         path.write_text(text)
-        os.utime(path, ns=(0, 0))  # as of a clock that did not tick, or of a copy that keeps the time
+        os.utime(path, ns=(0, 0))  # as with a coarse clock, or a copy that preserves the time
         assert content.current() == text
 
 
-def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
+def test_a_persistent_failure_and_its_end_are_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -130,7 +130,7 @@ def test_a_failure_that_lasts_is_logged_once_and_its_end_too(
 
 
 def test_a_pipe_is_read_once() -> None:
-    """As of `--tokens <(command)`: its content is gone once it is read."""
+    """As with `--tokens <(command)`: the content can be read only once."""
     reader, writer = os.pipe()
     try:
         os.write(writer, b"word")
@@ -156,7 +156,7 @@ steps = st.lists(
         st.sampled_from(["write", "replace", "remove", "wrong"]),
         st.sampled_from(["aaa", "bbb", "ccc", "dddd"]),
         st.booleans(),  # the clock stands still
-        st.booleans(),  # it can't be read meanwhile
+        st.booleans(),  # unreadable meanwhile
     ),
     max_size=8,
 )
@@ -164,7 +164,7 @@ steps = st.lists(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, last=st.sampled_from(["aaa", "bbb", "dddd"]))
-def test_what_the_file_ends_up_with_comes_into_force(
+def test_the_final_content_of_the_file_takes_effect(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bool, bool]], last: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "reread-word"
@@ -191,8 +191,8 @@ def test_what_the_file_ends_up_with_comes_into_force(
     assert content.current() == last
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_taken_half_old_and_half_new(tmp_path: Path) -> None:
-    """As a certificate and its key, which are two files: what was read in between fits nothing."""
+def test_a_file_that_changes_while_it_is_read_is_never_mixed(tmp_path: Path) -> None:
+    """As with a certificate and its key in two files: a state read in between does not match."""
     first, second = tmp_path / "first", tmp_path / "second"
     changes: list[str] = []
 

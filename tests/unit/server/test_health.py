@@ -1,4 +1,4 @@
-"""Health/List says the same as Check, at any time."""
+"""Health/List always agrees with Check."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from medserve_server.services.health import Health
 
 def test_the_list_follows_every_change() -> None:
     async def states(health: Health) -> tuple[dict[str, int], dict[str, int]]:
-        context: Any = None  # neither of them uses it
+        context: Any = None  # not used by either
         listed: Any = await health.List(health_pb2.HealthListRequest(), context)
         checked = {}
         for name in ("", "a.Service", "another.Service"):

@@ -1,4 +1,4 @@
-"""How many heaps the threads of a server share."""
+"""Number of malloc arenas shared by the server's threads."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from waiting import PATIENCE
 
-# Twenty threads hold memory at once; then glibc tells of every heap that it made.
+# Twenty threads hold memory concurrently; then glibc lists every arena.
 PROGRAM = """
 import ctypes, threading
 from medserve_server.process.process_setup import share_heaps
@@ -36,7 +36,7 @@ library.malloc_stats()
     ("shared", "variables", "heaps"), [(True, {}, 2), (False, {}, None), (True, {"MALLOC_ARENA_MAX": "3"}, 3)]
 )
 @pytest.mark.process
-def test_threads_share_two_heaps_unless_the_environment_says_otherwise(
+def test_threads_share_two_heaps_unless_the_environment_overrides_it(
     shared: bool, variables: dict[str, str], heaps: int | None
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | variables

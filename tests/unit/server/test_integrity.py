@@ -26,7 +26,7 @@ def model(folder: Path, content: bytes = CONTENT) -> Path:
     return path
 
 
-def test_the_models_of_the_repository_are_those_that_are_listed() -> None:
+def test_the_packaged_models_match_their_checksums() -> None:
     models = REPOSITORY / "models"
     files = {str(path.relative_to(models)): path for path in models.glob("*/*/model.onnx")}
     found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
@@ -35,7 +35,7 @@ def test_the_models_of_the_repository_are_those_that_are_listed() -> None:
 
 @settings(deadline=None)
 @given(position=st.integers(0, 255), bit=st.integers(0, 7))
-def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, position: int, bit: int) -> None:
+def test_any_changed_bit_is_detected(tmp_path_factory: pytest.TempPathFactory, position: int, bit: int) -> None:
     folder = tmp_path_factory.getbasetemp() / "bits"
     changed = bytearray(CONTENT)
     changed[position] ^= 1 << bit
@@ -49,14 +49,14 @@ def test_no_bit_can_change_unseen(tmp_path_factory: pytest.TempPathFactory, posi
 
 @settings(deadline=None)
 @given(signature=st.binary(max_size=64))
-def test_no_other_bytes_are_a_signature(tmp_path_factory: pytest.TempPathFactory, signature: bytes) -> None:
+def test_other_bytes_are_not_accepted_as_signature(tmp_path_factory: pytest.TempPathFactory, signature: bytes) -> None:
     path = model(tmp_path_factory.getbasetemp() / "signatures")
     path.with_name("model.onnx.sig").write_bytes(signature)
     with pytest.raises(ModelLoadError, match="is not a valid signature of it"):
         read_model(path, max_bytes=256, listed=None, public_key=KEY.public_key())
 
 
-def test_what_was_signed_and_listed_is_read(tmp_path: Path) -> None:
+def test_a_signed_and_listed_file_is_read(tmp_path: Path) -> None:
     path = model(tmp_path)
     path.with_name("model.onnx.sig").write_bytes(SIGNATURE)
     listed = hashlib.sha256(CONTENT).hexdigest()

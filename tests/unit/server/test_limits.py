@@ -1,4 +1,4 @@
-"""The counts of calls under way, and who a client is."""
+"""Per-client limits on calls, and client identification."""
 
 import time
 
@@ -23,12 +23,12 @@ from medserve_server.security.limits import CallLimits, client_of
         ("unix:", ""),
     ],
 )
-def test_a_client_is_its_address_or_its_network(peer: str, client: str) -> None:
+def test_a_client_is_identified_by_address_or_network(peer: str, client: str) -> None:
     assert client_of(peer) == client
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60))
-def test_no_client_and_not_all_together_ever_have_more_than_they_may(steps: list[tuple[bool, str]]) -> None:
+def test_neither_a_client_nor_all_together_exceed_their_limits(steps: list[tuple[bool, str]]) -> None:
     limits = CallLimits(max_calls=5, max_client_calls=3, max_client_rate=None)
     under_way: list[str] = []
     for enters, client in steps:
@@ -52,12 +52,12 @@ def test_the_first_request_after_boot_is_let_in(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(1000.0, 1000), (2.0, 2), (0.001, 1)])
-def test_a_quiet_client_may_send_the_requests_of_a_second_at_once(rate: float, burst: int) -> None:
+def test_an_idle_client_may_send_one_second_of_requests_in_a_burst(rate: float, burst: int) -> None:
     limits = CallLimits(max_calls=5, max_client_calls=5, max_client_rate=rate)
     for _ in range(burst):
         limits.enter("a")
         limits.leave("a")
-    limits.enter("b")  # has a meter of its own
+    limits.enter("b")  # has its own rate limiter
     if rate < 1000:
         with pytest.raises(Overloaded) as caught:
             limits.enter("a")
@@ -82,7 +82,7 @@ def limit_hit(limits: CallLimits, client: str) -> str | None:
     return None
 
 
-def test_a_client_that_spent_its_requests_is_not_forgotten_however_many_others_come(clock: Clock) -> None:
+def test_a_client_at_its_limit_is_not_evicted_by_many_others(clock: Clock) -> None:
     limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
     assert [limit_hit(limits, "a") for _ in range(3)] == [None, None, "client_rate"]
     for number in range(20):
@@ -92,8 +92,8 @@ def test_a_client_that_spent_its_requests_is_not_forgotten_however_many_others_c
     assert [limit_hit(limits, "a") for _ in range(2)] == [None, "client_rate"]
 
 
-def test_clients_that_were_quiet_for_long_are_forgotten(clock: Clock) -> None:
-    """Their meters would fill the memory; as a client who is new, they may send the requests of a second."""
+def test_clients_that_are_idle_for_long_are_evicted(clock: Clock) -> None:
+    """Their rate limiters would exhaust memory; like a new client, they may then send one second of requests."""
     limits = CallLimits(max_calls=99, max_client_calls=99, max_client_rate=2.0)
     for number in range(1000):
         assert limit_hit(limits, f"client {number}") is None
@@ -103,7 +103,7 @@ def test_clients_that_were_quiet_for_long_are_forgotten(clock: Clock) -> None:
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 8), st.sampled_from("abcdef")), max_size=60))
-def test_forgetting_clients_changes_nothing_for_any_of_them(steps: list[tuple[int, str]]) -> None:
+def test_evicting_clients_does_not_affect_them(steps: list[tuple[int, str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
         patch.setattr("medserve_server.security.limits.time", clock)

@@ -1,4 +1,4 @@
-"""What a manifest promises has to be in the graph."""
+"""A manifest must match the graph."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from server_process import REPOSITORY
 
 
 def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
-    """Reads a manifest out of a file with the graph that it should fit."""
+    """Reads a manifest from a file with the graph that it must match."""
     make = known.lesions if manifest.HasField("image_classification") else known.decay
     path = onnx_models.save(folder, manifest.name, make(manifest))
     session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())
@@ -25,7 +25,7 @@ def read(folder: Path, manifest: pb.Manifest) -> pb.Manifest | None:
 
 
 @pytest.mark.parametrize("manifest", [known.lesions_manifest(), known.decay_manifest()])
-def test_a_manifest_that_fits_is_read(tmp_path: Path, manifest: pb.Manifest) -> None:
+def test_a_manifest_that_matches_the_graph_is_read(tmp_path: Path, manifest: pb.Manifest) -> None:
     assert read(tmp_path, manifest) == manifest
 
 
@@ -80,7 +80,7 @@ BAD_RISK_TASKS: dict[str, tuple[Callable[[pb.PatientRiskTask], object], str]] = 
 
 
 @pytest.mark.parametrize("name", BAD_IMAGE_TASKS)
-def test_an_image_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_image_task_that_contradicts_the_graph_is_rejected(tmp_path: Path, name: str) -> None:
     change, text = BAD_IMAGE_TASKS[name]
     manifest = known.lesions_manifest()
     change(manifest.image_classification)
@@ -90,7 +90,7 @@ def test_an_image_task_that_promises_what_is_not_there_is_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", BAD_RISK_TASKS)
-def test_a_risk_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_risk_task_that_contradicts_the_graph_is_rejected(tmp_path: Path, name: str) -> None:
     change, text = BAD_RISK_TASKS[name]
     manifest = known.decay_manifest()
     change(manifest.patient_risk)
@@ -99,7 +99,7 @@ def test_a_risk_task_that_promises_what_is_not_there_is_refused(tmp_path: Path, 
     assert text in str(caught.value)
 
 
-def test_the_order_of_a_graphs_outputs_means_nothing() -> None:
+def test_the_order_of_a_graphs_outputs_is_irrelevant() -> None:
     path = REPOSITORY / "models/chest-xray/1/model.onnx"
     session = Session(read_model(path, max_bytes=2**24, listed=None, public_key=None), "cpu", Settings())
     assert len(session.outputs) > 1

@@ -1,4 +1,4 @@
-"""The metrics port: which pages it has, and what its clients can not do to it."""
+"""The metrics port: its pages, and its robustness against clients."""
 
 import gzip
 import select
@@ -19,7 +19,7 @@ from waiting import PATIENCE, wait_until
 
 
 class Once(Collector):
-    """Fails the first time that it is asked."""
+    """Fails on the first request."""
 
     asked = 0
 
@@ -34,7 +34,7 @@ class Once(Collector):
 
 
 class Held(Collector):
-    """Takes until `go` is set."""
+    """Blocks until `go` is set."""
 
     def __init__(self) -> None:
         self.asked = Event()
@@ -50,7 +50,7 @@ class Held(Collector):
 
 
 class Port:
-    """A metrics port on the loopback, and how ready it says that the server is."""
+    """A metrics port on the loopback interface, and the readiness that it reports."""
 
     def __init__(self, registry: CollectorRegistry, token_file: Path | None = None, host: str = "127.0.0.1") -> None:
         self.reason = ""
@@ -61,7 +61,7 @@ class Port:
         return socket.create_connection((self.host, self.port), timeout=PATIENCE)
 
     def send(self, data: bytes) -> bytes:
-        """Everything that is answered until the server closes the connection."""
+        """Returns everything received until the server closes the connection."""
         with self.connect() as connection:
             connection.sendall(data)
             return rest(connection)
@@ -102,7 +102,7 @@ def test_the_metrics_are_on_their_page(port: Port) -> None:
     assert b"# TYPE medserve_internal_errors_total counter" in body
 
 
-def test_the_reader_chooses_the_format(port: Port) -> None:
+def test_the_accept_header_selects_the_format(port: Port) -> None:
     _, headers, body = port.ask("/metrics", "Accept: application/openmetrics-text", "Accept-Encoding: gzip")
     assert headers["content-type"].startswith("application/openmetrics-text")
     assert gzip.decompress(body).endswith(b"# EOF\n")
@@ -110,12 +110,12 @@ def test_the_reader_chooses_the_format(port: Port) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/v2/models/x/ready", "/v2/health/ready", "/livez/x", "/%ff"])
-def test_no_other_page_answers(port: Port, path: str) -> None:
+def test_other_paths_are_not_found(port: Port, path: str) -> None:
     assert port.ask(path)[::2] == (404, b"no such page; the pages are /metrics, /livez, /readyz\n")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
-def test_head_answers_without_a_body_and_other_methods_are_refused(port: Port, path: str) -> None:
+def test_head_has_no_body_and_other_methods_are_rejected(port: Port, path: str) -> None:
     status, headers, body = port.ask(path, method="HEAD")
     assert (status, body) == (200, b"")
     assert int(headers["content-length"]) > 0
@@ -124,7 +124,7 @@ def test_head_answers_without_a_body_and_other_methods_are_refused(port: Port, p
         assert (status, headers["allow"]) == (405, "get, head")
 
 
-def test_readiness_says_why_not(port: Port) -> None:
+def test_readiness_states_the_reason(port: Port) -> None:
     assert port.ask("/readyz")[::2] == (200, b"ok\n")
     port.reason = "loading models"
     assert port.ask("/readyz")[::2] == (503, b"loading models\n")
@@ -132,7 +132,7 @@ def test_readiness_says_why_not(port: Port) -> None:
     port.reason = ""
 
 
-def test_probes_need_no_token(tmp_path: Path) -> None:
+def test_probes_require_no_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("sésame\n", encoding="utf-8")
     port = Port(registry_of(), file)
@@ -144,7 +144,7 @@ def test_probes_need_no_token(tmp_path: Path) -> None:
         port.stop()
 
 
-def test_a_page_that_can_not_be_made_is_reported_and_the_next_one_comes() -> None:
+def test_a_failed_page_is_reported_and_the_next_one_served() -> None:
     port = Port(registry_of(Once()))
     try:
         assert port.ask("/metrics")[::2] == (500, b"internal server error; see the server log\n")
@@ -153,7 +153,7 @@ def test_a_page_that_can_not_be_made_is_reported_and_the_next_one_comes() -> Non
         port.stop()
 
 
-def test_probes_are_answered_while_the_metrics_are_not() -> None:
+def test_probes_are_answered_while_metrics_are_blocked() -> None:
     held = Held()
     registry = CollectorRegistry()
     registry.register(held)
@@ -184,7 +184,7 @@ def test_probes_are_answered_while_the_metrics_are_not() -> None:
     ],
     ids=["tls", "no-version", "no-host", "long-header", "long-path"],
 )
-def test_what_is_no_request_is_refused(port: Port, rubbish: bytes) -> None:
+def test_a_malformed_request_is_rejected(port: Port, rubbish: bytes) -> None:
     assert port.send(rubbish).startswith(b"HTTP/1.1 400 ")
     assert port.ask("/livez")[0] == 200
 
@@ -197,7 +197,7 @@ def test_bytes_after_a_request_are_not_read(port: Port, caplog: pytest.LogCaptur
     assert caplog.records == []
 
 
-def test_a_body_that_comes_later_is_not_read() -> None:
+def test_a_body_that_arrives_later_is_not_read() -> None:
     held = Held()
     port = Port(registry_of(held))
     try:
@@ -215,7 +215,7 @@ def test_a_body_that_comes_later_is_not_read() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Port]:
-    """A port that gives a connection less time."""
+    """A port with a shorter connection timeout."""
     monkeypatch.setattr(http_port, "CONNECTION_SECONDS", 0.5)
     port = Port(registry_of())
     yield port
@@ -246,7 +246,7 @@ def test_a_client_that_trickles_is_disconnected(impatient: Port) -> None:
 
 
 class Large(Collector):
-    """More than sockets hold."""
+    """More than socket buffers hold."""
 
     def collect(self) -> Iterator[Metric]:
         yield Metric("large", "x" * 2**24, "counter")
@@ -262,25 +262,25 @@ def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyP
         with port.connect() as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
             poll = select.poll()
-            poll.register(connection, 0)  # waits for the end alone
+            poll.register(connection, 0)  # waits only for the end
             assert poll.poll(PATIENCE * 1000), "the server gives up"
     finally:
         port.stop()
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /metrics HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"])
-def test_open_connections_do_not_hold_a_port_that_stops(begin: bytes) -> None:
+def test_open_connections_do_not_delay_shutdown(begin: bytes) -> None:
     port = Port(registry_of())
     with port.connect() as connection:
         connection.sendall(begin)
         assert port.ask("/livez")[0] == 200
         port.stop()
-        rest(connection)  # which the server has ended
+        rest(connection)  # closed by the server
     with pytest.raises(ConnectionRefusedError):
         port.connect()
 
 
-def test_a_client_that_reads_nothing_does_not_hold_a_port_that_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_does_not_delay_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_port, "CONNECTION_SECONDS", 3600)
     port = Port(registry_of(Large()))
     with port.connect() as connection:
@@ -292,7 +292,7 @@ def test_a_client_that_reads_nothing_does_not_hold_a_port_that_stops(monkeypatch
         assert poll.poll(PATIENCE * 1000), "the server gives up"
 
 
-def test_a_taken_port_is_named_with_its_flag() -> None:
+def test_a_port_in_use_is_reported_with_its_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
         with pytest.raises(OSError, match="listen") as caught:
@@ -303,7 +303,7 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
     )
 
 
-def test_an_ipv6_address() -> None:
+def test_an_ipv6_address_is_supported() -> None:
     port = Port(registry_of(), host="::1")
     try:
         assert port.ask("/livez")[0] == 200

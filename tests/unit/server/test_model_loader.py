@@ -1,4 +1,4 @@
-"""A model that can't be read for a moment is tried again; one that is wrong is not."""
+"""A temporarily unreadable model is retried; an invalid one is not."""
 
 import errno
 import logging
@@ -39,13 +39,13 @@ def look(folder: Path, listed: str | None = None) -> dict[str, Content]:
 
 
 def bring_up_to_date(loader: ModelLoader, contents: dict[str, Content]) -> set[str]:
-    """The versions that are served then."""
+    """Returns the versions that are served afterwards."""
     loader.bring_up_to_date("m", contents, frozenset())
     return {version for _, version in loader.loaded}
 
 
 def save_external(folder: Path, content: bytes | None, location: str = "numbers") -> Path:
-    """A model whose number is in a file beside it."""
+    """A model whose weight is in a separate file."""
     path = folder / "m/1/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(onnx_models.external(location))
@@ -54,7 +54,7 @@ def save_external(folder: Path, content: bytes | None, location: str = "numbers"
     return path
 
 
-def test_a_model_that_can_not_be_read_at_first_is_loaded_later(
+def test_a_temporarily_unreadable_model_is_loaded_later(
     tmp_path: Path, loader: ModelLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     onnx_models.save(tmp_path, "m", onnx_models.add(1))
@@ -71,7 +71,7 @@ def test_a_model_that_can_not_be_read_at_first_is_loaded_later(
     assert loader.refused == {}
 
 
-def test_a_new_version_that_can_not_be_read_leaves_the_old_one_in_service(tmp_path: Path, loader: ModelLoader) -> None:
+def test_an_unreadable_new_version_leaves_the_old_one_in_service(tmp_path: Path, loader: ModelLoader) -> None:
     onnx_models.save(tmp_path, "m", onnx_models.add(1))
     assert bring_up_to_date(loader, look(tmp_path)) == {"1"}
     onnx_models.save(tmp_path, "m", onnx_models.add(2), version=2)
@@ -81,7 +81,7 @@ def test_a_new_version_that_can_not_be_read_leaves_the_old_one_in_service(tmp_pa
     assert bring_up_to_date(loader, contents) == {"1", "2"}
 
 
-def test_a_model_that_is_wrong_is_not_tried_again(tmp_path: Path, loader: ModelLoader) -> None:
+def test_an_invalid_model_is_not_retried(tmp_path: Path, loader: ModelLoader) -> None:
     path = tmp_path / "m/1/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no model")
@@ -91,7 +91,7 @@ def test_a_model_that_is_wrong_is_not_tried_again(tmp_path: Path, loader: ModelL
     assert loader._metrics.load_failures._value.get() == 1  # noqa: SLF001 - what /metrics tells
 
 
-def test_external_data_that_can_not_be_read_at_first_is_read_later(tmp_path: Path) -> None:
+def test_temporarily_unreadable_external_data_is_read_later(tmp_path: Path) -> None:
     path = save_external(tmp_path, np.float32(5).tobytes())
     file = read_model(path, max_bytes=2**20, listed=None, public_key=None)
     with no_descriptors(), pytest.raises(TransientLoadError):
@@ -101,7 +101,7 @@ def test_external_data_that_can_not_be_read_at_first_is_read_later(tmp_path: Pat
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
-def test_a_list_that_can_not_be_looked_up_is_not_taken_for_none(
+def test_an_unreadable_checksum_list_is_not_treated_as_absent(
     tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = onnx_models.save(tmp_path, "m", onnx_models.add(1))
@@ -124,7 +124,7 @@ def test_a_list_that_can_not_be_looked_up_is_not_taken_for_none(
 
 
 @pytest.mark.parametrize("beside", [True, False], ids=["there", "missing"])
-def test_external_data_of_a_listed_model_is_refused_by_its_own_path(tmp_path: Path, beside: bool) -> None:
+def test_external_data_of_a_listed_model_is_rejected_by_its_own_path(tmp_path: Path, beside: bool) -> None:
     path = save_external(tmp_path, np.float32(5).tobytes() if beside else None)
     listed = sha256(path.read_bytes()).hexdigest()
     file = read_model(path, max_bytes=2**20, listed=listed, public_key=None)
@@ -137,7 +137,7 @@ def test_external_data_of_a_listed_model_is_refused_by_its_own_path(tmp_path: Pa
 
 @pytest.mark.parametrize("location", ["numbers", "folder/numbers", "../numbers", "../../elsewhere/numbers", "/numbers"])
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
-def test_no_error_names_a_path_below_the_model_file(tmp_path: Path, location: str, listed: bool) -> None:
+def test_errors_do_not_reveal_paths_above_the_repository(tmp_path: Path, location: str, listed: bool) -> None:
     path = save_external(tmp_path, None, location)
     digest = sha256(path.read_bytes()).hexdigest() if listed else None
     file = read_model(path, max_bytes=2**20, listed=digest, public_key=None)

@@ -1,4 +1,4 @@
-"""The queue as the batches in which it will run."""
+"""The queue, organized in the batches in which it will run."""
 
 import time
 
@@ -24,7 +24,7 @@ steps = st.one_of(
 
 
 class Checked:
-    """A plan beside a list of what waits in it, in its order."""
+    """A plan, checked against an ordered list of its requests."""
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
@@ -50,20 +50,18 @@ class Checked:
     def remove(self, index: int) -> None:
         work = self.waiting.pop(index % len(self.waiting))
         self.plan.remove(work)
-        self.plan.remove(work)  # nothing is left to be done
+        self.plan.remove(work)  # nothing is left
 
     def expire(self, index: int) -> None:
         work = self.waiting.pop(index % len(self.waiting))
         work.deadline = 1.0
-        self.plan.earliest = min(self.plan.earliest, 1.0)  # as if it had been added so
+        self.plan.earliest = min(self.plan.earliest, 1.0)  # as if added in this state
         assert self.plan.expire(2.0) == [work]
 
 
 @settings(max_examples=300, deadline=None)
 @given(actions=st.lists(steps, max_size=80), max_rows=st.integers(0, 6))
-def test_work_leaves_in_its_order_in_batches_that_fit_together(
-    actions: list[tuple[str, int, int, str]], max_rows: int
-) -> None:
+def test_requests_leave_in_order_in_compatible_batches(actions: list[tuple[str, int, int, str]], max_rows: int) -> None:
     checked = Checked(max_rows)
     plan = checked.plan
     for action, number, priority, key in actions:
@@ -86,8 +84,8 @@ def test_work_leaves_in_its_order_in_batches_that_fit_together(
 
 
 @given(count=st.integers(1, 200), keep=st.integers(1, 64))
-def test_what_is_withdrawn_makes_room_in_the_batches(count: int, keep: int) -> None:
-    """Where one of each `keep` requests stays, so does about one of each `keep` batches."""
+def test_withdrawn_requests_free_space_in_batches(count: int, keep: int) -> None:
+    """If one in `keep` requests remains, so does about one in `keep` batches."""
     plan = Plan(8, 0.0)
     works = [make(1) for _ in range(count)]
     for work in works:
@@ -100,8 +98,8 @@ def test_what_is_withdrawn_makes_room_in_the_batches(count: int, keep: int) -> N
     assert -(-left // 8) <= plan.batches <= -(-left // 8) + 1
 
 
-def test_withdrawing_costs_the_same_however_long_the_queue_is() -> None:
-    """In steps of the plan, not in time: ten times as many requests make no more than ten times as many of them."""
+def test_withdrawing_takes_constant_time() -> None:
+    """Counted in steps of the plan, not in time: ten times as many requests take at most ten times as many steps."""
 
     def steps(count: int) -> int:
         packed = 0
@@ -124,7 +122,7 @@ def test_withdrawing_costs_the_same_however_long_the_queue_is() -> None:
     assert steps(1000) <= 20 * 1000
 
 
-def test_a_batch_waits_for_others_no_longer_than_half_of_what_its_deadlines_leave() -> None:
+def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
     plan = Plan(4, 60.0)
     now = time.monotonic()
     first = make(1)

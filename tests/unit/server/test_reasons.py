@@ -1,4 +1,4 @@
-"""The parts that reasons are made of, each against its definition."""
+"""The components of explanations, each compared with its definition."""
 
 import io
 import itertools
@@ -40,7 +40,7 @@ def test_shapley_values_are_the_mean_over_all_orders(game: np.ndarray[tuple[int]
     hnp.arrays(np.float32, 4, elements=NUMBERS | st.just(math.nan)),
     hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(4)), elements=NUMBERS),
 )
-def test_every_coalition_finds_its_hybrid(
+def test_every_coalition_maps_to_its_hybrid_row(
     patient: np.ndarray[tuple[int], np.dtype[np.float32]], background: np.ndarray[tuple[int, int], np.dtype[np.float32]]
 ) -> None:
     rows, position = shapley.hybrids(patient, background)
@@ -53,7 +53,7 @@ def test_every_coalition_finds_its_hybrid(
 @pytest.mark.parametrize(
     ("height", "width", "channels"), [(28, 28, 1), (28, 28, 3), (3, 50, 1), (224, 225, 3), (1, 1, 1)]
 )
-def test_patches_lie_over_their_cell_of_the_map(height: int, width: int, channels: int) -> None:
+def test_patches_cover_their_cell_of_the_map(height: int, width: int, channels: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
     rows, columns = occlusion.grid(height, width)
     assert (rows, columns) == (min(7, height), min(7, width))
@@ -72,7 +72,7 @@ def test_patches_lie_over_their_cell_of_the_map(height: int, width: int, channel
         assert changed.sum() <= 4 * (height / rows + 1) * (width / columns + 1)
 
 
-def test_a_map_is_the_fall_of_the_probability() -> None:
+def test_an_occlusion_map_is_the_drop_in_probability() -> None:
     falls = occlusion.probability_drops(0.75, np.arange(49, dtype=np.float32) / 49, 28, 28)
     assert falls.shape == (7, 7)
     np.testing.assert_allclose(falls[2, 3], 0.75 - 17 / 49)
@@ -90,7 +90,7 @@ def pixels(png: bytes) -> np.ndarray[tuple[int, int, int], np.dtype[np.int64]]:
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (28, 28, 3), (300, 500, 3), (1, 3, 1)])
-def test_an_overlay_is_as_large_as_promised_and_colours_by_sign(shape: tuple[int, int, int]) -> None:
+def test_an_overlay_has_the_documented_size_and_colors_by_sign(shape: tuple[int, int, int]) -> None:
     picture: Pixels = np.full(shape, 128, np.uint8)
     values = np.zeros((7, 7), np.float32)
     values[:2, :2], values[-2:, -2:] = 0.5, -0.25
@@ -104,7 +104,7 @@ def test_an_overlay_is_as_large_as_promised_and_colours_by_sign(shape: tuple[int
     assert np.abs(middle - 128).max() <= 2
 
 
-def test_a_map_of_nothing_leaves_the_picture_as_it_is() -> None:
+def test_a_map_of_zeros_leaves_the_image_unchanged() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
     rounding = np.random.default_rng(0).normal(0, 1e-8, (7, 7))
     drawing = pixels(draw(picture, rounding))

@@ -14,8 +14,8 @@ from medserve_server.registry.integrity import read_model
 from server_process import REPOSITORY
 
 
-def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path: Path) -> None:
-    """BF16 takes the way of the GPUs, with all tensors of its graph: here two inputs and two outputs of two types."""
+def test_bound_inputs_and_outputs_keep_their_names_and_values(tmp_path: Path) -> None:
+    """BF16 uses I/O binding, as GPUs do, for all tensors of its graph: here two inputs and two outputs of two types."""
     session = Session(
         read_model(
             onnx_models.save(tmp_path, "mixed", onnx_models.two_types()), max_bytes=2**24, listed=None, public_key=None
@@ -25,7 +25,7 @@ def test_inputs_and_outputs_that_are_bound_keep_their_names_and_values(tmp_path:
     )
     single = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
     bits = np.array([[0x3F80, 0x4000], [0x4040, 0x4080], [0x40A0, 0x3F80]], np.uint16)  # 1 2, 3 4, 5 1
-    for part in (slice(0, 3), slice(1, 3), slice(2, 3)):  # nothing of one run is left for the next
+    for part in (slice(0, 3), slice(1, 3), slice(2, 3)):  # runs are independent
         outputs = session.run({"single": single[part], "half": bits[part]}, ["same", "difference"])
         assert list(outputs) == ["same", "difference"]
         np.testing.assert_array_equal(outputs["same"], bits[part])
@@ -38,7 +38,7 @@ def loaded(path: Path, threads: int | None = None) -> Session:
 
 
 def convolution(size: int, channels: int, external: Path | None = None) -> onnx.ModelProto:
-    """A convolution over pictures of `size` by `size`, with 9 * `channels` weights."""
+    """A convolution over images of `size` by `size`, with 9 * `channels` weights."""
     weights = np.full((channels, 1, 3, 3), 0.1, np.float32)
     tensor = numpy_helper.from_array(weights, "weights")
     node = helper.make_node("Conv", ["x", "weights"], ["y"], pads=[1, 1, 1, 1])
@@ -64,7 +64,7 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_processors")
-def test_the_shipped_models_are_small(tmp_path: Path) -> None:
+def test_the_packaged_models_are_small(tmp_path: Path) -> None:
     assert SHIPPED
     assert {path.parent.parent.name: loaded(path).threads for path, _ in SHIPPED} == {
         path.parent.parent.name: threads for path, threads in SHIPPED
@@ -74,8 +74,8 @@ def test_the_shipped_models_are_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_processors")
-def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> None:
-    """Whether its weights are in the file or beside it; and one whose sizes are not known before a request."""
+def test_a_model_with_many_multiplications_uses_all_processors(tmp_path: Path) -> None:
+    """With weights in the file or in external data, and with sizes that are unknown before a request."""
     assert loaded(onnx_models.save(tmp_path, "large", convolution(512, 400))).threads == 2
     path = tmp_path / "external/1/model.onnx"
     path.parent.mkdir(parents=True)
@@ -89,8 +89,8 @@ def test_a_model_of_many_multiplications_gets_all_processors(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("two_processors")
 @pytest.mark.process
-def test_the_number_of_threads_is_the_same_at_every_start_however_busy_the_machine_is() -> None:
-    """And no run is needed to find it."""
+def test_the_number_of_threads_does_not_depend_on_machine_load() -> None:
+    """No run is needed to determine it."""
     (path,) = (REPOSITORY / "models").glob("chest-xray/1/model.onnx")
     spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:

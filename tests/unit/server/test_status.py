@@ -1,4 +1,4 @@
-"""Whatever an error says, it fits into the metadata of a response."""
+"""Any error fits into the metadata of a response."""
 
 import math
 import re
@@ -12,13 +12,13 @@ from medserve_server.errors import STATUS, FieldViolation, Overloaded, ServingEr
 from medserve_server.status import MAX_MESSAGE_BYTES, shortened, to_status, to_trailers
 
 LIMIT = 8192
-"""Of metadata, by default, in gRPC's clients: keys, values, and 32 bytes for each entry (RFC 9113, section 6.5.2)."""
+"""Default metadata limit of gRPC's clients: keys, values and 32 bytes per entry (RFC 9113, section 6.5.2)."""
 OTHERS = 300
-"""What a response without a message has: :status, content-type, grpc-status."""
+"""Size of a response without a message: :status, content-type, grpc-status."""
 
 
 def size(status: status_pb2.Status) -> int:
-    """Bytes of the metadata as gRPC sends it over HTTP/2."""
+    """Returns the size of the metadata that gRPC sends over HTTP/2."""
     ((key, value),) = to_trailers(status)
     message = quote(status.message.encode(), safe="".join(map(chr, range(0x20, 0x7F))).replace("%", ""))
     encoded = 4 * math.ceil(len(value) / 3)
@@ -30,7 +30,7 @@ def long(characters: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def is_shortened(text: str, whole: str) -> bool:
-    """Whether a text is another one, or its beginning and its end."""
+    """Returns whether a text equals another one, or consists of its beginning and end."""
     whole = whole.encode(errors="backslashreplace").decode()
     cuts = [match.span() for match in re.finditer(r"(?= \.\.\. )", text)]
     return text == whole or any(
@@ -70,7 +70,7 @@ def test_a_long_text_keeps_its_beginning_and_its_end(text: str) -> None:
     assert is_shortened(shortened(text, MAX_MESSAGE_BYTES), text)
 
 
-def test_a_text_that_fits_stays_as_it_is() -> None:
+def test_a_text_that_fits_is_unchanged() -> None:
     for text in ("", "a" * MAX_MESSAGE_BYTES, "\u00fc" * (MAX_MESSAGE_BYTES // 6)):
         assert shortened(text, MAX_MESSAGE_BYTES) == text
     for text in ("a" * (MAX_MESSAGE_BYTES + 1), "%" * MAX_MESSAGE_BYTES):
@@ -80,7 +80,7 @@ def test_a_text_that_fits_stays_as_it_is() -> None:
 @given(
     names=st.lists(st.text(st.characters(exclude_characters=","), min_size=1, max_size=300), min_size=1, max_size=100)
 )
-def test_a_long_listing_says_how_many_more_there_are(names: list[str]) -> None:
+def test_a_long_list_states_how_many_more_there_are(names: list[str]) -> None:
     text = listing(names)
     if text == ", ".join(names):
         return
@@ -90,7 +90,7 @@ def test_a_long_listing_says_how_many_more_there_are(names: list[str]) -> None:
     assert 0 < count < len(names)
 
 
-def test_a_short_listing_is_whole() -> None:
+def test_a_short_list_is_complete() -> None:
     assert listing([]) == ""
     assert listing(["a"]) == "a"
     assert listing(["a", "b"]) == "a, b"

@@ -1,4 +1,4 @@
-"""Streams: requests are answered concurrently, and in their order."""
+"""Streams: requests are processed concurrently and answered in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 
 class Gates:
-    """Answers each number when it is let through; notes what was read and what was begun."""
+    """Answers each number when it is released; records which requests were read and started."""
 
     def __init__(self, count: int) -> None:
         self.read: list[int] = []
@@ -45,13 +45,13 @@ class Gates:
 
 
 async def settled() -> None:
-    """Lets every task run until it waits for something that only the test does."""
+    """Lets every task run until it waits for the test."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
 async def collect(answers: AsyncIterator[int], got: list[int]) -> None:
-    """Keeps the answers that come before an error."""
+    """Collects the responses before an error."""
     async for answer in answers:
         got.append(answer)  # noqa: PERF401
 
@@ -66,7 +66,7 @@ def run(test: Callable[[], Coroutine[None, None, None]]) -> None:
 
 
 @given(order=st.permutations(range(8)), window=st.integers(1, 10))
-def test_answers_come_in_the_order_of_the_requests_whichever_is_ready_first(order: list[int], window: int) -> None:
+def test_responses_are_in_request_order_whichever_is_ready_first(order: list[int], window: int) -> None:
     async def test() -> None:
         gates = Gates(len(order))
 
@@ -84,7 +84,7 @@ def test_answers_come_in_the_order_of_the_requests_whichever_is_ready_first(orde
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
-def test_no_more_requests_are_read_than_the_window_has_room_for(window: int) -> None:
+def test_no_more_requests_are_read_than_fit_into_the_window(window: int) -> None:
     async def test() -> None:
         gates = Gates(20)
         answers = aiter(gates.stream(window))
@@ -104,7 +104,7 @@ def test_no_more_requests_are_read_than_the_window_has_room_for(window: int) -> 
     run(test)
 
 
-def test_a_stopping_server_answers_what_it_has_read_and_reads_no_more() -> None:
+def test_a_stopping_server_answers_the_requests_read_and_reads_no_more() -> None:
     async def test() -> None:
         gates = Gates(20)
         got: list[int] = []
@@ -124,7 +124,7 @@ def test_a_stopping_server_answers_what_it_has_read_and_reads_no_more() -> None:
     run(test)
 
 
-def test_what_reading_raises_comes_after_the_answers_to_what_was_read() -> None:
+def test_an_error_of_reading_follows_the_responses_to_earlier_requests() -> None:
     async def test() -> None:
         gates = Gates(2)
 
@@ -144,7 +144,7 @@ def test_what_reading_raises_comes_after_the_answers_to_what_was_read() -> None:
 
 
 @pytest.mark.parametrize("answered", [0, 1])
-def test_a_client_that_leaves_ends_what_is_under_way(answered: int) -> None:
+def test_a_disconnected_client_cancels_its_pending_requests(answered: int) -> None:
     async def test() -> None:
         gates = Gates(20)
 
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_ends_what_is_under_way(answered: int) -> None:
     run(test)
 
 
-def test_a_stream_without_requests_has_no_answers() -> None:
+def test_a_stream_without_requests_has_no_responses() -> None:
     async def test() -> None:
         assert [answer async for answer in Gates(0).stream(3)] == []
 

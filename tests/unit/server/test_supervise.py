@@ -1,4 +1,4 @@
-"""No thread, task or callback of the server ends without a word."""
+"""No thread, task or callback of the server fails silently."""
 
 import ast
 import asyncio
@@ -15,7 +15,7 @@ from server_process import REPOSITORY
 from waiting import wait_until
 
 SERVER = REPOSITORY / "server"
-# Each of these starts something that may fail where nobody looks. `run_in_executor` and `to_thread` are awaited.
+# Each of these starts work whose failure may go unnoticed. `run_in_executor` and `to_thread` are awaited.
 STARTERS = {
     "Thread",
     "Timer",
@@ -34,7 +34,7 @@ STARTERS = {
 
 
 def starters(path: Path) -> list[str]:
-    """What a module names of `STARTERS`, with the line."""
+    """Returns the uses of `STARTERS` in a module, with their lines."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         names = [node.attr] if isinstance(node, ast.Attribute) else []
@@ -46,15 +46,15 @@ def starters(path: Path) -> list[str]:
     return found
 
 
-def test_one_module_starts_all_threads_and_tasks() -> None:
+def test_all_threads_and_tasks_are_started_by_one_module() -> None:
     modules = list(SERVER.rglob("*.py"))
     found = {path.name: starters(path) for path in modules}
     assert found.pop("supervise.py"), "the test finds what it looks for"
     assert [line for lines in found.values() for line in lines] == []
 
 
-def test_futures_that_nobody_waits_for_come_from_start() -> None:
-    """`submit` of a pool gives a future. Where a statement drops it, what the function raised is lost."""
+def test_futures_without_waiter_come_from_start() -> None:
+    """`submit` of a pool returns a future. If it is discarded, an exception of the function is lost."""
     dropped = [
         f"{path.name}:{node.lineno}"
         for path in SERVER.rglob("*.py")
@@ -68,7 +68,7 @@ def test_futures_that_nobody_waits_for_come_from_start() -> None:
     assert dropped == []
 
 
-# `Model.submit` and `Batcher.submit` give nothing; `Decoders.submit` reports what its functions raise.
+# `Model.submit` and `Batcher.submit` return nothing; `Decoders.submit` reports exceptions of its functions.
 REPORTING = {"model", "self", "self._batcher", "self._decoders", "super()"}
 
 
@@ -79,7 +79,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 
 def count(where: str) -> float:
-    """What the metric says."""
+    """Returns the value of the metric."""
     (family,) = supervise.INTERNAL_ERRORS.collect()
     return sum(
         sample.value
@@ -89,7 +89,7 @@ def count(where: str) -> float:
 
 
 class Failing:
-    """Raises the first times that it is called."""
+    """Raises on the first calls."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -105,7 +105,7 @@ class Failing:
         self()
 
 
-def test_a_thread_that_fails_is_reported(log: pytest.LogCaptureFixture) -> None:
+def test_a_failed_thread_is_reported(log: pytest.LogCaptureFixture) -> None:
     before = count("test thread")
     thread = supervise.start_thread("test thread", Failing(1))
     thread.join(10)
@@ -114,7 +114,7 @@ def test_a_thread_that_fails_is_reported(log: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in log.records] == ["test thread failed; this is a bug"]
 
 
-def test_a_thread_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_thread_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "RESTART_SECONDS", 0)
     function = Failing(3)
     before = count("test restart")
@@ -123,7 +123,7 @@ def test_a_thread_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -
     assert count("test restart") == before + 3
 
 
-async def test_a_task_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_task_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "RESTART_SECONDS", 0)
     function = Failing(3)
     before = count("test task")
@@ -132,7 +132,7 @@ async def test_a_task_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatc
     assert count("test task") == before + 3
 
 
-async def test_a_task_can_be_cancelled_before_it_begins_and_while_it_waits() -> None:
+async def test_a_task_can_be_cancelled_before_it_starts_and_while_it_waits() -> None:
     for task in (
         supervise.start_task("test cancel", asyncio.Event().wait),  # type: ignore[arg-type]
         supervise.start_awaited_task("test cancel", asyncio.Event().wait),
@@ -148,7 +148,7 @@ async def test_a_task_can_be_cancelled_before_it_begins_and_while_it_waits() -> 
     assert count("test cancel") == 0
 
 
-async def test_a_task_whose_result_nobody_gets_is_reported_and_an_answer_is_not() -> None:
+async def test_an_unretrieved_failure_of_a_task_is_reported_but_an_answer_is_not() -> None:
     async def refuse() -> None:
         raise Overloaded("full")
 
@@ -161,7 +161,7 @@ async def test_a_task_whose_result_nobody_gets_is_reported_and_an_answer_is_not(
     assert count("test refused") == 0
 
 
-def test_a_function_in_a_pool_that_nobody_waits_for_is_reported() -> None:
+def test_a_failed_pool_function_without_waiter_is_reported() -> None:
     before = count("test pool")
     with supervise.Pool(1) as pool:
         pool.start("test pool", Failing(1))
@@ -171,7 +171,7 @@ def test_a_function_in_a_pool_that_nobody_waits_for_is_reported() -> None:
     assert count("test pool") == before + 1
 
 
-def test_an_exception_is_counted_once_on_its_way() -> None:
+def test_a_propagating_exception_is_counted_once() -> None:
     before = count("test once"), count("test twice")
     error = ZeroDivisionError()
     supervise.report("test once", error)
@@ -179,7 +179,7 @@ def test_an_exception_is_counted_once_on_its_way() -> None:
     assert (count("test once"), count("test twice")) == (before[0] + 1, before[1])
 
 
-async def test_what_no_part_catches_is_reported(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_uncaught_exceptions_are_reported(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     supervise.watch(asyncio.get_running_loop())
     before = count("event loop"), count("thread")

@@ -1,4 +1,4 @@
-"""Which versions are served."""
+"""Selection of the versions to serve."""
 
 import pytest
 
@@ -21,13 +21,13 @@ VERSIONS = ["1", "2", "9", "10"]
         ("a=7", "a", []),
     ],
 )
-def test_a_policy_chooses_highest_first(text: str, name: str, chosen: list[str]) -> None:
+def test_a_policy_selects_the_highest_versions_first(text: str, name: str, chosen: list[str]) -> None:
     assert VersionPolicy.parse(text).choose(name, VERSIONS) == chosen
 
 
 @pytest.mark.parametrize(
     "text", ["newest", "latest:0", "latest:", "1,2", "a=", "a=0", "a=1;2", "=all", "a b=1=all", "../x=1"]
 )
-def test_a_rule_that_is_none_is_named(text: str) -> None:
+def test_an_invalid_rule_is_reported(text: str) -> None:
     with pytest.raises(ValueError, match=r"'.*'"):
         VersionPolicy.parse(text)

@@ -1,4 +1,4 @@
-"""The sum of several workers' metrics."""
+"""Aggregation of the metrics of several workers."""
 
 import multiprocessing
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from waiting import PATIENCE, wait_until
 
 
 def worker(number: int) -> Iterable[Metric]:
-    """What a worker tells that has seen `number` of everything."""
+    """Returns the metrics of a worker that has counted `number` of everything."""
     registry = CollectorRegistry()
     Counter("medserve_inferences_total", "Rows.", ["model"], registry=registry).labels("x").inc(number)
     Counter("medserve_seen_total", "By one alone.", ["by"], registry=registry).labels(str(number)).inc()
@@ -33,7 +33,7 @@ def samples(families: Iterable[Metric]) -> dict[tuple[str, str], float]:
     }
 
 
-def test_shares_are_added_and_common_values_kept() -> None:
+def test_shares_are_summed_and_common_values_kept() -> None:
     assert samples(total([worker(1), worker(3), worker(2)])) == {
         ("medserve_inferences_total", "x"): 6,
         ("medserve_seen_total", "1"): 1,
@@ -57,7 +57,7 @@ def test_a_sum_of_sums_is_the_sum() -> None:
     )
 
 
-def test_a_series_begins_with_the_first_of_its_workers() -> None:
+def test_a_series_starts_with_the_first_of_its_workers() -> None:
     parts = [list(worker(1)), list(worker(2))]
     created = [
         sample.value for part in parts for family in part for sample in family.samples if "_created" in sample.name
@@ -66,7 +66,7 @@ def test_a_series_begins_with_the_first_of_its_workers() -> None:
     assert min(created) == next(sample.value for sample in counter.samples if sample.name.endswith("_created"))
 
 
-def test_an_answer_that_can_not_be_read_does_not_end_the_asking() -> None:
+def test_a_malformed_answer_does_not_stop_the_polling() -> None:
     ours, theirs = multiprocessing.Pipe()
     link = Link(ours)
     link.ask()
@@ -103,7 +103,7 @@ def seen(metrics: WorkerMetrics) -> float:
     return samples(metrics.collect())["medserve_inferences_total", "x"]
 
 
-def test_a_worker_that_hangs_is_shown_as_it_last_was_and_the_others_as_they_are(
+def test_a_hanging_worker_is_shown_with_its_last_values_and_the_others_with_current_ones(
     pipes: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics = WorkerMetrics()

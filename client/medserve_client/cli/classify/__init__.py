@@ -1,1 +1,1 @@
-"""`medserve classify`."""
+"""The `medserve classify` subcommand."""

@@ -1,4 +1,4 @@
-"""`medserve classify`: picture files in, a table, lines of JSON or a file of results out."""
+"""`medserve classify`: classifies image files and prints a table, JSON lines or a result file."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from medserve_client.cli import terminal
-from medserve_client.cli.classify.pictures import Listing, find_pictures
+from medserve_client.cli.classify.image_files import Listing, find_images
 from medserve_client.cli.classify.reason_maps import check_overlay_names, drawn, maps, save_overlays
 from medserve_client.cli.classify.record import FileState, Outcome, csv_columns, csv_row, record, stale_lines
 from medserve_client.cli.exit_codes import ExitCode, UsageError
@@ -20,21 +20,21 @@ from medserve_client.errors import InferenceError
 from medserve_client.reasons import ImageReasons
 from medserve_client.results import ImageResult, ModelDescription
 
-# Together below 4 MiB, gRPC's default limit of a message; a larger file goes alone.
+# Keeps requests below 4 MiB, gRPC's default message limit; a larger file is sent alone.
 _CHUNK_BYTES = 3 * 1024 * 1024
 _CHUNK_FILES = 64
-# Of any serialized protobuf message, less some room for the rest of the request.
+# Maximum size of a serialized protobuf message, less some room for the rest of the request.
 _MAX_BYTES = 2**31 - 2**20
-# Of files that don't look like pictures, in one line.
+# Maximum number of skipped files named on standard error.
 _NAMED = 10
 
 _Answer = tuple[ImageResult, str]
-"""A result, and the id of the request that it came from."""
+"""A result and its request ID."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """A file's content, or why it can't be read."""
+class _ImageFile:
+    """A file's content, or why it cannot be read."""
 
     file: FileState
     content: bytes = b""
@@ -53,41 +53,40 @@ def classify(
     *,
     as_json: bool,
 ) -> ExitCode:
-    """Classifies files, "-" being standard input, and the pictures in folders; shows a table, or writes the results.
+    """Classifies files and the images in folders; prints a table or JSON lines, or writes a result file.
 
-    Of DICOM files, `frame` is taken.
+    Files that cannot be read, that the server rejects or that make it fail are reported on standard error; all others
+    are classified.
 
-    A file that can't be read, is refused or makes the server fail is named on standard error; the others are done.
-
-    With `as_json` one line for each file, in the order of the files, is either
+    With `as_json`, prints one line for each file, in order, either
     `{"file", "frame", "size", "mtime_ns", "model", "version", "model_sha256", "request_id", "sop_instance_uid" of a
     DICOM file, "decision": {"label", "operating_point", "positive_label", "threshold"},
     "labels": [{"label", "probability"}], "warnings": [{"kind", "message"}], "uncertainty", "novelty"}`, with
-    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, where asked for, or the same up to `"model_sha256"`
+    `"class_activation"` and `"occlusion"`, `{"label", "values"}`, if requested, or the same up to `"model_sha256"`
     with `"error"`.
 
     Args:
-        client: of the server.
-        model: that classifies.
-        names: paths of pictures and folders.
-        top_k: how many labels each result lists; 0 for all.
-        frame: of DICOM files, from 0.
-        reasons: what to tell about the reasons of each result.
-        overlays: the folder for the maps drawn over their pictures.
-        output: a file for the results, .csv or .jsonl, each written when it comes. Files whose results it holds
-            already are left out.
-        as_json: whether to write lines of JSON.
+        client: client of the server.
+        model: model that classifies.
+        names: paths of images and folders; "-" is standard input.
+        top_k: number of labels in each result; 0 for all.
+        frame: frame of DICOM files, from 0.
+        reasons: explanations to compute for each result.
+        overlays: folder for the maps rendered over their images.
+        output: result file, .csv or .jsonl, to which each result is appended as it arrives. Files whose results it
+            already contains are skipped.
+        as_json: whether to print JSON lines.
 
     Raises:
-        UsageError: there are no pictures; two files' overlays would have one name, or can't be written; the results
-            can't be written, or don't belong into `output`.
+        UsageError: there are no images; the overlays of two files would have the same name, or cannot be written; the
+            results cannot be written, or `output` has results of another model or command.
     """
-    found = find_pictures(names)
-    _tell_others(found)
-    if not found.pictures:
-        raise UsageError(f"there are no pictures in {', '.join(names)}")
+    found = find_images(names)
+    _report_skipped(found)
+    if not found.images:
+        raise UsageError(f"there are no images in {', '.join(names)}")
     if overlays is not None:
-        check_overlay_names(found.pictures)
+        check_overlay_names(found.images)
 
     def send(contents: list[bytes]) -> Sequence[_Answer]:
         response = client.classify(contents, model.name, model.version, top_k, reasons, frame=frame)
@@ -97,96 +96,96 @@ def classify(
     for_table: list[Outcome] = []
     failed = False
     with ExitStack() as stack:
-        files, write = found.pictures, for_table.append
+        files, write = found.images, for_table.append
         if as_json:
             write = partial(_print_json, model, frame)
         elif output is not None:
             files, write = stack.enter_context(_written_to(output, files, frame, model))
         bar_is_alone = not (as_json and sys.stdout.isatty())
-        advance = stack.enter_context(terminal.progress("Pictures", len(files), shown=bar_is_alone))
-        pictures = (_read(file, found.unreadable) for file in files)
-        for chunk in _chunks(pictures, 1 if reasons else _CHUNK_FILES):
+        advance = stack.enter_context(terminal.progress("Images", len(files), shown=bar_is_alone))
+        images = (_read(file, found.unreadable) for file in files)
+        for chunk in _chunks(images, 1 if reasons else _CHUNK_FILES):
             for outcome in _outcomes(sender, chunk):
                 failed |= bool(outcome.error)
-                _tell(outcome, overlays)
+                _report(outcome, overlays)
                 write(outcome)
             advance(len(chunk))
     _show(for_table, model)
     return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
-def _tell_others(found: Listing) -> None:
+def _report_skipped(found: Listing) -> None:
     if count := len(found.others):
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        terminal.complain(f"left out, not pictures by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
+        terminal.print_error(f"skipped, not images by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
 
 
-def _tell(outcome: Outcome, overlays: Path | None) -> None:
+def _report(outcome: Outcome, overlays: Path | None) -> None:
     if outcome.error:
-        terminal.complain(f"{outcome.file.name}: {outcome.error}")
+        terminal.print_error(f"{outcome.file.name}: {outcome.error}")
     if outcome.result is not None and overlays is not None:
         save_overlays(overlays, outcome.file.name, outcome.result)
 
 
 def _print_json(model: ModelDescription, frame: int, outcome: Outcome) -> None:
-    print(json.dumps(record(outcome, model, frame)), flush=True)  # noqa: T201 - as it is, whatever the width
+    print(json.dumps(record(outcome, model, frame)), flush=True)  # noqa: T201 - unchanged, whatever the console width
 
 
 @contextmanager
 def _written_to(
     output: Path, files: list[str], frame: int, model: ModelDescription
 ) -> Iterator[tuple[list[str], Callable[[Outcome], None]]]:
-    """Gives the files whose results are not in `output` yet, and what writes a result there."""
+    """Yields the files whose results are not in `output` yet, and a function that appends a result to it."""
     held: set[str] = set()
     columns = csv_columns(model.manifest.image_classification.labels)
     make = csv_row if output.suffix.lower() == ".csv" else record
     with ResultsFile(output, columns, stale_lines(files, frame, model, held)) as results:
         if held:
-            terminal.complain(f"{output}: holds the results of {len(held)} of {len(files)} files, which are left out")
+            terminal.print_error(f"{output}: has the results of {len(held)} of {len(files)} files, which are skipped")
         yield [file for file in files if file not in held], lambda one: results.add(make(one, model, frame))
 
 
-def _read(name: str, unreadable: Mapping[str, str]) -> _Picture:
+def _read(name: str, unreadable: Mapping[str, str]) -> _ImageFile:
     if name in unreadable:
-        return _Picture(FileState(name), error=f"can't be read: {unreadable[name]}")
+        return _ImageFile(FileState(name), error=f"cannot be read: {unreadable[name]}")
     try:
         if name == "-":
             content = terminal.read_file(name)
-            return _Picture(FileState(name, len(content)), content)
+            return _ImageFile(FileState(name, len(content)), content)
         found = Path(name).stat()
         state = FileState(name, found.st_size, found.st_mtime_ns)
         if found.st_size > _MAX_BYTES:
-            return _Picture(state, error=f"has {found.st_size} bytes; a message holds at most {_MAX_BYTES}")
-        return _Picture(state, terminal.read_file(name))
+            return _ImageFile(state, error=f"has {found.st_size} bytes; the maximum is {_MAX_BYTES}")
+        return _ImageFile(state, terminal.read_file(name))
     except OSError as error:
-        return _Picture(FileState(name), error=f"can't be read: {error.strerror}")
+        return _ImageFile(FileState(name), error=f"cannot be read: {error.strerror}")
 
 
-def _chunks(pictures: Iterable[_Picture], count: int) -> Iterator[list[_Picture]]:
-    chunk: list[_Picture] = []
+def _chunks(images: Iterable[_ImageFile], count: int) -> Iterator[list[_ImageFile]]:
+    chunk: list[_ImageFile] = []
     size = 0
-    for picture in pictures:
-        if chunk and (size + len(picture.content) > _CHUNK_BYTES or len(chunk) == count):
+    for image in images:
+        if chunk and (size + len(image.content) > _CHUNK_BYTES or len(chunk) == count):
             yield chunk
             chunk, size = [], 0
-        chunk.append(picture)
-        size += len(picture.content)
+        chunk.append(image)
+        size += len(image.content)
     if chunk:
         yield chunk
 
 
-def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_Picture]) -> Iterator[Outcome]:
-    answers = iter(sender.outcomes([picture.content for picture in chunk if not picture.error]))
-    for picture in chunk:
-        answer = None if picture.error else next(answers)
+def _outcomes(sender: ItemSender[bytes, _Answer], chunk: list[_ImageFile]) -> Iterator[Outcome]:
+    answers = iter(sender.outcomes([image.content for image in chunk if not image.error]))
+    for image in chunk:
+        answer = None if image.error else next(answers)
         if isinstance(answer, list):
-            yield Outcome(picture.file, error="; ".join(violation.description for violation in answer))
+            yield Outcome(image.file, error="; ".join(violation.description for violation in answer))
         elif isinstance(answer, InferenceError):
-            yield Outcome(picture.file, error=answer.message or answer.code.name)
+            yield Outcome(image.file, error=answer.message or answer.code.name)
         elif answer is None:
-            yield Outcome(picture.file, error=picture.error)
+            yield Outcome(image.file, error=image.error)
         else:
-            yield Outcome(picture.file, *answer)
+            yield Outcome(image.file, *answer)
 
 
 def _show(outcomes: list[Outcome], model: ModelDescription) -> None:
@@ -196,7 +195,7 @@ def _show(outcomes: list[Outcome], model: ModelDescription) -> None:
     title = f"{model.name}, version {model.version}"
     decision = results[0][1].decision  # the operating point is the same for all
     if decision.threshold is not None:
-        title += f": {decision.positive_label} from {decision.threshold:.1%} on ({decision.operating_point})"
+        title += f": {decision.positive_label} at {decision.threshold:.1%} or above ({decision.operating_point})"
     table = terminal.table(title, "File", "Decision", "Labels", "Notes")
     for file, result in results:
         labels = [f"{label.label} {label.probability:.1%}" for label in result.labels]

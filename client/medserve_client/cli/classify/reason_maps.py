@@ -1,4 +1,4 @@
-"""Maps over pictures: as numbers on coloured ground for a terminal, and as files."""
+"""Occlusion and class activation maps: as colored numbers on a terminal, and as overlay files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,22 +12,22 @@ from medserve_client.cli.exit_codes import UsageError
 from medserve_client.results import ImageResult, ReasonMap
 
 _MEANING = {
-    "class_activation": "share of each place in the score of {label}",
-    "occlusion": "fall of the probability of {label} where each place is covered",
+    "class_activation": "contribution of each cell to the score of {label}",
+    "occlusion": "drop in the probability of {label} when each cell is covered",
 }
 _FOR, _AGAINST = np.array([214, 39, 40]), np.array([31, 119, 180])  # red, blue
-_LEAST = 0.001  # that is shown as a number, and deserves a colour
+_LEAST = 0.001  # the smallest value that the printed precision shows
 
 
 def maps(result: ImageResult) -> Iterator[tuple[str, ReasonMap]]:
-    """The maps of a result, each with its kind."""
+    """Yields the maps of a result, each with its kind."""
     for kind, one in (("class_activation", result.class_activation), ("occlusion", result.occlusion)):
         if one is not None:
             yield kind, one
 
 
 def drawn(file: str, kind: str, one: ReasonMap) -> Text:
-    """A map of a file: a title and a line for each row, red where it speaks for its label and blue where against."""
+    """Renders a map: a title and a line for each row, red where it supports its label and blue where it opposes it."""
     text = terminal.cell(f"{file}, {kind.replace('_', ' ')}: {_MEANING[kind].format(label=one.label)}", "bold")
     text.append("\n")
     peak = max(float(np.abs(one.values).max()), _LEAST)
@@ -41,21 +41,21 @@ def drawn(file: str, kind: str, one: ReasonMap) -> Text:
 
 
 def check_overlay_names(files: Sequence[str]) -> None:
-    """Refuses pictures whose overlays would be one file.
+    """Checks that no two images would have the same overlay file.
 
     Raises:
-        UsageError: naming them.
+        UsageError: some would; the message has their name.
     """
     name, count = Counter(map(_stem, files)).most_common(1)[0]
     if count > 1:
-        raise UsageError(f"{count} pictures are called {name}: their overlays would overwrite each other")
+        raise UsageError(f"{count} images are named {name}: their overlays would overwrite each other")
 
 
 def save_overlays(folder: Path, file: str, result: ImageResult) -> None:
-    """Writes a result's overlays, e.g. `picture.occlusion.png`.
+    """Writes a result's overlays, e.g. `image.occlusion.png`.
 
     Raises:
-        UsageError: the folder can't be written to.
+        UsageError: the folder is not writable.
     """
     for kind, one in maps(result):
         path = folder / f"{_stem(file)}.{kind}.png"
@@ -63,7 +63,7 @@ def save_overlays(folder: Path, file: str, result: ImageResult) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(one.overlay_png)
         except OSError as error:
-            raise UsageError(f"{path}: can't be written: {error.strerror}") from error
+            raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _stem(file: str) -> str:

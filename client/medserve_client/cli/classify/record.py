@@ -1,4 +1,4 @@
-"""What `medserve classify` tells of a file, as JSON and as a row of a CSV, and how it is found again there."""
+"""Records of `medserve classify`: one file's result as JSON or CSV, and which ones a later run replaces."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from medserve_client.results import ImageResult, ModelDescription
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file when it was read: its size in bytes, and its time of change in nanoseconds where it has one."""
+    """A file at the time it was read: size in bytes and modification time in nanoseconds, if known."""
 
     name: str
     size: int | None = None
@@ -22,7 +22,7 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file: its result with the id of the request, or an error."""
+    """The outcome for a file: its result and request ID, or an error."""
 
     file: FileState
     result: ImageResult | None = None
@@ -31,7 +31,7 @@ class Outcome:
 
 
 def record(outcome: Outcome, model: ModelDescription, frame: int) -> dict[str, object]:
-    """The JSON document of a file; `medserve_client.cli.classify.command.classify` says what is in it."""
+    """Returns the JSON document of a file, as specified by `medserve_client.cli.classify.command.classify`."""
     file, result = outcome.file, outcome.result
     cells: dict[str, object] = {
         "file": file.name,
@@ -65,7 +65,7 @@ _DECISION = ("label", "operating_point", "positive_label", "threshold")
 
 
 def csv_columns(labels: Sequence[str]) -> list[str]:
-    """The columns of a CSV, as `csv_row` fills them, for a model with these labels."""
+    """Returns the CSV columns that `csv_row` fills, for a model with these labels."""
     decision = ["decision", *_DECISION[1:]]
     return [
         *_FILE,
@@ -79,7 +79,7 @@ def csv_columns(labels: Sequence[str]) -> list[str]:
 
 
 def csv_row(outcome: Outcome, model: ModelDescription, frame: int) -> dict[str, object]:
-    """The row of a file, by column. Numbers have six decimals; a label that is not listed has an empty cell."""
+    """Returns the CSV row of a file, by column: numbers with six decimals, empty cells for labels beyond the top k."""
     whole = record(outcome, model, frame)
     cells = dict.fromkeys(csv_columns(model.manifest.image_classification.labels), "")
     cells |= {name: _cell(whole.get(name)) for name in (*_FILE, "uncertainty", "novelty", "error")}
@@ -98,10 +98,10 @@ def _cell(value: object) -> str:
 
 
 def stale_lines(names: Sequence[str], frame: int, model: ModelDescription, held: set[str]) -> Callable[[Cells], bool]:
-    """Tells which lines of a file of results this run writes anew, and fills `held` with the files that it needn't.
+    """Returns a predicate for the lines of a result file that this run replaces; it adds files to skip to `held`.
 
-    A line stays that is about another file or frame than those of this run. One about a file of this run stays where
-    the file has the same size and time of change as then; an error is tried again.
+    Lines about files or frames that are not part of this run are kept. A line about a file of this run is kept if the
+    file's size and modification time are unchanged; errors are retried.
     """
     by_cell = {text: name for name in names for text in (name, terminal.printable(name))}
 
@@ -127,6 +127,6 @@ def stale_lines(names: Sequence[str], frame: int, model: ModelDescription, held:
 def _is_unchanged(cells: Cells, name: str) -> bool:
     try:
         state = Path(name).stat()
-    except OSError:  # told when it is read
+    except OSError:  # reported when the file is read
         return False
     return (str(cells["size"]), str(cells["mtime_ns"])) == (str(state.st_size), str(state.st_mtime_ns))

@@ -1,1 +1,1 @@
-"""`medserve loadtest`."""
+"""The `medserve loadtest` subcommand."""

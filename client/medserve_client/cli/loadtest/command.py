@@ -1,4 +1,4 @@
-"""`medserve loadtest`: how much load the server bears, and where the time goes."""
+"""`medserve loadtest`: measures throughput and latency under load, and where the time is spent."""
 
 import argparse
 import sys
@@ -39,20 +39,20 @@ _METRICS_PORT = 8002
 
 
 def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
-    """Makes the load that the options ask for and reports what came of it.
+    """Generates the requested load and reports the results.
 
-    With --json one document: `{"target", "model", "version", "protocol", "tls", "mode", "batch", "connections",
-    "processes", "seed", "runs": [...], "knee"}`; report.document says what is in a run.
+    --json writes one document: `{"target", "model", "version", "protocol", "tls", "mode", "batch", "connections",
+    "processes", "seed", "runs": [...], "knee"}`; `report.document` describes a run.
 
     Raises:
-        UsageError: an option or a file is wrong, or no load could be made.
-        InferenceError: the server refuses the requests.
+        UsageError: an option or a file is invalid, or no load could be generated.
+        InferenceError: the server rejects the requests.
     """
     if options.plot is not None:
         report.require_matplotlib()
     for path in filter(None, (options.json, options.plot)):
         if not path.parent.is_dir():
-            raise UsageError(f"{path}: can't be written: there is no folder {path.parent}")
+            raise UsageError(f"{path}: cannot be written: there is no folder {path.parent}")
     workload = http_workload(options) if options.http else _workload(client, _model(client, options), options)
     plans = _plans(workload, options)
     metrics = _metrics(options, workload.model)
@@ -69,7 +69,7 @@ def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
 
 
 def _model(client: Client, options: argparse.Namespace) -> ModelDescription:
-    """The model that is meant: by its name, or by what it is sent."""
+    """Returns the named model, or the only one for the kind of input given."""
     if options.patients is not None:
         return choose_model(client, Task.PATIENT_RISK, options.model, options.version)
     if options.images is None and options.model:
@@ -78,7 +78,7 @@ def _model(client: Client, options: argparse.Namespace) -> ModelDescription:
 
 
 def _workload(client: Client, model: ModelDescription, options: argparse.Namespace) -> Workload:
-    """The requests, once tried in the ordinary way: what is refused is told before there is any load."""
+    """Builds the requests after one ordinary call, so that invalid input is reported before the load starts."""
     if model.manifest.HasField("image_classification"):
         images = _images(options.images) if options.images else _noise(model, options)
         count = min(len(images), options.batch)
@@ -106,7 +106,7 @@ def _images(files: list[Path]) -> list[ImageSource]:
     try:
         return [file.read_bytes() for file in files]
     except OSError as error:
-        raise UsageError(f"--images {error.filename}: can't be read: {error.strerror}") from error
+        raise UsageError(f"--images {error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _patients(path: Path, model: ModelDescription) -> list[Patient]:
@@ -160,19 +160,19 @@ def _plans(workload: Workload, options: argparse.Namespace) -> list[LoadPlan]:
 
 
 def _metrics(options: argparse.Namespace, model: str) -> Callable[[], dict[str, float]] | None:
-    """What reads the server's metrics; None, with a note, where there are none."""
+    """Returns a function that scrapes the server's metrics; None, with a note, if they are unavailable."""
     host = urlsplit(f"//{options.server.removeprefix('dns:///')}").hostname
     url = options.metrics_url or f"http://{f'[{host}]' if host and ':' in host else host}:{_METRICS_PORT}/metrics"
     try:
         scrape(url, model)
     except (OSError, ValueError) as error:
-        terminal.complain(f"no metrics at {url} ({error}); --metrics-url names another place")
+        terminal.print_error(f"no metrics at {url} ({error}); set their address with --metrics-url")
         return None
     return lambda: scrape(url, model)
 
 
 def _run(plan: LoadPlan, name: str, metrics: Callable[[], dict[str, float]] | None) -> Run:
-    """Makes one load; the server's metrics are read when it is warm and when it has ended."""
+    """Runs one load; the server's metrics are scraped after the warm-up and at the end."""
     before = metrics() if metrics else {}
     warm = False
 
@@ -189,7 +189,7 @@ def _run(plan: LoadPlan, name: str, metrics: Callable[[], dict[str, float]] | No
     except LoadError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
-        raise UsageError(f"the server's metrics are gone: {error}") from error
+        raise UsageError(f"the server's metrics became unavailable: {error}") from error
 
 
 @contextmanager

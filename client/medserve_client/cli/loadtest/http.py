@@ -1,4 +1,4 @@
-"""`medserve loadtest --http`: which requests of the Open Inference Protocol the load is made of."""
+"""`medserve loadtest --http`: builds requests of the Open Inference Protocol."""
 
 import argparse
 
@@ -10,18 +10,18 @@ from medserve_client.loadtest.tensors import tensor_workload
 
 
 def http_workload(options: argparse.Namespace) -> Workload:
-    """Made-up tensors of the shapes that the model takes, once tried.
+    """Returns requests with synthetic tensors of the model's input shapes, after sending one of them.
 
     Raises:
-        UsageError: options don't go together, or nothing can be made up for the model.
-        InferenceError: the server refuses the request, or can't be reached.
+        UsageError: options are incompatible, or no tensors can be generated for the model.
+        InferenceError: the server rejects the request or is unreachable.
     """
     if options.mode == "stream":
-        raise UsageError("--mode stream is of gRPC; HTTP/1.1 has a request for each answer")
+        raise UsageError("--mode stream requires gRPC; omit --http or use --mode unary")
     if options.images or options.patients is not None:
-        raise UsageError("--images and --patients are of gRPC; with --http the model's tensors are made up")
+        raise UsageError("--images and --patients require gRPC; --http generates the model's tensors")
     if not options.model:
-        raise UsageError("--http needs --model: the Open Inference Protocol lists no models")
+        raise UsageError("--http requires --model: the Open Inference Protocol cannot list models")
     service = Service(options.server, options.timeout, options.encryption, options.token)
     binary = options.http == "binary"
     try:

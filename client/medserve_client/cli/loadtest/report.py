@@ -1,4 +1,4 @@
-"""What `medserve loadtest` shows and writes: tables, JSON, a plot."""
+"""Output of `medserve loadtest`: tables, JSON and a plot."""
 
 import argparse
 import json
@@ -18,15 +18,15 @@ from medserve_client.loadtest.requests import Workload
 from medserve_client.loadtest.server_metrics import ServerShare
 
 _PERCENTILES = (50, 90, 99, 99.9)
-# The share of the requests sent that a server must answer in time to keep up with a rate.
+# Minimum ratio of achieved to offered rate for a server to keep up with a rate.
 _KEEPS_UP = 0.95
-# From this share of its time on, the load generator itself may be what is measured.
+# CPU utilization above which the load generator itself may be the bottleneck.
 _BUSY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One load, what came of it, and what the server's metrics say about it where they could be read."""
+    """A load, its result, and the server's own metrics of it, if available."""
 
     plan: LoadPlan
     result: LoadResult
@@ -34,7 +34,10 @@ class Run:
 
 
 def knee(runs: Sequence[Run], objective: float) -> Run | None:
-    """The run of the highest rate that the server kept up with, its p99 in seconds within the objective."""
+    """Returns the run with the highest rate that the server kept up with, or None.
+
+    A run counts only if its p99 latency is at most `objective`, in seconds.
+    """
     good = [
         run
         for run in runs
@@ -44,9 +47,9 @@ def knee(runs: Sequence[Run], objective: float) -> Run | None:
 
 
 def show(runs: Sequence[Run], load: Workload, options: argparse.Namespace, best: Run | None) -> None:
-    """Prints the tables: of one run all there is, of a sweep a line for each rate."""
-    title = f"{load.model}, version {load.version}: {protocol(options)}, {options.mode}, {options.batch} in a request"
-    # Not the table's own title, which would be broken to the table's width.
+    """Prints the results: all figures of a single run, or a row for each rate of a sweep."""
+    title = f"{load.model}, version {load.version}: {protocol(options)}, {options.mode}, {options.batch} per request"
+    # Not the table's own title, which would be wrapped to the table's width.
     terminal.output().print(terminal.cell(title if options.sweep else f"{title}, {_load(runs[0].plan)}", "bold"))
     if options.sweep:
         _show_sweep(runs, options.objective_ms, best)
@@ -55,14 +58,14 @@ def show(runs: Sequence[Run], load: Workload, options: argparse.Namespace, best:
     for run in runs:
         busy = run.result.cpu_seconds / run.result.elapsed / run.plan.processes
         if busy > _BUSY:
-            terminal.complain(
-                f"{_load(run.plan)}: the load generator was busy for {busy:.0%} of the time, and may be what was "
-                "measured; --processes gives it more"
+            terminal.print_error(
+                f"{_load(run.plan)}: the load generator used {busy:.0%} of its CPU time and may be the bottleneck; "
+                "increase --processes"
             )
 
 
 def protocol(options: argparse.Namespace) -> str:
-    """What the load is made with: "grpc", "http-json" or "http-binary"."""
+    """Returns the protocol of the load: "grpc", "http-json" or "http-binary"."""
     return f"http-{options.http}" if options.http else "grpc"
 
 
@@ -88,8 +91,8 @@ def _show_run(run: Run, batch: int) -> None:
 
 
 def _server_rows(run: Run) -> Iterator[tuple[str, str]]:
-    """Where the mean latency went, as parts that add up to it, and what it cost."""
-    assert run.server is not None  # noqa: S101 - the caller has asked
+    """Yields the parts that the mean latency is the sum of, the mean batch size and the CPU time."""
+    assert run.server is not None  # noqa: S101 - checked by the caller
     for name, seconds in _parts(run.result, run.server).items():
         yield name, _milliseconds(seconds)
     yield "mean batch", f"{run.server.batch_rows:.1f} items"
@@ -119,13 +122,13 @@ def _show_sweep(runs: Sequence[Run], objective_ms: float, best: Run | None) -> N
         errors = ", ".join(f"{number} {status}" for status, number in result.errors.most_common())
         table.add_row(*map(terminal.cell, (*rates, *latencies, errors, "knee" if run is best else "")))
     terminal.output().print(table)
-    condition = f"at least {_KEEPS_UP:.0%} answered in time, and p99 at most {objective_ms:g} ms"
-    found = f"Knee: {best.plan.rate:.1f} requests/s" if best else "No rate is good"
+    condition = f"at least {_KEEPS_UP:.0%} of the offered rate achieved, and p99 at most {objective_ms:g} ms"
+    found = f"Knee: {best.plan.rate:.1f} requests/s" if best else "Knee: none"
     terminal.output().print(f"{found} ({condition}).")
 
 
 def _latency(result: LoadResult) -> dict[str, float]:
-    """Seconds by name; NaN where no request succeeded."""
+    """Returns latencies in seconds by name; NaN if no request succeeded."""
     some = result.latencies.size > 0
     return {
         "mean": float(result.latencies.mean()) if some else math.nan,
@@ -139,10 +142,10 @@ def _milliseconds(seconds: float) -> str:
 
 
 def write_json(path: Path, runs: Sequence[Run], load: Workload, options: argparse.Namespace, best: Run | None) -> None:
-    """Writes all figures; one that is not known is null.
+    """Writes all results as JSON; unknown values are null.
 
     Raises:
-        UsageError: the file can't be written.
+        UsageError: the file cannot be written.
     """
     whole = {
         "target": options.server,
@@ -161,14 +164,14 @@ def write_json(path: Path, runs: Sequence[Run], load: Workload, options: argpars
     try:
         path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path}: can't be written: {error.strerror}") from error
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def document(run: Run, batch: int) -> dict[str, object]:
-    """One run for JSON, with units in the names.
+    """Returns one run for JSON, with units in the keys.
 
-    `latency_ms` has mean, p50, p90, p99, p99.9 and max; `errors` the number of requests by gRPC status; `server`
-    is null where its metrics could not be read.
+    `latency_ms` has mean, p50, p90, p99, p99.9 and max; `errors` has the number of requests by gRPC status; `server`
+    is null if its metrics were unavailable.
     """
     result, server = run.result, run.server
     return {
@@ -201,7 +204,7 @@ def _number(value: float) -> float | None:
 
 
 def require_matplotlib() -> None:
-    """Says so at once where --plot can't be done.
+    """Checks that --plot is available before any load is generated.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -214,10 +217,10 @@ def require_matplotlib() -> None:
 
 
 def write_plot(path: Path, runs: Sequence[Run], load: Workload, best: Run | None) -> None:
-    """Draws latency over rate for a sweep, and over the percentile for one run.
+    """Plots latency against rate for a sweep, or against percentile for a single run.
 
     Raises:
-        UsageError: the file can't be written, or its ending is not that of a picture.
+        UsageError: the file cannot be written, or its suffix is not an image format.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
     from matplotlib.ticker import LogFormatter  # noqa: PLC0415
@@ -230,11 +233,11 @@ def write_plot(path: Path, runs: Sequence[Run], load: Workload, best: Run | None
         for percent in (50, 99):
             axes.plot(rates, [run.result.percentile(percent) * 1e3 for run in runs], marker="o", label=f"p{percent}")
         if best:
-            axes.axvline(best.plan.rate, color="grey", linestyle="--", label="knee")
+            axes.axvline(best.plan.rate, color="gray", linestyle="--", label="knee")
         axes.set(xlabel="requests per second")
         axes.legend()
     else:
-        # From the median on; each tick leaves a tenth of the requests that the one before it left.
+        # Starting at the median, on a logarithmic scale of the fraction of requests that exceed the percentile.
         percents = 100 - np.geomspace(50, 0.01, 200)
         axes.plot(100 / (100 - percents), [runs[0].result.percentile(percent) * 1e3 for percent in percents])
         axes.set(xlabel="percentile")

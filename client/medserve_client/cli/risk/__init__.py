@@ -1,1 +1,1 @@
-"""`medserve risk`."""
+"""The `medserve risk` subcommand."""

@@ -1,4 +1,4 @@
-"""`medserve risk`: a CSV file of patients in, the same with their risks out."""
+"""`medserve risk`: predicts the risk of the patients in a CSV file and adds it to their rows."""
 
 import csv
 import io
@@ -29,12 +29,12 @@ from medserve_proto.v1.manifest_pb2 import Feature, PatientRiskTask
 _CHUNK_ROWS = 256
 
 _Answer = tuple[PatientResult, str]
-"""A result, and the id of the request that it came from."""
+"""A result and its request ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """A row with its result, or with what is wrong with it."""
+    """A row with its result or its errors."""
 
     row: Row
     result: PatientResult | None
@@ -44,7 +44,7 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """A row with its values, or with what is wrong with it."""
+    """A row with its values or its errors."""
 
     row: Row
     values: dict[str, FeatureValue]
@@ -60,14 +60,14 @@ def score(
     *,
     as_json: bool,
 ) -> ExitCode:
-    """Predicts the risk of every patient of a CSV file.
+    """Predicts the risk of every patient in a CSV file.
 
-    Every row comes out, with its columns as they were and behind them the risk by each horizon,
-    what an ensemble's members differ by, the Shapley values asked for, the risk group, the
-    warnings, and the error for a row that is wrong; the rest is done all the same. Without an
-    output file a terminal gets a table and a pipe the CSV.
+    Every row is written with its original columns, followed by the risk by each horizon, the
+    uncertainty of an ensemble, Shapley values if requested, the risk group, the warnings, and the
+    error of an invalid row; the other rows are scored regardless. Without an output file, a
+    table is printed to a terminal, or CSV to a pipe.
 
-    With `as_json`, or in an output file that ends in .jsonl, one line for each row is either
+    With `as_json`, or if the output file ends in .jsonl, writes one line for each row, either
     `{"line", "model", "version", "model_sha256", "request_id", "risks": [{"horizon", "time", "risk",
     "uncertainty"}], "survival": {"times", "probabilities"}, "risk_group", "warnings": [{"kind",
     "feature", "message"}], "novelty", "shapley": {"horizon", "base_risk", "contributions":
@@ -75,18 +75,18 @@ def score(
     `{"line", "model", "version", "model_sha256", "errors"}`.
 
     Raises:
-        UsageError: the file is not a table of patients for this model, the output can't be
-            written, or a what-if curve is to go into a CSV.
+        UsageError: the file is not a table of patients for this model, the output cannot be
+            written, or a what-if curve was requested in CSV output.
     """
     task = model.manifest.patient_risk
     if as_json and output is not None:
-        raise UsageError("-o writes a file; with --json the rows go to standard output")
+        raise UsageError("-o writes a file, but --json writes to standard output; use one of them")
     if output is not None and output.exists() and path.exists() and output.samefile(path):
-        raise UsageError(f"-o {output}: is the file that is read; name another one")
+        raise UsageError(f"-o {output}: is the input file; choose another file")
     as_json = as_json or (output is not None and output.suffix.lower() == ".jsonl")
     as_csv = not as_json and (output is not None or not sys.stdout.isatty())
     if as_csv and reasons is not None and reasons.what_if is not None:
-        raise UsageError("--what-if gives a curve, which no row of a CSV holds; use --json, or -o with a .jsonl file")
+        raise UsageError("a CSV cannot hold the curve of --what-if; use --json, or -o with a .jsonl file")
     file = read_patient_file(path)
     try:
         columns = feature_columns(file.columns, task.features, model.name)
@@ -94,7 +94,7 @@ def score(
         raise UsageError(f"{path}: {error}") from error
     new = _new_columns(task, reasons)
     if clash := [column for column in file.columns if column in new]:
-        raise UsageError(f"{path}: column {clash[0]} would be there twice in the result; rename it")
+        raise UsageError(f"{path}: column {clash[0]} would occur twice in the result; rename it")
     _remark(file, columns, [feature.name for feature in task.features], model.name)
 
     scored = list(_scored(client, model, file, columns, reasons))
@@ -113,7 +113,7 @@ def score(
 
 
 def _new_columns(task: PatientRiskTask, reasons: RiskReasons | None) -> list[str]:
-    """The columns that a CSV gets behind its own, as `_new_cells` fills them."""
+    """Returns the columns appended to a CSV, which `_new_cells` fills."""
     horizons = [horizon.label.replace(" ", "_") for horizon in task.horizons]
     columns = [f"risk_{horizon}" for horizon in horizons]
     if task.members > 1:
@@ -124,12 +124,12 @@ def _new_columns(task: PatientRiskTask, reasons: RiskReasons | None) -> list[str
 
 
 def _remark(file: PatientFile, columns: dict[int, Feature], features: Sequence[str], model: str) -> None:
-    """Says once which columns are not used and which features are missing for all."""
+    """Reports the columns that are not features and the features without a column."""
     if carried := [column for index, column in enumerate(file.columns) if index not in columns]:
-        terminal.complain(f"{file.path}: carried through, not features of {model}: {', '.join(carried)}")
+        terminal.print_error(f"{file.path}: copied, not features of {model}: {', '.join(carried)}")
     found = {feature.name for feature in columns.values()}
     if absent := [name for name in features if name not in found]:
-        terminal.complain(f"{file.path}: no column, so missing for everyone: {', '.join(absent)}")
+        terminal.print_error(f"{file.path}: no column, so missing for all patients: {', '.join(absent)}")
 
 
 def _scored(
@@ -139,7 +139,7 @@ def _scored(
     columns: dict[int, Feature],
     reasons: RiskReasons | None,
 ) -> Iterator[_Scored]:
-    """Every row's outcome, in order, with a progress bar and a line for each error on standard error."""
+    """Yields the outcome of every row, in order; shows a progress bar and reports errors on standard error."""
 
     def send(rows: list[_Parsed]) -> Sequence[_Answer]:
         response = client.predict_risk([row.values for row in rows], model.name, model.version, reasons)
@@ -152,7 +152,7 @@ def _scored(
             chunk = [_parse(row, file, columns) for row in file.rows[start : start + size]]
             for scored in _outcomes(sender, chunk):
                 for error in scored.errors:
-                    terminal.complain(f"{file.path}:{scored.row.line}: {error}")
+                    terminal.print_error(f"{file.path}:{scored.row.line}: {error}")
                 yield scored
             advance(len(chunk))
 
@@ -194,7 +194,7 @@ def _write_csv(file: PatientFile, new: list[str], scored: list[_Scored], stream:
     writer.writerow(file.columns + new)
     width = len(file.columns)
     for one in scored:
-        # A row of another width than the header's: the error says so, the new columns stay in their place.
+        # A row whose length differs from the header's: its error says so; the new columns stay aligned.
         cells = (one.row.cells + [""] * width)[:width]
         writer.writerow(cells + _new_cells(one, len(new)))
 
@@ -241,9 +241,9 @@ def _warnings(result: PatientResult) -> str:
 
 
 def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored], model: ModelDescription) -> None:
-    """A table of the risks, with the columns that are not features, by which a reader knows the patients.
+    """Prints a table of the risks, with as many of the non-feature columns, which identify patients, as fit.
 
-    As many of these as the terminal is wide enough for. Notes are below: a column of them would be too narrow.
+    Warnings are printed below the table, where a column would be too narrow.
     """
     carried = [index for index in range(len(file.columns)) if index not in columns]
     console = terminal.output()
@@ -263,7 +263,7 @@ def _show(file: PatientFile, columns: dict[int, Feature], scored: list[_Scored],
 
 
 def _table(file: PatientFile, carried: Sequence[int], scored: list[_Scored], model: ModelDescription) -> Table:
-    """The table with some of the columns that are not features."""
+    """Returns the table with the given non-feature columns."""
     task = model.manifest.patient_risk
     horizons = [horizon.label for horizon in task.horizons]
     title = f"Risk of {task.event} ({model.name}, version {model.version})"

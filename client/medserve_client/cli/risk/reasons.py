@@ -1,4 +1,4 @@
-"""Reasons of a risk, as bars for a terminal."""
+"""Shapley values and what-if curves as bar charts for a terminal."""
 
 from collections.abc import Mapping
 
@@ -7,13 +7,16 @@ from rich.console import Group, RenderableType
 from medserve_client.cli import terminal
 from medserve_client.results import PatientResult, ShapleyValues, WhatIfCurve
 
-_WIDTH = 24  # of the longest bar
+_WIDTH = 24  # length of the longest bar in characters
 
 
 def contributions(
     patient: str, values: Mapping[str, str], result: PatientResult, shapley: ShapleyValues
 ) -> RenderableType:
-    """How far each feature with its value moves the risk, the strongest first: to the left down, to the right up."""
+    """Renders Shapley values, largest first; bars point left for a decrease in risk and right for an increase.
+
+    `values` has the cell of each feature.
+    """
     risk = next(one.risk for one in result.risks if one.horizon == shapley.horizon)
     title = f"{patient}: {risk:.1%} by {shapley.horizon}, where the background's mean is {shapley.base_risk:.1%}"
     table = terminal.table("", "Feature", "Value", "Down", "Up", "Points", whole=["Down", "Up", "Points"])
@@ -29,8 +32,8 @@ def contributions(
 
 
 def curve(patient: str, what_if: WhatIfCurve) -> RenderableType:
-    """The risk at each value of a feature."""
-    title = f"{patient}: the risk by {what_if.horizon} with another {what_if.feature}"
+    """Renders the risk at each value of a feature."""
+    title = f"{patient}: the risk by {what_if.horizon} with other values of {what_if.feature}"
     table = terminal.table("", what_if.feature, "", "Risk", whole=[what_if.feature, "", "Risk"])
     table.columns[2].justify = "right"
     highest = max(point.risk for point in what_if.points) or 1.0

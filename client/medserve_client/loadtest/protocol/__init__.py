@@ -1,1 +1,1 @@
-"""HTTP/1.1 and HTTP/2 over connections that neither block nor wait."""
+"""HTTP/1.1 and HTTP/2 clients over non-blocking connections."""

@@ -1,4 +1,4 @@
-"""A connection to a server, plain or encrypted, whatever it speaks."""
+"""Base class of connections to a server, plaintext or TLS, for any protocol."""
 
 import errno
 import socket
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from medserve_client.loadtest.protocol.encryption import Encryption
 
-# What is called when a request has ended: with the time that `request` was given, and its gRPC status.
+# Callback for the end of a request: receives the time passed to `request` and the gRPC status.
 Done = Callable[[float, str], None]
-# Requests that wait: when each was due, and its bytes.
+# Queued requests: due time and bytes of each.
 Waiting = deque[tuple[float, bytes]]
 
 _READ_BYTES = 1 << 18
@@ -21,13 +21,13 @@ _READ_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server is, and how it is spoken to.
+    """Address and protocol of a server.
 
     Attributes:
         host: name or address.
-        port: its port.
-        protocol: its name for ALPN: "h2" or "http/1.1".
-        context: encrypts; None for plain text.
+        port: port number.
+        protocol: ALPN protocol ID: "h2" or "http/1.1".
+        context: TLS context; None for plaintext.
     """
 
     host: str
@@ -37,24 +37,24 @@ class Endpoint:
 
     @property
     def authority(self) -> str:
-        """As HTTP names it."""
+        """The authority component of HTTP."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Connection(ABC):
-    """One connection; it neither blocks nor waits: its owner asks the socket, and calls.
+    """A non-blocking connection: its owner polls the socket and calls `flush` and `receive`.
 
-    Requests that it can't take yet wait: while it connects, or while the server takes no more.
+    Requests are queued while it connects and while the server accepts no more.
     """
 
     def __init__(self, endpoint: Endpoint, timeout: float, done: Done, waiting: Waiting) -> None:
         """Does not connect yet.
 
         Args:
-            endpoint: of the server.
-            timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
+            endpoint: server endpoint.
+            timeout: seconds after which a request ends with DEADLINE_EXCEEDED.
             done: called at the end of each request.
-            waiting: where requests wait.
+            waiting: queue of requests.
         """
         self._endpoint, self._timeout = endpoint, timeout
         self._done, self._waiting = done, waiting
@@ -62,55 +62,55 @@ class Connection(ABC):
         self._out, self._sealed = bytearray(), bytearray()
         self.socket: socket.socket
         self.open = False
-        """Whether it has a socket, be it one that still connects."""
+        """Whether it has a socket, possibly one that is still connecting."""
         self.ready = False
-        """Whether it takes requests."""
+        """Whether it accepts requests."""
         self.was_ready = False
-        """Whether it has been since `connect`."""
+        """Whether it has been ready since the last `connect`."""
         self._connected = False
         self.failure = "the connection was refused or lost"
-        """Why it was closed last."""
+        """Why it was last closed."""
 
     @property
     @abstractmethod
     def idle(self) -> bool:
-        """Whether it can send a request at once."""
+        """Whether it can send a request immediately."""
 
     @property
     @abstractmethod
     def sample(self) -> bytes:
-        """The answer to a first request; empty before there is one."""
+        """The response to the first request; empty until it arrives."""
 
     @property
     def unsent(self) -> bool:
-        """Whether there is something to do as soon as the socket takes bytes."""
+        """Whether there is something to do as soon as the socket is writable."""
         if not self._connected or self._sealed:
             return True
         return bool(self._out) and (self._encryption is None or self._encryption.established)
 
     @abstractmethod
     def request(self, started: float, message: bytes) -> None:
-        """Takes a request. `flush` sends it."""
+        """Queues a request for `flush` to send."""
 
     @abstractmethod
     def expire(self, now: float) -> None:
-        """Ends what was started longer ago than the timeout."""
+        """Ends the requests that have exceeded the timeout."""
 
     @abstractmethod
     def _start_over(self) -> None:
-        """Forgets the connection before this one, and puts what is sent first into `_out`."""
+        """Resets the state for a new connection and writes the connection preface, if any, to `_out`."""
 
     @abstractmethod
     def _receive(self, data: bytes) -> None:
-        """Takes plain bytes of the server."""
+        """Processes decrypted bytes from the server."""
 
     @abstractmethod
     def _take_all(self) -> list[float]:
-        """Removes what is in flight, and tells when each request was due."""
+        """Removes all requests in flight and returns their due times."""
 
     @abstractmethod
     def _opened(self) -> None:
-        """Is called when plain bytes can be exchanged."""
+        """Called when application data can be exchanged."""
 
     def _become_ready(self) -> None:
         self.ready = self.was_ready = True
@@ -119,14 +119,14 @@ class Connection(ABC):
         """Starts to connect.
 
         Raises:
-            OSError: the name is unknown.
+            OSError: the host name cannot be resolved.
         """
         host, port = self._endpoint.host, self._endpoint.port
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.socket = socket.socket(family, kind, protocol)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex(address)  # a refusal shows when it is read from
+        self.socket.connect_ex(address)  # a refused connection is detected on the first read
         self.open, self.ready, self.was_ready, self._connected = True, False, False, False
         if (context := self._endpoint.context) is not None:
             self._encryption = Encryption(context, host, self._endpoint.protocol)
@@ -134,7 +134,7 @@ class Connection(ABC):
         self._start_over()
 
     def close(self, status: str = "CANCELLED", failure: str = "the connection was refused or lost") -> None:
-        """Ends the connection, and what is in flight with this status. What waits goes on waiting."""
+        """Closes the connection and ends the requests in flight with this status; queued requests remain queued."""
         if self.open:
             self.socket.close()
             self.open = self.ready = False
@@ -143,10 +143,10 @@ class Connection(ABC):
                 self._done(started, status)
 
     def flush(self) -> None:
-        """Sends as much as the socket takes."""
+        """Sends as much as the socket accepts."""
         try:
             if not self._connected:
-                self.socket.getpeername()  # fails until it is connected
+                self.socket.getpeername()  # raises until it is connected
                 self._connected = True
                 if self._encryption is None:
                     self._opened()
@@ -163,11 +163,11 @@ class Connection(ABC):
             if error.errno == errno.ENOTCONN:
                 return
             self._out, self._sealed = bytearray(), bytearray()
-            self.receive()  # the server may have told why before it closed
+            self.receive()  # the server may have sent an error before it closed
             self.close("UNAVAILABLE")
 
     def receive(self) -> None:
-        """Reads what has come, and tells of every request that ended."""
+        """Reads available data and calls `done` for every request that ended."""
         if not self.open:
             return
         try:
@@ -187,7 +187,7 @@ class Connection(ABC):
         was_established = encryption.established
         try:
             plain = encryption.decrypt(data)
-            self._sealed += encryption.encrypt(self._out)  # what the handshake, or a new key, answers
+            self._sealed += encryption.encrypt(self._out)  # replies of the handshake or a key update
         except ssl.SSLError as error:
             self._fail(error)
             return
@@ -197,12 +197,12 @@ class Connection(ABC):
             self._receive(plain)
 
     def _fail(self, error: ssl.SSLError) -> None:
-        """Closes after an error of TLS; the server is told, in an alert, as far as the socket takes it."""
+        """Closes after a TLS error; sends the alert to the server if the socket accepts it."""
         if self._encryption is not None:
             with suppress(OSError):
                 self.socket.send(self._encryption.alert())
-        told = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
-        self.close("UNAVAILABLE", f"TLS: {told or error}")
+        reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+        self.close("UNAVAILABLE", f"TLS: {reason or error}")
 
     def _end_of_data(self) -> None:
         self.close("UNAVAILABLE")

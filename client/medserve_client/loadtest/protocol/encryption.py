@@ -1,4 +1,4 @@
-"""TLS for a connection that neither blocks nor waits."""
+"""TLS over memory buffers, for non-blocking connections."""
 
 import ssl
 
@@ -8,38 +8,38 @@ _READ_BYTES = 1 << 16
 
 
 def client_context(tls: Tls, protocol: str) -> ssl.SSLContext:
-    """Reads the certificates, and offers a server this protocol (ALPN).
+    """Returns a TLS context with these certificates that offers the protocol in ALPN.
 
     Raises:
-        OSError: a file can't be read, or does not hold what it should.
+        OSError: a file cannot be read or has no certificate or key.
     """
     context = ssl.create_default_context(cafile=tls.ca)
     if tls.certificate is not None:
-        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        # Without a password, OpenSSL would prompt on the terminal for that of an encrypted key.
         context.load_cert_chain(tls.certificate, tls.key, password="")
     context.set_alpn_protocols([protocol])
     return context
 
 
 class Encryption:
-    """Turns what one connection sends into TLS records, and what it receives into plain bytes."""
+    """Encrypts and decrypts the data of one connection."""
 
     def __init__(self, context: ssl.SSLContext, host: str, protocol: str) -> None:
-        """Begins a handshake.
+        """Starts a handshake.
 
         Args:
-            context: of `client_context`.
-            host: name or address that the server's certificate must be for.
-            protocol: that the server must have chosen, if it chooses one.
+            context: context from `client_context`.
+            host: name or address that the server's certificate must match.
+            protocol: protocol that the server must select, if it selects one.
         """
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._protocol = protocol
         self.established = False
-        """Whether the handshake is over."""
+        """Whether the handshake is complete."""
 
     def encrypt(self, plain: bytearray) -> bytes:
-        """Takes plain bytes, except before the handshake is over, and returns what there is to send.
+        """Consumes plaintext, once the handshake is complete, and returns the bytes to send.
 
         Raises:
             ssl.SSLError: the handshake failed.
@@ -51,10 +51,10 @@ class Encryption:
         return self._outgoing.read()
 
     def decrypt(self, received: bytes) -> bytes:
-        """Returns the plain bytes in what was received, as far as they have come.
+        """Returns the plaintext of the records received completely.
 
         Raises:
-            ssl.SSLError: the handshake failed, or the records are damaged.
+            ssl.SSLError: the handshake failed, or a record is corrupt.
         """
         self._incoming.write(received)
         self._shake_hands()
@@ -69,7 +69,7 @@ class Encryption:
         return b"".join(plain)
 
     def alert(self) -> bytes:
-        """What tells the server why a handshake failed."""
+        """Returns the pending alert, which tells the server why the handshake failed."""
         return self._outgoing.read()
 
     def _shake_hands(self) -> None:
@@ -80,5 +80,5 @@ class Encryption:
         except ssl.SSLWantReadError:
             return
         if self._tls.selected_alpn_protocol() not in (self._protocol, None):
-            raise ssl.SSLError(f"the server chose {self._tls.selected_alpn_protocol()} instead of {self._protocol}")
+            raise ssl.SSLError(f"the server selected {self._tls.selected_alpn_protocol()} instead of {self._protocol}")
         self.established = True

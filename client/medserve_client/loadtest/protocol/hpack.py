@@ -1,7 +1,7 @@
-"""The little of HPACK (RFC 7541) that a gRPC client needs: request headers out, the call's status in.
+"""The subset of HPACK (RFC 7541) that a gRPC client needs: encodes request headers and decodes the call's status.
 
-Answers are read without a dynamic table: the client's settings, which a server has before its first answer, give it
-one of size 0. So a block of headers always means the same, and one that was seen lately is not decoded again.
+Responses are decoded without a dynamic table: the client's settings, which a server receives before its first response,
+set its size to 0. The meaning of a header block is therefore independent of earlier ones, and decoding is cached.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import grpc
 
-# Bits of the Huffman code of each byte (RFC 7541, appendix B). The code is canonical, so its
-# lengths tell all of it.
+# Length in bits of the Huffman code of each byte (RFC 7541, appendix B). The code is canonical, so the
+# lengths determine it.
 _LENGTHS = bytes.fromhex(
     "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a080b0806060605050506"
     "06060606060607080f060c0a0d06070707070707070707070707070707070707070707070807080d130d0e060f05060506050606"
@@ -23,15 +23,15 @@ _LENGTHS = bytes.fromhex(
 _AUTHORITY, _POST, _PATH, _HTTP, _CONTENT_TYPE = 1, 3, 4, 6, 31
 _STATIC_STATUS = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}
 _STATIC_LENGTH = 61
-# How an entry begins (section 6): with an index alone, or as a literal that enters the dynamic table.
+# Type bits of an entry (section 6): indexed, literal with incremental indexing, dynamic table size update.
 _INDEXED, _INSERTED, _SIZE_UPDATE = 0x80, 0x40, 0x20
 
-_TABLE_SIZE, _ENTRY_OVERHEAD = 4096, 32  # of the server's table, unless its settings say otherwise (section 4.1)
-_LARGEST_SHIFT = 28  # of a number's last seven bits: none here needs more
-_LONGEST_PADDING = 7  # bits behind a Huffman code (section 5.2)
+_TABLE_SIZE, _ENTRY_OVERHEAD = 4096, 32  # of the server's table, by default (section 4.1)
+_LARGEST_SHIFT = 28  # of an integer's last seven bits; larger integers do not occur here
+_LONGEST_PADDING = 7  # bits after a Huffman-encoded string (section 5.2)
 
 _STATUS_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode}
-# What an answer without a gRPC status means (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
+# For responses without a gRPC status (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
 _HTTP_STATUS_NAMES = {
     "400": "INTERNAL",
     "401": "UNAUTHENTICATED",
@@ -45,13 +45,13 @@ _HTTP_STATUS_NAMES = {
 
 
 class HeaderError(Exception):
-    """A block of headers that can't be read."""
+    """A header block is malformed."""
 
 
 def request_headers(authority: str, path: str, timeout: float | None, token: str | None) -> tuple[bytes, bytes]:
-    """The headers of a call: as the first call on a connection sends them, and as every later one does.
+    """Returns the header block of the first call on a connection, and that of every later call.
 
-    The first puts its values into the server's dynamic table, the later ones refer to them there, if they all fit.
+    The first block inserts its values into the server's dynamic table, and later blocks refer to them if they all fit.
     """
     headers = [(_AUTHORITY, ":authority", authority), (_PATH, ":path", path)]
     headers += [(_CONTENT_TYPE, "content-type", "application/grpc"), (0, "te", "trailers")]
@@ -60,7 +60,7 @@ def request_headers(authority: str, path: str, timeout: float | None, token: str
         headers.append((0, "grpc-timeout", f"{max(1, round(timeout * 1000))}m"))
     if token is not None:
         headers.append((0, "authorization", f"Bearer {token}"))
-    # Pseudo headers come first, and two of them stand in the static table as they are.
+    # Pseudo-headers come first; two of them are complete entries of the static table.
     always = bytes([_INDEXED | _POST, _INDEXED | _HTTP])
     first = b"".join(_insertion(index, name, value) for index, name, value in headers)
     if sum(len(name) + len(value) + _ENTRY_OVERHEAD for _, name, value in headers) > _TABLE_SIZE:
@@ -76,7 +76,7 @@ def _insertion(index: int, name: str, value: str) -> bytes:
 
 def _text(value: str) -> bytes:
     data = value.encode("ascii")
-    if len(data) < 127:  # the length fits into a prefix of 7 bits
+    if len(data) < 127:  # the length fits into the 7-bit prefix
         return bytes([len(data)]) + data
     rest, more = len(data) - 127, bytearray([127])
     while rest >= 128:
@@ -87,12 +87,12 @@ def _text(value: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def call_status(block: bytes) -> str | None:
-    """The name of the gRPC status in a block of headers, or else of what HTTP's own means; None where that is 200.
+    """Returns the name of the gRPC status in a header block, or that of its HTTP status; None if that is 200.
 
-    Of an interim answer it means nothing: what follows counts.
+    For an interim response, the returned status is meaningless and the final response counts.
 
     Raises:
-        HeaderError: the block is cut off, or refers to a dynamic table that the server must not have.
+        HeaderError: the block is truncated, or refers to the dynamic table, which the client disables.
     """
     headers = dict(_entries(block))
     if (number := headers.get("grpc-status")) is not None:
@@ -117,15 +117,15 @@ def _entries(block: bytes) -> Iterator[tuple[str, str]]:
             else:
                 _, place = _number(block, place, 5)
     except IndexError:
-        raise HeaderError("a block of headers is cut off") from None
+        raise HeaderError("a header block is truncated") from None
 
 
 def _name(index: int) -> str:
-    """Of the static table's names only the status matters here."""
+    """Returns the name of a static table entry; only :status matters here."""
     if index == 0:
-        raise HeaderError("a header has the index 0")
+        raise HeaderError("a header has index 0")
     if index > _STATIC_LENGTH:
-        raise HeaderError("the server refers to a dynamic table, though the client allows none")
+        raise HeaderError("the server refers to the dynamic table, which the client disables")
     return ":status" if index in _STATIC_STATUS else f"#{index}"
 
 
@@ -141,7 +141,7 @@ def _number(block: bytes, place: int, bits: int) -> tuple[int, int]:
         number += (byte & 127) << shift
         if byte < 128:
             return number, place
-    raise HeaderError("a number is too large")
+    raise HeaderError("an integer is too large")
 
 
 def _string(block: bytes, place: int) -> tuple[str, int]:
@@ -163,12 +163,12 @@ def _unpack(data: bytes) -> bytes:
                 text.append(symbol)
                 code, length = 0, 0
     if length > _LONGEST_PADDING or code != (1 << length) - 1:
-        raise HeaderError("a text in Huffman's code ends within a character")
+        raise HeaderError("a Huffman-encoded string ends within a character")
     return bytes(text)
 
 
 def _canonical() -> dict[tuple[int, int], int]:
-    """The byte that each code stands for, by the code's length and value."""
+    """Returns the byte of each Huffman code, by the length and value of the code."""
     order = sorted(range(256), key=lambda symbol: (_LENGTHS[symbol], symbol))
     codes = {(_LENGTHS[order[0]], 0): order[0]}
     code = 0

@@ -1,4 +1,4 @@
-"""Requests over one HTTP/1.1 connection (RFC 9112) that is kept, with as little work for each as Python can do.
+"""Requests over one persistent HTTP/1.1 connection (RFC 9112), with minimal work per request.
 
 One request is in flight at a time. Response bodies are discarded as they arrive.
 """
@@ -24,11 +24,11 @@ STATUS_NAMES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-"""The gRPC status that each HTTP status counts as; of any other, UNKNOWN."""
+"""The gRPC status that each HTTP status is counted as; any other is UNKNOWN."""
 
 
 class HttpConnection(Connection):
-    """One connection, and the request that it sends at a time; it shares the requests that wait with others."""
+    """A connection with one request in flight at a time; its queue is shared with other connections."""
 
     def __init__(
         self,
@@ -43,20 +43,20 @@ class HttpConnection(Connection):
         """Does not connect yet.
 
         Args:
-            endpoint: of the server.
-            path: that requests are posted to.
-            timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
+            endpoint: server endpoint.
+            path: path of the POST requests.
+            timeout: seconds after which a request ends with DEADLINE_EXCEEDED.
             done: called at the end of each request.
-            waiting: requests that no connection has taken yet.
-            headers: of every request, in addition to Host and Content-Length.
-            token: is sent with each request.
+            waiting: queue of requests, shared by the connections.
+            headers: headers of every request besides Host, Content-Length and Authorization.
+            token: bearer token sent with each request.
         """
         super().__init__(endpoint, timeout, done, waiting)
         credentials = [] if token is None else [("Authorization", f"Bearer {token}")]
         lines = [f"{name}: {value}" for name, value in (("Host", endpoint.authority), *headers, *credentials)]
         self._head_of_request = "\r\n".join((f"POST {path} HTTP/1.1", *lines, "Content-Length: ")).encode("ascii")
         self._due: float | None = None
-        self._sample: bytearray | None = None  # of the first request, once it was sent
+        self._sample: bytearray | None = None  # response body of the first request, once it was sent
 
     def _start_over(self) -> None:
         self._due = None
@@ -68,16 +68,16 @@ class HttpConnection(Connection):
 
     @property
     def idle(self) -> bool:
-        """Whether it can send a request at once."""
+        """Whether it can send a request immediately."""
         return self.ready and self._due is None
 
     @property
     def sample(self) -> bytes:
-        """The body of the answer to the first request."""
+        """The body of the response to the first request."""
         return bytes(self._sample or b"")
 
     def request(self, started: float, message: bytes) -> None:
-        """Takes a request: the body. `flush` sends it."""
+        """Queues a request, given its body, for `flush` to send."""
         if self.idle:
             self._due = started
             if self._sample is None:
@@ -96,7 +96,7 @@ class HttpConnection(Connection):
         return ended
 
     def expire(self, now: float) -> None:
-        """Ends what was started longer ago than the timeout."""
+        """Ends the requests that have exceeded the timeout."""
         limit = now - self._timeout
         while self._waiting and self._waiting[0][0] <= limit:
             self._done(self._waiting.popleft()[0], "DEADLINE_EXCEEDED")
@@ -105,7 +105,7 @@ class HttpConnection(Connection):
 
     def _receive(self, data: bytes) -> None:
         if self._due is None:
-            self.close("INTERNAL", "the server answers what nobody asked")
+            self.close("INTERNAL", "the server sent a response without a request")
             return
         try:
             head = self._answers.feed(data)
@@ -116,10 +116,10 @@ class HttpConnection(Connection):
             self._end(head)
 
     def _end(self, head: Head) -> None:
-        """Ends the request that is answered, and the connection where the server does not keep it."""
+        """Ends the request in flight, and the connection if the server does not keep it open."""
         (due,) = self._take_all()
         self._answers.kept = None
-        if not head.keeps or self._out or self._sealed:  # an answer to a part of a request ends the connection too
+        if not head.keeps or self._out or self._sealed:  # also closed if the request was not sent completely
             self.close()
         self._done(due, STATUS_NAMES.get(head.status, "UNKNOWN"))
         self._go_on()

@@ -1,8 +1,8 @@
-"""gRPC calls over one HTTP/2 connection (RFC 9113), with as little work for each call as Python can do.
+"""gRPC calls over one HTTP/2 connection (RFC 9113), with minimal work per call.
 
-The grpc package costs a process 70 to 200 µs of CPU for each call, more than a good server does. The calls of a
-load test are all alike: one method, the same headers, bodies made beforehand, answers that nobody reads. What
-they need of HTTP/2 costs half of that with one call in flight, and a sixth with 64.
+The grpc package uses 70 to 200 µs of CPU time per call, more than an efficient server. All calls of a load test are
+alike: one method, the same headers, payloads serialized in advance, responses that are not parsed. The subset of
+HTTP/2 that they need takes half of that CPU time with one call in flight, and a sixth with 64.
 """
 
 import struct
@@ -14,14 +14,14 @@ from medserve_client.loadtest.protocol import wire
 from medserve_client.loadtest.protocol.connection import Connection, Done, Endpoint
 from medserve_client.loadtest.protocol.hpack import HeaderError, call_status, request_headers
 
-# Tells the gRPC status of one answer of a stream.
+# Returns the gRPC status of one serialized stream response.
 Outcome = Callable[[bytes], str]
 
 _LARGEST_BLOCK = 1 << 16
 
 
 class GrpcConnection(Connection):
-    """One connection, over which many calls go at once, or one stream."""
+    """A connection that multiplexes many unary calls, or carries one streaming call."""
 
     def __init__(
         self,
@@ -35,30 +35,31 @@ class GrpcConnection(Connection):
         """Does not connect yet.
 
         Args:
-            endpoint: of the server.
-            path: of the method, e.g. "/medserve.v1.PatientRisk/Predict".
-            timeout: seconds after which a request ends as DEADLINE_EXCEEDED.
+            endpoint: server endpoint.
+            path: method path, e.g. "/medserve.v1.PatientRisk/Predict".
+            timeout: seconds after which a request ends with DEADLINE_EXCEEDED.
             done: called at the end of each request.
-            outcome: makes all requests messages of one stream, and tells the status of each answer.
-            token: is sent with each call.
+            outcome: None for unary calls; otherwise all requests are messages of one stream, and it returns the
+                status of each response.
+            token: bearer token sent with each call.
         """
         super().__init__(endpoint, timeout, done, deque())
         self._headers = request_headers(endpoint.authority, path, None if outcome else timeout, token)
         self._streaming, self._outcome = outcome is not None, outcome or (lambda _: "OK")
-        self._sample = bytearray()  # with gRPC's prefix of five bytes
+        self._sample = bytearray()  # with gRPC's five-byte prefix
 
     def _start_over(self) -> None:
         self._in = b""
-        self._calls: dict[int, tuple[float, bytes]] = {}  # when each was due, and its message, of unary calls
-        self._refusals: dict[int, str] = {}  # the status of calls that HTTP refused, until their answer ends
-        self._sent: deque[float] = deque()  # when each was due, of the messages of the stream
-        self._answer = bytearray()  # what has come of the stream's next answer
+        self._calls: dict[int, tuple[float, bytes]] = {}  # due time and message of each unary call
+        self._refusals: dict[int, str] = {}  # status of calls with an HTTP error, until their response ends
+        self._sent: deque[float] = deque()  # due times of the messages of the stream
+        self._answer = bytearray()  # the part of the stream's next response received until now
         self._sample.clear()
         self._stream = 0
         self._next_stream = 1
         self._block, self._next_block = self._headers
-        self._head, self._head_flags, self._head_stream = b"", 0, 0  # of headers that more frames continue
-        self._leaving = False  # the server has said that it will close
+        self._head, self._head_flags, self._head_stream = b"", 0, 0  # of headers that CONTINUATION frames complete
+        self._leaving = False  # the server has sent GOAWAY
         self._uploads: dict[int, wire.Upload] = {}
         self._window = self._initial_window = wire.DEFAULT_WINDOW
         self._max_frame, self._max_streams = wire.DEFAULT_FRAME, 2**31
@@ -70,12 +71,12 @@ class GrpcConnection(Connection):
 
     @property
     def idle(self) -> bool:
-        """Whether it can send a request at once."""
+        """Whether it can send a request immediately."""
         return self.ready and len(self._calls) < self._max_streams and not self._waiting
 
     @property
     def sample(self) -> bytes:
-        """The answer to the first request."""
+        """The response to the first request."""
         return bytes(self._sample[5:])
 
     def _take_all(self) -> list[float]:
@@ -84,7 +85,7 @@ class GrpcConnection(Connection):
         return ended
 
     def request(self, started: float, message: bytes) -> None:
-        """Takes a request: the message with gRPC's prefix. `flush` sends it."""
+        """Queues a request, given its message with gRPC's prefix, for `flush` to send."""
         if self.idle:
             self._start(started, message)
         else:
@@ -117,7 +118,7 @@ class GrpcConnection(Connection):
         return stream
 
     def _pump(self) -> None:
-        """Sends what flow control lets out, of every stream."""
+        """Sends as much of every stream as flow control allows."""
         for stream, upload in list(self._uploads.items()):
             while upload.rest and (size := min(len(upload.rest), self._max_frame, self._window, upload.window)) > 0:
                 self._window -= size
@@ -146,18 +147,18 @@ class GrpcConnection(Connection):
                 self._frame(kind, flags, stream & wire.LARGEST_STREAM, data[place + wire.FRAME.size : after])
                 place = after
         except (HeaderError, wire.ProtocolError, struct.error) as error:
-            self.close("INTERNAL", f"the server does not speak HTTP/2 as it should: {error}")
+            self.close("INTERNAL", f"the server violates HTTP/2: {error}")
             return
         self._in = data[place:]
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if self._head_stream and (kind != wire.CONTINUATION or stream != self._head_stream):
-            raise wire.ProtocolError("a frame interrupts headers")
+            raise wire.ProtocolError("a frame interrupts a header block")
         if kind == wire.HEADERS:
             if flags & (wire.PADDED | wire.PRIORITY):
                 payload = wire.header_block(payload, flags)
             if flags & wire.END_HEADERS:
-                self._headers_came(stream, payload, flags)
+                self._headers_received(stream, payload, flags)
             else:
                 self._head, self._head_flags, self._head_stream = payload, flags, stream
         elif kind == wire.DATA:
@@ -169,7 +170,7 @@ class GrpcConnection(Connection):
             elif stream == 1 and not self._streaming and len(self._sample) < DEFAULT_MAX_MESSAGE_BYTES:
                 self._sample += payload
             if flags & wire.END_STREAM:
-                self._finish(stream, None)  # the trailers tell the status of gRPC, and there are none
+                self._finish(stream, None)  # ended without trailers, so without a gRPC status
         else:
             self._control(kind, flags, stream, payload)
 
@@ -188,30 +189,30 @@ class GrpcConnection(Connection):
             case wire.GOAWAY:
                 self._go_away(int.from_bytes(payload[:4]) & wire.LARGEST_STREAM)
             case wire.PUSH_PROMISE:
-                raise wire.ProtocolError("it pushes, which the client forbids")
+                raise wire.ProtocolError("it pushes, although the client disables push")
 
     def _continue(self, part: bytes, flags: int, stream: int) -> None:
-        """Reads the next part of headers that one frame did not hold."""
+        """Processes a CONTINUATION frame of a header block."""
         if not self._head_stream:
-            raise wire.ProtocolError("a frame continues no headers")
+            raise wire.ProtocolError("a CONTINUATION frame follows no HEADERS frame")
         self._head += part
         if len(self._head) > _LARGEST_BLOCK:
             raise wire.ProtocolError(f"headers have more than {_LARGEST_BLOCK} bytes")
         if flags & wire.END_HEADERS:
             head, self._head, self._head_stream = self._head, b"", 0
-            self._headers_came(stream, head, self._head_flags)
+            self._headers_received(stream, head, self._head_flags)
 
-    def _headers_came(self, stream: int, block: bytes, flags: int) -> None:
-        """Reads headers, or the trailers that end a call and tell its status."""
+    def _headers_received(self, stream: int, block: bytes, flags: int) -> None:
+        """Processes headers, or the trailers that end a call with its status."""
         status = call_status(block)
         if flags & wire.END_STREAM:
             self._finish(stream, status)
         elif status is not None and (stream in self._calls or stream == self._stream):
-            # Another server's page follows. To cancel it looks like an attack to some servers.
+            # The error page of another server follows. Some servers treat cancelling it as an attack.
             self._refusals[stream] = status
 
     def _finish(self, stream: int, status: str | None) -> None:
-        """Ends a call whose answer is whole; what is not sent of the request will not be."""
+        """Ends a call whose response is complete; the unsent rest of its request is discarded."""
         end = self._cancel if stream in self._uploads else self._end
         end(stream, status or self._refusals.get(stream, "UNKNOWN"))
 
@@ -224,7 +225,7 @@ class GrpcConnection(Connection):
         self._refusals.pop(stream, None)
         if stream == self._stream and stream:
             self._stream = 0
-            # What was not answered failed, even where the stream as a whole did not.
+            # Unanswered requests have failed, even if the stream as a whole has not.
             unanswered, self._sent = self._sent, deque()
             for started in unanswered:
                 self._done(started, "UNKNOWN" if status == "OK" else status)
@@ -233,7 +234,7 @@ class GrpcConnection(Connection):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Starts what waited, or closes where the server is leaving."""
+        """Starts queued requests, or closes the connection after GOAWAY once no requests are in flight."""
         while self.ready and self._waiting and len(self._calls) < self._max_streams:
             self._start(*self._waiting.popleft())
         if self._leaving and not self._calls and not self._sent:
@@ -247,7 +248,7 @@ class GrpcConnection(Connection):
                 self._done(self._sent.popleft(), self._outcome(message[5:]))
 
     def _count_received(self, size: int) -> None:
-        """Lets the server send more, long before its windows are used up."""
+        """Extends the server's flow-control windows well before they are exhausted."""
         self._received += size
         self._received_by_stream += size
         if self._received > wire.LARGEST_WINDOW // 2:
@@ -280,7 +281,7 @@ class GrpcConnection(Connection):
         self._go_on()
 
     def _go_away(self, last: int) -> None:
-        """Lets what the server has taken end; the rest waits for the next connection."""
+        """Handles GOAWAY: accepted calls are completed, and the others are queued for the next connection."""
         self._leaving, self.ready = True, False
         refused = [stream for stream in self._calls if stream > last]
         self._waiting.extendleft(self._calls.pop(stream) for stream in reversed(refused))
@@ -293,18 +294,18 @@ class GrpcConnection(Connection):
         self._go_on()
 
     def _end_upload(self, upload: wire.Upload) -> None:
-        """Tells the server that no more messages come in the stream, behind those that are still to be sent."""
+        """Half-closes the stream after the messages that are still to be sent."""
         upload.last_flags = wire.END_STREAM
         if not upload.rest:
             self._write(wire.DATA, wire.END_STREAM, self._stream, b"")
             del self._uploads[self._stream]
 
     def expire(self, now: float) -> None:
-        """Ends what was started longer ago than the timeout."""
+        """Ends the requests that have exceeded the timeout."""
         limit = now - self._timeout
         while self._waiting and self._waiting[0][0] <= limit:
             self._done(self._waiting.popleft()[0], "DEADLINE_EXCEEDED")
         while (stream := next(iter(self._calls), 0)) and self._calls[stream][0] <= limit:
             self._cancel(stream, "DEADLINE_EXCEEDED")
-        if self._sent and self._sent[0] <= limit:  # answers have an order: those behind it can't come either
+        if self._sent and self._sent[0] <= limit:  # responses are ordered: later ones cannot arrive either
             self._cancel(self._stream, "DEADLINE_EXCEEDED")

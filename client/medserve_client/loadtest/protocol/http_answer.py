@@ -1,4 +1,4 @@
-"""Reads the answers of an HTTP/1.1 server (RFC 9112) within bounds, and skips their bodies."""
+"""Parses the responses of an HTTP/1.1 server (RFC 9112) within size limits and skips their bodies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ _WITHOUT_BODY = (204, 304)
 
 
 class AnswerError(Exception):
-    """The server's answer is not HTTP/1.1, or too large."""
+    """The server's response is malformed or too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the head of an answer says about it.
+    """Status line and framing headers of a response.
 
     Attributes:
-        status: of HTTP.
-        length: of the body; None where it is in chunks, or ends with the connection.
-        chunked: whether the body is in chunks.
-        keeps: whether the connection stays open behind it.
+        status: HTTP status.
+        length: length of the body; None if it is chunked or ends with the connection.
+        chunked: whether the body is chunked.
+        keeps: whether the connection is kept open after the response.
     """
 
     status: int
@@ -35,10 +35,10 @@ class Head:
 
 @lru_cache(maxsize=256)
 def read_head(block: bytes) -> Head:
-    """Reads a status line and headers, up to the empty line. Lately seen ones are not read again.
+    """Parses a status line and headers, up to the empty line. Results are cached.
 
     Raises:
-        AnswerError: it is not HTTP/1, or does not tell where the body ends.
+        AnswerError: the block is not HTTP/1, or the end of the body is ambiguous.
     """
     first, *lines = block.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
@@ -50,10 +50,10 @@ def read_head(block: bytes) -> Head:
         name, _, value = line.partition(":")
         name, value = name.lower(), value.strip(" \t").lower()
         if headers.setdefault(name, value) != value and name in ("content-length", "transfer-encoding"):
-            raise AnswerError(f"an answer has two different headers {name}")
+            raise AnswerError(f"a response has conflicting {name} headers")
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding not in (None, "chunked") or (coding and length):
-        raise AnswerError("an answer does not tell where it ends")
+        raise AnswerError("a response has a body of ambiguous length")
     options = headers.get("connection", "" if version == "HTTP/1.1" else "close")
     size = 0 if int(status) in _WITHOUT_BODY else _size(length)
     return Head(int(status), size, coding is not None, "close" not in options and (coding or size) is not None)
@@ -63,28 +63,28 @@ def _size(length: str | None) -> int | None:
     if length is None:
         return None
     if not (length.isascii() and length.isdigit()) or len(length) > 10 or int(length) > DEFAULT_MAX_MESSAGE_BYTES:
-        raise AnswerError(f"an answer is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")
+        raise AnswerError(f"a response is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")
     return int(length)
 
 
 class AnswerReader:
-    """Reads one answer after the other."""
+    """Incremental parser for consecutive responses."""
 
     def __init__(self) -> None:
-        self._data = bytearray()  # what has come, and is not read yet
+        self._data = bytearray()  # received and not parsed yet
         self._read: Callable[[], bool] = self._read_head
         self._head: Head | None = None
         self._ended = False
-        self._left = 0  # bytes of the body, or of its chunk and the line's end behind it, that are still to come
+        self._left = 0  # remaining bytes of the body, or of its chunk and the line end after it
         self._size = 0
         self.kept: bytearray | None = None
-        """Where bodies are written, if anywhere."""
+        """Buffer that bodies are appended to, if any."""
 
     def feed(self, data: bytes) -> Head | None:
-        """Takes bytes of the server, and returns the head of the answer that they complete, if they do.
+        """Processes bytes from the server and returns the head of the response that they complete, if any.
 
         Raises:
-            AnswerError: the answer is not HTTP/1.1, is too large, or longer than it said.
+            AnswerError: the response is malformed, too large or longer than declared.
         """
         self._data += data
         self._ended = False
@@ -93,22 +93,22 @@ class AnswerReader:
         if not self._ended:
             return None
         if self._data:
-            raise AnswerError("an answer is longer than it said")
+            raise AnswerError("a response is longer than declared")
         self._read = self._read_head
         return self._head
 
     def end(self) -> Head | None:
-        """Returns the head of the answer that the end of the connection completes, if it does."""
+        """Returns the head of the response that the end of the connection completes, if any."""
         return self._head if self._read == self._read_rest else None
 
     def _read_head(self) -> bool:
         if (end := self._data.find(b"\r\n\r\n")) < 0:
             if len(self._data) > _LARGEST_HEAD:
-                raise AnswerError("the head of an answer is too large")
+                raise AnswerError("the headers of a response are too large")
             return False
         head = read_head(bytes(self._data[:end]))
         del self._data[: end + 4]
-        if 100 <= head.status < 200 and head.status != _SWITCHING:  # an interim answer
+        if 100 <= head.status < 200 and head.status != _SWITCHING:  # an interim response
             return True
         self._head, self._left, self._size = head, head.length or 0, 0
         if head.chunked:
@@ -134,7 +134,7 @@ class AnswerReader:
             return False
         size = line.partition(b";")[0].strip(b" \t")
         if not size or len(size) > 8 or size.strip(b"0123456789abcdefABCDEF"):
-            raise AnswerError("a chunk of an answer does not tell its size")
+            raise AnswerError("a chunk of a response has no valid size")
         self._left = int(size, 16) + 2
         self._check_size(self._size + self._left - 2)
         self._read = self._read_chunk if self._left > 2 else self._read_trailer
@@ -145,7 +145,7 @@ class AnswerReader:
         if self._left > 2 or len(self._data) < 2:
             return False
         if self._data[:2] != b"\r\n":
-            raise AnswerError("a chunk of an answer is longer than it said")
+            raise AnswerError("a chunk of a response is longer than declared")
         del self._data[:2]
         self._read = self._read_chunk_size
         return True
@@ -158,7 +158,7 @@ class AnswerReader:
     def _line(self) -> bytes | None:
         end = self._data.find(b"\r\n")
         if end > _LONGEST_LINE or (end < 0 and len(self._data) > _LONGEST_LINE):
-            raise AnswerError("a line between the chunks of an answer is too long")
+            raise AnswerError("a line between the chunks of a response is too long")
         if end < 0:
             return None
         line = bytes(self._data[:end])
@@ -176,4 +176,4 @@ class AnswerReader:
 
     def _check_size(self, size: int) -> None:
         if size > DEFAULT_MAX_MESSAGE_BYTES:
-            raise AnswerError(f"an answer is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")
+            raise AnswerError(f"a response is too large; expected at most {DEFAULT_MAX_MESSAGE_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The frames and numbers of HTTP/2 (RFC 9113)."""
+"""Frame format and constants of HTTP/2 (RFC 9113)."""
 
 import struct
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ DEFAULT_TABLE_SIZE = 4096
 DEFAULT_FRAME, LARGEST_FRAME = 16_384, 2**24 - 1
 
 _SETTINGS = struct.pack(">HIHIHI", TABLE_SIZE, 0, ENABLE_PUSH, 0, INITIAL_WINDOW, LARGEST_WINDOW)
-# What a client says first: no dynamic table, no pushes, and send as much as you like.
+# Connection preface: no dynamic table, no server push, maximum flow-control windows.
 HELLO = b"".join(
     (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -26,12 +26,12 @@ HELLO = b"".join(
 
 
 class ProtocolError(Exception):
-    """The server breaks HTTP/2, or a limit of the client."""
+    """The server violates HTTP/2 or a limit of the client."""
 
 
 @dataclass(slots=True)
 class Upload:
-    """What flow control has not let out of a stream yet."""
+    """Data of a stream that flow control has not allowed to be sent yet."""
 
     window: int
     last_flags: int
@@ -39,7 +39,7 @@ class Upload:
 
 
 def unpadded(payload: bytes, flags: int) -> bytes:
-    """The content of a DATA frame without its padding.
+    """Returns the content of a DATA frame without its padding.
 
     Raises:
         ProtocolError: the padding is longer than the frame.
@@ -52,7 +52,7 @@ def unpadded(payload: bytes, flags: int) -> bytes:
 
 
 def header_block(payload: bytes, flags: int) -> bytes:
-    """The content of a HEADERS frame without its padding and its priority.
+    """Returns the header block of a HEADERS frame without padding and priority.
 
     Raises:
         ProtocolError: the padding is longer than the frame.
@@ -61,23 +61,25 @@ def header_block(payload: bytes, flags: int) -> bytes:
 
 
 def settings(payload: bytes) -> dict[int, int]:
-    """The settings in a frame.
+    """Parses a SETTINGS frame.
 
     Raises:
-        ProtocolError: one has a value that it must not have.
+        ProtocolError: the frame is truncated, or a setting has an invalid value.
     """
     if len(payload) % 6:
-        raise ProtocolError("a frame of settings is cut off")
+        raise ProtocolError("a SETTINGS frame is truncated")
     values = dict(struct.iter_unpack(">HI", payload))
     if values.get(INITIAL_WINDOW, 0) > LARGEST_WINDOW:
         raise ProtocolError("the initial window is too large")
     if not DEFAULT_FRAME <= values.get(MAX_FRAME, DEFAULT_FRAME) <= LARGEST_FRAME:
-        raise ProtocolError("the largest frame has no size that one may have")
+        raise ProtocolError("the maximum frame size is invalid")
     return values
 
 
 def split_messages(data: bytearray, largest: int) -> list[bytes]:
-    """Takes the whole gRPC messages out of a stream's bytes, each with its prefix of five (the last four its length).
+    """Removes the complete gRPC messages from `data` and returns them, each with its five-byte prefix.
+
+    The last four bytes of the prefix are the length of the message.
 
     Raises:
         ProtocolError: a message is longer than `largest`.

@@ -1,4 +1,4 @@
-"""Which files to classify: those that are named, and in folders those that look like pictures."""
+"""Finds the files to classify: those named as arguments, and the image files in folders."""
 
 import os
 from collections.abc import Sequence
@@ -8,32 +8,32 @@ from pathlib import Path
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".dcm", ".dicom"})
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DICOM = (b"DICM", 128)
-"""What a DICOM file has behind its preamble, and where."""
+"""The prefix of a DICOM file after its preamble, and its offset."""
 _INDEX = "DICOMDIR"
-"""Lists the DICOM files of a medium, and is a DICOM file without a picture itself."""
+"""A DICOM file without an image that lists the DICOM files of a medium."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """The files that were found.
+    """The files found.
 
     Attributes:
-        pictures: in the order of the arguments, those of a folder sorted; also what is in `unreadable`.
-        others: files in folders that don't look like pictures, and links to folders.
-        unreadable: folders, with the reason.
+        images: images in argument order, sorted within a folder; includes the folders in `unreadable`.
+        others: files in folders that are not images, and symbolic links to folders.
+        unreadable: folders that cannot be read, with the reason.
     """
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def find_pictures(names: Sequence[str]) -> Listing:
-    """Lists files, and the pictures in folders and the folders below them. Links to folders are not followed."""
+def find_images(names: Sequence[str]) -> Listing:
+    """Lists files, and the images in folders recursively. Symbolic links to folders are not followed."""
     found = Listing()
     for name in names:
         if name == "-" or not Path(name).is_dir():
-            found.pictures.append(name)
+            found.images.append(name)
         else:
             _add_folder(name, found)
     return found
@@ -46,18 +46,18 @@ def _add_folder(folder: str, found: Listing) -> None:
         path = Path(name)
         if name == folder or (path.is_dir() and not path.is_symlink()):
             try:
-                names = sorted(os.listdir(name), reverse=True)  # noqa: PTH208 - texts, to keep the folder as it is named
+                names = sorted(os.listdir(name), reverse=True)  # noqa: PTH208 - strings, to keep the folder's spelling
             except OSError as error:
-                found.pictures.append(name)
+                found.images.append(name)
                 found.unreadable[name] = error.strerror or type(error).__name__
                 continue
             waiting += [os.path.join(name, one) for one in names]  # noqa: PTH118
         else:
-            (found.pictures if _looks_like_a_picture(path) else found.others).append(name)
+            (found.images if _looks_like_an_image(path) else found.others).append(name)
 
 
-def _looks_like_a_picture(path: Path) -> bool:
-    """Whether it is a file with a suffix or a beginning of a picture; a dangling link is judged by its suffix."""
+def _looks_like_an_image(path: Path) -> bool:
+    """Returns whether a file has the suffix or first bytes of an image; a dangling link is judged by its suffix."""
     if path.name == _INDEX or (path.exists() and not path.is_file()):
         return False
     if path.suffix.lower() in SUFFIXES:
@@ -66,6 +66,6 @@ def _looks_like_a_picture(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             beginning = file.read(place + len(mark))
-    except OSError:  # without a suffix that says so, it is nothing that anybody asked about
+    except OSError:  # not named by the user and without an image suffix: skipped
         return False
     return beginning.startswith(_BEGINNINGS) or beginning[place:] == mark
