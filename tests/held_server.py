@@ -27,17 +27,17 @@ class HeldServer:
             self.file.unlink()
 
     def wait_for_calls(self, number: int) -> None:
-        """Waits until `count` calls are in flight."""
+        """Waits until `number` calls are in flight."""
         wait_until(lambda: self.server.total("medserve_inflight_requests") == number, f"{number} calls")
 
     def wait_for_all(self, calls: Sequence[Any]) -> None:
         """Waits until each call has ended or is in flight."""
 
-        def ended_or_under_way() -> bool:
+        def ended_or_in_flight() -> bool:
             ended = sum(bool(call.done()) for call in calls)
             return ended + self.server.total("medserve_inflight_requests") == len(calls)
 
-        wait_until(ended_or_under_way, "every call to end or arrive")
+        wait_until(ended_or_in_flight, "every call to end or arrive")
 
     def refused(self, reason: str) -> float:
         """Number of calls since the start."""

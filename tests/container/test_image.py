@@ -259,8 +259,8 @@ def test_health_check(engine: Engine, image: str, container: Container) -> None:
         while container.inspect(".State.Health.Status") != "healthy":
             assert time.monotonic() < deadline
             time.sleep(1)
-    nobody_there = ["--env=MEDSERVE_SERVER=127.0.0.1:1", "--entrypoint=medserve"]
-    assert engine.run("run", "--rm", *HARDENED, *nobody_there, image, "health", check=False).returncode != 0
+    unreachable = ["--env=MEDSERVE_SERVER=127.0.0.1:1", "--entrypoint=medserve"]
+    assert engine.run("run", "--rm", *HARDENED, *unreachable, image, "health", check=False).returncode != 0
 
 
 def test_onnx_runtime_telemetry_is_disabled(container: Container) -> None:

@@ -1,6 +1,6 @@
 """A wall clock whose readings are alternately an hour ahead and behind.
 
-grpc compares two of its own readings, one of them in C.
+grpc compares two readings, one of them in C.
 """
 
 import itertools

@@ -79,7 +79,7 @@ def draw(samples: list[Sample], title: str, path: Path) -> None:
         ("resident memory, MiB", ("memory",)),
         ("descriptors and threads", ("files", "threads")),
         ("latency of unary calls, ms", ("p50", "p99")),
-        ("requests under way", ("inflight",)),
+        ("requests in flight", ("inflight",)),
     )
     for panel, (label, names) in zip(panels.flat, series, strict=True):
         for name in names:

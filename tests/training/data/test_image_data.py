@@ -135,10 +135,10 @@ def test_broken_idx_files_are_rejected(tmp_path: Path) -> None:
 
 
 def test_class_folders_are_read_in_the_order_of_the_labels(tmp_path: Path) -> None:
-    for label, grey in (("pneumonia", 200), ("normal", 50)):
+    for label, gray in (("pneumonia", 200), ("normal", 50)):
         (tmp_path / label).mkdir()
         for index in range(10):
-            Image.new("RGB", (40, 30), (grey + index, grey + index, grey + index)).save(
+            Image.new("RGB", (40, 30), (gray + index, gray + index, gray + index)).save(
                 tmp_path / label / f"{index}.png"
             )
     data = load(load_recipe("chest-xray", data=f"folder:{tmp_path}"))

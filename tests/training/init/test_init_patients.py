@@ -202,7 +202,7 @@ def test_unit_and_horizons_follow_from_the_times(
         ({**AGE, "time": OUTCOME["time"]}, (), ["no column", "the event", "--event COLUMN"]),
         ({**AGE, **OUTCOME, "os_time": OUTCOME["time"]}, (), ["'time', 'os_time'", "--time COLUMN"]),
         ({**AGE, **OUTCOME, "dead": OUTCOME["event"]}, (), ["'event', 'dead'", "--event COLUMN"]),
-        ({**AGE, **OUTCOME}, ("--time", "tiem"), ["--time 'tiem' is not a column", "'time'"]),
+        ({**AGE, **OUTCOME}, ("--time", "tiem"), ["--time 'tiem' is not a column", "'time'"]),  # codespell:ignore tiem
         ({**AGE, **OUTCOME}, ("--event", "dead"), ["--event 'dead' is not a column"]),
         ({**AGE, **OUTCOME}, ("--time", "event", "--event", "event"), ["both name 'event'"]),
         ({**AGE, **OUTCOME}, ("--event-value", "2"), ["--event-value '2'", "'0', '1'"]),

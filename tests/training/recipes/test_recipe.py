@@ -34,7 +34,7 @@ def test_curve_times_are_half_years_from_zero() -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("trainin.epochs=3", "trainin: no such key"),
+        ("trainin.epochs=3", "trainin: no such key"),  # codespell:ignore trainin
         ("training.epoch=3", "training.epoch: no such key"),
         ("training.epochs='three'", "training.epochs: was 'three'"),
         ("training.epochs=0", "training.epochs: was 0"),

@@ -193,7 +193,7 @@ async def test_a_cancelled_call_is_no_longer_in_flight(serve: Serve) -> None:
 @given(st.lists(st.sampled_from(["begin", "answer", "refuse"]), max_size=60))
 def test_a_call_is_withheld_only_after_a_failure_and_while_others_are_in_flight(steps: list[str]) -> None:
     throttle = Throttle()
-    under_way: list[AbstractContextManager[None]] = []
+    in_flight: list[AbstractContextManager[None]] = []
     most = 60.0
     failed = False
     for step in steps:
@@ -203,16 +203,16 @@ def test_a_call_is_withheld_only_after_a_failure_and_while_others_are_in_flight(
                 call.__enter__()
             except OverloadedError:
                 assert failed
-                assert under_way
+                assert in_flight
             else:
-                under_way.append(call)
-                assert len(under_way) <= most
-        elif under_way and step == "answer":
-            under_way.pop().__exit__(None, None, None)
+                in_flight.append(call)
+                assert len(in_flight) <= most
+        elif in_flight and step == "answer":
+            in_flight.pop().__exit__(None, None, None)
             most += 0.1
-        elif under_way:
-            most = max(1, len(under_way) if not failed else most - 1)
+        elif in_flight:
+            most = max(1, len(in_flight) if not failed else most - 1)
             failed = True
             error = OverloadedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "on purpose")
             with suppress(OverloadedError):
-                under_way.pop().__exit__(OverloadedError, error, None)
+                in_flight.pop().__exit__(OverloadedError, error, None)

@@ -103,7 +103,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "more bits than there are": (with_value("BitsStored", "US", 17), "BitsStored is 17, expected 1 to 16"),
     "a high bit too low": (with_value("HighBit", "US", 3), "HighBit is 3, expected 11 to 15"),
     "four samples": (with_value("SamplesPerPixel", "US", 4), "SamplesPerPixel is 4, expected 1 or 3"),
-    "colours without a name": (
+    "colors without a name": (
         with_value("PhotometricInterpretation", "CS", "ODD"),
         "not defined by the standard, expected MONOCHROME1,",
     ),

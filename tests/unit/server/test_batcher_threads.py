@@ -24,7 +24,7 @@ class Held:
     """Doubles its rows; each run blocks until it is released."""
 
     def __init__(self) -> None:
-        self.under_way: list[list[float]] = []
+        self.in_flight: list[list[float]] = []
         self.most = 0
         self._let = threading.Semaphore(0)
         self._lock = threading.Lock()
@@ -33,11 +33,11 @@ class Held:
         x = np.asarray(inputs["x"], np.float64)
         values: list[float] = x.ravel().tolist()
         with self._lock:
-            self.under_way.append(values)
-            self.most = max(self.most, len(self.under_way))
+            self.in_flight.append(values)
+            self.most = max(self.most, len(self.in_flight))
         assert self._let.acquire(timeout=PATIENCE)
         with self._lock:
-            self.under_way.remove(values)
+            self.in_flight.remove(values)
         return dict.fromkeys(outputs, x * 2)
 
     def let_through(self, runs: int) -> None:
@@ -73,7 +73,7 @@ class Threads:
             for _ in range(WHOLE):
                 self.submit(value)
             assert self.start() == 1
-            wait_until(lambda value=value: [value] * WHOLE in self.model.under_way, "the run")  # type: ignore[misc]
+            wait_until(lambda value=value: [value] * WHOLE in self.model.in_flight, "the run")  # type: ignore[misc]
 
     def finish(self) -> None:
         self.model.let_through(1000)
@@ -110,7 +110,7 @@ def test_each_full_batch_starts_a_thread_until_all_are_busy(runs: int) -> None:
     for value in range((runs + 2) * WHOLE):
         threads.submit(value)
     assert threads.start() == runs
-    wait_until(lambda: len(threads.model.under_way) == runs, "a run in each thread")
+    wait_until(lambda: len(threads.model.in_flight) == runs, "a run in each thread")
     assert threads.start() == 0, "no thread is free"
     threads.finish()
     assert threads.model.most == runs
@@ -125,14 +125,14 @@ def test_an_incomplete_batch_waits_while_a_thread_runs(two: Threads) -> None:
     assert two.start() == 0
     two.submit(3)
     assert two.start() == 1, "nothing can join it any more"
-    wait_until(lambda: [2, 3] in two.model.under_way, "the full batch, beside the run that goes on")
+    wait_until(lambda: [2, 3] in two.model.in_flight, "the full batch, during the other run")
 
 
 def test_a_thread_takes_the_next_batch_after_its_run(two: Threads) -> None:
     two.start_full(1)
     two.submit(2)
     two.model.let_through(1)
-    wait_until(lambda: two.model.under_way == [[2]], "the next run of the same thread")
+    wait_until(lambda: two.model.in_flight == [[2]], "the next run of the same thread")
     assert two.start() == 0
 
 
@@ -170,7 +170,7 @@ def test_close_waits_for_every_running_thread(two: Threads) -> None:
 
     def close() -> list[list[float]]:
         two.batcher.close()
-        return list(two.model.under_way)
+        return list(two.model.in_flight)
 
     closing = two.pool.submit(close)
     wait_until(lambda: two.batcher.closed, "the batcher to be closed")

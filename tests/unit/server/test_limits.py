@@ -30,19 +30,19 @@ def test_a_client_is_identified_by_address_or_network(peer: str, client: str) ->
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60))
 def test_neither_a_client_nor_all_together_exceed_their_limits(steps: list[tuple[bool, str]]) -> None:
     limits = CallLimits(max_calls=5, max_client_calls=3, max_client_rate=None)
-    under_way: list[str] = []
+    in_flight: list[str] = []
     for enters, client in steps:
-        if not enters and client in under_way:
+        if not enters and client in in_flight:
             limits.leave(client)
-            under_way.remove(client)
+            in_flight.remove(client)
         elif enters:
-            full = len(under_way) >= 5 or under_way.count(client) >= 3
+            full = len(in_flight) >= 5 or in_flight.count(client) >= 3
             if full:
                 with pytest.raises(Overloaded):
                     limits.enter(client)
             else:
                 limits.enter(client)
-                under_way.append(client)
+                in_flight.append(client)
 
 
 def test_the_first_request_after_boot_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:

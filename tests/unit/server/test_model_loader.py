@@ -123,9 +123,9 @@ def test_an_unreadable_checksum_list_is_not_treated_as_absent(
     assert list(read_checksums(tmp_path) or ()) == ["m/1/model.onnx"]
 
 
-@pytest.mark.parametrize("beside", [True, False], ids=["there", "missing"])
-def test_external_data_of_a_listed_model_is_rejected_by_its_own_path(tmp_path: Path, beside: bool) -> None:
-    path = save_external(tmp_path, np.float32(5).tobytes() if beside else None)
+@pytest.mark.parametrize("present", [True, False], ids=["there", "missing"])
+def test_external_data_of_a_listed_model_is_rejected_by_its_own_path(tmp_path: Path, present: bool) -> None:
+    path = save_external(tmp_path, np.float32(5).tobytes() if present else None)
     listed = sha256(path.read_bytes()).hexdigest()
     file = read_model(path, max_bytes=2**20, listed=listed, public_key=None)
     with pytest.raises(ModelLoadError) as caught:

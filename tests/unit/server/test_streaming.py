@@ -17,7 +17,7 @@ class Gates:
 
     def __init__(self, count: int) -> None:
         self.read: list[int] = []
-        self.under_way: set[int] = set()
+        self.in_flight: set[int] = set()
         self.most = 0
         self.cancelled: set[int] = set()
         self.open = [asyncio.Event() for _ in range(count)]
@@ -29,15 +29,15 @@ class Gates:
             yield number
 
     async def answer(self, number: int) -> int:
-        self.under_way.add(number)
-        self.most = max(self.most, len(self.under_way))
+        self.in_flight.add(number)
+        self.most = max(self.most, len(self.in_flight))
         try:
             await self.open[number].wait()
         except asyncio.CancelledError:
             self.cancelled.add(number)
             raise
         finally:
-            self.under_way.remove(number)
+            self.in_flight.remove(number)
         return number * 2
 
     def stream(self, window: int, requests: AsyncIterator[int] | None = None) -> AsyncIterator[int]:
@@ -90,7 +90,7 @@ def test_no_more_requests_are_read_than_fit_into_the_window(window: int) -> None
         answers = aiter(gates.stream(window))
         first = asyncio.ensure_future(anext(answers))
         await settled()
-        assert len(gates.under_way) == window
+        assert len(gates.in_flight) == window
         assert len(gates.read) == window
         gates.open[0].set()
         assert await first == 0
@@ -152,13 +152,13 @@ def test_a_disconnected_client_cancels_its_pending_requests(answered: int) -> No
         for number in range(answered):
             gates.open[number].set()
         await settled()
-        under_way = set(gates.under_way)
-        assert len(under_way) == 4
+        in_flight = set(gates.in_flight)
+        assert len(in_flight) == 4
         iterating.cancel()
         with pytest.raises(asyncio.CancelledError):
             await iterating
         await settled()
-        assert gates.cancelled == under_way
+        assert gates.cancelled == in_flight
 
     run(test)
 
