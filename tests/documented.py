@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from server_process import REPOSITORY, command, environment, running_server
+from servers.server_process import REPOSITORY, command, environment, running_server
 from waiting import PATIENCE
 
 PAGES = ["README.md", *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/*.md"))]

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 
 
 def program(name: str, package: str) -> str:

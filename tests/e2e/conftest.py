@@ -8,10 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-import explained_models
-import onnx_models
-from model_folder import Caller, Live, ModelFolder
-from server_process import REPOSITORY, TRANSPORTS, ServerProcess, running_server
+from samples import explained_models, onnx_models
+from servers.model_folder import Caller, Live, ModelFolder
+from servers.server_process import REPOSITORY, TRANSPORTS, ServerProcess, running_server
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)

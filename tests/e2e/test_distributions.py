@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import grpc
 import pytest
 
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 PACKAGES = {

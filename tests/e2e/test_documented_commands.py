@@ -19,11 +19,11 @@ from PIL import Image
 
 from documented import PAGES, Block, Reader, blocks, shape
 from programs import environment_python, program
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 RUN_BY = {
-    "docs/clients.md": "tests/e2e/test_clients_page.py",
+    "docs/clients.md": "tests/e2e/other_clients/test_clients_page.py",
     "docs/training.md": "tests/e2e/test_training_page.py",
 }
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import onnx_models
 from image_corpus import Case, corpus
 from medserve_client import Client, ImageReasons, InvalidArgumentError
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.image_data import load_images
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, load_recipe
-from pixel_models import seeing
-from server_process import ServerProcess, running_server
+from samples import onnx_models
+from samples.pixel_models import seeing
+from servers.server_process import ServerProcess, running_server
 
 LABELS = ("normal", "pneumonia")
 # Smaller than the corpus' images and of another shape, so that they are cropped or stretched, and resampled.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from server_process import REPOSITORY, environment, running_server
+from servers.server_process import REPOSITORY, environment, running_server
 
 PAGE = REPOSITORY / "docs" / "training.md"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)

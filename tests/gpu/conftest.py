@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import onnx_models
 from gpu import networks
 from gpu.answers import Expected
 from gpu.device import missing
 from gpu.figures import FIGURES, Figure, report
 from medserve_server.engine.providers import Provider
-from server_process import REPOSITORY, ServerProcess, running_server
+from samples import onnx_models
+from servers.server_process import REPOSITORY, ServerProcess, running_server
 
 PROVIDERS = os.environ.get("MEDSERVE_GPU_TEST_PROVIDERS", "cuda tensorrt").split()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-import onnx_models
 from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, Provider
+from samples import onnx_models
 from waiting import PATIENCE
 
 

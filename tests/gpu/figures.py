@@ -14,7 +14,7 @@ from gpu.answers import Array, infer, request
 from gpu.device import memory_mib, name
 from medserve_client.loadtest import LoadPlan, run
 from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, Provider
-from server_process import ServerProcess
+from servers.server_process import ServerProcess
 from waiting import PATIENCE
 
 SECONDS = 0.5

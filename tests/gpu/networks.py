@@ -11,9 +11,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import onnx_models
-from explained_models import constant, with_manifest
 from medserve_proto.v1 import manifest_pb2 as pb
+from samples import onnx_models
+from samples.explained_models import constant, with_manifest
 
 Pixels = NDArray[np.uint8]
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-import onnx_models
-from explained_models import with_manifest
 from gpu import networks
 from gpu.answers import CLASSIFIERS, MOST_ROWS, TOLERANCE, Expected, check, infer, input_of, manifest_of, model_file
 from gpu.conftest import serving
@@ -19,7 +17,9 @@ from medserve_server.config import Settings
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.providers import Provider
 from medserve_server.engine.session import Session
-from server_process import ServerProcess, refusal
+from samples import onnx_models
+from samples.explained_models import with_manifest
+from servers.server_process import ServerProcess, refusal
 
 pytestmark = pytest.mark.gpu
 

@@ -12,7 +12,7 @@ from gpu.device import memory_mib
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.engine.providers import Provider
-from server_process import refusal
+from servers.server_process import refusal
 from waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.gpu

@@ -7,7 +7,7 @@ import pytest
 
 from gpu.conftest import PROVIDERS
 from gpu.device import missing
-from server_process import refusal, running_server
+from servers.server_process import refusal, running_server
 
 pytestmark = pytest.mark.gpu
 

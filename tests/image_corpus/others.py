@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from pydicom import uid
 
-from dicom_files import dicom
 from image_corpus.cases import HEIGHT, WIDTH, Case, Noise, saved
-from image_files import tiff
+from samples.dicom_files import dicom
+from samples.image_files import tiff
 
 _METHODS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

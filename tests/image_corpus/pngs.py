@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from image_corpus.cases import HEIGHT, TRANSPARENT, WIDTH, Case, Noise, depth_warnings, saved, shown, spread
-from image_files import png
+from samples.image_files import png
 
 
 def pngs(noise: Noise) -> Iterator[Case]:

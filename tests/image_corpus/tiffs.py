@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from image_corpus.cases import HEIGHT, TRANSPARENT, WIDTH, Case, Noise, depth_warnings, saved, shown, spread
-from image_files import DEFLATE, LZW, NONE, PACK_BITS, tiff
+from samples.image_files import DEFLATE, LZW, NONE, PACK_BITS, tiff
 
 _COMPRESSIONS = {"none": NONE, "deflate": DEFLATE, "lzw": LZW, "pack-bits": PACK_BITS}
 _LAYOUTS: dict[str, dict[str, Any]] = {"one-strip": {}, "strips": {"rows": 5}, "tiles": {"tile": (16, 16)}}

@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime as ort
 from grpc import aio
 
+from calls.traffic import Lost, Mixed, Operation, Outcomes, perform
 from medserve_client import AsyncClient, InvalidArgumentError
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from patient import PATIENT
-from server_process import REPOSITORY
-from traffic import Lost, Mixed, Operation, Outcomes, perform
+from samples.patient import PATIENT
+from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 if TYPE_CHECKING:  # only for the type checker

@@ -13,12 +13,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx_models
-from model_folder import POLL, ModelFolder
-from server_process import REPOSITORY, Patch, ServerProcess, running_server
+from calls.traffic import MODEL
+from samples import onnx_models
+from servers.model_folder import POLL, ModelFolder
+from servers.server_process import REPOSITORY, Patch, ServerProcess, running_server
 from soak.load import Callers, Tally
 from soak.samples import FEWEST, Sample, draw, growth, inflight, take
-from traffic import MODEL
 
 WARM_UP_SECONDS = 3.0
 FEWEST_REQUESTS = 500

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from scipy.stats import theilslopes
 
-from server_process import ServerProcess
+from servers.server_process import ServerProcess
 
 mpl.use("Agg")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server_process import TRANSPORTS, Patch
+from servers.server_process import TRANSPORTS, Patch
 from soak.run import Report, soak
 from soak.samples import draw
 

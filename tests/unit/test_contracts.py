@@ -12,7 +12,7 @@ import yaml
 
 from documented import blocks
 from programs import environment_python, node_modules, node_program, program
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 pytestmark = pytest.mark.process

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
 PACKAGES = ("server/medserve_server", "training/medserve_training", "client/medserve_client")

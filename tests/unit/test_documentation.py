@@ -13,7 +13,7 @@ from documented import PAGES, blocks
 from medserve_proto.inference import grpc_service_pb2
 from medserve_proto.v1 import image_classification_pb2, manifest_pb2, model_catalog_pb2, patient_risk_pb2
 from programs import environment_python
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 
 CHINESE = "README.zh.md"
 CONTRACTS = (

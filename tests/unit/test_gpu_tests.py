@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpu.device import memory_mib, missing, query
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 pytestmark = pytest.mark.process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 
 pytestmark = pytest.mark.process
 

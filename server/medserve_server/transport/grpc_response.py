@@ -15,8 +15,8 @@ from medserve_server.transport.grpc_frames import frame
 SMALL_BYTES = 64 * 1024
 """Responses up to this size are passed to the ASGI server without waiting until they are sent.
 
-pyvoy does not document this, but allows it (tests/e2e/test_envoy_transport.py). A stream waits once it has buffered
-more than this size."""
+pyvoy does not document this, but allows it (tests/e2e/operations/test_envoy_transport.py). A stream waits once it has
+buffered more than this size."""
 
 _HEADERS = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
 _START: Event = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_files import dicom
 from medserve_client.cli import main
 from medserve_command import run
-from patient import PATIENT
-from server_process import ServerProcess
+from samples.dicom_files import dicom
+from samples.patient import PATIENT
+from servers.server_process import ServerProcess
 
 Captured = pytest.CaptureFixture[str]
 COUNT = 5

@@ -24,8 +24,8 @@ from medserve_client import (
     ResourceExhaustedError,
     RiskResponse,
 )
-from patient import PATIENT
-from server_process import ServerProcess, running_server
+from samples.patient import PATIENT
+from servers.server_process import ServerProcess, running_server
 
 
 @pytest.fixture

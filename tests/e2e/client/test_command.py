@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from medserve_command import MODULES, on_terminal, run
-from patient import PATIENT
 from programs import program
-from server_process import ServerProcess
+from samples.patient import PATIENT
+from servers.server_process import ServerProcess
 
 PATIENTS = ",".join(PATIENT) + "\n" + ",".join(map(str, PATIENT.values())) + "\n"
 

@@ -9,9 +9,9 @@ from itertools import count
 import numpy as np
 import pytest
 
-from faulty_network import Network, network
 from medserve_client import Client, InferenceError
-from server_process import ServerProcess
+from servers.faulty_network import Network, network
+from servers.server_process import ServerProcess
 from waiting import PATIENCE, wait_until
 
 PICTURES = np.random.default_rng(5).integers(0, 255, (20, 28, 28), np.uint8)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import onnx_models
-from image_files import tiff
 from medserve_proto.v1 import manifest_pb2 as pb
-from pixel_models import FATAL, seeing
-from server_process import ServerProcess, running_server
+from samples import onnx_models
+from samples.image_files import tiff
+from samples.pixel_models import FATAL, seeing
+from servers.server_process import ServerProcess, running_server
 
 COUNT = 1001
 SIZE = 8

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medserve_client import AsyncClient, ClassificationResponse, Client, ImageSource, InferenceError
-from server_process import ServerProcess
+from servers.server_process import ServerProcess
 
 GRAY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
 

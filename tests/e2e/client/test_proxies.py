@@ -7,9 +7,9 @@ import pytest
 
 from medserve_client import AsyncClient, Client
 from medserve_client.cli import main
-from patient import PATIENT
-from recording_proxy import RecordingProxy, recording_proxy
-from server_process import ServerProcess
+from samples.patient import PATIENT
+from servers.recording_proxy import RecordingProxy, recording_proxy
+from servers.server_process import ServerProcess
 
 PICTURE = np.zeros((28, 28), np.uint8)
 

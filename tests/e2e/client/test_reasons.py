@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import explained_models as known
 from medserve_client import (
     AsyncClient,
     ClassificationResponse,
@@ -28,7 +27,8 @@ from medserve_client import (
     WhatIf,
 )
 from medserve_client.cli import main
-from server_process import ServerProcess
+from samples import explained_models as known
+from servers.server_process import ServerProcess
 
 Captured = pytest.CaptureFixture[str]
 PATIENT: dict[str, FeatureValue] = {"age": 60, "size": 20, "grade": "II", "nodes": 3}

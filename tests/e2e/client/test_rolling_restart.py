@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from medserve_client import Client
-from server_process import free_port, running_server
+from servers.server_process import free_port, running_server
 from waiting import wait_until
 
 RESTARTS = int(os.environ.get("MEDSERVE_RESTARTS", "4"))

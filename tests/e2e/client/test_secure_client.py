@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certificates import Authority
 from medserve_client import AsyncClient, Client, PermissionDeniedError, Tls, UnauthenticatedError
 from medserve_client.cli import main
 from medserve_server.security.auth import new_token
-from server_process import ServerProcess, running_server
+from samples.certificates import Authority
+from servers.server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 
 PICTURE = np.zeros((28, 28), np.uint8)

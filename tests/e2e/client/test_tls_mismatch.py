@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import onnx_models
-from certificates import Authority
-from loadtest_outcomes import fine
+from calls.loadtest_outcomes import fine
 from medserve_client import AsyncClient, Client, Tls, TlsMismatchError, UnavailableError
 from medserve_client.cli import main
 from medserve_client.loadtest import LoadError, LoadPlan, run
 from medserve_client.loadtest.rest import Service, inputs
-from server_process import ServerProcess, free_port, running_server
+from samples import onnx_models
+from samples.certificates import Authority
+from servers.server_process import ServerProcess, free_port, running_server
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from rest_client import RestClient
-from server_process import ServerProcess, running_server
+from calls.rest_client import RestClient
+from servers.server_process import ServerProcess, running_server
 
 
 @pytest.fixture(scope="session")

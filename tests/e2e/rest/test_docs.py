@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from programs import program
-from server_process import REPOSITORY, ServerProcess
+from servers.server_process import REPOSITORY, ServerProcess
 from waiting import PATIENCE
 
 SNIPPETS = [

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from calls.rest_client import RestClient, tensor
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.services.codec import split
-from rest_client import RestClient, tensor
 from waiting import PATIENCE
 
 IN_JSON = [name for name in DATATYPES if name not in {"FP16", "BF16"}]

@@ -6,9 +6,9 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-import grpc_web
+from calls import grpc_web
+from calls.rest_client import Reply, RestClient
 from medserve_proto.inference import grpc_service_pb2 as pb
-from rest_client import Reply, RestClient
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"

@@ -12,13 +12,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from PIL import Image
 
-from grpc_web import BINARY, TEXT, call
+from calls.grpc_web import BINARY, TEXT, call
+from calls.rest_client import RestClient
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
-from rest_client import RestClient
-from server_process import running_server
+from servers.server_process import running_server
 from waiting import PATIENCE
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

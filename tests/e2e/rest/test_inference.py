@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import onnx_models
-from rest_client import RestClient, tensor
+from calls.rest_client import RestClient, tensor
+from samples import onnx_models
 
 JSON_BYTES = "inference-header-content-length"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rest_client import RestClient, tensor
-from server_process import ServerProcess
+from calls.rest_client import RestClient, tensor
+from servers.server_process import ServerProcess
 
 INFER = "/v2/models/identity-fp32/infer"
 DATA = "inputs[x].data: "

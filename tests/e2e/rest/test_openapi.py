@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from calls.rest_client import RestClient
 from medserve_server.rest import inference, typed
-from rest_client import RestClient
-from server_process import ServerProcess, environment
+from servers.server_process import ServerProcess, environment
 from waiting import PATIENCE
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"

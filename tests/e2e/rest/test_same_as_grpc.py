@@ -11,15 +11,15 @@ from typing import Any
 import grpc
 import pytest
 
-import onnx_models
+from calls.rest_client import RestClient, tensor
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_server.rest.answer import HTTP_STATUS
 from medserve_server.security.auth import ADMIN, INFER, METADATA, PRIORITY, new_token
-from rest_client import RestClient, tensor
-from server_process import ServerProcess, running_server
+from samples import onnx_models
+from servers.server_process import ServerProcess, running_server
 from waiting import PATIENCE, wait_until
 
 TIMES = re.compile(r'(request_id|\w+_seconds)="?[\w.e-]+"?')

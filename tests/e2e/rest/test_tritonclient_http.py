@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import onnx_models
-from server_process import REPOSITORY, ServerProcess
+from samples import onnx_models
+from servers.server_process import REPOSITORY, ServerProcess
 from waiting import PATIENCE
 
 PYTHON = REPOSITORY / ".venv-triton/bin/python"
-CALLS = REPOSITORY / "tests/e2e/triton_http_calls.py"
+CALLS = REPOSITORY / "tests/e2e/other_clients/triton_http_calls.py"
 ROWS = [[0, 1, 2], [3, 4, 5]]
 
 

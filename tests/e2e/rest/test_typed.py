@@ -12,14 +12,14 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from PIL import Image
 
+from calls.rest_client import JSON, Reply, RestClient
 from medserve_proto.v1 import image_classification_pb2 as image_pb
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
-from patient import PATIENT
-from rest_client import JSON, Reply, RestClient
+from samples.patient import PATIENT
 from waiting import PATIENCE
 
 CLASSIFY = "/v1/models/chest-xray:classify"

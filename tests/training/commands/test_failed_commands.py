@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from made_up_data import SMALL_NETWORK, files_of, survival_recipe, write_cohort, write_pictures
 from medserve_training.commands.cli import main
 from medserve_training.errors import UserError
 from medserve_training.staging import staged
+from samples.made_up_data import SMALL_NETWORK, files_of, survival_recipe, write_cohort, write_pictures
 from waiting import wait_until
 
 

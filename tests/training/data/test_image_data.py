@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dicom_files import dicom
-from image_files import png
 from medserve_training.data.image_data import load_images, read_idx, read_medmnist
 from medserve_training.data.splits import Images, Splits
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, load_recipe
+from samples.dicom_files import dicom
+from samples.image_files import png
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 

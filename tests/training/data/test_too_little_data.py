@@ -9,7 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from made_up_data import (
+from medserve_training.commands.cli import main
+from medserve_training.data.data_checks import check_patients
+from medserve_training.data.patient_data import load_patients
+from medserve_training.errors import UserError
+from medserve_training.recipes.recipe import load_recipe
+from samples.made_up_data import (
     QUICK,
     SCHEMA,
     SMALL_NETWORK,
@@ -19,11 +24,6 @@ from made_up_data import (
     write_cohort,
     write_pictures,
 )
-from medserve_training.commands.cli import main
-from medserve_training.data.data_checks import check_patients
-from medserve_training.data.patient_data import load_patients
-from medserve_training.errors import UserError
-from medserve_training.recipes.recipe import load_recipe
 
 Run = Callable[..., str]
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from benchmarks import reasons
 
-import explained_models
-import onnx_models
+from samples import explained_models, onnx_models
 
 
 @pytest.mark.process

@@ -23,7 +23,7 @@ from medserve_proto.v1.image_classification_pb2_grpc import (
 )
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogServicer, add_ModelCatalogServicer_to_server
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskServicer, add_PatientRiskServicer_to_server
-from small_server import Serve
+from servers.small_server import Serve
 
 MANIFESTS = {
     "lungs": manifest_pb.Manifest(

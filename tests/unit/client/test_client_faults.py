@@ -11,7 +11,7 @@ import pytest
 from medserve_client import Client, DeadlineExceededError, InferenceError, UnavailableError
 from medserve_proto.v1 import model_catalog_pb2 as catalog_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
-from small_server import Answer, Serve, predicting
+from servers.small_server import Answer, Serve, predicting
 from waiting import PATIENCE, wait_until
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from medserve_client import AsyncClient, Client, HealthStatus, InferenceError
 from medserve_client.loadtest.server_metrics import scrape
-from recording_proxy import VARIABLES, RecordingProxy, recording_proxy
+from servers.recording_proxy import VARIABLES, RecordingProxy, recording_proxy
 
 NEAR = [
     "127.0.0.1:{port}",

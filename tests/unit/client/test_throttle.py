@@ -17,7 +17,7 @@ from clock import Clock
 from medserve_client import AsyncClient, Client, InferenceError, OverloadedError, ResourceExhaustedError
 from medserve_client.throttle import Throttle
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
-from small_server import Serve, predicting
+from servers.small_server import Serve, predicting
 from waiting import PATIENCE, wait_until
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from image_corpus import HEIGHT, WIDTH, Case, corpus
-from image_files import DEFLATE, LZW, NONE, PACK_BITS, png, png_chunk, tiff
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
+from samples.image_files import DEFLATE, LZW, NONE, PACK_BITS, png, png_chunk, tiff
 
 CASES = corpus()
 LIMITS = ImageLimits(max_pixels=1_000_000)

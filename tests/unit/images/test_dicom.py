@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from dicom_files import dicom, item, packed, words
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
+from samples.dicom_files import dicom, item, packed, words
 
 RANDOM = np.random.default_rng(1)
 LIMITS = ImageLimits(max_pixels=1_000_000)

@@ -14,8 +14,8 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 
-from dicom_files import dicom
 from medserve_images import ImageLimits, ImageReader, Target
+from samples.dicom_files import dicom
 
 RANDOM = np.random.default_rng(2)
 LIMITS = ImageLimits(max_pixels=1_000_000)

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import uid
 
-from dicom_files import PATIENT, raw_dicom, words
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
+from samples.dicom_files import PATIENT, raw_dicom, words
 
 LITTLE = uid.ExplicitVRLittleEndian
 PIXELS = np.arange(256, dtype=np.uint8).reshape(16, 16)

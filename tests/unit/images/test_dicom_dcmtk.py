@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
 
-from dicom_files import packed, raw_dicom, words
 from medserve_images import ImageLimits, ImageReader, Target
 from programs import program
+from samples.dicom_files import packed, raw_dicom, words
 
 pytestmark = pytest.mark.process
 

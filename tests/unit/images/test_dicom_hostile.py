@@ -16,10 +16,10 @@ from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from dicom_codestreams import GRAY as GRAY_PIXELS
-from dicom_codestreams import HTJ2K_GRAY
-from dicom_files import PATIENT, dicom, item, raw_dicom
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
+from samples.dicom_codestreams import GRAY as GRAY_PIXELS
+from samples.dicom_codestreams import HTJ2K_GRAY
+from samples.dicom_files import PATIENT, dicom, item, raw_dicom
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
 GRAY = Target(

@@ -10,9 +10,9 @@ from PIL import Image
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from dicom_codestreams import COLOR, GRAY, HTJ2K_COLOR, HTJ2K_GRAY, HTJ2K_SIGNED, JPEG_2000_SIGNED, SIGNED
-from dicom_files import raw_dicom
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
+from samples.dicom_codestreams import COLOR, GRAY, HTJ2K_COLOR, HTJ2K_GRAY, HTJ2K_SIGNED, JPEG_2000_SIGNED, SIGNED
+from samples.dicom_files import raw_dicom
 
 Y, X = np.mgrid[0:16, 0:24]
 COLORS = np.stack([Y * 15, X * 10, 255 - Y * 10], axis=-1).astype(np.uint8)

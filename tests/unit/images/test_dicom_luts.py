@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import uid
 
-from dicom_files import packed, raw_dicom, words
 from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Target
+from samples.dicom_files import packed, raw_dicom, words
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
 SYNTAXES = [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from image_files import tiff
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
+from samples.image_files import tiff
 
 LIMITS = ImageLimits(max_pixels=1_000_000)
 GRAY = Target(

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import onnx_models
 from exhausted_threads import MESSAGE, no_new_threads
 from medserve_server.config import Settings
 from medserve_server.engine.model import Model
@@ -19,6 +18,7 @@ from medserve_server.registry.loader import Content, ModelLoader
 from medserve_server.registry.registry import ModelRegistry
 from medserve_server.supervise import Pool, ThreadStartError
 from medserve_server.telemetry.metrics import Metrics
+from samples import onnx_models
 from waiting import PATIENCE, wait_until
 
 ROWS = 4

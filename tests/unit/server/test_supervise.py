@@ -11,7 +11,7 @@ import pytest
 
 from medserve_server import supervise
 from medserve_server.errors import Overloaded
-from server_process import REPOSITORY
+from servers.server_process import REPOSITORY
 from waiting import wait_until
 
 SERVER = REPOSITORY / "server"

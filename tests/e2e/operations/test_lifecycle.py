@@ -1,0 +1,269 @@
+"""Start and stop of the real server."""
+
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnx
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from medserve_proto.inference import grpc_service_pb2 as pb
+from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from samples import onnx_models
+from servers.held_server import held_server
+from servers.server_process import REPOSITORY, ServerProcess, command, environment, refusal, running_server
+from waiting import PATIENCE, wait_until
+
+
+@pytest.fixture
+def flags(repository: Path, transport: str) -> list[str]:
+    return ["--models", str(repository), "--transport", transport]
+
+
+def request(number: int) -> pb.ModelInferRequest:
+    array = np.full((1, 3), number, np.float32)
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
+    return pb.ModelInferRequest(
+        model_name="identity-fp32", id=str(number), inputs=[tensor], raw_input_contents=[array.tobytes()]
+    )
+
+
+class Load:
+    """Calls a server from several threads until it refuses, and checks every answer."""
+
+    def __init__(self, target: str, threads: int = 8) -> None:
+        self.codes: Counter[grpc.StatusCode] = Counter()
+        self.wrong = 0
+        self._target = target
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(index,)) for index in range(threads)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(timeout=PATIENCE)
+            assert not thread.is_alive()
+
+    def _run(self, index: int) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        with grpc.insecure_channel(self._target, options) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            number = index
+            while True:
+                number += 8
+                call = stub.ModelInfer.future(request(number), timeout=PATIENCE)
+                code = call.code()
+                with self._lock:
+                    self.codes[code] += 1
+                    if code is grpc.StatusCode.OK:
+                        answer = np.frombuffer(call.result().raw_output_contents[0], np.float32)
+                        self.wrong += not (answer == number).all()
+                if code is not grpc.StatusCode.OK:
+                    return
+                time.sleep(0.01)  # leaves some of the machine to the others
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], workers: int, tmp_path: Path) -> None:
+    """Calls that it took are all answered; the others are refused as UNAVAILABLE, which a client retries."""
+    log = tmp_path / "log"
+    with running_server(*flags, "--workers", str(workers), "--drain-delay", "4", log=log) as server:
+        load = Load(server.target)
+        load.start()
+        wait_until(lambda: load.codes[grpc.StatusCode.OK] > 100)
+        with grpc.insecure_channel(server.target) as channel:
+            stub: HealthStub = HealthStub(channel)
+            check = health_pb2.HealthCheckRequest()
+            server.process.send_signal(signal.SIGTERM)
+            while stub.Check(check).status != health_pb2.HealthCheckResponse.NOT_SERVING:  # type: ignore[attr-defined]
+                time.sleep(0.01)
+            # Inside the drain delay work is still taken.
+            assert GRPCInferenceServiceStub(channel).ModelInfer(request(1)).raw_output_contents
+        load.join()
+        assert server.process.wait(PATIENCE) == 0
+    assert load.wrong == 0
+    assert set(load.codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert log.read_text().count("all calls were answered") == workers
+
+
+def test_a_slow_call_is_waited_for(flags: list[str], tmp_path: Path) -> None:
+    with (
+        held_server(tmp_path / "held", *flags, "--grace", "3600") as held,
+        grpc.insecure_channel(held.server.target) as channel,
+    ):
+        with held.hold():
+            call = GRPCInferenceServiceStub(channel).ModelInfer.future(request(1))
+            held.wait_for_calls(1)
+            held.server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                held.server.process.wait(1)
+        assert call.code() is grpc.StatusCode.OK
+        assert held.server.process.wait(PATIENCE) == 0
+
+
+def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[str]) -> None:
+    with (
+        running_server(*flags, "--grace", "3600") as server,  # which is for work, not for idle streams
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        release = threading.Event()
+
+        def requests() -> Iterator[pb.ModelInferRequest]:
+            yield request(1)
+            yield request(2)
+            release.wait(PATIENCE)
+
+        stream = GRPCInferenceServiceStub(channel).ModelStreamInfer(requests())
+        assert [next(stream).infer_response.id, next(stream).infer_response.id] == ["1", "2"]
+        watch = HealthStub(channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+        next(watch)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        release.set()
+        server.process.wait(PATIENCE)
+
+
+def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        running_server(*flags, "--grace", "0.2", log=log) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[4000, 1])
+        slow = pb.ModelInferRequest(model_name="slow", inputs=[tensor], raw_input_contents=[bytes(16000)])
+        call = GRPCInferenceServiceStub(channel).ModelInfer.future(slow)
+        while server.sample('medserve_inflight_requests{model="slow"') == 0:
+            assert not call.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        assert server.process.wait(PATIENCE) == 0
+    assert "--grace 0.2 s passed" in log.read_text()
+
+
+def test_cuda_where_there_is_none_is_an_error_that_says_so() -> None:
+    text = refusal("--provider", "cuda")
+    assert "CUDAExecutionProvider" in text
+    assert "--allow-fallback" in text
+
+
+def test_a_fallback_that_is_allowed_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running_server("--provider", "cuda", "--allow-fallback", log=log) as server:
+        assert 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu"' in server.metrics()
+    assert "falling back to cpu" in log.read_text()
+
+
+def one_model(folder: Path, name: str = "chest-xray") -> Path:
+    shutil.copytree(REPOSITORY / "models" / name, folder / name)
+    return folder / name / "1/model.onnx"
+
+
+def test_a_missing_repository_is_named() -> None:
+    assert "--models nowhere: the folder" in refusal("--models", "nowhere")
+
+
+def test_an_empty_repository_is_named(tmp_path: Path) -> None:
+    expected = f"--models {tmp_path}: {tmp_path} contains no model; expected a folder with <name>/<version>/model.onnx"
+    assert expected in refusal("--models", str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+def test_a_corrupt_model_is_named(tmp_path: Path, damage: str) -> None:
+    path = one_model(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"no model", "empty": b""}[damage])
+    assert f"{path}: " in refusal("--models", str(tmp_path))
+
+
+def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
+    target = one_model(tmp_path / "elsewhere")
+    link = tmp_path / "models/chest-xray/1/model.onnx"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    assert "it is a link that points outside the repository" in refusal("--models", str(tmp_path / "models"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('"schema_version":1', '"schema_version":7', "schema_version is 7, this server supports 1"),
+        ('"normal"', '"normal","normal"', "a label occurs twice"),
+        ('"sensitivity-0.95"', '"sensitivity-0.5"', ""),
+        ('"height":28', '"height":32', "input image is UINT8 [-1, 28, 28, 1] in the graph and UINT8 [-1, 32, 28, 1]"),
+        ('"labels"', '"label"', 'has no field named "label"'),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_graph_is_refused(tmp_path: Path, old: str, new: str, text: str) -> None:
+    path = one_model(tmp_path)
+    model = onnx.load(path)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == "medserve.manifest"]
+    compact = re.sub(r'("|\d|\]|\}|\{|\[|,)\s*(:|,)\s*', r"\1\2", entry.value)
+    assert old in compact
+    entry.value = compact.replace(old, new, 1)
+    onnx.save(model, path)
+    assert text in refusal("--models", str(tmp_path))
+
+
+def test_a_taken_port_is_named(server: ServerProcess) -> None:
+    port = server.target.rsplit(":", 1)[1]
+    assert f"cannot listen on 127.0.0.1:{port}" in refusal("--port", port)
+
+
+def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    onnx_models.save(tmp_path / "models", "x", onnx_models.identity("FP32", ["batch", 3]))
+    file.write_text(f'models = "{tmp_path}/models"\nmax_batch_rows = 3\nmax_request_rows = 5\nmax_message_mib = 2\n')
+    variables = {"MEDSERVE_CONFIG": str(file), "MEDSERVE_MAX_BATCH_ROWS": "4", "MEDSERVE_MAX_REQUEST_ROWS": "6"}
+    with subprocess.Popen(
+        [*command("--max-batch-rows", "5")],
+        cwd=REPOSITORY,
+        env=environment() | variables,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith("metrics"):
+                break
+        process.terminate()
+    assert "up to 5" in output
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--port", "many"), "port: "),
+        (("--prot", "1"), "unrecognized arguments: --prot 1"),
+        (("--config", "nowhere.toml"), "nowhere.toml: no such file"),
+    ],
+)
+def test_a_wrong_setting_is_named(flags: tuple[str, ...], text: str) -> None:
+    ended = subprocess.run(
+        command(*flags),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert text in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,208 @@
+"""The port of REST: its connections, encryption, and end."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from calls.rest_client import RestClient, tensor
+from samples import onnx_models
+from samples.certificates import Authority
+from servers.held_server import held_server
+from servers.server_process import refusal, running_server
+from waiting import PATIENCE, wait_until
+
+ROW = tensor("FP32", [1, 3], [1, 2, 3])
+
+
+@contextmanager
+def connected(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
+    address = urlsplit(url)
+    with closing(socket.create_connection((address.hostname, address.port), PATIENCE)) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    onnx_models.save(tmp_path / "models", "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
+    return tmp_path / "models"
+
+
+def test_a_port_that_is_taken_is_named_with_its_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal("--transport", "grpcio", "--http-port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --http-port" in said
+
+
+def test_one_connection_too_many_is_closed(models: Path, transport: str) -> None:
+    flags = ("--transport", transport, "--models", str(models), "--max-connections", "3")
+    with running_server(*flags) as server, ExitStack() as stack:
+        held = [stack.enter_context(connected(server.http_url, b"GET /livez HTTP/1.1\r\n")) for _ in range(3)]
+        client = RestClient(server.http_url, {})
+        with pytest.raises(ConnectionError):
+            client.get("/livez")
+        held[0].sendall(b"host: a\r\n\r\n")
+        assert held[0].recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+        held[1].close()
+
+        def answers() -> bool:
+            try:
+                return client.get("/livez").status == 200
+            except ConnectionError:
+                return False
+
+        wait_until(answers, "a place")
+
+
+def test_slow_and_malformed_requests_are_cut_off(models: Path, transport: str) -> None:
+    flags = ("--transport", transport, "--models", str(models), "--max-connection-idle", "2")
+    with (
+        running_server(*flags) as server,
+        connected(server.http_url) as silent,
+        connected(server.http_url, b"GET /livez HTTP/1.1\r\nx: ") as slow,
+        connected(server.http_url, b"GET /livez HTTP/1.1\r\nx: " + b"y" * (33 << 10)) as long,
+        connected(server.http_url, b"\x16\x03\x01 no HTTP\r\n\r\n") as wrong,
+    ):
+        assert long.recv(100).startswith(b"HTTP/1.1 4")
+        assert wrong.recv(100).startswith(b"HTTP/1.1 400")
+        for connection in (silent, slow):
+            with suppress(ConnectionError):
+                assert connection.recv(100)[:12] in {b"", b"HTTP/1.1 408"}
+        assert RestClient(server.http_url, {}).get("/livez").status == 200
+
+
+def test_several_requests_on_one_connection(models: Path, transport: str) -> None:
+    request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+    with (
+        running_server("--transport", transport, "--models", str(models)) as server,
+        connected(server.http_url) as connection,
+    ):
+        for _ in range(3):
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"ok\n"):
+                answer += connection.recv(1000)
+
+
+def test_http_1_0(models: Path, transport: str) -> None:
+    """Proxies still speak it, without a name of the host too."""
+    with running_server("--transport", transport, "--models", str(models)) as server:
+        for request in (b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez HTTP/1.0\r\nhost: a\r\n\r\n"):
+            answer = b""
+            with connected(server.http_url, request) as connection:
+                while received := connection.recv(1000):
+                    answer += received
+            assert answer.split(b" ")[1] == b"200"
+            assert answer.endswith(b"\r\n\r\nok\n")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        b"Transfer-Encoding: Chunked\r\nCONTENT-LENGTH: 0\r\n",
+    ],
+)
+@pytest.mark.parametrize("target", [b"POST /v2/models/identity-fp32/infer", b"GET /livez", b"POST /v1/nothing"])
+def test_a_body_of_two_lengths_is_refused(models: Path, transport: str, target: bytes, headers: bytes) -> None:
+    """What a proxy takes for the rest of the body is not taken for the next request."""
+    body = b"0\r\n\r\n"
+    smuggled = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+    request = target + b" HTTP/1.1\r\nhost: a\r\n" + headers + b"\r\n" + body + smuggled
+    answer = b""
+    with (
+        running_server("--transport", transport, "--models", str(models)) as server,
+        connected(server.http_url, request) as connection,
+        suppress(ConnectionError),
+    ):
+        while received := connection.recv(1000):
+            answer += received
+            assert b"HTTP/1.1 200 " not in answer
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_client_that_leaves_is_not_waited_for(models: Path, transport: str, tmp_path: Path) -> None:
+    """Its call ends, and one that has not reached the model is not run."""
+    with held_server(tmp_path / "hold", "--transport", transport, "--models", str(models)) as held:
+        body = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+        head = b"POST /v2/models/identity-fp32/infer HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
+        with held.hold():
+            with connected(held.server.http_url, head + body), connected(held.server.http_url, head + body):
+                held.wait_for_calls(2)
+            held.wait_for_calls(0)
+        assert RestClient(held.server.http_url, {}).infer("identity-fp32", ROW).status == 200
+
+
+def test_what_was_taken_is_answered_before_the_end(models: Path, transport: str, tmp_path: Path) -> None:
+    with (
+        held_server(tmp_path / "hold", "--transport", transport, "--models", str(models)) as held,
+        ThreadPoolExecutor() as pool,
+        connected(held.server.http_url, b"GET /livez HTTP/1.1\r\n") as idle,
+    ):
+        client = RestClient(held.server.http_url, {})
+        with held.hold():
+            call = pool.submit(client.infer, "identity-fp32", ROW)
+            held.wait_for_calls(1)
+            held.server.process.terminate()
+
+            def takes_more() -> bool:
+                try:
+                    return client.get("/readyz").status == 200
+                except ConnectionError:  # the port is closed
+                    return False
+
+            wait_until(lambda: not takes_more(), "calls to be refused")
+        assert call.result().status == 200
+        with suppress(ConnectionError):
+            assert idle.recv(1) == b""
+        held.server.process.wait(PATIENCE)
+
+
+def test_tls_and_certificates_of_clients(models: Path, transport: str, tmp_path: Path) -> None:
+    ours, theirs = Authority("ours"), Authority("theirs")
+    certificate, key, ca = (tmp_path / name for name in ("server.pem", "server.key", "ca.pem"))
+    ours.issue().write(certificate, key)
+    ours.issue("client").write(tmp_path / "client.pem", tmp_path / "client.key")
+    theirs.issue("client").write(tmp_path / "stranger.pem", tmp_path / "stranger.key")
+    ca.write_bytes(ours.pem)
+
+    def client(url: str, name: str = "", trusted: bytes = ours.pem) -> RestClient:
+        context = ssl.create_default_context(cadata=trusted.decode())
+        if name:
+            context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+        return RestClient(url, {}, context)
+
+    flags = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
+    with running_server("--transport", transport, "--models", str(models), *flags) as server:
+        assert server.http_url.startswith("https://")
+        assert client(server.http_url, "client").infer("identity-fp32", ROW).status == 200
+        for name in ("", "stranger"):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                client(server.http_url, name).get("/livez")
+        newer = Authority("newer")
+        newer.issue().write(certificate, key)
+
+        def takes_the_new_one() -> bool:
+            try:
+                return client(server.http_url, "client", newer.pem).get("/livez").status == 200
+            except ssl.SSLError:
+                return False
+
+        wait_until(takes_the_new_one, "the certificate that replaced the first")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            client(server.http_url, trusted=newer.pem).get("/livez")
+
+
+def test_workers_share_the_port(models: Path, transport: str) -> None:
+    with running_server("--transport", transport, "--models", str(models), "--workers", "2") as server:
+        client = RestClient(server.http_url, {})
+        assert {client.infer("identity-fp32", ROW).status for _ in range(8)} == {200}

@@ -1,0 +1,196 @@
+"""TLS and mutual TLS with real certificates, replaced while the server runs."""
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from medserve_client import Client, Tls, UnavailableError
+from samples import onnx_models
+from samples.certificates import Authority, Pair
+from servers.server_process import ServerProcess, refusal, running_server
+from waiting import PATIENCE, wait_until
+
+HOSPITAL, OTHER = Authority("hospital"), Authority("other")
+
+
+@dataclass
+class Secured:
+    """A server with TLS, and the folder of its certificates."""
+
+    server: ServerProcess
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def write(self, pair: Pair) -> None:
+        pair.write(self.folder / "server.pem", self.folder / "server.key")
+
+    def serve(self, pair: Pair) -> None:
+        """Replaces the server's certificate, and waits until it is in force."""
+        self.write(pair)
+        wait_until(lambda: self.served() == pair.certificate)
+
+    def served(self) -> bytes:
+        host, port = self.server.target.rsplit(":", 1)
+        return ssl.get_server_certificate((host, int(port))).encode()
+
+    def health(self, ca: bytes = HOSPITAL.pem, own: Pair | None = None) -> str:
+        """Asks for the server's health with the project's own client."""
+        (self.folder / "ca.pem").write_bytes(ca)
+        tls = Tls(self.folder / "ca.pem")
+        if own is not None:
+            own.write(self.folder / "own.pem", self.folder / "own.key")
+            tls = Tls(self.folder / "ca.pem", self.folder / "own.pem", self.folder / "own.key")
+        with Client(self.server.target, tls=tls, timeout=PATIENCE) as client:
+            return client.health().name
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    onnx_models.save(folder, "identity", onnx_models.identity("FP32", ["batch", 3]))
+    return folder
+
+
+def secured(folder: Path, models: Path, *flags: str) -> Iterator[Secured]:
+    HOSPITAL.issue().write(folder / "server.pem", folder / "server.key")
+    files = ("--tls-certificate", str(folder / "server.pem"), "--tls-key", str(folder / "server.key"))
+    with running_server("--models", str(models), *files, *flags, log=folder / "log") as server:
+        yield Secured(server, folder)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) -> Iterator[Secured]:
+    yield from secured(tmp_path_factory.mktemp("tls"), models, "--transport", transport)
+
+
+@pytest.fixture(scope="module")
+def mutual(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: str) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("mutual")
+    (folder / "clients.pem").write_bytes(HOSPITAL.pem)
+    flags = ("--transport", transport, "--tls-client-ca", str(folder / "clients.pem"), "--require-auth", "--access-log")
+    yield from secured(folder, models, *flags)
+
+
+def test_the_right_certificate_is_trusted(tls: Secured) -> None:
+    tls.serve(HOSPITAL.issue())
+    assert tls.health() == "SERVING"
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [OTHER.issue(), HOSPITAL.issue(days=-1), HOSPITAL.issue(host="elsewhere.example")],
+    ids=["another authority", "expired", "another host"],
+)
+def test_a_certificate_that_is_not_right_is_not_trusted(tls: Secured, pair: Pair) -> None:
+    tls.serve(pair)
+    with pytest.raises(UnavailableError, match=r"(?i)verif|certificate"):
+        tls.health()
+
+
+def test_a_client_without_tls_gets_nothing(tls: Secured) -> None:
+    with Client(tls.server.target, timeout=PATIENCE) as client, pytest.raises(UnavailableError):
+        client.health()
+
+
+def test_a_renewed_certificate_is_served_without_a_restart_and_calls_go_on(tls: Secured) -> None:
+    tls.serve(HOSPITAL.issue())
+    credentials = grpc.ssl_channel_credentials(HOSPITAL.pem)
+    with grpc.secure_channel(tls.server.target, credentials) as before:
+        check: Any = before.unary_unary("/grpc.health.v1.Health/Check")
+        assert check(b"")
+        tls.serve(OTHER.issue())
+        assert check(b""), "an open connection lives on"
+    assert tls.health(ca=OTHER.pem) == "SERVING"
+    with pytest.raises(UnavailableError):
+        tls.health(ca=HOSPITAL.pem)
+
+
+@pytest.mark.parametrize("damage", ["half", "no PEM", "gone"])
+def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -> None:
+    first, second = HOSPITAL.issue(), HOSPITAL.issue()
+    tls.serve(first)
+    told = tls.log.count("cannot be reloaded")
+    certificate = tls.folder / "server.pem"
+    if damage == "gone":
+        certificate.unlink()
+    else:
+        certificate.write_bytes(second.certificate if damage == "half" else b"nothing")
+
+    def is_told() -> bool:
+        assert tls.served() == first.certificate  # the connection that has it look
+        return tls.log.count("cannot be reloaded") == told + 1
+
+    wait_until(is_told)
+    assert tls.health() == "SERVING"
+    tls.serve(second)  # with its key, it is taken
+
+
+def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Secured) -> None:
+    assert mutual.health(own=HOSPITAL.issue("client")) == "SERVING"
+
+
+def test_the_log_names_the_certificate_of_the_client(mutual: Secured) -> None:
+    for name in ("ward-3", "ward-4"):
+        mutual.health(own=HOSPITAL.issue(name))
+        line = f'client="{name}"'
+        wait_until(lambda: line in mutual.log, f"a line about {name}")  # noqa: B023 - called before the next name
+
+
+@pytest.mark.parametrize(
+    "own",
+    [None, OTHER.issue("client"), HOSPITAL.issue("client", days=-1)],
+    ids=["no certificate", "of another authority", "expired"],
+)
+def test_mutual_tls_keeps_out_who_has_not(mutual: Secured, own: Pair | None) -> None:
+    with pytest.raises(UnavailableError):
+        mutual.health(own=own)
+
+
+def test_replacing_the_authority_shuts_out_its_clients(mutual: Secured) -> None:
+    clients = mutual.folder / "clients.pem"
+    clients.write_bytes(OTHER.pem)
+
+    def is_in(authority: Authority) -> bool:
+        try:
+            return mutual.health(own=authority.issue("client")) == "SERVING"
+        except UnavailableError:
+            return False
+
+    wait_until(lambda: is_in(OTHER))
+    assert not is_in(HOSPITAL)
+    clients.write_bytes(HOSPITAL.pem)
+    wait_until(lambda: is_in(HOSPITAL))
+
+
+def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -> None:
+    HOSPITAL.issue().write(tmp_path / "a.pem", tmp_path / "a.key")
+    HOSPITAL.issue().write(tmp_path / "b.pem", tmp_path / "b.key")
+    certificate, key = ("--tls-certificate", str(tmp_path / "a.pem")), ("--tls-key", str(tmp_path / "a.key"))
+
+    def refused(*flags: str) -> str:
+        return refusal("--transport", transport, *flags)
+
+    assert "given together" in refused(*certificate)
+    assert "--tls-client-ca needs" in refused("--tls-client-ca", str(tmp_path / "a.pem"))
+    assert "--require-auth needs --tokens or --tls-client-ca" in refused(*certificate, *key, "--require-auth")
+    assert "the key does not match the certificate" in refused(*certificate, "--tls-key", str(tmp_path / "b.key"))
+    assert "nowhere.pem: No such file" in refused(*key, "--tls-certificate", str(tmp_path / "nowhere.pem"))
+    assert "not a valid PEM file" in refused(*certificate, *key, "--tls-client-ca", str(tmp_path / "a.key"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"), [((), ["NO AUTHENTICATION", "NO ENCRYPTION"]), (("--host", "127.0.0.1"), [])]
+)
+def test_an_open_address_is_warned_of(tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]) -> None:
+    log = tmp_path / "log"
+    with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log) as server:
+        assert server.metrics()
+    assert [word for word in ("NO AUTHENTICATION", "NO ENCRYPTION") if word in log.read_text()] == words
