@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 # Read when NumPy, PyTorch or scikit-learn is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# ONNX Runtime would call its vendor from the tests' own processes. What servers and training do is tested without it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # A shell starts background jobs with SIGINT ignored, and the commands that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

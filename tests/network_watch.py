@@ -33,6 +33,7 @@ class NetworkWatch:
     """Makes Python processes started later report their connections, and monitors the sockets of some processes."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)  # the commands set it
         self._asked = folder / "asked"
         self._asked.touch()
         (folder / "sitecustomize.py").write_text(HOOK)

@@ -77,7 +77,7 @@ def refusal(call: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[error_detai
         ("", "", "model_name", ["is empty", " more"]),
         ("\u4e2d" * 30_000, "", "model_name", ["is '\u4e2d", " more"]),
         ("%" * 100_000, "", "model_name", ["is '%", " more"]),
-        ("versions", "7", "model_version", ["is '7'", f"versions has {10**15}", " more"]),
+        ("versions", "7", "model_version", ["is '7'", f"the versions of versions are {10**15}", " more"]),
         ("versions", "\U0001f600" * 20_000, "model_version", ["is '\U0001f600"]),
     ],
     ids=["unknown", "empty", "chinese", "percent signs", "version", "long version"],

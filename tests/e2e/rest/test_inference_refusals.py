@@ -38,7 +38,7 @@ FIELDS: list[tuple[dict[str, Any], str]] = [
     (tensor("FP8", [1, 3], [1, 2, 3]), "inputs[x].datatype: is 'FP8', expected one of BOOL, "),
     (tensor("FP16", [1, 3], [1, 2, 3]), DATA + "cannot represent FP16 in JSON; send it as binary data"),
     (tensor("FP32", [1, 2], [1, 2]), "inputs[x].shape: is [1, 2], expected [-1, 3]"),
-    (tensor("FP32", [1, 3], [1, 2, 3], name="z"), "inputs[0].name: is 'z', the model's inputs are x"),
+    (tensor("FP32", [1, 3], [1, 2, 3], name="z"), "inputs[0].name: is 'z'; the model's inputs are x"),
     (tensor("FP32", [1, 3], [1, 2, 3], parameters=[]), "inputs[x].parameters: is an array, expected a JSON object"),
     (tensor("FP32", [1, 3], [1, 2, 3], parameters={"p": None}), "inputs[x].parameters[p]: is null"),
     (

@@ -107,7 +107,7 @@ def test_a_client_that_may_list_the_models_is_told_what_there_is(server: Server,
     assert b"did you mean tumor-stage?" in said
     assert b"the served models are tumor-grade, tumor-stage" in said
     _, said = server.say(path, request(path, "tumor-stage", "40"), BOTH)
-    assert b"tumor-stage has 41, 7001" in said
+    assert b"the versions of tumor-stage are 41, 7001" in said
 
 
 def test_a_name_that_is_close_to_a_model_gets_the_same_answer_as_any_other(server: Server) -> None:

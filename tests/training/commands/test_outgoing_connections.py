@@ -12,7 +12,6 @@ from waiting import PATIENCE
 
 
 def test_training_opens_no_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     watch = NetworkWatch(tmp_path, monkeypatch)
     code = (
         "import os, sys, medserve_training.commands.cli as cli\n"
