@@ -97,13 +97,6 @@ def two() -> Iterator[Threads]:
     threads.finish()
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("medserve_server.engine.batcher.time", clock)
-    return clock
-
-
 @pytest.mark.parametrize("runs", [1, 2, 5])
 def test_each_full_batch_starts_a_thread_until_all_are_busy(runs: int) -> None:
     threads = Threads(runs)

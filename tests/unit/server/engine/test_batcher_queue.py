@@ -1,0 +1,153 @@
+"""The queue of the batcher: its length, deadlines, and requests that are withdrawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from clock import Clock
+from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.session import Tensors
+from medserve_server.engine.work import Arrays, Work
+from medserve_server.errors import DeadlineExceeded, Overloaded
+from unit.server.engine.batching import Caller, Doubling, make, rows
+
+
+def test_a_request_that_expires_in_the_queue_is_not_run(clock: Clock) -> None:
+    model = Doubling()
+    caller = Caller(make(model))
+    caller.submit("kept", rows(1))
+    caller.submit("late", rows(2, 3), deadline=clock.now + 0.05)
+    clock.sleep(0.06)
+    caller.finish()
+    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    assert model.batches == [1]
+
+
+def test_a_full_queue_rejects_requests() -> None:
+    caller = Caller(make(Doubling(), max_pending=3))
+    for value in range(3):
+        caller.submit(value, rows(value))
+    with pytest.raises(Overloaded, match="3 requests are already queued"):
+        caller.submit(9, rows(9))
+    caller.finish()
+    assert len(caller.outcomes) == 3
+
+
+def test_low_priority_requests_use_at_most_half_of_the_queue() -> None:
+    caller = Caller(make(Doubling(), max_pending=4))
+    for value in range(2):
+        caller.submit(value, rows(value), priority=3)
+    with pytest.raises(Overloaded, match="2 requests are already queued"):
+        caller.submit(9, rows(9), priority=3)
+    for value in range(2, 4):
+        caller.submit(value, rows(value))
+    with pytest.raises(Overloaded):
+        caller.submit(9, rows(9))
+    caller.finish()
+    assert list(caller.outcomes) == [2, 3, 0, 1]
+
+
+def slow_batcher(clock: Clock, seconds: float) -> Batcher:
+    """A batcher whose earlier runs, of up to two rows, took `seconds` each."""
+
+    def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
+        clock.sleep(seconds)
+        return dict.fromkeys(outputs, np.asarray(inputs["x"]))
+
+    batcher = Batcher(run, max_rows=2, max_pending=100, observe=lambda *_: None)
+    caller = Caller(batcher)
+    caller.submit(0, rows(0))
+    caller.finish()
+    return batcher
+
+
+def test_a_request_that_would_miss_its_deadline_is_rejected_immediately(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
+    for value in range(8):  # four runs, 0.4 s
+        caller.submit(value, rows(value), deadline=clock.now + 60)
+    with pytest.raises(Overloaded, match=r"takes about [\d.]+ s, and the deadline leaves 0\.\d+ s") as refused:
+        caller.submit(9, rows(9), deadline=clock.now + 0.7)
+    assert refused.value.limit == "deadline"
+    caller.submit(9, rows(9), deadline=clock.now + 10)
+    caller.submit(10, rows(10))  # no deadline
+    caller.finish()
+    assert len(caller.outcomes) == 10
+
+
+def test_a_high_priority_request_does_not_wait_for_others(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
+    for value in range(8):
+        caller.submit(value, rows(value), priority=3)
+    caller.submit(8, rows(8), deadline=clock.now + 0.7)
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        caller.submit(9, rows(9), deadline=clock.now + 0.7, priority=3)
+    caller.finish()
+    assert next(iter(caller.outcomes)) == 8
+
+
+def test_an_empty_queue_accepts_requests_with_any_deadline(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.5))
+    caller.submit(1, rows(1), deadline=clock.now + 0.9)
+    caller.finish()
+    assert isinstance(caller.outcomes[1][0], dict)
+
+
+def test_a_large_request_counts_as_one_run(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
+    caller.submit(0, rows(*range(50)))
+    caller.submit(1, rows(1), deadline=clock.now + 3)
+    caller.finish()
+    assert len(caller.outcomes) == 2
+
+
+def test_parts_of_a_request_do_not_cause_rejection_of_each_other(clock: Clock) -> None:
+    """Either none is queued, or all of them, one after the other."""
+    batcher = slow_batcher(clock, 0.1)
+    caller = Caller(batcher)
+
+    def parts(seconds: float) -> list[Work]:
+        deadline = clock.now + seconds
+        return [Work(rows(2 * i, 2 * i + 1), 2, ("y",), caller.deliver, deadline, tag=i) for i in range(6)]
+
+    batcher.submit(*parts(0.7))  # six runs, 0.6 s: only the request's own parts precede it
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        batcher.submit(*parts(0.7))
+    assert len(batcher) == 6
+    caller.finish()
+    assert list(caller.outcomes) == list(range(6))
+
+
+def test_a_withdrawn_request_frees_its_place_immediately() -> None:
+    caller = Caller(make(Doubling(), max_pending=3))
+    works = [caller.submit(value, rows(value)) for value in range(3)]
+    with pytest.raises(Overloaded, match="3 requests are already queued"):
+        caller.submit(3, rows(3))
+    caller.batcher.withdraw(works[1])
+    assert len(caller.batcher) == 2
+    caller.submit(3, rows(3))
+    caller.finish()
+    assert list(caller.outcomes) == [0, 2, 3]
+
+
+def test_a_withdrawn_request_is_excluded_from_the_estimate(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.1))
+    works = [caller.submit(value, rows(value, value)) for value in range(20)]
+    with pytest.raises(Overloaded, match="the deadline leaves"):
+        caller.submit(20, rows(20), deadline=clock.now + 2)
+    for work in works:
+        caller.batcher.withdraw(work)
+    caller.submit(20, rows(20), deadline=clock.now + 2)
+    caller.finish()
+    assert list(caller.outcomes) == [20]
+
+
+def test_an_expired_request_is_answered_and_removed_when_the_next_one_arrives(clock: Clock) -> None:
+    caller = Caller(make(Doubling(), max_pending=2))
+    caller.submit("kept", rows(1))
+    caller.submit("late", rows(2), deadline=clock.now + 0.05)
+    clock.sleep(0.06)
+    caller.submit("next", rows(3))
+    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    caller.finish()
+    assert set(caller.outcomes) == {"kept", "late", "next"}
