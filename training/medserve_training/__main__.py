@@ -30,7 +30,7 @@ def loaded() -> Callable[[], int]:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         sys.stderr.write(
             f"medserve-train: needs the extra training (not installed: {', '.join(missing)}): run "
-            "pip install '.[training]' in a checkout of medserve, or pip install 'FILE.whl[training]' with its wheel, "
+            "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel, "
             "under Python 3.11 to 3.13\n"
         )
         raise SystemExit(2)

@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError as error:
     raise UserError(
         "medserve-train tune needs Optuna, which the extra training installs: "
-        "pip install '.[training]' in a checkout of medserve, or pip install 'FILE.whl[training]' with its wheel"
+        "pip install '.[training]' in a checkout of medserve, or 'FILE.whl[training]' with its wheel"
     ) from error
 
 Choice = str | int | float | bool
