@@ -1,4 +1,4 @@
-"""The batcher after failures of the model or of its own parts, and when it is suspended or closed."""
+"""The batcher when the model or a part of the batcher fails, and when it is suspended or closed."""
 
 import time
 from collections.abc import Callable
