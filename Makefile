@@ -7,8 +7,6 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
-# Python compiles what is imported; compiling all of PyTorch takes half a minute.
-DEV_INSTALL = bin/python -m pip install --quiet --no-compile
 
 .PHONY: help serve test test-fast test-tools test-container test-gpu coverage fuzz soak train checksums bench docs
 .PHONY: proto proto-check lint format lock sbom audit clean
@@ -22,6 +20,8 @@ serve: .venv/installed
 	@.venv/bin/medserve-server $(ARGS)
 
 ## test: run linters, type checks and all tests except those that need an image or a GPU
+# Servers start faster from compiled modules, whatever the environment says about writing them.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint proto-check .venv-docs/installed .venv-triton/installed
 	MEDSERVE_DATA=$(DATA) .venv-dev/bin/python -m pytest -n 4 --dist worksteal -m "not container and not gpu" $(ARGS)
 
@@ -153,7 +153,7 @@ clean:
 
 .venv-dev/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/$(DEV_INSTALL) --constraint constraints.txt --editable ".[dev]"
+	.venv-dev/$(PIP_INSTALL) ".[dev]"
 	touch $@
 
 # Separate, since onnxruntime-gpu conflicts with onnxruntime and PyTorch pins other versions of the CUDA libraries.
@@ -166,13 +166,13 @@ clean:
 # The proto compiler needs an older protobuf than the other packages.
 .venv-proto/installed: proto/requirements.txt
 	$(PYTHON) -m venv .venv-proto
-	.venv-proto/$(DEV_INSTALL) --requirement $<
+	.venv-proto/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # The documentation generator and the proto compiler.
 .venv-docs/installed: docs/site/requirements.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/$(DEV_INSTALL) --requirement $<
+	.venv-docs/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # Tools that inspect dependencies, kept out of the environments that they inspect.
@@ -184,5 +184,5 @@ clean:
 # Triton's client, which needs an older protobuf; verifies that medserve can be installed in the same environment.
 .venv-triton/installed: tests/e2e/tritonclient.txt pyproject.toml
 	$(PYTHON) -m venv .venv-triton
-	.venv-triton/$(DEV_INSTALL) --requirement $< --editable ".[server]"
+	.venv-triton/bin/python -m pip install --quiet --requirement $< --editable ".[server]"
 	touch $@

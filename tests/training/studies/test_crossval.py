@@ -85,7 +85,7 @@ def test_a_file_that_is_not_a_report_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "risk.json"
     for content in ("{", json.dumps({"recipe": 1})):
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(UserError, match=r"is no risk\.json"):
+        with pytest.raises(UserError, match=r"is not a risk\.json"):
             read_evaluations(path, load_recipe("breast-cancer-risk"))
 
 
