@@ -50,7 +50,7 @@ class Plan:
 
     def _reset(self) -> None:
         self._levels: dict[int, deque[Batch]] = {}  # by priority; never empty
-        self._freed: dict[int, int] = {}  # by priority: rows removed from batches, a gap that later work may fill
+        self._freed: dict[int, int] = {}  # by priority: rows of batches that later work may fill
         self.works = 0
         """Number of queued requests; each part of a split request counts."""
         self.batches = 0
@@ -113,15 +113,17 @@ class Plan:
         batch.rows -= work.rows
         self.works -= 1
         if batch.works:
-            freed = self._freed[priority] = self._freed.get(priority, 0) + work.rows
-            if freed >= self._max_rows:  # fewer batches may suffice
-                self._repack(priority)
+            self._free(priority, work.rows)
             return
         level = self._levels[priority]
-        level.remove(batch)
+        index = level.index(batch)
+        del level[index]
         self.batches -= 1
         if not level:
             self._drop(priority)
+        elif 0 < index < len(level) and self._joins(level[index - 1], level[index].works[0]):
+            # It kept its neighbors apart; later work now fills the batch ahead of it.
+            self._free(priority, self._max_rows - level[index - 1].rows)
 
     def expire(self, now: float) -> list[Work]:
         """Removes and returns the work whose deadline has passed."""
@@ -162,11 +164,15 @@ class Plan:
         rows = sizes[-1] if last is None or new else last.rows + sizes[0]
         return Place(ahead + new, self.batches + new - (rows < self._max_rows))
 
+    def _joins(self, batch: Batch, work: Work) -> bool:
+        """Returns whether work of the same priority may join a batch."""
+        return batch.rows + work.rows <= self._max_rows and batch.works[0].key == work.key
+
     def _append(self, level: deque[Batch], work: Work) -> None:
         due = self._due(work.since, work.deadline) if self._max_delay else 0.0
         if level:
             last = level[-1]
-            if last.rows + work.rows <= self._max_rows and last.works[0].key == work.key:
+            if self._joins(last, work):
                 last.works.append(work)
                 last.rows += work.rows
                 if self._max_delay:
@@ -179,6 +185,12 @@ class Plan:
 
     def _due(self, since: float, deadline: float | None) -> float:
         return since + (self._max_delay if deadline is None else min(self._max_delay, (deadline - since) / 2))
+
+    def _free(self, priority: int, rows: int) -> None:
+        """Notes that this many rows of a level's batches may be filled by later work."""
+        freed = self._freed[priority] = self._freed.get(priority, 0) + rows
+        if freed >= self._max_rows:  # fewer batches may suffice
+            self._repack(priority)
 
     def _repack(self, priority: int) -> None:
         """Rebuilds the batches of a level."""

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medserve_server.engine.plan import Plan
+from medserve_server.engine.plan import Place, Plan
 from medserve_server.engine.work import Work
 
 
@@ -133,3 +133,89 @@ def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
     assert now + 4.9 < plan.due <= now + 5.1
     plan.add(make(2))
     assert plan.due == 0.0, "it is full"
+
+
+def test_batches_are_joined_when_the_work_that_kept_them_apart_is_removed() -> None:
+    """Whether it had another key or filled its batch alone."""
+    for between in (make(1, key="z"), make(2)):
+        plan = Plan(2, 0.0)
+        first, last = make(1), make(1)
+        for work in (first, between, last):
+            plan.add(work)
+        plan.remove(between)
+        assert plan.take() == [first, last]
+        assert (plan.batches, plan.works) == (0, 0)
+
+
+def test_room_between_many_batches_is_filled_before_they_are_taken() -> None:
+    plan = Plan(6, 0.0)
+    kept, between = [make(1) for _ in range(6)], [make(1, key="z") for _ in range(5)]
+    for work in [each for pair in zip(kept, between, strict=False) for each in pair] + kept[-1:]:
+        plan.add(work)
+    assert plan.batches == 11
+    for work in between:
+        plan.remove(work)
+    assert plan.batches <= 2, "at most one too many"
+    assert plan.take() == kept
+
+
+def test_what_is_left_of_a_batch_has_room_for_as_many_rows_as_were_removed() -> None:
+    plan = Plan(4, 0.0)
+    removed = make(1)
+    for work in (make(2), removed):
+        plan.add(work)
+    plan.remove(removed)
+    assert plan.place([3], 2, None) == Place(2, 1)
+    assert plan.place([2], 2, None) == Place(1, 1)
+    plan.add(make(2))
+    assert plan.batches == plan.surplus == 1
+    plan.add(make(1))
+    assert plan.batches == 2
+
+
+def test_levels_without_gaps_are_taken_next_to_one_with_a_gap() -> None:
+    plan = Plan(4, 0.0)
+    removed = make(1, priority=2)
+    works = [make(1, priority=1), make(1, priority=2), removed, make(1, priority=3)]
+    for work in works:
+        plan.add(work)
+    plan.remove(removed)
+    works.remove(removed)
+    assert [plan.take() for _ in range(4)] == [[work] for work in works] + [[]]
+
+
+def test_work_expires_at_its_deadline_and_the_next_deadline_is_known() -> None:
+    plan = Plan(4, 0.0)
+    first, second, third = make(1, deadline=10.0), make(1, deadline=20.0), make(1)
+    for work in (second, third, first):
+        plan.add(work)
+    assert plan.earliest == 10.0
+    assert plan.expire(9.9) == []
+    assert plan.expire(10.0) == [first]
+    assert plan.earliest == 20.0
+    assert plan.expire(25.0) == [second]
+    assert plan.earliest == float("inf")
+    assert plan.clear() == [third]
+
+
+queued = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3), st.sampled_from("yyz")), max_size=12)
+
+
+@given(queue=queued, sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3), priority=st.integers(1, 3))
+def test_the_place_of_work_is_where_it_is_once_it_is_added(
+    queue: list[tuple[int, int, str]], sizes: list[int], priority: int
+) -> None:
+    plan = Plan(6, 0.0)
+    for rows, level, key in queue:
+        plan.add(make(rows, level, key))
+    parts = [make(rows, priority) for rows in ([6] * (len(sizes) - 1) + sizes[-1:])]
+    place = plan.place([part.rows for part in parts], priority, parts[0])
+    for part in parts:
+        plan.add(part)
+    assert place.surplus == plan.surplus
+    runs = 0
+    while plan.works:
+        runs += 1
+        if parts[-1] in plan.take():
+            break
+    assert place.runs == runs
