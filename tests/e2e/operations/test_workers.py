@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ import pytest
 from medserve_client import ClassificationResponse, Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from servers.server_process import REPOSITORY, command, environment, running_server
+from servers.server_process import REPOSITORY, refusal, running_server
 from waiting import PATIENCE, wait_until
 
 # The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
@@ -75,20 +74,9 @@ def call(stub: GRPCInferenceServiceStub) -> grpc.StatusCode:
     return code
 
 
-def refusal(*flags: str) -> str:
-    """The one line with which a server ends that can't start."""
-    ended = subprocess.run(
-        command(*flags),
-        cwd=REPOSITORY,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("medserve-server: ")]
+def refusal_line(*flags: str) -> str:
+    """The one line with which a server ends that cannot start."""
+    (line,) = [line for line in refusal(*flags).splitlines() if line.startswith("medserve-server: ")]
     return line
 
 
@@ -221,7 +209,7 @@ def test_a_broken_model_is_named_once(transport: str, tmp_path: Path) -> None:
     path = tmp_path / "chest-xray/1/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no model")
-    assert f"{path}: " in refusal("--workers", "2", "--transport", transport, "--models", str(tmp_path))
+    assert f"{path}: " in refusal_line("--workers", "2", "--transport", transport, "--models", str(tmp_path))
 
 
 def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], tmp_path: Path) -> None:
@@ -243,6 +231,6 @@ def test_a_port_is_shared_with_workers_alone(flags: list[str], transport: str) -
         host, port = server.target.split(":")
         others = ["--port", port, "--transport", transport]
         for count in ("1", "2"):
-            assert f"cannot listen on {server.target}" in refusal(*others, "--workers", count)
+            assert f"cannot listen on {server.target}" in refusal_line(*others, "--workers", count)
     with socket.create_server((host, int(port))):
-        assert f"cannot listen on {server.target}" in refusal(*others, "--workers", "2")
+        assert f"cannot listen on {server.target}" in refusal_line(*others, "--workers", "2")
