@@ -81,13 +81,16 @@ def test_the_page_runs_from_top_to_bottom(page: Page) -> None:
     answers = {}
     for block in blocks:
         page.run(block)
-        if block.text.startswith("medserve "):
+        if block.text.startswith(("medserve ", "python ")):
             answers[block.text.split()[1]] = page.output
     header, first, second = answers["risk"].splitlines()
     assert header.startswith("age,grade,positive_nodes,progesterone_receptor,risk_1_year,risk_3_years,risk_5_years")
     assert first.startswith("45,II,2,60,0.")
     assert "progesterone_receptor" in second.removeprefix("61,III,11,,0.")  # the warning that it was imputed
     assert "three" in answers["classify"]
+    comparison = answers["compare_versions.py"]
+    for line in (r"largest change of a probability: 0\.\d{3}", r"version [12]: \d+ of 357 decisions are correct"):
+        assert re.search(line, comparison), comparison
     for name, split in (("patients", "patients.csv"), ("numbers", "numbers")):
         assert split in (page.folder / f"models/{name}/1/card.md").read_text(encoding="utf-8")
         assert (page.folder / f"runs/{name}/evaluation.json").is_file()
