@@ -8,7 +8,7 @@ DATA ?= $(firstword $(wildcard data ../shared/data) data)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: help serve test test-fast test-tools test-container test-gpu coverage fuzz soak train checksums bench docs
+.PHONY: help serve test test-fast test-tools test-container test-gpu coverage mutate fuzz soak train checksums bench docs
 .PHONY: proto proto-check lint format lock sbom audit clean
 
 ## help: list the targets; most pass ARGS="..." on to their command
@@ -58,6 +58,12 @@ coverage: .venv-dev/installed .venv-triton/installed
 	MEDSERVE_DATA=$(DATA) .venv-dev/bin/coverage run -m pytest tests/unit tests/e2e -n 4 --dist worksteal $(ARGS)
 	.venv-dev/bin/coverage combine --quiet
 	.venv-dev/bin/coverage report
+
+## mutate: change the engine and access control in small ways, and list changes that no unit test detects
+# Takes hours; example of a part: make mutate ARGS="medserve_server.engine.plan*"
+mutate: .venv-dev/installed
+	.venv-dev/bin/python -m pip install --quiet --requirement tests/mutation/requirements.txt
+	.venv-dev/bin/python tests/mutation/run.py $(ARGS)
 
 ## fuzz: run coverage-guided fuzzing of the parsers, until stopped
 # Example: make fuzz ARGS="image -max_total_time=60"
