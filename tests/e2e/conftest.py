@@ -1,4 +1,4 @@
-"""The real server: with the models of the repository, and with small ones made for the tests."""
+"""Fixtures: the real server, with the models of the repository or with small ones made for the tests."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from servers.server_process import REPOSITORY, TRANSPORTS, ServerProcess, runnin
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
-    """Everything is tested on both."""
+    """Both transports; every test that uses a server runs on each."""
     name: str = request.param
     return name
 
@@ -29,7 +29,7 @@ def server(transport: str) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """models/ in two versions, and models without a manifest."""
+    """Two versions of each model in models/, and models without a manifest."""
     folder = tmp_path_factory.mktemp("models")
     for version in (1, 2):
         shutil.copytree(REPOSITORY / "models/chest-xray/1", folder / f"chest-xray/{version}")
@@ -66,7 +66,7 @@ def zoo(repository: Path, transport: str) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
-    """Serves models with every output that explains, and the same without them, with small limits."""
+    """Serves models with and without the outputs for explanations, with small limits."""
     folder = tmp_path_factory.mktemp("explained")
     onnx_models.save(folder, "lesions", explained_models.lesions())
     onnx_models.save(folder, "decay", explained_models.decay())
@@ -92,7 +92,7 @@ def zoo_channel(zoo: ServerProcess) -> Iterator[grpc.Channel]:
 
 @pytest.fixture
 def serve(tmp_path: Path, transport: str) -> Iterator[Callable[..., Live]]:
-    """Starts a server with flags for a folder that `prepare` fills."""
+    """Returns a function that starts a server with these flags, for a folder filled by `prepare`."""
     with ExitStack() as stack:
 
         def start(*flags: str, prepare: Callable[[ModelFolder], object]) -> Live:

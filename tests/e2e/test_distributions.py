@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: what is in them, and what a wheel without the needed extra says."""
+"""Contents of the wheel and the source distribution, and error messages if an extra is not installed."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def build(checkout: Path, target: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of this checkout, and some that lie in it by accident."""
+    """The files of this checkout, and some stray ones."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     try:
         names = subprocess.run(listing, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -63,7 +63,7 @@ def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the commands of an environment with the wheel and what it needs without any extra."""
+    """The commands' folder in an environment with the wheel and its dependencies, without any extra."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     install = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--quiet"]
@@ -87,7 +87,7 @@ def run(environment: Path, command: str, *arguments: str) -> subprocess.Complete
     )
 
 
-def test_the_source_distribution_has_what_belongs_to_the_project(checkout: Path, tmp_path: Path) -> None:
+def test_source_distribution_contains_only_project_files(checkout: Path, tmp_path: Path) -> None:
     with tarfile.open(build(checkout, "sdist", tmp_path)) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     assert {name.partition("/")[0] for name in names} == {
@@ -119,46 +119,46 @@ def test_the_source_distribution_has_what_belongs_to_the_project(checkout: Path,
     assert "models/chest-xray/1/model.onnx" in names
 
 
-def test_the_wheel_has_the_packages_alone(wheel: Path) -> None:
+def test_wheel_contains_only_packages(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         folders = {name.partition("/")[0] for name in archive.namelist()}
     assert {name for name in folders if not name.endswith(".dist-info")} == PACKAGES
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("--log-format", "json")])
-def test_the_server_without_its_extra_is_told_in_a_line(environment: Path, arguments: tuple[str, ...]) -> None:
+def test_server_without_its_extra_prints_one_line(environment: Path, arguments: tuple[str, ...]) -> None:
     for command in (("medserve-server", *arguments), ("python", "-m", "medserve_server", *arguments)):
-        told = run(environment, *command)
-        assert (told.returncode, told.stdout) == (2, "")
-        assert told.stderr.startswith("medserve-server: needs the extra server (not installed: onnxruntime, ")
-        assert INSTALL.format("server") in told.stderr
-        assert told.stderr.count("\n") == 1
+        result = run(environment, *command)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("medserve-server: needs the extra server (not installed: onnxruntime, ")
+        assert INSTALL.format("server") in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("fit", "digits")])
-def test_training_without_its_extra_is_told_in_a_line(environment: Path, arguments: tuple[str, ...]) -> None:
+def test_training_without_its_extra_prints_one_line(environment: Path, arguments: tuple[str, ...]) -> None:
     for command in (("medserve-train", *arguments), ("python", "-m", "medserve_training", *arguments)):
-        told = run(environment, *command)
-        assert (told.returncode, told.stdout) == (2, "")
-        assert told.stderr.startswith("medserve-train: needs the extra training (not installed: ")
-        assert INSTALL.format("training") in told.stderr
-        assert told.stderr.count("\n") == 1
+        result = run(environment, *command)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("medserve-train: needs the extra training (not installed: ")
+        assert INSTALL.format("training") in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
-def test_plots_without_their_extra_are_told_in_a_line(environment: Path, tmp_path: Path) -> None:
-    told = run(environment, "medserve", "loadtest", "--plot", str(tmp_path / "plot.png"))
-    assert told.returncode == 2
-    assert told.stderr == f"medserve: --plot needs the extra loadtest: {INSTALL.format('loadtest')}\n"
+def test_plots_without_their_extra_print_one_line(environment: Path, tmp_path: Path) -> None:
+    result = run(environment, "medserve", "loadtest", "--plot", str(tmp_path / "plot.png"))
+    assert result.returncode == 2
+    assert result.stderr == f"medserve: --plot needs the extra loadtest: {INSTALL.format('loadtest')}\n"
 
 
-def test_the_client_needs_no_extra(environment: Path) -> None:
-    told = run(environment, "medserve", "--server", "127.0.0.1:1", "models")
-    assert told.returncode == 3
-    assert "no server answers at 127.0.0.1:1" in told.stderr
+def test_client_needs_no_extra(environment: Path) -> None:
+    result = run(environment, "medserve", "--server", "127.0.0.1:1", "models")
+    assert result.returncode == 3
+    assert "no server answers at 127.0.0.1:1" in result.stderr
 
 
-def test_every_message_names_an_extra_in_the_same_words() -> None:
-    """Not by the name on PyPI, where medserve is not."""
+def test_messages_about_extras_have_the_same_wording() -> None:
+    """The messages do not suggest installing from PyPI, where medserve is not published."""
     found = set()
     for package in ("server", "client", "training", "proto"):
         for path in (REPOSITORY / package).rglob("*.py"):

@@ -1,6 +1,6 @@
 """Every command and program in README.md and docs/ runs, and prints what the page shows.
 
-A fenced block is run here, or belongs to a page that another test runs, or is listed with the reason why it can't run.
+A fenced block is run here, belongs to a page that another test runs, or is listed with the reason it cannot run.
 """
 
 import re
@@ -27,19 +27,19 @@ RUN_BY = {
     "docs/training.md": "tests/e2e/test_training_page.py",
 }
 
-# By the page and how their first line begins.
+# By page and start of the first line.
 EXCEPTIONS = {
     ("README.md", "import numpy as np, tritonclient"): "in a separate environment: the test below",
     ("docs/packaged-models.md", "make train"): "trains for minutes",
-    ("docs/packaged-models.md", ".venv-dev/bin/medserve-train init cohort.csv"): "of the reader's own data",
+    ("docs/packaged-models.md", ".venv-dev/bin/medserve-train init cohort.csv"): "uses the reader's data",
     ("docs/loadtest.md", ".venv/bin/medserve loadtest"): "loads the machine for minutes",
     ("docs/deployment.md", "docker build"): "needs Docker: make test-container",
-    ("docs/images.md", "scans: 37 of 200 images"): "of the reader's own data",
-    ("docs/rest.md", '{"error"'): "the answer to a request that the page does not show",
+    ("docs/images.md", "scans: 37 of 200 images"): "uses the reader's data",
+    ("docs/rest.md", '{"error"'): "the response to a request that the page does not show",
     ("docs/operations.md", "$ make test-gpu"): "needs a GPU",
 }
 
-# The same: exit statuses that the page means to be other than 0, and what it says that they come with.
+# By page and start of the first line: expected nonzero exit statuses and the output documented for them.
 FAILING = {
     ("docs/getting-started.md", "cat > patients.csv"): (
         [1, 1],
@@ -47,7 +47,7 @@ FAILING = {
     ),
 }
 
-# Pages that start no server before they ask one.
+# Pages that call a server without starting one first.
 NEEDS_SERVER = {"docs/explanations.md", "docs/operations.md", "docs/python.md", "docs/rest.md"}
 OUTPUTS = {"", "text"}
 
@@ -73,10 +73,10 @@ def entry(table: Iterable[tuple[str, str]], block: Block) -> tuple[str, str] | N
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     program("curl", "curl")
     program("openssl", "openssl")
-    # The sockets of Envoy lie there, and their names have to be short.
+    # Envoy's sockets are created there, and socket paths must be short.
     with tempfile.TemporaryDirectory(dir="/tmp") as sockets, ExitStack() as stack:
         monkeypatch.setenv("TMPDIR", sockets)
-        # What pages take for given: a file of the reader's own, and what docs/getting-started.md makes.
+        # What pages assume: a file of the reader, and the files created by docs/getting-started.md.
         shutil.copy(REPOSITORY / "models/chest-xray/1/model.onnx", tmp_path)
         Image.radial_gradient("L").save(tmp_path / "picture.png")
         (tmp_path / "patients.csv").write_text("age,menopause,tumor_size,grade,positive_nodes\n45,pre,20,II,2\n")
@@ -84,7 +84,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_BY and blocks(page)])
-def test_a_page_runs_from_top_to_bottom(page: str, reader: Reader) -> None:
+def test_page_runs_from_top_to_bottom(page: str, reader: Reader) -> None:
     if page in NEEDS_SERVER:
         reader.serve()
     for block in blocks(page):
@@ -100,7 +100,7 @@ def test_a_page_runs_from_top_to_bottom(page: str, reader: Reader) -> None:
         assert words in reader.errors
 
 
-def test_tritonclient_as_in_the_readme(reader: Reader) -> None:
+def test_tritonclient_example_in_readme_runs(reader: Reader) -> None:
     python = environment_python("triton")
     (block,) = [block for block in blocks("README.md") if of(block, "README.md", "import numpy as np, triton")]
     reader.serve()
@@ -108,7 +108,7 @@ def test_tritonclient_as_in_the_readme(reader: Reader) -> None:
     assert re.fullmatch(r"\[\[0\.\d+ 0\.\d+ *]]\n", reader.output)
 
 
-def test_every_exception_is_one_block() -> None:
+def test_every_exception_matches_one_block() -> None:
     written = [block for page in PAGES for block in blocks(page)]
     for one in (*EXCEPTIONS, *FAILING):
         assert sum(of(block, *one) for block in written) == 1, one
@@ -116,7 +116,7 @@ def test_every_exception_is_one_block() -> None:
 
 @cache
 def help_of(*command: str) -> str:
-    """What a command of this environment says of itself; it has to exist."""
+    """Returns the help text of a command of this environment; the command must exist."""
     path = sys.executable if command[0] == "python" else f"{sys.prefix}/bin/{command[0]}"
     ended = subprocess.run(
         [path, *command[1:], "--help"],
@@ -136,18 +136,18 @@ def flags(text: str) -> set[str]:
 
 def subcommands(command: str) -> list[str]:
     if command == "medserve-server":
-        return ["token"]  # its help speaks of it in a sentence
+        return ["token"]  # its help mentions it only in a sentence
     return re.findall(r"^    ([a-z-]+)(?:  |$)", help_of(command), re.MULTILINE)
 
 
 def spans(page: str) -> list[str]:
-    """What stands in `backticks`, within sentences."""
+    """Returns the text in `backticks` within sentences."""
     text = re.sub(r"```.*?```", "", (REPOSITORY / page).read_text("utf-8"), flags=re.DOTALL)
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
 
 
 def written_lines() -> Iterator[str]:
-    """Every line that may be a command, without what follows a pipe, a redirection or a comment."""
+    """Yields every line that may be a command, up to the first pipe, redirection or comment."""
     for page in PAGES:
         scripts = [block.text for block in blocks(page) if block.language in {"sh", "console"}]
         for line in "\n".join([*scripts, *spans(page)]).replace("\\\n", " ").splitlines():
@@ -159,7 +159,7 @@ COMMANDS = sorted({line for line in written_lines() if re.match(_COMMAND, line)}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_has_its_subcommand_and_flags(line: str) -> None:
+def test_documented_subcommands_and_flags_exist(line: str) -> None:
     found = re.match(_COMMAND, line)
     assert found is not None
     command, words = found[1].split(), shlex.split(found[2])
@@ -171,7 +171,7 @@ def test_a_command_has_its_subcommand_and_flags(line: str) -> None:
     assert flags(" ".join(words)) <= known
 
 
-def test_every_flag_in_a_sentence_exists() -> None:
+def test_flags_in_sentences_exist() -> None:
     known = set(OTHERS_FLAGS)
     for command in PROGRAMS:
         known |= flags(help_of(command))
@@ -180,7 +180,7 @@ def test_every_flag_in_a_sentence_exists() -> None:
     assert {flag for page in PAGES for span in spans(page) if span.startswith("--") for flag in flags(span)} <= known
 
 
-def test_every_target_of_make_exists() -> None:
+def test_documented_make_targets_exist() -> None:
     targets = set(re.findall(r"^([\w./-]+):(?!=)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     lines = [line.split()[1:] for line in written_lines() if line.startswith("make ")]
     assert {word for words in lines for word in words if re.fullmatch(r"[\w./-]+", word)} <= targets

@@ -1,4 +1,4 @@
-"""Training and the live server see the same pixels of the same file, or refuse it for the same reason."""
+"""Training and the live server decode a file to the same pixels, or refuse it for the same reason."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from samples.pixel_models import seeing
 from servers.server_process import ServerProcess, running_server
 
 LABELS = ("normal", "pneumonia")
-# Smaller than the corpus' images and of another shape, so that they are cropped or stretched, and resampled.
+# Smaller than the images of the corpus and differently shaped, so that images are cropped or stretched, and resampled.
 HEIGHT, WIDTH = 14, 16
 INPUTS = {
     "gray": pb.ImageInput(
@@ -52,7 +52,7 @@ def seeing_server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> I
 
 
 def served(server: ServerProcess, color: str) -> dict[str, bytes | str]:
-    """Of each file the pixels that reach the graph, or why it is refused."""
+    """Returns the pixels that reach the graph, or the reason for refusal, by file."""
     found: dict[str, bytes | str] = {}
     reasons = ImageReasons(feature_maps=["pixels"])
     with Client(server.target, timeout=60) as client:
@@ -63,7 +63,7 @@ def served(server: ServerProcess, color: str) -> dict[str, bytes | str]:
                 try:
                     images = [CASES[name].data for name in left]
                     results = client.classify(images, f"seeing-{color}", reasons=reasons).results
-                except InvalidArgumentError as error:  # not all fit into one error
+                except InvalidArgumentError as error:  # one error does not hold all of them
                     found |= {left[item]: description for item, description in _refused(error).items()}
                     continue
                 for name, result in zip(left, results, strict=True):
@@ -73,7 +73,7 @@ def served(server: ServerProcess, color: str) -> dict[str, bytes | str]:
 
 
 def _refused(error: InvalidArgumentError) -> dict[int, str]:
-    """By the place of an image, why it is refused."""
+    """Returns the reasons for refusal by the index of the image."""
     found = {violation.item: violation.description for violation in error.violations if violation.item is not None}
     assert [violation.field for violation in error.violations] == [f"images[{item}].encoded" for item in found]
     assert found
@@ -81,7 +81,7 @@ def _refused(error: InvalidArgumentError) -> dict[int, str]:
 
 
 def load(folder: Path, color: str) -> dict[bytes, int]:
-    """The pixels that training sees, and their classes."""
+    """Returns the classes by the pixels that training reads."""
     overrides = [f"task.height={HEIGHT}", f"task.width={WIDTH}", f"task.color={color}", *TASKS[color]]
     recipe = load_recipe("chest-xray", overrides, data=f"folder:{folder}")
     assert isinstance(recipe.task, ImageTask)
@@ -101,23 +101,23 @@ def write(folder: Path, label: str, case: Case) -> Path:
 
 
 @pytest.mark.parametrize("color", INPUTS)
-def test_training_sees_what_the_server_sees(seeing_server: ServerProcess, color: str, tmp_path: Path) -> None:
-    answers = served(seeing_server, color)
-    assert {name for name, answer in answers.items() if isinstance(answer, str)} == {
+def test_training_reads_the_same_pixels_as_the_server(seeing_server: ServerProcess, color: str, tmp_path: Path) -> None:
+    outcomes = served(seeing_server, color)
+    assert {name for name, outcome in outcomes.items() if isinstance(outcome, str)} == {
         name for name, case in CASES.items() if case.pixels is None
     }
     expected: dict[bytes, int] = {}
-    for index, (name, answer) in enumerate(answers.items()):
-        if isinstance(answer, bytes):
-            assert answer not in expected, f"{name} holds the image of another file"
-            expected[answer] = index % 2
+    for index, (name, outcome) in enumerate(outcomes.items()):
+        if isinstance(outcome, bytes):
+            assert outcome not in expected, f"{name} holds the image of another file"
+            expected[outcome] = index % 2
             write(tmp_path / "read", LABELS[index % 2], CASES[name])
     assert load(tmp_path / "read", color) == expected
-    for name, answer in answers.items():
-        if isinstance(answer, str):
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, str):
             folder = tmp_path / "refused" / name
             path = write(folder, "normal", CASES[name])
             write(folder, "pneumonia", CASES[name])
             with pytest.raises(UserError) as caught:
                 load(folder, color)
-            assert str(caught.value) == f"{path}: {answer}"
+            assert str(caught.value) == f"{path}: {outcome}"

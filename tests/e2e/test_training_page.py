@@ -1,4 +1,4 @@
-"""Runs docs/training.md from top to bottom: what it writes, trains, serves and asks."""
+"""Runs docs/training.md from top to bottom: writing files, training, serving and calls."""
 
 import os
 import re
@@ -26,14 +26,14 @@ class Block(NamedTuple):
 
 
 class Page:
-    """A folder in which the page's blocks are run one after the other."""
+    """Executes the page's blocks one after the other in a folder."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.output = ""
         self._stack = stack
         self._servers = stack.enter_context(ExitStack())
-        # As a reader has them: the commands of this environment, and one thread for each process.
+        # The commands of this environment, as a reader has them, and one thread per process.
         commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**environment(), "PATH": commands, "OMP_NUM_THREADS": "1"}
 
@@ -52,7 +52,7 @@ class Page:
             case Block("text", None, text):
                 assert self.output == text
             case _:
-                pytest.fail(f"docs/training.md: no test knows what to do with a block of {block.language!r}")
+                pytest.fail(f"docs/training.md: blocks of {block.language!r} are not supported by the tests")
 
     def _execute(self, *command: str) -> None:
         done = subprocess.run(
@@ -62,7 +62,7 @@ class Page:
         self.output = done.stdout
 
     def _serve(self, command: list[str]) -> None:
-        """Starts the server as the page does, but on a free port, in place of the one before."""
+        """Starts the server as the page does, but on a free port, after stopping the previous one."""
         assert command[:2] == ["medserve-server", "--models"]
         self._servers.close()
         server = self._servers.enter_context(running_server("--models", str(self.folder / command[2]), *command[3:]))
@@ -76,19 +76,19 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 
 @pytest.mark.timeout(900)
-def test_the_page_runs_from_top_to_bottom(page: Page) -> None:
+def test_page_runs_from_top_to_bottom(page: Page) -> None:
     blocks = [Block(language, title or None, text) for language, title, text in _FENCE.findall(PAGE.read_text("utf-8"))]
-    answers = {}
+    outputs = {}
     for block in blocks:
         page.run(block)
         if block.text.startswith(("medserve ", "python ")):
-            answers[block.text.split()[1]] = page.output
-    header, first, second = answers["risk"].splitlines()
+            outputs[block.text.split()[1]] = page.output
+    header, first, second = outputs["risk"].splitlines()
     assert header.startswith("age,grade,positive_nodes,progesterone_receptor,risk_1_year,risk_3_years,risk_5_years")
     assert first.startswith("45,II,2,60,0.")
     assert "progesterone_receptor" in second.removeprefix("61,III,11,,0.")  # the warning that it was imputed
-    assert "three" in answers["classify"]
-    comparison = answers["compare_versions.py"]
+    assert "three" in outputs["classify"]
+    comparison = outputs["compare_versions.py"]
     for line in (r"largest change of a probability: 0\.\d{3}", r"version [12]: \d+ of 357 decisions are correct"):
         assert re.search(line, comparison), comparison
     for name, split in (("patients", "patients.csv"), ("numbers", "numbers")):

@@ -1,4 +1,4 @@
-"""What a server tells about itself: the catalog, health, reflection."""
+"""Model catalog, health and reflection."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ SERVICES = [
 ]
 
 
-def test_the_catalog_lists_the_models(channel: grpc.Channel) -> None:
+def test_catalog_lists_models(channel: grpc.Channel) -> None:
     models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
     assert [(model.name, model.version, model.task, model.ready, model.provider) for model in models] == [
         ("breast-cancer-risk", "1", pb.TASK_PATIENT_RISK, True, "cpu"),
@@ -31,7 +31,7 @@ def test_the_catalog_lists_the_models(channel: grpc.Channel) -> None:
     ]
 
 
-def test_model_cards_are_next_to_the_files_and_are_not_served(channel: grpc.Channel) -> None:
+def test_model_cards_are_stored_with_models_but_not_served(channel: grpc.Channel) -> None:
     models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
     files = {path.relative_to(REPOSITORY / "models") for path in REPOSITORY.glob("models/*/*/card.*")}
     expected = {Path(model.name, model.version, f"card.{kind}") for model in models for kind in ("md", "html")}
@@ -39,7 +39,7 @@ def test_model_cards_are_next_to_the_files_and_are_not_served(channel: grpc.Chan
     assert files == expected
 
 
-def test_the_manifest_is_the_files_own(channel: grpc.Channel) -> None:
+def test_manifest_equals_that_in_the_file(channel: grpc.Channel) -> None:
     response = ModelCatalogStub(channel).GetManifest(pb.GetManifestRequest(model_name="chest-xray"))
     file = (REPOSITORY / "models/chest-xray/1/model.onnx").read_bytes()
     assert response.sha256 == hashlib.sha256(file).hexdigest()
@@ -47,7 +47,7 @@ def test_the_manifest_is_the_files_own(channel: grpc.Channel) -> None:
     assert {evaluation.split for evaluation in response.manifest.evaluations} >= {"validation", "test"}
 
 
-def test_a_model_without_a_manifest_says_so(zoo_channel: grpc.Channel) -> None:
+def test_missing_manifest_is_reported(zoo_channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         ModelCatalogStub(zoo_channel).GetManifest(pb.GetManifestRequest(model_name="lookup"))
     assert code_of(caught) is grpc.StatusCode.FAILED_PRECONDITION
@@ -60,13 +60,13 @@ def test_every_service_is_healthy(channel: grpc.Channel, service: str) -> None:
     assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_an_unknown_service_has_no_health(channel: grpc.Channel) -> None:
+def test_health_of_unknown_service_is_not_found(channel: grpc.Channel) -> None:
     stub: Any = HealthStub(channel)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
     assert code_of(caught) is grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
+def test_reflection_lists_services(channel: grpc.Channel) -> None:
     found = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert set(found) >= {*SERVICES, "grpc.health.v1.Health"}

@@ -1,4 +1,4 @@
-"""DICOM files through the real server: answered as the same picture sent plainly, and no patient in the log."""
+"""DICOM files give the same results as their pixels, and no patient data appears in the log."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ FRAMES = np.random.default_rng(4).integers(0, 256, (5, 28, 28), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def logged(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Path]]:
-    """A server that logs all it can, and its log."""
+    """A server with maximum logging, and its log file."""
     log = tmp_path_factory.mktemp("dicom") / "log"
     with running_server("--transport", transport, "--log-level", "debug", log=log) as server:
         yield server, log
@@ -34,7 +34,7 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
-def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path, syntax: uid.UID) -> None:
+def test_frames_are_classified_like_their_pixels(client: Client, tmp_path: Path, syntax: uid.UID) -> None:
     path = tmp_path / "scan.dcm"
     path.write_bytes(dicom(FRAMES, frames=5, syntax=syntax))
     plain = client.classify(list(FRAMES), MODEL).results
@@ -45,7 +45,7 @@ def test_each_frame_is_answered_as_its_pixels_are(client: Client, tmp_path: Path
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
-def test_a_lookup_table_of_negative_values_is_answered_as_its_pixels_are(client: Client, syntax: uid.UID) -> None:
+def test_lookup_table_with_negative_values_is_applied(client: Client, syntax: uid.UID) -> None:
     table = {
         "LUTDescriptor": ("US", [4096, -2048 % 65536, 8]),
         "LUTData": ("OW", words(np.arange(4096) // 16, syntax)),
@@ -55,7 +55,7 @@ def test_a_lookup_table_of_negative_values_is_answered_as_its_pixels_are(client:
     assert client.classify(data, MODEL).results[0].labels == client.classify(FRAMES[0], MODEL).results[0].labels
 
 
-def test_contradictions_and_refusals_are_named(client: Client) -> None:
+def test_contradictions_and_unsupported_features_are_reported(client: Client) -> None:
     (result,) = client.classify(raw_dicom(FRAMES[0], PresentationLUTShape="INVERSE"), MODEL).results
     assert result.warnings[0].kind == ImageWarningKind.COLOR_CONVERTED
     assert "PresentationLUTShape INVERSE, which contradicts MONOCHROME2" in result.warnings[0].message
@@ -66,16 +66,16 @@ def test_contradictions_and_refusals_are_named(client: Client) -> None:
     }
 
 
-def test_what_was_done_to_the_values_is_said(client: Client) -> None:
+def test_transformations_of_values_are_reported(client: Client) -> None:
     data = dicom(FRAMES[0].astype(np.uint16) * 16, BitsStored=12, WindowCenter="2048", WindowWidth="4096")
     (result,) = client.classify(data, MODEL).results
-    said = result.warnings[0]
-    assert said.kind == ImageWarningKind.DEPTH_REDUCED
-    assert said.message == "converted from 12 to 8 bits by its first window (center 2048, width 4096)"
+    notice = result.warnings[0]
+    assert notice.kind == ImageWarningKind.DEPTH_REDUCED
+    assert notice.message == "converted from 12 to 8 bits by its first window (center 2048, width 4096)"
 
 
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian])
-def test_an_answer_names_the_instance(client: Client, syntax: uid.UID) -> None:
+def test_response_contains_sop_instance_uid(client: Client, syntax: uid.UID) -> None:
     files = [dicom(FRAMES[0], syntax=syntax, SOPInstanceUID=name) for name in ("1.2.840.1", "2.25." + "9" * 59)]
     results = client.classify([*files, FRAMES[0]], MODEL).results
     assert [result.sop_instance_uid for result in results] == ["1.2.840.1", "2.25." + "9" * 59, ""]
@@ -84,7 +84,7 @@ def test_an_answer_names_the_instance(client: Client, syntax: uid.UID) -> None:
 @pytest.mark.parametrize(
     "element",
     [
-        b"\x08\x00\x19\x00UI\x08\x001.2.3.4\0",  # another one
+        b"\x08\x00\x19\x00UI\x08\x001.2.3.4\0",  # another UID
         b"\x08\x00\x18\x00UI\x08\x00Secret^A",
         b"\x08\x00\x18\x00UI\x08\x001.2\\3.4\0",
         b"\x08\x00\x18\x00UI\x42\x00" + b"1" * 66,
@@ -92,7 +92,7 @@ def test_an_answer_names_the_instance(client: Client, syntax: uid.UID) -> None:
         b"\x08\x00\x18\x00SQ\x00\x00\xff\xff\xff\xff\xfe\xff\xdd\xe0\x00\x00\x00\x00",
     ],
 )
-def test_what_is_no_uid_is_not_passed_on(client: Client, element: bytes) -> None:
+def test_invalid_uid_is_not_returned(client: Client, element: bytes) -> None:
     whole = dicom(FRAMES[0])
     usual = b"\x08\x00\x18\x00UI\x08\x001.2.3.4\0"
     assert usual in whole
@@ -101,15 +101,15 @@ def test_what_is_no_uid_is_not_passed_on(client: Client, element: bytes) -> None
     assert result.labels == client.classify(FRAMES[0], MODEL).results[0].labels
 
 
-def test_a_request_without_a_frame_is_told_that_there_are_several(client: Client) -> None:
+def test_multi_frame_file_without_frame_number_causes_a_warning(client: Client) -> None:
     (result,) = client.classify(dicom(FRAMES, frames=5), MODEL).results
-    (said,) = [warning for warning in result.warnings if warning.kind == ImageWarningKind.FIRST_OF_SEVERAL]
-    assert said.message == "has 5 frames; only the first is read"
+    (notice,) = [warning for warning in result.warnings if warning.kind == ImageWarningKind.FIRST_OF_SEVERAL]
+    assert notice.message == "has 5 frames; only the first is read"
     (result,) = client.classify(dicom(FRAMES, frames=5), MODEL, frame=1).results
     assert ImageWarningKind.FIRST_OF_SEVERAL not in [warning.kind for warning in result.warnings]
 
 
-def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -> None:
+def test_nonexistent_frame_is_refused_with_its_field(client: Client) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         client.classify([dicom(FRAMES, frames=5)], MODEL, frame=5)
     assert {one.field: one.description for one in caught.value.violations} == {
@@ -119,7 +119,7 @@ def test_a_frame_that_is_not_there_is_refused_by_its_own_field(client: Client) -
         client.classify(FRAMES[0], MODEL, frame=1)
 
 
-def test_no_patient_gets_into_the_log_or_an_error(logged: tuple[ServerProcess, Path]) -> None:
+def test_patient_data_appears_in_neither_logs_nor_errors(logged: tuple[ServerProcess, Path]) -> None:
     server, log = logged
     whole = dicom(FRAMES, frames=5)
     fine = whole + b"padding"
@@ -134,7 +134,7 @@ def test_no_patient_gets_into_the_log_or_an_error(logged: tuple[ServerProcess, P
         dicom(FRAMES[0], syntax=uid.JPEGLosslessSV1, encoded=[PATIENT[1].encode() * 10]),
         dicom(FRAMES[0]).replace(PATIENT[2].encode(), b"no date!"),
     ]
-    said = ""
+    text = ""
     with grpc.insecure_channel(server.target) as channel:
         stub = ImageClassificationStub(channel)
         for data in [*broken[:-1], whole[:132]]:
@@ -143,9 +143,9 @@ def test_no_patient_gets_into_the_log_or_an_error(logged: tuple[ServerProcess, P
             assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
             found = violations(caught.value)
             assert list(found) == ["images[0].encoded"]
-            said += str(found) + str(caught.value)
-        for data in (fine, broken[-1]):  # what only pydicom minds
+            text += str(found) + str(caught.value)
+        for data in (fine, broken[-1]):  # which only pydicom rejects
             request = pb.ClassifyRequest(model_name=MODEL, images=[pb.Image(encoded=data)])
             assert stub.Classify(request).results
-    said += server.metrics() + log.read_text()
-    assert not [word for word in PATIENT for part in (word, word[:12]) if part in said]
+    text += server.metrics() + log.read_text()
+    assert not [word for word in PATIENT for part in (word, word[:12]) if part in text]

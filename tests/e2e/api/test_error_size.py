@@ -1,4 +1,4 @@
-"""Errors arrive with their code and their first violation, however long they would be."""
+"""Errors of any length arrive with their status code and first violation."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def model_name(index: int, length: int) -> str:
 
 
 def many_inputs() -> bytes:
-    """Adds up inputs with long names that are not of ASCII."""
+    """Returns a model that sums inputs with long non-ASCII names."""
     names = [f"{index}-" + "\u4e2d" * 100 for index in range(INPUTS)]
     rows: tuple[int, onnx_models.Shape] = (TensorProto.FLOAT, ["batch", 1])
     node = helper.make_node("Sum", names, ["y"])
@@ -62,7 +62,7 @@ def stub(crowded: ServerProcess) -> Iterator[GRPCInferenceServiceStub]:
 
 
 def refusal(call: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[error_details_pb2.BadRequest.FieldViolation]]:
-    """Code, message and violations; grpc_status holds the first two against those in the status."""
+    """Returns code, message and violations; grpc_status verifies that the first two match the status details."""
     status = rpc_status.from_call(call)  # type: ignore[arg-type]  # an error of a call is a call
     assert status is not None, f"{call} has no details"
     bad_request = error_details_pb2.BadRequest()
@@ -82,7 +82,7 @@ def refusal(call: grpc.RpcError) -> tuple[grpc.StatusCode, str, list[error_detai
     ],
     ids=["unknown", "empty", "chinese", "percent signs", "version", "long version"],
 )
-def test_an_unknown_model_is_not_found_among_many(
+def test_unknown_model_is_not_found_among_many(
     stub: GRPCInferenceServiceStub, name: str, version: str, field: str, words: list[str]
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
@@ -93,10 +93,10 @@ def test_an_unknown_model_is_not_found_among_many(
     for word in words:
         assert word in message
         assert word in violations[0].description
-    (answer,) = stub.ModelStreamInfer(
+    (response,) = stub.ModelStreamInfer(
         iter([pb.ModelInferRequest(model_name=name, model_version=version)]), timeout=PATIENCE
     )
-    assert words[0] in answer.error_message
+    assert words[0] in response.error_message
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelMetadata(pb.ModelMetadataRequest(name=name, version=version), timeout=PATIENCE)
     assert refusal(caught.value)[0] is grpc.StatusCode.NOT_FOUND
@@ -117,7 +117,7 @@ names = st.builds(
     outputs=st.lists(names, max_size=4),
     times=st.sampled_from([1, 5, 60]),
 )
-def test_a_request_with_any_number_of_mistakes_is_refused_for_the_first(
+def test_request_with_many_errors_is_refused_for_the_first(
     stub: GRPCInferenceServiceStub, model: str, inputs: list[str], outputs: list[str], times: int
 ) -> None:
     request = pb.ModelInferRequest(
@@ -134,7 +134,7 @@ def test_a_request_with_any_number_of_mistakes_is_refused_for_the_first(
 
 
 @pytest.mark.parametrize("key", ["sequence_" + "\u4e2d" * 5000, "sequence_" + "%" * 20_000])
-def test_a_long_parameter_is_refused(stub: GRPCInferenceServiceStub, key: str) -> None:
+def test_long_parameter_is_refused(stub: GRPCInferenceServiceStub, key: str) -> None:
     request = pb.ModelInferRequest(model_name="versions")
     for index in range(50):
         request.parameters[f"{key}{index}"].bool_param = True
@@ -146,7 +146,7 @@ def test_a_long_parameter_is_refused(stub: GRPCInferenceServiceStub, key: str) -
 
 
 @pytest.mark.parametrize("count", [1, 30, 1000])
-def test_many_bad_images_and_patients_are_refused_for_the_first(channel: grpc.Channel, count: int) -> None:
+def test_many_invalid_images_and_patients_are_refused_for_the_first(channel: grpc.Channel, count: int) -> None:
     images = image_pb.ClassifyRequest(model_name="chest-xray")
     for _ in range(count):
         images.images.add().raw.pixels = np.zeros(5, np.uint8).tobytes()

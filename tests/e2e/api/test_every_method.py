@@ -1,4 +1,4 @@
-"""Every method of every service, found by reflection: none fails for a reason of the server's own."""
+"""Calls every method that reflection lists: none fails with an internal error."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +61,7 @@ def methods(channel: grpc.Channel) -> list[MethodDescriptor]:
 
 
 def code_of_call(channel: grpc.Channel, method: MethodDescriptor, payload: bytes) -> grpc.StatusCode:
-    """How a call ends; of one that lasts, whether an answer comes."""
+    """Returns the status of a call; OK for a stream that stays open, once a response has arrived."""
     kinds: dict[tuple[bool, bool], Any] = {
         (False, False): channel.unary_unary,
         (False, True): channel.unary_stream,
@@ -76,10 +76,10 @@ def code_of_call(channel: grpc.Channel, method: MethodDescriptor, payload: bytes
         if not method.server_streaming:
             call(question, timeout=PATIENCE)
             return grpc.StatusCode.OK
-        answers = call(question, timeout=PATIENCE)
-        for _ in answers:
+        responses = call(question, timeout=PATIENCE)
+        for _ in responses:
             if not method.client_streaming:
-                answers.cancel()
+                responses.cancel()
                 return grpc.StatusCode.OK
     except grpc.RpcError as error:
         code: grpc.StatusCode = error.code()
@@ -88,7 +88,7 @@ def code_of_call(channel: grpc.Channel, method: MethodDescriptor, payload: bytes
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_no_method_fails_for_an_internal_reason(watched: tuple[ServerProcess, Path], payload: str) -> None:
+def test_no_method_returns_an_internal_error(watched: tuple[ServerProcess, Path], payload: str) -> None:
     server, log = watched
     with grpc.insecure_channel(server.target) as channel:
         found = {method.full_name: code_of_call(channel, method, PAYLOADS[payload]) for method in methods(channel)}
@@ -97,7 +97,7 @@ def test_no_method_fails_for_an_internal_reason(watched: tuple[ServerProcess, Pa
     assert log.read_text() == ""
 
 
-def test_health_lists_the_server_and_its_services(watched: tuple[ServerProcess, Path]) -> None:
+def test_health_lists_server_and_services(watched: tuple[ServerProcess, Path]) -> None:
     with grpc.insecure_channel(watched[0].target) as channel:
         stub: Any = HealthStub(channel)
         listed = stub.List(health_pb2.HealthListRequest(), timeout=PATIENCE).statuses  # type: ignore[attr-defined]

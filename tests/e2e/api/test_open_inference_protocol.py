@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, as any client of it sees it."""
+"""The Open Inference Protocol over gRPC."""
 
 import struct
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "INT32": np.int32,
     "INT64": np.int64,
     "FP16": np.float16,
-    "BF16": np.uint16,  # its bits
+    "BF16": np.uint16,  # raw bits
     "FP32": np.float32,
     "FP64": np.float64,
 }
@@ -52,7 +52,7 @@ def stub(zoo_channel: grpc.Channel) -> GRPCInferenceServiceStub:
 
 
 def example(datatype: str) -> NDArray[np.generic]:
-    """Two rows of three with the extremes of the datatype."""
+    """Returns two rows of three elements, including the extremes of the datatype."""
     dtype: Any = DTYPES[datatype]
     if datatype == "BOOL":
         return np.array([[True, False, True], [False, False, True]])
@@ -63,7 +63,7 @@ def example(datatype: str) -> NDArray[np.generic]:
 
 
 @pytest.mark.parametrize("datatype", DTYPES)
-def test_every_datatype_travels_raw(stub: GRPCInferenceServiceStub, datatype: str) -> None:
+def test_raw_contents_of_every_datatype(stub: GRPCInferenceServiceStub, datatype: str) -> None:
     array = example(datatype)
     response = stub.ModelInfer(raw_request(f"identity-{datatype.lower()}", array, datatype, "a-7"))
     assert response.raw_output_contents == [array.tobytes()]
@@ -74,7 +74,7 @@ def test_every_datatype_travels_raw(stub: GRPCInferenceServiceStub, datatype: st
 
 
 @pytest.mark.parametrize("datatype", CONTENTS)
-def test_typed_contents_are_answered_with_typed_contents(stub: GRPCInferenceServiceStub, datatype: str) -> None:
+def test_typed_request_gets_typed_response(stub: GRPCInferenceServiceStub, datatype: str) -> None:
     array = example(datatype)
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[2, 3])
     getattr(tensor.contents, CONTENTS[datatype]).extend(array.ravel().tolist())
@@ -88,7 +88,7 @@ def test_typed_contents_are_answered_with_typed_contents(stub: GRPCInferenceServ
 STRINGS = ["", "plain", "Prüfung", "nul\0inside", "🩻", "x" * 1000]
 
 
-def test_strings_travel_raw(stub: GRPCInferenceServiceStub) -> None:
+def test_raw_strings(stub: GRPCInferenceServiceStub) -> None:
     elements = [text.encode() for text in STRINGS]
     payload = b"".join(struct.pack("<I", len(element)) + element for element in elements)
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="BYTES", shape=[2, 3])
@@ -98,14 +98,14 @@ def test_strings_travel_raw(stub: GRPCInferenceServiceStub) -> None:
     assert response.raw_output_contents == [payload]
 
 
-def test_strings_travel_typed(stub: GRPCInferenceServiceStub) -> None:
+def test_typed_strings(stub: GRPCInferenceServiceStub) -> None:
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="BYTES", shape=[2, 3])
     tensor.contents.bytes_contents.extend(text.encode() for text in STRINGS)
     response = stub.ModelInfer(pb.ModelInferRequest(model_name="identity-bytes", inputs=[tensor]))
     assert [element.decode() for element in response.outputs[0].contents.bytes_contents] == STRINGS
 
 
-def test_only_the_requested_outputs_are_returned(stub: GRPCInferenceServiceStub) -> None:
+def test_only_requested_outputs_are_returned(stub: GRPCInferenceServiceStub) -> None:
     rows = np.ones((3, 2), np.float32)
     request = pb.ModelInferRequest(
         model_name="two-inputs",
@@ -118,13 +118,13 @@ def test_only_the_requested_outputs_are_returned(stub: GRPCInferenceServiceStub)
     np.testing.assert_array_equal(np.frombuffer(response.raw_output_contents[0], np.float32), np.full(6, 4))
 
 
-def test_a_request_larger_than_a_batch_comes_back_whole(stub: GRPCInferenceServiceStub) -> None:
+def test_request_larger_than_a_batch_is_answered_completely(stub: GRPCInferenceServiceStub) -> None:
     array = np.arange(3 * 501, dtype=np.float32).reshape(501, 3)
     response = stub.ModelInfer(raw_request("identity-fp32", array, "FP32"))
     assert response.raw_output_contents == [array.tobytes()]
 
 
-def test_a_model_whose_first_axis_is_no_batch_takes_any_size(stub: GRPCInferenceServiceStub) -> None:
+def test_first_axis_that_is_not_a_batch_axis_may_have_any_size(stub: GRPCInferenceServiceStub) -> None:
     array = np.arange(700, dtype=np.float32).reshape(100, 7)
     assert stub.ModelInfer(raw_request("sequence", array, "FP32")).raw_output_contents == [array.tobytes()]
     config = stub.ModelConfig(pb.ModelConfigRequest(name="sequence")).config
@@ -132,14 +132,14 @@ def test_a_model_whose_first_axis_is_no_batch_takes_any_size(stub: GRPCInference
     assert not config.HasField("dynamic_batching")
 
 
-def test_a_row_on_which_the_model_fails_fails_alone(stub: GRPCInferenceServiceStub) -> None:
-    """Requests of one batch: those with an index outside the table fail, the others get their own answers."""
+def test_failing_row_fails_only_its_request(stub: GRPCInferenceServiceStub) -> None:
+    """Within a batch, requests with an index out of range fail and the others receive their responses."""
     indices = [0, 1, 99, 2, 3, 99, 1, 0] * 8
     calls = []
     for index in indices:
         request = raw_request("lookup", np.array([index], np.int64), "INT64")
         calls.append(stub.ModelInfer.future(request))
-        if len(calls) % 8 == 0:  # stays below the queue's bound
+        if len(calls) % 8 == 0:  # keeps the queue below its limit
             for call in calls[-8:]:
                 call.code()
     for index, call in zip(indices, calls, strict=True):
@@ -165,7 +165,9 @@ def held_stub(held: HeldServer) -> Iterator[GRPCInferenceServiceStub]:
         yield GRPCInferenceServiceStub(opened)
 
 
-def test_a_full_queue_refuses_at_once_and_loses_nothing(held: HeldServer, held_stub: GRPCInferenceServiceStub) -> None:
+def test_full_queue_refuses_immediately_and_loses_no_request(
+    held: HeldServer, held_stub: GRPCInferenceServiceStub
+) -> None:
     with held.hold():
         requests = [raw_request("x", np.full((64, 1), i, np.float32), "FP32") for i in range(40)]
         calls = [held_stub.ModelInfer.future(request) for request in requests]
@@ -179,7 +181,7 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing(held: HeldServer, held_s
             np.testing.assert_array_equal(answer, np.full(64, i))
 
 
-def test_an_expired_request_is_not_computed(held: HeldServer, held_stub: GRPCInferenceServiceStub) -> None:
+def test_expired_request_is_not_computed(held: HeldServer, held_stub: GRPCInferenceServiceStub) -> None:
     def rows_computed() -> int:
         statistics = held_stub.ModelStatistics(pb.ModelStatisticsRequest(name="x")).model_stats
         return sum(model.inference_count for model in statistics)
@@ -190,14 +192,14 @@ def test_an_expired_request_is_not_computed(held: HeldServer, held_stub: GRPCInf
         long = held_stub.ModelInfer.future(raw_request("x", np.zeros((320, 1), np.float32), "FP32"))
         held.wait_for_calls(1)
         late = [held_stub.ModelInfer.future(request, timeout=0.5) for _ in range(3)]
-        # Those that the server sees in time may be told at once that the parts of the long one come first.
+        # The server may refuse those that it reads in time, since the batches of the long request come first.
         assert {call.code() for call in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert long.code() is grpc.StatusCode.OK
     held_stub.ModelInfer(request)
     assert rows_computed() - before == 320 + 64
 
 
-def test_a_timeout_parameter_ends_the_wait(stub: GRPCInferenceServiceStub) -> None:
+def test_timeout_parameter_limits_waiting(stub: GRPCInferenceServiceStub) -> None:
     request = raw_request("slow", np.zeros((64, 1), np.float32), "FP32")
     running = [stub.ModelInfer.future(request) for _ in range(3)]
     request.parameters["timeout"].int64_param = 1  # microsecond
@@ -207,7 +209,7 @@ def test_a_timeout_parameter_ends_the_wait(stub: GRPCInferenceServiceStub) -> No
     assert {call.code() for call in running} == {grpc.StatusCode.OK}
 
 
-def test_a_stream_answers_in_order_and_survives_a_bad_request(stub: GRPCInferenceServiceStub) -> None:
+def test_stream_preserves_order_and_survives_an_invalid_request(stub: GRPCInferenceServiceStub) -> None:
     def requests() -> Iterator[pb.ModelInferRequest]:
         for number in range(200):
             request = floats([number, 0, 0])
@@ -228,7 +230,7 @@ def test_a_stream_answers_in_order_and_survives_a_bad_request(stub: GRPCInferenc
             np.testing.assert_array_equal(row, [number, 0, 0])
 
 
-def test_metadata_and_index_tell_what_is_served(stub: GRPCInferenceServiceStub) -> None:
+def test_metadata_and_index_list_served_models(stub: GRPCInferenceServiceStub) -> None:
     assert stub.ServerLive(pb.ServerLiveRequest()).live
     assert stub.ServerReady(pb.ServerReadyRequest()).ready
     assert stub.ModelReady(pb.ModelReadyRequest(name="chest-xray", version="2")).ready

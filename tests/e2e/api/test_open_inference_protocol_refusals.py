@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol that are refused: with which status, and which field they name."""
+"""Refused requests of the Open Inference Protocol: their status and the field that the error names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,8 +71,8 @@ BAD_REQUESTS = {
     "empty batch": (changed(set_shape(0, 3)), "inputs[x].shape", "the batch is empty"),
     "huge shape": (changed(set_shape(2**62, 3)), "raw_input_contents[0]", "has 12 bytes, expected"),
     "raw too short": (changed(set_shape(2, 3)), "raw_input_contents[0]", "has 12 bytes, expected 24"),
-    "no raw for the input": (changed(lambda r: r.ClearField("raw_input_contents")), "inputs[x].contents", "0 elements"),
-    "raw without input": (
+    "no raw contents": (changed(lambda r: r.ClearField("raw_input_contents")), "inputs[x].contents", "0 elements"),
+    "raw contents without input": (
         changed(lambda r: r.raw_input_contents.append(b"")),
         "raw_input_contents",
         "has 2 entries for 1 inputs",
@@ -87,13 +87,17 @@ BAD_REQUESTS = {
         "inputs[x].contents",
         "out of range for INT8",
     ),
-    "no UTF-8": (typed("BYTES", [1, 3], "bytes_contents", [b"a", b"\xff", b""]), "inputs[x].contents", "not UTF-8"),
+    "invalid UTF-8": (
+        typed("BYTES", [1, 3], "bytes_contents", [b"a", b"\xff", b""]),
+        "inputs[x].contents",
+        "not UTF-8",
+    ),
     "too many rows": (
         raw_request("identity-fp32", np.zeros((1001, 3), np.float32), "FP32"),
         "inputs[x].shape",
         "has 1001 rows, at most 1000",
     ),
-    "raw strings cut off": (
+    "truncated raw strings": (
         pb.ModelInferRequest(
             model_name="identity-bytes",
             inputs=[pb.ModelInferRequest.InferInputTensor(name="x", datatype="BYTES", shape=[1, 3])],
@@ -102,7 +106,7 @@ BAD_REQUESTS = {
         "raw_input_contents[0]",
         "ends inside element 0 of 3",
     ),
-    "bytes that are no booleans": (
+    "invalid booleans": (
         pb.ModelInferRequest(
             model_name="identity-bool",
             inputs=[pb.ModelInferRequest.InferInputTensor(name="x", datatype="BOOL", shape=[1, 3])],
@@ -115,7 +119,7 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
-def test_a_bad_request_is_refused_with_the_field_named(stub: GRPCInferenceServiceStub, name: str) -> None:
+def test_invalid_request_is_refused_with_its_field(stub: GRPCInferenceServiceStub, name: str) -> None:
     request, field, text = BAD_REQUESTS[name]
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(request)
@@ -123,7 +127,7 @@ def test_a_bad_request_is_refused_with_the_field_named(stub: GRPCInferenceServic
     found = violations(caught.value)
     (path,) = [path for path in found if path.startswith(field)]
     assert text in found[path]
-    assert stub.ModelInfer(floats([1, 2, 3])).raw_output_contents, "the server goes on serving"
+    assert stub.ModelInfer(floats([1, 2, 3])).raw_output_contents, "the server still responds"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_bad_request_is_refused_with_the_field_named(stub: GRPCInferenceServic
         ("identity-fp32", "../1", "model_version", "the versions of identity-fp32 are 1"),
     ],
 )
-def test_an_unknown_model_is_not_found(
+def test_unknown_model_is_not_found(
     stub: GRPCInferenceServiceStub, model: str, version: str, field: str, text: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
@@ -158,9 +162,7 @@ def test_inputs_with_different_numbers_of_rows_are_refused(stub: GRPCInferenceSe
 
 
 @pytest.mark.parametrize("parameter", ["sequence_id", "sequence_start"])
-def test_a_parameter_that_would_change_the_answer_is_not_ignored(
-    stub: GRPCInferenceServiceStub, parameter: str
-) -> None:
+def test_unsupported_parameter_is_refused(stub: GRPCInferenceServiceStub, parameter: str) -> None:
     request = floats([1, 2, 3])
     request.parameters[parameter].int64_param = 1
     with pytest.raises(grpc.RpcError) as caught:
@@ -168,16 +170,16 @@ def test_a_parameter_that_would_change_the_answer_is_not_ignored(
     assert code_of(caught) is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_message_over_the_limit_is_refused(stub: GRPCInferenceServiceStub) -> None:
+def test_message_over_the_limit_is_refused(stub: GRPCInferenceServiceStub) -> None:
     request = raw_request("sequence", np.zeros((5 * 2**20, 1), np.float32), "FP32")
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(request)
     assert code_of(caught) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert stub.ModelInfer(floats([1, 2, 3])).raw_output_contents, "the server goes on serving"
+    assert stub.ModelInfer(floats([1, 2, 3])).raw_output_contents, "the server still responds"
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "ModelReady"])
-def test_bytes_that_are_no_message_are_refused(zoo_channel: grpc.Channel, method: str) -> None:
+def test_malformed_message_is_refused(zoo_channel: grpc.Channel, method: str) -> None:
     call: Any = zoo_channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff\xff")
@@ -185,7 +187,7 @@ def test_bytes_that_are_no_message_are_refused(zoo_channel: grpc.Channel, method
     assert "the 3 bytes of the message are not a valid request of this method" in str(caught.value.details())
 
 
-def test_bytes_that_are_no_message_end_a_stream(zoo_channel: grpc.Channel) -> None:
+def test_malformed_message_ends_a_stream(zoo_channel: grpc.Channel) -> None:
     call: Any = zoo_channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     with pytest.raises(grpc.RpcError) as caught:
         list(call(iter([b"\xff\xff\xff"])))
@@ -193,7 +195,7 @@ def test_bytes_that_are_no_message_end_a_stream(zoo_channel: grpc.Channel) -> No
 
 
 @pytest.mark.parametrize("name", ["priority", "timeout"])
-def test_a_wrong_parameter_is_named(stub: GRPCInferenceServiceStub, name: str) -> None:
+def test_invalid_parameter_is_reported(stub: GRPCInferenceServiceStub, name: str) -> None:
     request = floats([1, 2, 3])
     request.parameters[name].string_param = "high"
     with pytest.raises(grpc.RpcError) as caught:
@@ -211,8 +213,8 @@ def test_model_control_is_unimplemented(stub: GRPCInferenceServiceStub) -> None:
         assert code_of(caught) is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_raw_patients_are_held_to_the_manifest(stub: GRPCInferenceServiceStub) -> None:
-    """The tensor API is no way around the checks of PatientRisk."""
+def test_raw_patients_are_checked_against_the_manifest(stub: GRPCInferenceServiceStub) -> None:
+    """The tensor API applies the same checks as PatientRisk."""
 
     def predict(row: list[float]) -> pb.ModelInferResponse:
         array = np.array([row], np.float32)
@@ -223,7 +225,7 @@ def test_raw_patients_are_held_to_the_manifest(stub: GRPCInferenceServiceStub) -
 
     good = [55.0, 1, 25, 1, 3, 30, 40, 0]
     assert predict(good).raw_output_contents
-    assert predict([55.0, 1, 25, 1, 3, 30, np.nan, 0]).raw_output_contents, "a missing value that has a stand-in"
+    assert predict([55.0, 1, 25, 1, 3, 30, np.nan, 0]).raw_output_contents, "a missing value that is imputed"
     for column, value, name in (
         (0, np.nan, "age"),
         (0, np.inf, "age"),

@@ -1,4 +1,4 @@
-"""medserve.v1.PatientRisk through the real server and the model of the repository."""
+"""medserve.v1.PatientRisk with the real server and the model of the repository."""
 
 from collections.abc import Iterator
 
@@ -59,7 +59,7 @@ def without(*names: str) -> pb.Patient:
 
 
 def row(values: dict[str, float | str | None]) -> list[float]:
-    """What the tensor of a patient has to be."""
+    """Returns the expected tensor of a patient."""
     numbers = []
     for name in PATIENT:
         value = values[name]
@@ -87,7 +87,7 @@ def row(values: dict[str, float | str | None]) -> list[float]:
         max_size=20,
     )
 )
-def test_every_patient_gets_the_models_own_answer(
+def test_risks_equal_the_output_of_onnx_runtime(
     stub: PatientRiskStub, session: onnxruntime.InferenceSession, patients: list[dict[str, float | str | None]]
 ) -> None:
     response = predict(stub, *(patient(**values) for values in patients))
@@ -105,13 +105,13 @@ def test_every_patient_gets_the_models_own_answer(
         assert imputed == [name for name in PATIENT if values[name] is None]
 
 
-def test_a_patient_without_oddities_has_no_warning(stub: PatientRiskStub) -> None:
+def test_typical_patient_has_no_warning(stub: PatientRiskStub) -> None:
     response = predict(stub, patient())
     assert (response.model_name, response.model_version, response.request_id) == (MODEL, "1", "r-1")
     assert not response.results[0].warnings
 
 
-def test_a_missing_value_is_named_whichever_way_it_is_missing(stub: PatientRiskStub) -> None:
+def test_missing_value_is_reported_in_every_representation(stub: PatientRiskStub) -> None:
     unset, absent = predict(stub, patient(grade=None), without("grade")).results
     assert unset == absent
     (warning,) = absent.warnings
@@ -119,9 +119,11 @@ def test_a_missing_value_is_named_whichever_way_it_is_missing(stub: PatientRiskS
     assert warning.message == "grade is missing; the model assumed II"
 
 
-def test_a_value_outside_the_training_range_is_answered_with_a_warning(stub: PatientRiskStub) -> None:
+def test_value_outside_the_training_range_causes_a_warning(stub: PatientRiskStub) -> None:
     (result,) = predict(stub, patient(age=95)).results
-    (warning,) = [w for w in result.warnings if w.feature]  # a patient so old is unfamiliar as a whole, too
+    (warning,) = [
+        w for w in result.warnings if w.feature
+    ]  # a patient of this age also has a novelty warning, without a feature
     assert (warning.kind, warning.feature) == (pb.PatientWarning.KIND_OUT_OF_TRAINING_RANGE, "age")
     assert warning.message == "age 95 years is outside the range of the training data, 21 to 80"
 
@@ -136,15 +138,15 @@ BAD_PATIENTS = {
     "NaN": (patient(age=float("nan")), "age", "is nan"),
     "infinity": (patient(estrogen_receptor=float("inf")), "estrogen_receptor", "is inf"),
     "minus infinity": (patient(estrogen_receptor=float("-inf")), "estrogen_receptor", "is -inf"),
-    "half a node": (patient(positive_nodes=2.5), "positive_nodes", "expected a whole number"),
+    "fraction of a node": (patient(positive_nodes=2.5), "positive_nodes", "expected a whole number"),
     "unknown category": (patient(grade="IV"), "grade", "is 'IV', expected one of I, II, III"),
-    "a number for a category": (patient(grade=2), "grade", "is 2, expected one of I, II, III"),
-    "a word for a number": (patient(age="fifty"), "age", "is 'fifty', expected a number"),
+    "number for a category": (patient(grade=2), "grade", "is 2, expected one of I, II, III"),
+    "text for a number": (patient(age="fifty"), "age", "is 'fifty', expected a number"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_PATIENTS)
-def test_a_bad_patient_is_refused_with_the_feature_named(stub: PatientRiskStub, name: str) -> None:
+def test_invalid_patient_is_refused_with_the_feature(stub: PatientRiskStub, name: str) -> None:
     bad, feature, text = BAD_PATIENTS[name]
     with pytest.raises(grpc.RpcError) as caught:
         predict(stub, patient(), bad, patient())
@@ -152,10 +154,10 @@ def test_a_bad_patient_is_refused_with_the_feature_named(stub: PatientRiskStub, 
     (found,) = violations(caught.value).items()
     assert found[0] == f"patients[1].features[{feature}]"
     assert text in found[1]
-    assert predict(stub, patient()).results, "the server goes on serving"
+    assert predict(stub, patient()).results, "the server still responds"
 
 
-def test_every_bad_value_of_a_request_is_named(stub: PatientRiskStub) -> None:
+def test_all_invalid_values_of_a_request_are_reported(stub: PatientRiskStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         predict(stub, patient(age=-1, grade="X"), patient(), patient(agee=1))
     assert list(violations(caught.value)) == [
@@ -165,8 +167,8 @@ def test_every_bad_value_of_a_request_is_named(stub: PatientRiskStub) -> None:
     ]
 
 
-def test_a_flood_of_bad_values_is_cut_off(stub: PatientRiskStub) -> None:
-    """Clients refuse an error with more than a few KiB of details."""
+def test_list_of_many_invalid_values_is_truncated(stub: PatientRiskStub) -> None:
+    """Clients reject errors with more than a few KiB of details."""
     with pytest.raises(grpc.RpcError) as caught:
         predict(stub, *([patient(age=-1)] * 2000))
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
@@ -175,13 +177,13 @@ def test_a_flood_of_bad_values_is_cut_off(stub: PatientRiskStub) -> None:
     assert sum(len(field) + len(text) for field, text in found.items()) < 5000
 
 
-def test_a_request_without_patients_is_refused(stub: PatientRiskStub) -> None:
+def test_request_without_patients_is_refused(stub: PatientRiskStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         predict(stub)
     assert violations(caught.value) == {"patients": "has 0 entries, expected 1 to 4096"}
 
 
-def test_a_stream_answers_in_order_and_survives_a_bad_patient(stub: PatientRiskStub) -> None:
+def test_stream_preserves_order_and_survives_an_invalid_patient(stub: PatientRiskStub) -> None:
     def requests() -> Iterator[pb.PredictRequest]:
         for index in range(60):
             bad = patient(age=200 if index % 7 == 2 else 30 + index / 2)

@@ -1,4 +1,4 @@
-"""Why a patient has a risk, through the real server and a model whose right answers are known."""
+"""Explanations of a patient's risk, by the real server and a model whose results are known."""
 
 import itertools
 import math
@@ -53,7 +53,7 @@ def explain(stub: PatientRiskStub, row: Row, reasons: pb.RiskReasons) -> pb.Pati
 
 
 def slow_shapley(row: Row, column: int) -> NDArray[np.float64]:
-    """By the definition: the mean over all orders of what a feature adds to those before it."""
+    """Computes Shapley values by definition: the mean contribution of a feature over all orders of the features."""
     count = len(row)
 
     def value(coalition: tuple[int, ...]) -> float:
@@ -79,7 +79,9 @@ ROWS = st.tuples(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROWS, min_size=1, max_size=4), st.sampled_from([("", 2), ("1 year", 1), ("5 years", 2)]))
-def test_shapley_values_are_exact_and_add_up(stub: PatientRiskStub, rows: list[Row], horizon: tuple[str, int]) -> None:
+def test_shapley_values_are_exact_and_sum_to_the_difference(
+    stub: PatientRiskStub, rows: list[Row], horizon: tuple[str, int]
+) -> None:
     label, column = horizon
     response = stub.Predict(request(*rows, reasons=pb.RiskReasons(horizon=label, shapley=True)))
     for row, result in zip(rows, response.results, strict=True):
@@ -93,14 +95,14 @@ def test_shapley_values_are_exact_and_add_up(stub: PatientRiskStub, rows: list[R
         assert values == pytest.approx(slow_shapley(row, column), abs=1e-5)
 
 
-def test_a_missing_value_counts_as_what_it_becomes(stub: PatientRiskStub) -> None:
+def test_missing_value_contributes_as_imputed(stub: PatientRiskStub) -> None:
     missing, there = (
         explain(stub, [60, size, 1, 3], pb.RiskReasons(shapley=True)).shapley for size in (math.nan, known.IMPUTED_SIZE)
     )
     assert [one.value for one in missing.contributions] == pytest.approx([one.value for one in there.contributions])
 
 
-def test_a_feature_that_the_background_shares_adds_nothing(stub: PatientRiskStub) -> None:
+def test_feature_equal_to_the_background_contributes_zero(stub: PatientRiskStub) -> None:
     result = explain(stub, BACKGROUND[1].tolist(), pb.RiskReasons(shapley=True))
     assert sum(abs(one.value) for one in result.shapley.contributions) > 0.01
     same = explain(stub, [50, 20, 1, 1], pb.RiskReasons(shapley=True))
@@ -108,7 +110,7 @@ def test_a_feature_that_the_background_shares_adds_nothing(stub: PatientRiskStub
 
 
 @pytest.mark.parametrize(
-    ("wish", "values"),
+    ("what_if", "values"),
     [
         (pb.WhatIf(feature="size"), np.linspace(3, 120, 21)),
         (pb.WhatIf(feature="size", low=10, high=20, points=5), [10, 12.5, 15, 17.5, 20]),
@@ -118,28 +120,28 @@ def test_a_feature_that_the_background_shares_adds_nothing(stub: PatientRiskStub
         (pb.WhatIf(feature="nodes", high=60, points=3), [0, 30, 60]),
     ],
 )
-def test_a_what_if_curve_tells_the_risk_at_other_values(
-    stub: PatientRiskStub, wish: pb.WhatIf, values: list[float]
+def test_what_if_curve_is_the_risk_at_other_values(
+    stub: PatientRiskStub, what_if: pb.WhatIf, values: list[float]
 ) -> None:
     row = [60.0, math.nan, 2.0, 3.0]
-    result = explain(stub, row, pb.RiskReasons(horizon="1 year", what_if=wish))
+    result = explain(stub, row, pb.RiskReasons(horizon="1 year", what_if=what_if))
     curve = result.what_if
-    assert (curve.horizon, curve.feature) == ("1 year", wish.feature)
+    assert (curve.horizon, curve.feature) == ("1 year", what_if.feature)
     assert [point.value.number for point in curve.points] == pytest.approx(list(values))
     for point in curve.points:
         changed = row.copy()
-        changed[known.FEATURES.index(wish.feature)] = point.value.number
+        changed[known.FEATURES.index(what_if.feature)] = point.value.number
         assert point.risk == pytest.approx(known.decay_risk(np.array(changed), 1), abs=1e-5)
 
 
-def test_a_category_is_asked_in_full(stub: PatientRiskStub) -> None:
+def test_what_if_curve_of_a_category_has_all_its_values(stub: PatientRiskStub) -> None:
     curve = explain(stub, [60, 20, 2, 3], pb.RiskReasons(what_if=pb.WhatIf(feature="grade"))).what_if
     assert [point.value.category for point in curve.points] == GRADES
     risks = known.decay_risk(np.array([[60, 20, grade, 3] for grade in range(3)]), 2)
     assert [point.risk for point in curve.points] == pytest.approx(risks, abs=1e-5)
 
 
-def test_both_kinds_for_several_patients_at_once(stub: PatientRiskStub) -> None:
+def test_both_explanations_for_several_patients(stub: PatientRiskStub) -> None:
     rows = [[float(age), 20.0, 1.0, 2.0] for age in (30, 50, 70)]
     both = pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="size", points=3))
     together = stub.Predict(request(*rows, reasons=both)).results
@@ -153,10 +155,10 @@ def test_both_kinds_for_several_patients_at_once(stub: PatientRiskStub) -> None:
             assert point.risk == pytest.approx(known.decay_risk(changed, 2), abs=1e-5)
 
 
-def test_an_answer_is_the_same_with_and_without_reasons(stub: PatientRiskStub) -> None:
+def test_explanations_do_not_change_the_results(stub: PatientRiskStub) -> None:
     rows = [[30.0, 20.0, 1.0, 2.0], [95.0, math.nan, 2.0, 0.0]]
-    wishes = pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="grade"))
-    explained, plain = (stub.Predict(request(*rows, reasons=reasons)).results for reasons in (wishes, None))
+    requested = pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="grade"))
+    explained, plain = (stub.Predict(request(*rows, reasons=reasons)).results for reasons in (requested, None))
     for one, other in zip(explained, plain, strict=True):
         assert not other.HasField("shapley")
         one.ClearField("shapley")
@@ -164,7 +166,7 @@ def test_an_answer_is_the_same_with_and_without_reasons(stub: PatientRiskStub) -
         assert one.SerializeToString() == other.SerializeToString()
 
 
-def test_spread_and_novelty_are_told_unasked(stub: PatientRiskStub) -> None:
+def test_spread_and_novelty_are_always_returned(stub: PatientRiskStub) -> None:
     near, far = stub.Predict(request([45.0, 20.0, 1.0, 2.0], [95.0, 20.0, 1.0, 2.0])).results
     for risk in near.risks:
         assert risk.uncertainty == pytest.approx(0.25 * (1 - risk.risk), rel=1e-5)
@@ -180,7 +182,7 @@ def test_spread_and_novelty_are_told_unasked(stub: PatientRiskStub) -> None:
     assert not without.risks[0].HasField("uncertainty")
 
 
-def test_a_model_without_background_has_no_shapley_values(stub: PatientRiskStub) -> None:
+def test_shapley_values_require_a_background(stub: PatientRiskStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(request([60, 20, 1, 2], reasons=pb.RiskReasons(shapley=True), model="plain-decay"))
     assert code_of(caught) is grpc.StatusCode.FAILED_PRECONDITION
@@ -191,7 +193,7 @@ def test_a_model_without_background_has_no_shapley_values(stub: PatientRiskStub)
 
 
 INF, NAN = math.inf, math.nan
-BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
+INVALID_REASONS: dict[str, tuple[pb.RiskReasons, str, str]] = {
     "unknown horizon": (pb.RiskReasons(horizon="2 years"), "horizon", "is '2 years', expected one of 1 year, 5 years"),
     "unknown feature": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="siz")),
@@ -207,29 +209,37 @@ BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
     ),
     "NaN": (pb.RiskReasons(what_if=pb.WhatIf(feature="size", low=NAN)), "what_if.low", "is nan, expected a number"),
     "infinity": (pb.RiskReasons(what_if=pb.WhatIf(feature="size", high=INF)), "what_if.high", "is inf, expected"),
-    "below what can be": (
+    "below the valid range": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=-3)),
         "what_if.low",
         "is -3, expected a whole number from 18 to 110 years",
     ),
-    "above what can be": (pb.RiskReasons(what_if=pb.WhatIf(feature="age", high=111)), "what_if.high", "is 111, expect"),
-    "half a node": (
+    "above the valid range": (
+        pb.RiskReasons(what_if=pb.WhatIf(feature="age", high=111)),
+        "what_if.high",
+        "is 111, expect",
+    ),
+    "fraction of a node": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="nodes", high=2.5)),
         "what_if.high",
         "is 2.5, expected a whole number",
     ),
-    "backwards": (
+    "low above high": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="size", low=20, high=10)),
         "what_if.high",
         "is 10, expected a value above low, 20",
     ),
-    "no range": (pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=20, high=20)), "what_if.high", "is 20, expected"),
+    "empty range": (
+        pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=20, high=20)),
+        "what_if.high",
+        "is 20, expected",
+    ),
     "above the training data": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="age", low=100)),
         "what_if.high",
         "is 80, expected a value above low, 100",
     ),
-    "a range of categories": (
+    "range of a category": (
         pb.RiskReasons(what_if=pb.WhatIf(feature="grade", low=0)),
         "what_if.low",
         "is set, but grade is categorical; leave it unset",
@@ -237,11 +247,11 @@ BAD_WISHES: dict[str, tuple[pb.RiskReasons, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_WISHES)
-def test_a_wish_that_makes_no_sense_is_refused_with_its_field(stub: PatientRiskStub, name: str) -> None:
-    wishes, field, text = BAD_WISHES[name]
+@pytest.mark.parametrize("name", INVALID_REASONS)
+def test_invalid_reasons_are_refused_with_their_field(stub: PatientRiskStub, name: str) -> None:
+    requested, field, text = INVALID_REASONS[name]
     with pytest.raises(grpc.RpcError) as caught:
-        explain(stub, [60, 20, 1, 2], wishes)
+        explain(stub, [60, 20, 1, 2], requested)
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
     ((found, description),) = violations(caught.value).items()
     assert found == f"reasons.{field}"
@@ -249,27 +259,27 @@ def test_a_wish_that_makes_no_sense_is_refused_with_its_field(stub: PatientRiskS
 
 
 @pytest.mark.parametrize(
-    ("wishes", "field", "rows"),
+    ("requested", "field", "rows"),
     [
         (pb.RiskReasons(shapley=True), "shapley", 10 * (1 + 5 * 16)),
         (pb.RiskReasons(what_if=pb.WhatIf(feature="size", points=40)), "what_if", 10 * (1 + 40)),
         (pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="grade")), "shapley", 10 * (1 + 5 * 16 + 3)),
     ],
 )
-def test_more_rows_than_a_request_may_have(
-    stub: PatientRiskStub, wishes: pb.RiskReasons, field: str, rows: int
+def test_explanation_exceeding_the_row_limit_is_refused(
+    stub: PatientRiskStub, requested: pb.RiskReasons, field: str, rows: int
 ) -> None:
-    patients = [[33.0, 33.0, NAN, 3.0]] * 10  # each feature unlike the background's
+    patients = [[33.0, 33.0, NAN, 3.0]] * 10  # every feature differs from the background
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(request(*patients, reasons=wishes))
+        stub.Predict(request(*patients, reasons=requested))
     assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
     text = f"needs {rows} rows for 10 patients, at most 400 are computed per request; send fewer patients per request"
     assert violations(caught.value) == {f"reasons.{field}": text}
 
 
-def test_a_stream_explains_what_it_is_asked_to(stub: PatientRiskStub) -> None:
-    wishes = {0: None, 1: pb.RiskReasons(shapley=True), 2: pb.RiskReasons(horizon="never")}
-    asked = (request([20.0 + index, 20, 1, 2], reasons=wishes[index % 3]) for index in range(30))
+def test_stream_explains_only_requests_that_ask_for_it(stub: PatientRiskStub) -> None:
+    requested = {0: None, 1: pb.RiskReasons(shapley=True), 2: pb.RiskReasons(horizon="never")}
+    asked = (request([20.0 + index, 20, 1, 2], reasons=requested[index % 3]) for index in range(30))
     for index, response in enumerate(stub.PredictStream(asked)):
         match index % 3:
             case 0:
@@ -282,7 +292,7 @@ def test_a_stream_explains_what_it_is_asked_to(stub: PatientRiskStub) -> None:
                 assert "reasons.horizon: is 'never'" in response.error.message
 
 
-def test_the_cost_of_reasons_is_in_the_metrics(stub: PatientRiskStub, explaining: ServerProcess) -> None:
+def test_metrics_count_explanations(stub: PatientRiskStub, explaining: ServerProcess) -> None:
     def counted(reason: str) -> tuple[float, float]:
         series = f'{{model="decay",reason="{reason}",version="1"}}'
         return (
@@ -290,11 +300,11 @@ def test_the_cost_of_reasons_is_in_the_metrics(stub: PatientRiskStub, explaining
             explaining.sample(f"medserve_reason_rows_total{series}"),
         )
 
-    wishes = pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="grade"))
+    requested = pb.RiskReasons(shapley=True, what_if=pb.WhatIf(feature="grade"))
     row = [33.0, 33.0, NAN, 3.0]
-    explain(stub, row, wishes)
+    explain(stub, row, requested)
     before = {reason: counted(reason) for reason in ("shapley", "what_if")}
-    stub.Predict(request(row, row, reasons=wishes))
+    stub.Predict(request(row, row, reasons=requested))
     stub.Predict(request(row))
     rise = {reason: np.subtract(counted(reason), count).tolist() for reason, count in before.items()}
     assert rise == {"shapley": [1, 2 * 5 * 16], "what_if": [1, 2 * 3]}

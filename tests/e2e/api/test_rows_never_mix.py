@@ -1,4 +1,4 @@
-"""A row belongs to its request: under concurrency, cancellations, deadlines, failing rows and streams."""
+"""Each request receives its own rows under concurrency, cancellations, deadlines, failing rows and streams."""
 
 import asyncio
 import threading
@@ -63,7 +63,7 @@ def test_every_caller_gets_the_response_to_its_request(target: str, operations: 
 
 
 class Swapper:
-    """Adds and removes versions 3 and 4 in turn, as long as it is entered."""
+    """Context manager that alternately adds and removes versions 3 and 4."""
 
     def __init__(self, models: ModelFolder, server: ServerProcess) -> None:
         self.swaps = 0
@@ -115,7 +115,7 @@ swapped_traffic = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(operations=swapped_traffic, seed=st.integers(0, 2**32 - 1))
-def test_everyone_gets_the_answer_of_the_version_that_is_named_while_versions_are_swapped(
+def test_responses_are_of_the_named_version_during_swaps(
     swapper: Swapper, operations: list[Operation], seed: int
 ) -> None:
     outcomes = asyncio.run(drive(swapper.target, operations, seed))
@@ -130,12 +130,12 @@ def attempt(server: ServerProcess) -> None:
         asyncio.run(drive(server.target, CROWD, seed))
 
 
-def test_the_crowd_is_served(target: str) -> None:
+def test_many_concurrent_callers_are_served(target: str) -> None:
     outcomes = asyncio.run(drive(target, CROWD, 0))
     assert set(outcomes) == {grpc.StatusCode.OK, grpc.StatusCode.INTERNAL}
 
 
-def test_no_version_that_stays_is_missed_over_20_swaps(swapper: Swapper) -> None:
+def test_unchanged_versions_stay_available_over_20_swaps(swapper: Swapper) -> None:
     crowd = [replace(operation, version="3", may_be_gone=True) for operation in CROWD[::4]] + CROWD
     outcomes: Outcomes = Counter()
     enough = swapper.swaps + 20
@@ -145,7 +145,7 @@ def test_no_version_that_stays_is_missed_over_20_swaps(swapper: Swapper) -> None
 
 
 @pytest.mark.parametrize("mutation", ["rotated", "reversed", "kept", "blamed"])
-def test_a_broken_batcher_is_detected(scaled: Path, transport: str, mutation: str) -> None:
+def test_broken_batcher_is_detected(scaled: Path, transport: str, mutation: str) -> None:
     flags = ("--models", str(scaled), "--transport", transport, "--log-level", "error")
     with running_server(*flags, patch=("broken", mutation)) as server, pytest.raises(ExceptionGroup) as caught:
         attempt(server)

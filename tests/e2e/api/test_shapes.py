@@ -1,4 +1,4 @@
-"""Which shapes a model takes: those that ONNX Runtime takes, whatever its graph says about its tensors."""
+"""A model accepts exactly the shapes that ONNX Runtime accepts, regardless of what its graph declares."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +72,7 @@ def stub(shaped: ServerProcess) -> Iterator[GRPCInferenceServiceStub]:
 
 
 def reference(folder: Path, model: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
-    """What ONNX Runtime answers; None where it refuses the shapes."""
+    """Returns ONNX Runtime's outputs, or None if it refuses the shapes."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(folder / model / "1/model.onnx", options)
@@ -102,7 +102,7 @@ def to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def arrays(response: pb.ModelInferResponse) -> dict[str, NDArray[Any]]:
-    """The outputs, which have to be raw or typed, all of them."""
+    """Returns the outputs, which must be either all raw or all typed."""
     found: dict[str, NDArray[Any]] = {}
     assert len(response.raw_output_contents) in {0, len(response.outputs)}
     for index, output in enumerate(response.outputs):
@@ -134,14 +134,14 @@ def sample(datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed"])
 @pytest.mark.parametrize("declared", DECLARED)
-def test_every_shape_that_onnx_runtime_takes_is_taken_and_no_other(
+def test_shapes_are_accepted_exactly_if_onnx_runtime_accepts_them(
     stub: GRPCInferenceServiceStub, folder: Path, declared: str, raw: bool
 ) -> None:
     for given in GIVEN:
         array = sample("FP32", given)
         expected = reference(folder, declared, {"x": array})
         if declared in JOINED and given[:1] == (0,):
-            expected = None  # Triton has no batch without rows either
+            expected = None  # like Triton, medserve refuses a batch without rows
         if expected is None:
             with pytest.raises(grpc.RpcError) as caught:
                 stub.ModelInfer(request(declared, "FP32", array, raw=raw), timeout=PATIENCE)
@@ -169,7 +169,7 @@ def test_scalars_and_empty_tensors_of_every_datatype(
 
 @pytest.mark.parametrize("given", [(2, 3), (0, 3), (2, 0), (0, 0)])
 @pytest.mark.parametrize("model", ["total", "total-unknown"])
-def test_sums_over_empty_axes_are_those_of_onnx_runtime(
+def test_sums_over_empty_axes_equal_those_of_onnx_runtime(
     stub: GRPCInferenceServiceStub, folder: Path, model: str, given: tuple[int, ...]
 ) -> None:
     array = sample("FP32", given)
@@ -184,8 +184,8 @@ def test_sums_over_empty_axes_are_those_of_onnx_runtime(
 
 @pytest.mark.parametrize("shape", [[0, 2**62], [2**40, 0, 2**40], [0, 2**25], [0, 4097, 4097], [0, -1], [-1], [1] * 65])
 @pytest.mark.parametrize("model", ["unknown", "total-unknown", "free-both", "unknown-BYTES", "unknown-BF16"])
-def test_a_shape_that_no_bytes_bound_is_refused(stub: GRPCInferenceServiceStub, model: str, shape: list[int]) -> None:
-    """A model may sum over an empty axis: its output would fill the memory."""
+def test_unbounded_shape_without_data_is_refused(stub: GRPCInferenceServiceStub, model: str, shape: list[int]) -> None:
+    """A model may sum over an empty axis, whose output would exhaust memory."""
     datatype = model.partition("-")[2] if model.partition("-")[2] in DATATYPES else "FP32"
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=shape)
     with pytest.raises(grpc.RpcError) as caught:
@@ -196,7 +196,7 @@ def test_a_shape_that_no_bytes_bound_is_refused(stub: GRPCInferenceServiceStub, 
     assert list(violations(caught.value)) == ["inputs[x].shape"]
 
 
-def test_a_model_without_inputs_is_answered_raw(stub: GRPCInferenceServiceStub, folder: Path) -> None:
+def test_model_without_inputs_returns_raw_contents(stub: GRPCInferenceServiceStub, folder: Path) -> None:
     expected = reference(folder, "constant", {})
     assert expected is not None
     found = stub.ModelInfer(pb.ModelInferRequest(model_name="constant"), timeout=PATIENCE)
@@ -204,11 +204,11 @@ def test_a_model_without_inputs_is_answered_raw(stub: GRPCInferenceServiceStub, 
     np.testing.assert_array_equal(arrays(found)["y"], expected["y"], strict=True)
     assert stub.ModelConfig(pb.ModelConfigRequest(name="constant")).config.max_batch_size == 0
     streamed = stub.ModelStreamInfer(iter([pb.ModelInferRequest(model_name="constant")] * 3), timeout=PATIENCE)
-    for answer in streamed:
-        np.testing.assert_array_equal(arrays(answer.infer_response)["y"], expected["y"], strict=True)
+    for response in streamed:
+        np.testing.assert_array_equal(arrays(response.infer_response)["y"], expected["y"], strict=True)
 
 
-def test_an_input_with_a_default_need_not_be_sent(stub: GRPCInferenceServiceStub, folder: Path) -> None:
+def test_input_with_a_default_is_optional(stub: GRPCInferenceServiceStub, folder: Path) -> None:
     array = sample("FP32", (3,))
     expected = reference(folder, "default", {"x": array})
     assert expected is not None
@@ -216,4 +216,4 @@ def test_an_input_with_a_default_need_not_be_sent(stub: GRPCInferenceServiceStub
     np.testing.assert_array_equal(found["y"], expected["y"], strict=True)
     np.testing.assert_array_equal(found["y"], array + 5, strict=True)
     metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="default"), timeout=PATIENCE)
-    assert [tensor.name for tensor in metadata.inputs] == ["x"], "as in Triton, it can't be sent"
+    assert [tensor.name for tensor in metadata.inputs] == ["x"], "as in Triton, it cannot be sent"
