@@ -34,7 +34,7 @@ def target(server: ServerProcess) -> str:
 
 
 def pixels(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """A picture of the model's size."""
+    """Returns an image of the model's size."""
     return np.random.default_rng(seed).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
@@ -49,7 +49,7 @@ def medserve(target: str, *arguments: str | Path) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_lists_and_describes_the_models(target: str) -> None:
+def test_models_are_listed_and_described(target: str) -> None:
     with Client(target) as client:
         assert {"breast-cancer-risk", "chest-xray"} <= {model.name for model in client.models() if model.ready}
         description = client.describe("breast-cancer-risk")
@@ -61,7 +61,7 @@ def test_lists_and_describes_the_models(target: str) -> None:
             client.describe("chest-xray", version="999")
 
 
-def test_a_file_and_its_pixels_get_the_same_answer(target: str, tmp_path: Path) -> None:
+def test_file_and_its_pixels_give_equal_results(target: str, tmp_path: Path) -> None:
     image = pixels(0)
     path = tmp_path / "xray.png"
     path.write_bytes(png(image))
@@ -71,14 +71,14 @@ def test_a_file_and_its_pixels_get_the_same_answer(target: str, tmp_path: Path) 
     assert sum(label.probability for label in from_path.labels) == pytest.approx(1)
 
 
-def test_a_resized_picture_carries_a_warning(target: str) -> None:
+def test_resized_image_has_a_warning(target: str) -> None:
     with Client(target) as client:
         result = client.classify(png(np.zeros((56, 56), dtype=np.uint8)), "chest-xray", top_k=1).results[0]
     assert result.warnings[0].kind == ImageWarningKind.RESIZED
     assert len(result.labels) == 1
 
 
-def test_a_patients_answer_does_not_depend_on_its_neighbours(target: str) -> None:
+def test_result_does_not_depend_on_other_patients_of_the_request(target: str) -> None:
     patients = [PATIENT | {"age": age} for age in range(30, 60)]
     with Client(target) as client:
         together = client.predict_risk(patients, "breast-cancer-risk").results
@@ -91,7 +91,7 @@ def test_a_patients_answer_does_not_depend_on_its_neighbours(target: str) -> Non
         assert not any(warning.feature for warning in one.warnings)
 
 
-def test_imputed_and_unusual_values_carry_warnings(target: str) -> None:
+def test_imputed_and_unusual_values_have_warnings(target: str) -> None:
     with Client(target) as client:
         result = client.predict_risk(PATIENT | {"grade": None, "age": 95}, "breast-cancer-risk").results[0]
     assert {(warning.feature, warning.kind) for warning in result.warnings if warning.feature} == {
@@ -100,7 +100,7 @@ def test_imputed_and_unusual_values_carry_warnings(target: str) -> None:
     }
 
 
-def test_every_bad_field_is_named(target: str) -> None:
+def test_all_invalid_fields_are_reported(target: str) -> None:
     patients = [PATIENT, PATIENT | {"age": float("nan"), "grade": "IV"}, PATIENT | {"shoe_size": 42}]
     with Client(target) as client:
         with pytest.raises(InvalidArgumentError) as caught:
@@ -111,11 +111,11 @@ def test_every_bad_field_is_named(target: str) -> None:
             (2, "shoe_size"),
         }
         with pytest.raises(InvalidArgumentError) as caught:
-            client.classify([pixels(0), b"no picture"], "chest-xray")
+            client.classify([pixels(0), b"not an image"], "chest-xray")
         assert [violation.item for violation in caught.value.violations] == [1]
 
 
-def test_streams_answer_in_order(target: str) -> None:
+def test_streams_preserve_order(target: str) -> None:
     batches = [[PATIENT | {"age": age}] * 2 for age in (30, 40, -1, 50)]
     with Client(target) as client:
         outcomes = list(client.predict_risk_stream(batches, "breast-cancer-risk"))
@@ -125,23 +125,23 @@ def test_streams_answer_in_order(target: str) -> None:
             InvalidArgumentError,
             RiskResponse,
         ]
-        pictures = [pixels(seed) for seed in range(20)]
-        alone = [client.classify(picture, "chest-xray").results[0].labels[0] for picture in pictures]
-        for outcome, label in zip(client.classify_stream(pictures, "chest-xray"), alone, strict=True):
+        images = [pixels(seed) for seed in range(20)]
+        alone = [client.classify(image, "chest-xray").results[0].labels[0] for image in images]
+        for outcome, label in zip(client.classify_stream(images, "chest-xray"), alone, strict=True):
             assert isinstance(outcome, ClassificationResponse)
             assert outcome.results[0].labels[0].label == label.label
             assert outcome.results[0].labels[0].probability == pytest.approx(label.probability, abs=1e-5)
 
 
-async def test_the_asynchronous_client(target: str) -> None:
+async def test_async_client(target: str) -> None:
     async with AsyncClient(target) as client:
         response = await client.predict_risk(PATIENT, "breast-cancer-risk")
         assert response.results[0].risk_group in {"low", "intermediate", "high"}
-        outcomes = [outcome async for outcome in client.classify_stream([pixels(0), b"no picture"], "chest-xray")]
+        outcomes = [outcome async for outcome in client.classify_stream([pixels(0), b"not an image"], "chest-xray")]
     assert [type(outcome) for outcome in outcomes] == [ClassificationResponse, InvalidArgumentError]
 
 
-def test_commands_that_look(target: str) -> None:
+def test_commands_that_describe_server_and_models(target: str) -> None:
     assert "chest-xray" in medserve(target, "models").stdout
     assert medserve(target, "health").stdout == "SERVING\n"
     described = medserve(target, "describe", "breast-cancer-risk")
@@ -152,10 +152,10 @@ def test_commands_that_look(target: str) -> None:
     assert medserve(target, "describe", "liver").returncode == 4
 
 
-def test_command_classify(target: str, tmp_path: Path) -> None:
+def test_classify_command(target: str, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     good.write_bytes(png(pixels(0)))
-    bad.write_text("no picture")
+    bad.write_text("not an image")
     done = medserve(target, "classify", "--json", bad, good)
     assert done.returncode == 1
     first, second = map(json.loads, done.stdout.splitlines())
@@ -164,7 +164,7 @@ def test_command_classify(target: str, tmp_path: Path) -> None:
     assert {label["label"] for label in second["labels"]} == {"normal", "pneumonia"}
 
 
-def test_command_risk(target: str, tmp_path: Path) -> None:
+def test_risk_command(target: str, tmp_path: Path) -> None:
     path, output = tmp_path / "patients.csv", tmp_path / "risks.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["id", *PATIENT])
@@ -186,7 +186,7 @@ def test_command_risk(target: str, tmp_path: Path) -> None:
     assert float(rows[3]["risk_5_years"]) == pytest.approx(expected.risks[2].risk, abs=2e-6)
 
 
-def test_too_busy_and_too_large_are_told_apart(transport: str) -> None:
+def test_overload_and_oversized_messages_raise_different_errors(transport: str) -> None:
     limits = ("--max-client-rate", "0.01", "--max-message-mib", "1")
     with running_server("--transport", transport, *limits) as server, Client(server.target) as client:
         client.predict_risk(PATIENT, "breast-cancer-risk")

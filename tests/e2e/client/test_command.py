@@ -1,4 +1,4 @@
-"""The command `medserve` against the real server: what a first user does with it."""
+"""Basic use of the `medserve` command with the real server."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ PATIENTS = ",".join(PATIENT) + "\n" + ",".join(map(str, PATIENT.values())) + "\n
 
 @pytest.fixture(scope="session")
 def transport() -> str:
-    """One is enough: what is tested is the command."""
+    """One transport suffices, since these tests are about the command."""
     return "grpcio"
 
 
@@ -28,7 +28,7 @@ def target(server: ServerProcess) -> str:
     return server.target
 
 
-def test_figures_name_their_subgroup_and_come_when_asked_for(target: str) -> None:
+def test_metrics_are_shown_on_request_with_their_subgroup(target: str) -> None:
     def titles(*flags: str) -> list[str]:
         shown = run("medserve", "--server", target, "describe", "breast-cancer-risk", *flags)
         assert shown.returncode == 0
@@ -43,7 +43,7 @@ def test_figures_name_their_subgroup_and_come_when_asked_for(target: str) -> Non
     assert hint == f"Metrics of {len(everything) - len(without)} subgroups: medserve describe --all"
 
 
-def test_patients_from_standard_input(target: str, tmp_path: Path) -> None:
+def test_patients_are_read_from_standard_input(target: str, tmp_path: Path) -> None:
     path = tmp_path / "patients.csv"
     path.write_text(PATIENTS)
     piped = run("medserve", "--server", target, "risk", "-", stdin=PATIENTS.encode())
@@ -56,21 +56,21 @@ def test_patients_from_standard_input(target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 250])
-def test_a_terminal_of_any_width_shows_risks_and_notes_whole(target: str, tmp_path: Path, columns: int) -> None:
+def test_risks_and_notes_are_complete_at_any_terminal_width(target: str, tmp_path: Path, columns: int) -> None:
     path, output = tmp_path / "patients.csv", tmp_path / "risks.jsonl"
     patient = PATIENT | {"age": 95, "grade": "", "tumor_size": ""}
     path.write_text(f"id,{','.join(patient)}\nA-123456,{','.join(map(str, patient.values()))}\n")
     assert run("medserve", "--server", target, "risk", path, "-o", output).returncode == 0
-    told = json.loads(output.read_text())
+    result = json.loads(output.read_text())
     shown = on_terminal(columns, "medserve", "--server", target, "risk", path)
     words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split()
-    notes = "; ".join(warning["message"] for warning in told["warnings"])
+    notes = "; ".join(warning["message"] for warning in result["warnings"])
     assert f"Line 2, A-123456: {notes}" in " ".join(words)
-    assert {f"{risk['risk']:.1%}" for risk in told["risks"]} <= set(words)
+    assert {f"{risk['risk']:.1%}" for risk in result["risks"]} <= set(words)
 
 
 @pytest.mark.parametrize("command", ["classify", "risk"])
-def test_a_closed_standard_input_is_told(target: str, command: str) -> None:
+def test_closed_standard_input_is_reported(target: str, command: str) -> None:
     script = '"$0" -m medserve_client.cli --server "$1" "$2" - <&-'
     ended = subprocess.run(
         ["sh", "-c", script, sys.executable, target, command], capture_output=True, text=True, check=False
@@ -92,10 +92,8 @@ def test_a_closed_standard_input_is_told(target: str, command: str) -> None:
         ("ipv6:[::1]:1,::2:9101", "ipv6:[::2]:9101"),
     ],
 )
-@pytest.mark.parametrize("place", ["flag", "environment", "behind the command"])
-def test_an_ipv6_address_without_brackets_is_refused_with_the_right_spelling(
-    address: str, meant: str, place: str
-) -> None:
+@pytest.mark.parametrize("place", ["flag", "environment", "after the command"])
+def test_ipv6_address_without_brackets_is_refused_with_the_correct_form(address: str, meant: str, place: str) -> None:
     match place:
         case "flag":
             ended = run("medserve", "--server", address, "health")
@@ -108,7 +106,7 @@ def test_an_ipv6_address_without_brackets_is_refused_with_the_right_spelling(
 
 
 @pytest.mark.parametrize("address", ["[::1]", "localhost"])
-def test_an_address_without_a_port_is_refused(address: str) -> None:
+def test_address_without_a_port_is_refused(address: str) -> None:
     ended = run("medserve", "--server", address, "health")
     assert (ended.returncode, "has no port" in ended.stderr) == (2, True)
 
@@ -122,26 +120,26 @@ NAMES = {
 
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("output", [(), ("--json",)])
-@pytest.mark.parametrize("is_picture", [True, False])
-def test_a_name_that_cannot_be_written_is_escaped(
-    target: str, picture: bytes, tmp_path: Path, kind: str, output: tuple[str, ...], is_picture: bool
+@pytest.mark.parametrize("is_image", [True, False])
+def test_unprintable_file_name_is_escaped(
+    target: str, image_file: bytes, tmp_path: Path, kind: str, output: tuple[str, ...], is_image: bool
 ) -> None:
     name, escaped = NAMES[kind]
     path = bytes(tmp_path) + b"/" + name
     with open(path, "wb") as file:  # noqa: PTH123 - its name is bytes
-        file.write(picture if is_picture else b"no picture")
+        file.write(image_file if is_image else b"not an image")
     done = run("medserve", "--server", target, "classify", *output, path, LANG="C", PYTHONIOENCODING="ascii:strict")
-    assert (done.returncode, "Traceback" in done.stderr) == (0 if is_picture else 1, False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0 if is_image else 1, False)
     if output:
         assert json.loads(done.stdout)["file"].encode("utf-8", "surrogateescape") == path
-    elif is_picture:
+    elif is_image:
         assert f"{tmp_path}/{escaped}" in done.stdout
-    if not is_picture:
+    if not is_image:
         assert f"{tmp_path}/{escaped}: " in done.stderr
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_command_tells_its_versions(name: str) -> None:
+def test_commands_print_their_versions(name: str) -> None:
     done = run(name, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     found = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
@@ -171,7 +169,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (("medserve-train", "cross"), {"crossval"}),
     ],
 )
-def test_bash_completes_the_arguments(words: tuple[str, ...], expected: set[str], tmp_path: Path) -> None:
+def test_bash_completes_arguments(words: tuple[str, ...], expected: set[str], tmp_path: Path) -> None:
     pytest.importorskip("shtab")
     script = tmp_path / "completion"
     script.write_text(run(words[0], "--print-completion", "bash").stdout)
@@ -183,7 +181,7 @@ def test_bash_completes_the_arguments(words: tuple[str, ...], expected: set[str]
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_take_the_completion(name: str, shell: str, tmp_path: Path) -> None:
+def test_shells_load_the_completion_script(name: str, shell: str, tmp_path: Path) -> None:
     pytest.importorskip("shtab")
     script = tmp_path / "completion"
     done = run(name, "--print-completion", shell)
@@ -193,7 +191,7 @@ def test_shells_take_the_completion(name: str, shell: str, tmp_path: Path) -> No
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_without_the_extra_the_message_names_it() -> None:
+def test_missing_completion_extra_is_reported() -> None:
     code = "import sys; sys.modules['shtab'] = None; from medserve_client.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "--print-completion", "bash"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The client and the server over a network with faults: an answer is right, or an error comes in time."""
+"""Client and server over a faulty network: responses are correct, and errors are raised in time."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ from servers.faulty_network import Network, network
 from servers.server_process import ServerProcess
 from waiting import PATIENCE, wait_until
 
-PICTURES = np.random.default_rng(5).integers(0, 255, (20, 28, 28), np.uint8)
+IMAGES = np.random.default_rng(5).integers(0, 255, (20, 28, 28), np.uint8)
 DEADLINE = 5.0
 """Seconds that a call over a broken network may take."""
 
@@ -28,43 +28,43 @@ def net(server: ServerProcess) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def right(server: ServerProcess) -> list[float]:
     with Client(server.target) as client:
-        return [probability(client, picture) for picture in PICTURES]
+        return [probability(client, image) for image in IMAGES]
 
 
-def probability(client: Client, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
-    (result,) = client.classify(picture, "chest-xray").results
+def probability(client: Client, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+    (result,) = client.classify(image, "chest-xray").results
     return next(label.probability for label in result.labels if label.label == "pneumonia")
 
 
 def attempt(client: Client, right: list[float]) -> int:
-    """Asks about every picture; gives how many answers came, each of them right."""
-    answered = 0
-    for picture, expected in zip(PICTURES, right, strict=True):
+    """Classifies every image and checks the results; returns the number of responses."""
+    responses = 0
+    for image, expected in zip(IMAGES, right, strict=True):
         try:
-            found = probability(client, picture)
+            found = probability(client, image)
         except InferenceError:
             pass
         else:
             assert found == pytest.approx(expected, abs=1e-5)
-            answered += 1
-    return answered
+            responses += 1
+    return responses
 
 
-def test_a_slow_network_only_takes_longer(net: Network, right: list[float]) -> None:
+def test_slow_network_only_delays_responses(net: Network, right: list[float]) -> None:
     net.delay = 0.02
     with Client(net.address) as client:
         assert attempt(client, right) == len(right)
 
 
-def test_a_trickle_only_takes_longer(net: Network, right: list[float]) -> None:
+def test_trickling_network_only_delays_responses(net: Network, right: list[float]) -> None:
     net.piece = 3
     with Client(net.address) as client:
         assert attempt(client, right) == len(right)
 
 
-def test_cut_connections_are_made_again(net: Network, right: list[float]) -> None:
+def test_reset_connections_are_reestablished(net: Network, right: list[float]) -> None:
     over = threading.Event()
-    pauses = (0.3 * 1.1**cut for cut in count())  # longer and longer, so that a slow machine gets an answer, too
+    pauses = (0.3 * 1.1**cut for cut in count())  # increasing, so that a response arrives on a slow machine too
 
     def cut_now_and_then() -> None:
         while not over.wait(next(pauses)):
@@ -79,26 +79,24 @@ def test_cut_connections_are_made_again(net: Network, right: list[float]) -> Non
     over.set()
     cutter.join()
     with Client(net.address) as client:
-        assert attempt(client, right) == len(right), "nothing is left of the faults"
+        assert attempt(client, right) == len(right), "the network has recovered"
 
 
-def test_a_connection_that_swallows_everything_ends_at_the_deadline(
-    net: Network, server: ServerProcess, right: list[float]
-) -> None:
+def test_black_holed_call_ends_at_its_deadline(net: Network, server: ServerProcess, right: list[float]) -> None:
     with Client(net.address, timeout=DEADLINE) as client:
-        probability(client, PICTURES[0])
+        probability(client, IMAGES[0])
         net.swallows = True
         with pytest.raises(InferenceError) as caught:
-            probability(client, PICTURES[1])
+            probability(client, IMAGES[1])
         assert caught.value.code.name == "DEADLINE_EXCEEDED"
-    with Client(server.target) as client:  # the server itself is as well as before
+    with Client(server.target) as client:  # the server is not affected
         assert attempt(client, right) == len(right)
 
 
-def test_nothing_stays_in_flight(net: Network, server: ServerProcess) -> None:
-    """Calls whose connection broke do not count as in flight forever."""
+def test_no_call_remains_in_flight(net: Network, server: ServerProcess) -> None:
+    """Calls with a broken connection do not remain in flight."""
     with Client(net.address, timeout=DEADLINE) as client:
-        probability(client, PICTURES[0])
+        probability(client, IMAGES[0])
         net.delay = 0.2
         thread = threading.Thread(target=_classify, args=(client,))
         thread.start()
@@ -111,4 +109,4 @@ def test_nothing_stays_in_flight(net: Network, server: ServerProcess) -> None:
 
 def _classify(client: Client) -> None:
     with contextlib.suppress(InferenceError):
-        probability(client, PICTURES[1])
+        probability(client, IMAGES[1])

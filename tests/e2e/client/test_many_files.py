@@ -1,4 +1,4 @@
-"""`medserve classify` of a thousand files answers each, whatever some of them do."""
+"""`medserve classify` of a thousand files reports a result or an error for each."""
 
 import io
 import json
@@ -30,7 +30,7 @@ INPUT = pb.ImageInput(
 
 @pytest.fixture(scope="module")
 def fragile_server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ServerProcess]:
-    """Serves a model that fails on images whose first pixel is FATAL, with a small limit of messages and rows."""
+    """Serves a model that fails on images whose first pixel is FATAL, with small limits of message size and rows."""
     folder = tmp_path_factory.mktemp("fragile")
     onnx_models.save(folder, "fragile", seeing(INPUT, fragile=True))
     limits = ("--max-message-mib", "1", "--max-request-rows", "50")
@@ -61,7 +61,7 @@ BAD: dict[str, tuple[bytes | None, str]] = {
 
 
 def write_files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """All files, and of the bad ones what is said about them; each kind of these comes several times."""
+    """Writes files, including several of each invalid kind; returns all paths, and the errors by invalid path."""
     files, bad = [], {}
     kinds = list(BAD)
     for index in range(COUNT):
@@ -71,18 +71,18 @@ def write_files(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             path.write_bytes(png(index % FATAL))
             continue
         kind = kinds[index // 25 % len(kinds)]
-        content, said = BAD[kind]
+        content, error = BAD[kind]
         if content is not None:
             path.write_bytes(content)
         elif kind == "a dangling link":
             path.symlink_to(folder / "nowhere")
         elif kind == "in a file":
             path = files[-1] = files[0] / "inside.png"
-        bad[path] = said
+        bad[path] = error
     return files, bad
 
 
-def test_a_thousand_files_are_answered_whatever_some_of_them_do(fragile_server: ServerProcess, tmp_path: Path) -> None:
+def test_each_of_a_thousand_files_has_a_result_or_an_error(fragile_server: ServerProcess, tmp_path: Path) -> None:
     files, bad = write_files(tmp_path)
     command = [sys.executable, "-m", "medserve_client.cli", "--server", fragile_server.target, "--timeout", "60"]
     done = subprocess.run(
@@ -93,16 +93,14 @@ def test_a_thousand_files_are_answered_whatever_some_of_them_do(fragile_server: 
     assert [line["file"] for line in lines] == [str(file) for file in files]
     failed = {Path(line["file"]): line["error"] for line in lines if "error" in line}
     assert set(failed) == set(bad)
-    for path, said in bad.items():
+    for path, error in bad.items():
         assert failed[path]
-        assert said in failed[path]
+        assert error in failed[path]
         assert f"{path}: {failed[path]}\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_that_does_not_take_the_request_stops_the_command(
-    fragile_server: ServerProcess, tmp_path: Path
-) -> None:
+def test_request_that_the_model_cannot_serve_stops_the_command(fragile_server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "one.png"
     path.write_bytes(png(1))
     command = [sys.executable, "-m", "medserve_client.cli", "--server", fragile_server.target, "classify"]

@@ -1,4 +1,4 @@
-"""Clients, command and load tester where every variable names a proxy, and the server is on this machine."""
+"""Clients, command and load test bypass the proxies in environment variables if the server is on this machine."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_no_patient_goes_through_the_proxy(server: ServerProcess, proxy: RecordingProxy, host: str) -> None:
+async def test_clients_bypass_the_proxy(server: ServerProcess, proxy: RecordingProxy, host: str) -> None:
     target = server.target.replace("127.0.0.1", host)
     with Client(target) as client:
         assert client.predict_risk(PATIENT, "breast-cancer-risk").results
@@ -35,7 +35,7 @@ async def test_no_patient_goes_through_the_proxy(server: ServerProcess, proxy: R
 
 
 @pytest.mark.parametrize("protocol", [[], ["--http", "binary"]], ids=["grpc", "http"])
-def test_no_load_goes_through_the_proxy(
+def test_load_test_bypasses_the_proxy(
     server: ServerProcess, proxy: RecordingProxy, capsys: pytest.CaptureFixture[str], protocol: list[str]
 ) -> None:
     target = server.http_url.removeprefix("http://").rstrip("/") if protocol else server.target
@@ -45,6 +45,6 @@ def test_no_load_goes_through_the_proxy(
     assert proxy.requests == []
 
 
-def test_no_command_asks_the_proxy(server: ServerProcess, proxy: RecordingProxy) -> None:
+def test_commands_bypass_the_proxy(server: ServerProcess, proxy: RecordingProxy) -> None:
     assert main(["--server", server.target, "models"]) == 0
     assert proxy.requests == []

@@ -1,4 +1,4 @@
-"""Reasons through Client, AsyncClient and the command, with models whose right answers are known."""
+"""Explanations by Client, AsyncClient and the command, with models whose results are known."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def target(explaining: ServerProcess) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
+def image_paths(tmp_path: Path) -> list[str]:
     """Files of NOISE and BRIGHT."""
     for name, pixels in (("noise", NOISE), ("bright", BRIGHT)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
@@ -75,7 +75,7 @@ def test_maps_are_arrays(target: str) -> None:
     assert (plain.class_activation, plain.occlusion, plain.feature_maps) == (None, None, ())
 
 
-def test_a_risk_taken_apart_adds_up(target: str) -> None:
+def test_contributions_sum_to_the_risk(target: str) -> None:
     reasons = RiskReasons("1 year", shapley=True, what_if=WhatIf("size", low=10, high=20, points=3))
     with Client(target) as client:
         result = client.predict_risk(PATIENT, "decay", reasons=reasons).results[0]
@@ -95,7 +95,7 @@ def test_a_risk_taken_apart_adds_up(target: str) -> None:
     assert plain.warnings[-1].kind is PatientWarningKind.UNFAMILIAR
 
 
-def test_what_cannot_be_told_is_an_error(target: str) -> None:
+def test_unavailable_explanation_is_an_error(target: str) -> None:
     with Client(target) as client:
         with pytest.raises(FailedPreconditionError, match="without class activation maps"):
             client.classify(NOISE, "plain-lesions", reasons=ImageReasons(class_activation=True))
@@ -104,7 +104,7 @@ def test_what_cannot_be_told_is_an_error(target: str) -> None:
     assert [violation.field for violation in caught.value.violations] == ["reasons.what_if.feature"]
 
 
-async def test_the_asyncio_client_and_streams_ask_too(target: str) -> None:
+async def test_explanations_by_async_client_and_streams(target: str) -> None:
     with Client(target) as client:
         (image,) = client.classify_stream([NOISE], "lesions", reasons=ImageReasons(occlusion=True))
         (risk,) = client.predict_risk_stream([PATIENT], "decay", reasons=RiskReasons(shapley=True))
@@ -122,22 +122,22 @@ async def test_the_asyncio_client_and_streams_ask_too(target: str) -> None:
     for response in images:
         assert isinstance(response, ClassificationResponse)
         assert response.results[0].occlusion is not None
-    for answer in risks:
-        assert isinstance(answer, RiskResponse)
-        assert answer.results[0].shapley is not None
+    for prediction in risks:
+        assert isinstance(prediction, RiskResponse)
+        assert prediction.results[0].shapley is not None
 
 
-def test_the_command_draws_maps(target: str, pictures: list[str], tmp_path: Path, capsys: Captured) -> None:
+def test_command_prints_and_draws_maps(target: str, image_paths: list[str], tmp_path: Path, capsys: Captured) -> None:
     overlays = tmp_path / "overlays"
-    wishes = ("--class-activation", "--occlusion", "--label", "lesion", "--overlay", str(overlays))
-    assert main(["--server", target, "classify", "--model", "lesions", *wishes, *pictures]) == 0
+    flags = ("--class-activation", "--occlusion", "--label", "lesion", "--overlay", str(overlays))
+    assert main(["--server", target, "classify", "--model", "lesions", *flags, *image_paths]) == 0
     shown = capsys.readouterr().out
     mean = NOISE[:7, :7].mean() / 255
     for words in (
         "± ",
         "unlike the images that the model was trained on: novelty 250, expected up to 200",
-        f"{pictures[0]}, class activation: contribution of each cell to the score of lesion\n {mean:+.3f} ",
-        f"{pictures[0]}, occlusion: drop in the probability of lesion when each cell is covered\n ",
+        f"{image_paths[0]}, class activation: contribution of each cell to the score of lesion\n {mean:+.3f} ",
+        f"{image_paths[0]}, occlusion: drop in the probability of lesion when each cell is covered\n ",
     ):
         assert words in shown
     assert sorted(path.name for path in overlays.iterdir()) == [
@@ -150,8 +150,10 @@ def test_the_command_draws_maps(target: str, pictures: list[str], tmp_path: Path
         assert drawing.width == 16 * known.WIDTH
 
 
-def test_the_command_tells_reasons_as_json(target: str, pictures: list[str], patients: str, capsys: Captured) -> None:
-    assert main(["--server", target, "classify", "--model", "lesions", "--json", "--occlusion", pictures[1]]) == 0
+def test_command_prints_explanations_as_json(
+    target: str, image_paths: list[str], patients: str, capsys: Captured
+) -> None:
+    assert main(["--server", target, "classify", "--model", "lesions", "--json", "--occlusion", image_paths[1]]) == 0
     line = json.loads(capsys.readouterr().out)
     assert (line["novelty"], line["warnings"][0]["kind"]) == (250, "unfamiliar")
     assert line["uncertainty"] > 0
@@ -159,8 +161,8 @@ def test_the_command_tells_reasons_as_json(target: str, pictures: list[str], pat
     np.testing.assert_allclose(line["occlusion"]["values"], np.zeros((7, 7)), atol=1e-6)
     assert "class_activation" not in line
 
-    wishes = ("--shapley", "--what-if", "grade", "--horizon", "1 year")
-    assert main(["--server", target, "risk", "--model", "decay", "--json", *wishes, patients]) == 1
+    flags = ("--shapley", "--what-if", "grade", "--horizon", "1 year")
+    assert main(["--server", target, "risk", "--model", "decay", "--json", *flags, patients]) == 1
     first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["line"], first["risk_group"], first["risks"][0]["horizon"]) == (2, "any", "1 year")
     total = first["shapley"]["base_risk"] + sum(one["value"] for one in first["shapley"]["contributions"])
@@ -171,7 +173,7 @@ def test_the_command_tells_reasons_as_json(target: str, pictures: list[str], pat
     assert third["errors"] == ["column age: is 400, expected a whole number from 18 to 110 years"]
 
 
-def test_contributions_are_columns_of_a_csv(target: str, patients: str, capsys: Captured) -> None:
+def test_contributions_are_columns_of_the_csv(target: str, patients: str, capsys: Captured) -> None:
     assert main(["--server", target, "risk", "--model", "decay", "--shapley", patients]) == 1
     header, *rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
     assert header[5:-3] == [
@@ -196,18 +198,18 @@ def test_contributions_are_columns_of_a_csv(target: str, patients: str, capsys: 
         (("risk", "x.csv", "--json", "-o", "y.csv"), "-o writes a file, but --json writes to standard output"),
     ],
 )
-def test_wishes_that_do_not_fit_together(target: str, arguments: tuple[str, ...], error: str, capsys: Captured) -> None:
+def test_incompatible_flags_are_refused(target: str, arguments: tuple[str, ...], error: str, capsys: Captured) -> None:
     model = "lesions" if arguments[0] == "classify" else "decay"
     assert main(["--server", target, *arguments, "--model", model]) == 2
     assert f"medserve: {error}" in capsys.readouterr().err
 
 
-def test_a_wish_that_the_server_refuses_is_explained(target: str, patients: str, capsys: Captured) -> None:
+def test_errors_of_the_server_are_printed(target: str, patients: str, capsys: Captured) -> None:
     assert main(["--server", target, "risk", "--model", "decay", "--shapley", "--horizon", "2 years", patients]) == 4
     assert "medserve: reasons.horizon: is '2 years', expected one of 1 year, 5 years\n" in capsys.readouterr().err
 
 
-def test_describe_tells_what_a_model_can_explain(target: str, capsys: Captured) -> None:
+def test_describe_lists_available_explanations(target: str, capsys: Captured) -> None:
     for model, words in {
         "lesions": ("3 members", "mean pixel, above 200", "class activation 2 x 3; occlusion; feature maps of pool"),
         "plain-lesions": ("Reasons: occlusion\n",),
@@ -220,10 +222,10 @@ def test_describe_tells_what_a_model_can_explain(target: str, capsys: Captured) 
             assert text in shown
 
 
-def test_on_a_terminal_contributions_are_bars(target: str, patients: str) -> None:
+def test_contributions_are_bars_on_a_terminal(target: str, patients: str) -> None:
     controller, terminal = pty.openpty()
-    wishes = ("--model", "decay", "--shapley", "--what-if", "grade")
-    command = [sys.executable, "-m", "medserve_client.cli", "--server", target, "risk", patients, *wishes]
+    flags = ("--model", "decay", "--shapley", "--what-if", "grade")
+    command = [sys.executable, "-m", "medserve_client.cli", "--server", target, "risk", patients, *flags]
     environment = os.environ | {"TERM": "dumb", "COLUMNS": "120"}
     with subprocess.Popen(command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment) as process:
         os.close(terminal)
@@ -232,7 +234,7 @@ def test_on_a_terminal_contributions_are_bars(target: str, patients: str) -> Non
             while part := os.read(controller, 4096):
                 shown += part
         except OSError:
-            pass  # how Linux tells that the other end of a terminal is closed
+            pass  # how Linux reports that the other end of a terminal is closed
         os.close(controller)
     assert process.returncode == 1
     text = shown.decode()

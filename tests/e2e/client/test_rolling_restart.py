@@ -1,4 +1,4 @@
-"""Two servers behind one client, restarted one after the other under load: no call fails."""
+"""No call of a client that knows two servers fails while they are restarted in turn under load."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ RESTARTS = int(os.environ.get("MEDSERVE_RESTARTS", "4"))
 
 
 class Callers:
-    """Threads that classify pictures over one client each and note what fails."""
+    """Threads that classify images, each with its client, and record failures."""
 
     def __init__(self, target: str) -> None:
         self.answered = 0
@@ -38,20 +38,20 @@ class Callers:
             thread.join()
 
     def _call(self) -> None:
-        picture = np.zeros((28, 28), np.uint8)
+        image = np.zeros((28, 28), np.uint8)
         with Client(self._target) as client:
             while not self._over.is_set():
                 try:
-                    client.classify(picture, "chest-xray")
-                except Exception as error:  # noqa: BLE001 - whatever it is, the test tells
+                    client.classify(image, "chest-xray")
+                except Exception as error:  # noqa: BLE001 - any failure is reported by the test
                     self.failures.append(error)
                 else:
                     with self._lock:
                         self.answered += 1
-                time.sleep(0.005)  # leaves some of the machine to the servers
+                time.sleep(0.005)  # leaves CPU time to the servers
 
 
-def test_a_rolling_restart_fails_no_call(transport: str, tmp_path: Path) -> None:
+def test_no_call_fails_during_a_rolling_restart(transport: str, tmp_path: Path) -> None:
     ports = [free_port(), free_port()]
     flags = ("--transport", transport, "--drain-delay", "0.3")
     with ExitStack() as stack:
@@ -62,8 +62,8 @@ def test_a_rolling_restart_fails_no_call(transport: str, tmp_path: Path) -> None
         with Callers(f"ipv4:{addresses}") as callers:
             for restart in range(RESTARTS):
                 server, port = servers[restart % 2], ports[restart % 2]
-                server.close()  # SIGTERM, and it has to end with status 0
+                server.close()  # sends SIGTERM and requires exit status 0
                 answered = callers.answered
-                wait_until(lambda answered=answered: callers.answered > answered)  # type: ignore[misc]  # by the other
+                wait_until(lambda answered=answered: callers.answered > answered)  # type: ignore[misc]  # of the other server
                 server.enter_context(running_server(*flags, "--port", str(port), log=tmp_path / f"{port}.log"))
     assert callers.failures == []

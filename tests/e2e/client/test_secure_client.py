@@ -72,7 +72,7 @@ with Client(sys.argv[1], tls=Tls(sys.argv[2]), token=token) as client:
 
 
 def test_grpc_runs_no_python_in_its_threads(secure: ServerProcess, folder: Path, ward: Secret) -> None:
-    """Where it does, a program can hang for ever: `Channel.close` waits for such threads, and lets nothing else run."""
+    """Otherwise a program can hang forever: `Channel.close` waits for such threads and blocks all others."""
     arguments = [secure.target, str(folder / "ca.pem"), str(ward.file)]
     program = [sys.executable, "-c", THREADS, *arguments]
     ran = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -123,7 +123,7 @@ def is_known(client: Client) -> bool:
         return False
 
 
-def test_a_token_without_the_scope_is_told_which(secure: ServerProcess, folder: Path, ward: Secret) -> None:
+def test_missing_scope_is_named(secure: ServerProcess, folder: Path, ward: Secret) -> None:
     token, line = new_token("reader", "metadata")
     (folder / "tokens.new").write_text((folder / "tokens").read_text() + "\n" + line)
     (folder / "tokens.new").replace(folder / "tokens")

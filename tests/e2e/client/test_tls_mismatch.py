@@ -1,4 +1,4 @@
-"""A client with TLS and a server without it, and the other way round: one line says so, whoever calls."""
+"""A client with TLS and a server without it, or vice versa: every caller gets a one-line error that explains it."""
 
 import re
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from servers.server_process import ServerProcess, free_port, running_server
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A server, and the TLS of clients that don't suit it."""
+    """A server, and mismatched TLS settings of clients."""
 
     server: ServerProcess
     tls: Tls | None
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         return "does not use TLS: the server answered in plaintext" if self.tls else "expects TLS but was called in"
 
     @property
@@ -62,22 +62,22 @@ def mismatch(request: pytest.FixtureRequest, folder: Path, transport: str) -> It
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "dns:///localhost", "ipv4:127.0.0.1"])
 @pytest.mark.parametrize("token", [None, "token"])
-async def test_both_clients_say_so(mismatch: Mismatch, name: str, token: str | None) -> None:
+async def test_mismatch_is_reported_by_both_clients(mismatch: Mismatch, name: str, token: str | None) -> None:
     target = mismatch.server.target.replace("127.0.0.1", name)
     with Client(target, tls=mismatch.tls, token=token) as client:
-        with pytest.raises(TlsMismatchError, match=f"^UNAVAILABLE: {target} {mismatch.told}.*$"):
+        with pytest.raises(TlsMismatchError, match=f"^UNAVAILABLE: {target} {mismatch.message}.*$"):
             client.health()
-        with pytest.raises(TlsMismatchError, match=mismatch.told):
-            list(client.classify_stream([b"picture"], "identity"))
+        with pytest.raises(TlsMismatchError, match=mismatch.message):
+            list(client.classify_stream([b"image"], "identity"))
     async with AsyncClient(target, tls=mismatch.tls, token=token) as client_:
-        with pytest.raises(TlsMismatchError, match=f"^UNAVAILABLE: {target} {mismatch.told}.*$"):
+        with pytest.raises(TlsMismatchError, match=f"^UNAVAILABLE: {target} {mismatch.message}.*$"):
             await client_.health()
-        with pytest.raises(TlsMismatchError, match=mismatch.told):
-            [one async for one in client_.classify_stream([b"picture"], "identity")]
+        with pytest.raises(TlsMismatchError, match=mismatch.message):
+            [one async for one in client_.classify_stream([b"image"], "identity")]
 
 
 @pytest.mark.parametrize("protocol", [[], ["--http", "json"]], ids=["grpc", "http"])
-def test_the_command_says_so_in_one_line(
+def test_mismatch_is_reported_by_the_command_in_one_line(
     mismatch: Mismatch, folder: Path, capsys: pytest.CaptureFixture[str], protocol: list[str]
 ) -> None:
     trust = ["--ca", str(folder / "ca.pem")] if mismatch.tls else []
@@ -86,20 +86,20 @@ def test_the_command_says_so_in_one_line(
     for command in [load] if protocol else [load, ["models"], ["health"]]:
         assert main(["--server", target, *trust, *command]) == 3
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"medserve: {target} {mismatch.told}")
+        assert line.startswith(f"medserve: {target} {mismatch.message}")
 
 
 @pytest.mark.parametrize("streams", [{}, {"outcome": fine}, {"http_headers": ()}], ids=["unary", "stream", "http"])
-def test_the_load_generator_says_so(mismatch: Mismatch, streams: dict[str, Any]) -> None:
+def test_mismatch_is_reported_by_the_load_test(mismatch: Mismatch, streams: dict[str, Any]) -> None:
     target = mismatch.rest if "http_headers" in streams else mismatch.server.target
-    with pytest.raises(LoadError, match=f"^{target} {mismatch.told}[^\n]*$"):
+    with pytest.raises(LoadError, match=f"^{target} {mismatch.message}[^\n]*$"):
         run(LoadPlan(target, "/t.T/Any", [b""], concurrency=1, duration=0.3, warmup=0, tls=mismatch.tls, **streams))
     if "http_headers" in streams:
-        with pytest.raises(TlsMismatchError, match=mismatch.told):
+        with pytest.raises(TlsMismatchError, match=mismatch.message):
             inputs(Service(target, 30.0, mismatch.tls), "identity", "")
 
 
-def test_other_failures_to_connect_are_told_as_before(folder: Path) -> None:
+def test_other_connection_errors_are_not_mismatches(folder: Path) -> None:
     target = f"127.0.0.1:{free_port()}"
     for tls in (None, Tls(folder / "ca.pem")):
         with Client(target, tls=tls) as client, pytest.raises(UnavailableError, match="refused") as caught:
@@ -109,7 +109,7 @@ def test_other_failures_to_connect_are_told_as_before(folder: Path) -> None:
             run(LoadPlan(target, "/t.T/Unary", [b""], concurrency=1, tls=tls))
 
 
-def test_a_certificate_that_is_not_trusted_is_no_mismatch(mismatch: Mismatch, tmp_path: Path) -> None:
+def test_untrusted_certificate_is_not_a_mismatch(mismatch: Mismatch, tmp_path: Path) -> None:
     (tmp_path / "other.pem").write_bytes(Authority("other").pem)
     if mismatch.tls is not None:
         pytest.skip("a server without TLS has no certificate")

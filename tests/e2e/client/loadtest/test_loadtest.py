@@ -1,4 +1,4 @@
-"""medserve loadtest against the real server, its metrics and its models."""
+"""medserve loadtest with the real server, compared with the server's metrics."""
 
 import io
 import json
@@ -22,7 +22,9 @@ SHORT = ("--duration", "0.5", "--warmup", "0.2")
 
 @pytest.mark.parametrize("mode", ["unary", "stream"])
 @pytest.mark.parametrize("model", ["chest-xray", "breast-cancer-risk"])
-def test_made_up_requests_are_right_for_the_model(server: ServerProcess, tmp_path: Path, model: str, mode: str) -> None:
+def test_generated_requests_are_valid_for_the_model(
+    server: ServerProcess, tmp_path: Path, model: str, mode: str
+) -> None:
     path = tmp_path / "run.json"
     arguments = ["--model", model, "--mode", mode, "--batch", "5", "--concurrency", "4", "--json", str(path)]
     metrics = ["--metrics-url", server.metrics_url]
@@ -36,7 +38,7 @@ def test_made_up_requests_are_right_for_the_model(server: ServerProcess, tmp_pat
     assert 0 < shares["compute_ms"] < run_["latency_ms"]["max"] + 1000
 
 
-def test_picture_files(server: ServerProcess, tmp_path: Path) -> None:
+def test_image_files(server: ServerProcess, tmp_path: Path) -> None:
     files = []
     for seed in range(3):
         files.append(tmp_path / f"{seed}.png")
@@ -47,7 +49,7 @@ def test_picture_files(server: ServerProcess, tmp_path: Path) -> None:
     assert main(["--server", server.target, "loadtest", *SHORT, *arguments]) == 0
 
 
-def test_made_up_patients_are_like_those_of_the_training(server: ServerProcess) -> None:
+def test_generated_patients_resemble_the_training_data(server: ServerProcess) -> None:
     with Client(server.target) as client:
         model = client.describe("breast-cancer-risk")
         patients = synthetic_patients(model.manifest.patient_risk.features, batch=4, seed=1)
@@ -59,9 +61,9 @@ def test_made_up_patients_are_like_those_of_the_training(server: ServerProcess) 
     assert len(PredictResponse.FromString(result.sample).results) == 4
 
 
-def test_the_benchmarks_flood_through_the_client_counts_every_call(server: ServerProcess) -> None:
-    pictures = [[np.zeros((28, 28), np.uint8)]]
-    load = client_flood.ClientLoad(server.target, pictures, None, 50, 1, warmup=0.2, timeout=PATIENCE, clients=2)
+def test_benchmark_through_the_client_counts_every_call(server: ServerProcess) -> None:
+    batches = [[np.zeros((28, 28), np.uint8)]]
+    load = client_flood.ClientLoad(server.target, batches, None, 50, 1, warmup=0.2, timeout=PATIENCE, clients=2)
     result, _ = client_flood.run(load)
     assert not result.errors
-    assert result.sent == len(result.latencies) > 20  # of 50 on average
+    assert result.sent == len(result.latencies) > 20  # 50 on average

@@ -1,4 +1,4 @@
-"""The load generator against a real Envoy: HTTP/2 as it speaks it, HTTP/1.1, TLS, and a drain under load."""
+"""The load test with a real Envoy: HTTP/2, HTTP/1.1, TLS, and draining under load."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,15 +60,15 @@ async def test_calls_and_streams_of_any_size() -> None:
         ("/http/200", "UNKNOWN"),
     ],
 )
-async def test_refusals_count_by_their_status_and_cost_no_connection(path: str, status: str) -> None:
+async def test_errors_are_counted_by_status_and_keep_the_connection(path: str, status: str) -> None:
     async with envoy() as server:
         result = await load(server, path)
     assert set(result.errors) == {status}
-    # Envoy ends a connection that looks like an attack to it after some hundred calls.
+    # Envoy closes a connection that looks like an attack after some hundred calls.
     assert result.errors.total() > 20
 
 
-async def test_http_and_its_refusals() -> None:
+async def test_http_and_its_errors() -> None:
     async with envoy() as server:
         arguments = ["--server", target(server), "loadtest", "--duration", "0.4", "--warmup", "0.1"]
         for encoding in ("json", "binary"):
@@ -97,10 +97,10 @@ async def test_tls(tmp_path: Path) -> None:
     [{}, STREAMS, {"http_headers": [], "connections": 4}, {"concurrency": 0, "rate": 300.0}],
     ids=["calls", "stream", "http", "open loop"],
 )
-async def test_a_drain_under_load_fails_nothing(options: dict[str, Any]) -> None:
+async def test_no_call_fails_while_draining(options: dict[str, Any]) -> None:
     async with envoy() as server:
         drained: list[int] = []
-        address = server._admin_address  # noqa: SLF001 - pyvoy tells it nowhere else
+        address = server._admin_address  # noqa: SLF001 - pyvoy has no public API for it
 
         def on_progress(progress: Progress) -> None:
             if progress.succeeded and not drained:

@@ -1,4 +1,4 @@
-"""Every form in which a program may hold a picture gets the answer of its file, alone and in lists."""
+"""Images in every supported Python type give the same results as their file, alone and in lists."""
 
 import io
 import tempfile
@@ -34,13 +34,13 @@ def from_the_middle(content: bytes) -> io.BytesIO:
 
 
 def temporary(content: bytes, stack: ExitStack) -> ImageSource:
-    file = stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115 - it is one
+    file = stack.enter_context(tempfile.NamedTemporaryFile())  # noqa: SIM115 - entered by the stack
     file.write(content)
     file.seek(0)
     return file
 
 
-# Each is called for every request: a file object can be read once.
+# Each is called for every request, since a file object can be read only once.
 FORMS: dict[str, Form] = {
     "str": lambda _, path, __: str(path),
     "Path": lambda _, path, __: path,
@@ -73,29 +73,29 @@ def results(outcomes: Sequence[ClassificationResponse | InferenceError]) -> list
     return [result for outcome in outcomes if not isinstance(outcome, InferenceError) for result in outcome.results]
 
 
-async def test_every_form_is_answered_as_its_file_is(server: ServerProcess, form: Form, path: Path) -> None:
+async def test_every_source_type_gives_the_results_of_the_file(server: ServerProcess, form: Form, path: Path) -> None:
     with ExitStack() as stack, Client(server.target) as client:
 
-        def picture() -> ImageSource:
+        def source() -> ImageSource:
             return form(PNG, path, stack)
 
         expected = client.classify([PNG] * 3, "chest-xray").results
-        assert client.classify(picture(), "chest-xray").results == expected[:1]
-        assert client.classify([picture(), PNG, picture()], "chest-xray").results == expected
-        assert client.classify((picture(), picture()), "chest-xray").results == expected[:2]
-        batches = [picture(), [picture(), picture()]]
+        assert client.classify(source(), "chest-xray").results == expected[:1]
+        assert client.classify([source(), PNG, source()], "chest-xray").results == expected
+        assert client.classify((source(), source()), "chest-xray").results == expected[:2]
+        batches = [source(), [source(), source()]]
         assert results(list(client.classify_stream(batches, "chest-xray"))) == list(expected)
         async with AsyncClient(server.target) as client_:
-            assert (await client_.classify(picture(), "chest-xray")).results == expected[:1]
-            assert (await client_.classify([picture()] * 1, "chest-xray")).results == expected[:1]
-            batches = [picture(), [picture(), picture()]]
+            assert (await client_.classify(source(), "chest-xray")).results == expected[:1]
+            assert (await client_.classify([source()] * 1, "chest-xray")).results == expected[:1]
+            batches = [source(), [source(), source()]]
             outcomes = [outcome async for outcome in client_.classify_stream(batches, "chest-xray")]
             assert results(outcomes) == list(expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_a_pil_image_is_read_as_its_file_is(server: ServerProcess, tmp_path: Path, mode: str) -> None:
-    file = tmp_path / "picture.png"
+def test_pil_image_gives_the_results_of_its_file(server: ServerProcess, tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "image.png"
     if mode == "I;16":
         Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 200).save(file)
     else:
