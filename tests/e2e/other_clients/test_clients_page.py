@@ -1,4 +1,4 @@
-"""docs/clients.md: the programs in other languages get the page's answers from the real server."""
+"""Runs the programs in docs/clients.md with the real server and compares their output with the page."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 def section(heading: str) -> list[Block]:
-    """The blocks below a heading that are run."""
+    """Returns the executable blocks below a heading."""
     return [block for block in blocks(PAGE, heading) if not block.text.startswith(tuple(LISTED))]
 
 
@@ -71,8 +71,8 @@ def test_curl(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_grpcurl_is_given_a_method_and_its_request(reader: Reader, number: int) -> None:
-    # grpcurl is packaged nowhere that tests can take it from: this prints the arguments, and standard input for -d @.
+def test_grpcurl_command_has_a_valid_method_and_request(reader: Reader, number: int) -> None:
+    # grpcurl has no package that tests could install: a script prints its arguments, and standard input for -d @.
     stand_in = reader.folder / "grpcurl"
     stand_in.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n[ "$5" = @ ] && cat\n[ "$1" = -plaintext ]\n')
     stand_in.chmod(0o755)

@@ -1,4 +1,4 @@
-"""@grpc/grpc-js, Node's implementation of gRPC, against the real server."""
+"""@grpc/grpc-js, gRPC's implementation for Node.js, with the real server."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ FOLDER = REPOSITORY / "tests/e2e/node"
 
 
 def node(target: str, what: str) -> dict[str, Any]:
-    """Runs calls.js."""
+    """Returns the output of calls.js."""
     path = program("node", "nodejs")
     node_modules(FOLDER)
     ended = subprocess.run(
@@ -40,11 +40,11 @@ def answers(zoo: ServerProcess) -> dict[str, Any]:
     return node(zoo.target, "answers")
 
 
-def test_a_unary_call(answers: dict[str, Any]) -> None:
+def test_unary_call(answers: dict[str, Any]) -> None:
     assert answers["unary"] == {"id": "7", "shape": [1, 3], "numbers": [0.5, 1, 2]}
 
 
-def test_an_error_comes_with_its_details(answers: dict[str, Any]) -> None:
+def test_error_has_details(answers: dict[str, Any]) -> None:
     error = answers["error"]
     assert error["code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert error["message"].startswith("inputs[x].shape: is [1, 2], expected [-1, 3]")
@@ -55,7 +55,7 @@ def test_an_error_comes_with_its_details(answers: dict[str, Any]) -> None:
     assert [violation.field for violation in violations.field_violations] == ["inputs[x].shape"]
 
 
-def test_a_stream_that_is_open_in_both_directions(answers: dict[str, Any]) -> None:
+def test_bidirectional_stream(answers: dict[str, Any]) -> None:
     assert answers["stream"]["code"] == 0
     first, second, third = answers["stream"]["answers"]
     assert first == {"id": "a", "numbers": [1, 2, 3]}
@@ -63,7 +63,7 @@ def test_a_stream_that_is_open_in_both_directions(answers: dict[str, Any]) -> No
     assert third == {"id": "c", "numbers": [4, 5, 6]}
 
 
-def test_a_deadline_ends_the_call_on_both_sides(tmp_path: Path, transport: str) -> None:
+def test_deadline_ends_the_call_on_both_sides(tmp_path: Path, transport: str) -> None:
     onnx_models.save(tmp_path / "models", "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     flags = ("--transport", transport, "--models", str(tmp_path / "models"))
     with held_server(tmp_path / "hold", *flags) as held:

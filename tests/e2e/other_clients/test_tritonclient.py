@@ -1,4 +1,4 @@
-"""tritonclient, unmodified, against the real server; and its protocol, number by number, against ours."""
+"""Unmodified tritonclient with the real server, and its field numbers compared with ours."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ print(json.dumps(json_format.MessageToDict(files)))
 
 
 def run(*arguments: str) -> dict[str, Any]:
-    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` makes it"
+    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` creates it"
     ended = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
@@ -41,58 +41,58 @@ def run(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(zoo: ServerProcess) -> dict[str, Any]:
+def responses(zoo: ServerProcess) -> dict[str, Any]:
     return run(str(Path(__file__).with_name("triton_calls.py")), zoo.target)
 
 
-def test_server_and_model_state(answers: dict[str, Any]) -> None:
-    assert [answers[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
-    assert answers["metadata"]["name"] == "medserve"
-    assert answers["model_metadata"]["versions"] == ["1", "2"]
-    assert answers["config"]["config"]["max_batch_size"] == 64
-    assert {"name": "chest-xray", "version": "2", "state": "READY"} in answers["index"]["models"]
+def test_server_and_model_state(responses: dict[str, Any]) -> None:
+    assert [responses[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
+    assert responses["metadata"]["name"] == "medserve"
+    assert responses["model_metadata"]["versions"] == ["1", "2"]
+    assert responses["config"]["config"]["max_batch_size"] == 64
+    assert {"name": "chest-xray", "version": "2", "state": "READY"} in responses["index"]["models"]
 
 
-def test_inference(answers: dict[str, Any]) -> None:
-    assert answers["infer"] == [[0, 1, 2], [3, 4, 5]]
-    assert answers["strings"] == ["a", "ä", ""]
-    assert answers["bfloat16"] == [[1.5, -2, 3]]
-    assert answers["float16"] == [[0, 1, 2], [3, 4, 5]]
-    assert answers["asynchronous"] == "async"
+def test_inference(responses: dict[str, Any]) -> None:
+    assert responses["infer"] == [[0, 1, 2], [3, 4, 5]]
+    assert responses["strings"] == ["a", "ä", ""]
+    assert responses["bfloat16"] == [[1.5, -2, 3]]
+    assert responses["float16"] == [[0, 1, 2], [3, 4, 5]]
+    assert responses["asynchronous"] == "async"
 
 
-def test_a_model_without_inputs(answers: dict[str, Any]) -> None:
-    assert answers["no_inputs"] == onnx_models.TABLE
+def test_model_without_inputs(responses: dict[str, Any]) -> None:
+    assert responses["no_inputs"] == onnx_models.TABLE
 
 
-def test_shapes_of_any_rank_and_empty_tensors(answers: dict[str, Any]) -> None:
+def test_shapes_of_any_rank_and_empty_tensors(responses: dict[str, Any]) -> None:
     shapes = [[], [1], [3], [2, 3], [0], [0, 3], [3, 0], [1, 2, 3, 4]]
-    assert answers["any_rank"] == answers["any_rank_strings"] == shapes
-    assert answers["empty"] == [0, 3]
+    assert responses["any_rank"] == responses["any_rank_strings"] == shapes
+    assert responses["empty"] == [0, 3]
 
 
-def test_stream(answers: dict[str, Any]) -> None:
-    assert [answer[0] for index, answer in enumerate(answers["stream"]) if index != 2] == ["0", "1", "3", "4"]
-    assert "is 'nothing'" in answers["stream"][2][0]
+def test_stream(responses: dict[str, Any]) -> None:
+    assert [answer[0] for index, answer in enumerate(responses["stream"]) if index != 2] == ["0", "1", "3", "4"]
+    assert "is 'nothing'" in responses["stream"][2][0]
 
 
-def test_statistics(answers: dict[str, Any]) -> None:
-    (statistics,) = answers["statistics"]["model_stats"]
+def test_statistics(responses: dict[str, Any]) -> None:
+    (statistics,) = responses["statistics"]["model_stats"]
     assert int(statistics["inference_stats"]["success"]["count"]) >= 6
 
 
-def test_errors(answers: dict[str, Any]) -> None:
-    assert answers["load"] == answers["unload"] == "StatusCode.UNIMPLEMENTED"
-    assert answers["wrong_name"] == "StatusCode.NOT_FOUND"
-    assert answers["wrong_datatype"] == "StatusCode.INVALID_ARGUMENT"
+def test_errors(responses: dict[str, Any]) -> None:
+    assert responses["load"] == responses["unload"] == "StatusCode.UNIMPLEMENTED"
+    assert responses["wrong_name"] == "StatusCode.NOT_FOUND"
+    assert responses["wrong_datatype"] == "StatusCode.INVALID_ARGUMENT"
 
 
-def test_our_client_lives_in_the_same_process(answers: dict[str, Any]) -> None:
-    assert "chest-xray" in answers["ours"]
+def test_medserve_client_works_in_the_same_process(responses: dict[str, Any]) -> None:
+    assert "chest-xray" in responses["ours"]
 
 
-def test_the_server_runs_in_an_environment_with_tritonclient(repository: Path) -> None:
-    """Which brings protobuf 6, where grpcio-health-checking and grpcio-reflection have gone on to 7."""
+def test_server_runs_in_an_environment_with_tritonclient(repository: Path) -> None:
+    """tritonclient requires protobuf 6; current grpcio-health-checking and grpcio-reflection require 7."""
     version = "import google.protobuf, json; print(json.dumps({'is': google.protobuf.__version__}))"
     assert run("-c", version)["is"].startswith("6.")
     flags = ("--transport", "grpcio", "--models", str(repository))
@@ -108,7 +108,7 @@ def test_the_server_runs_in_an_environment_with_tritonclient(repository: Path) -
 
 
 def fields(message: DescriptorProto, prefix: str = "") -> dict[str, Field]:
-    """Number, type, label and message type of every field, nested ones too."""
+    """Returns number, type, label and message type of every field, including nested ones."""
     found: dict[str, Field] = {
         f"{prefix}{message.name}.{field.name}": (field.number, field.type, field.label, field.type_name)
         for field in message.field
@@ -118,7 +118,7 @@ def fields(message: DescriptorProto, prefix: str = "") -> dict[str, Field]:
     return found
 
 
-def test_every_field_has_tritons_number_and_type() -> None:
+def test_fields_have_the_numbers_and_types_of_triton() -> None:
     theirs: dict[str, Field] = {}
     for file in ParseDict(run("-c", DESCRIPTORS), FileDescriptorSet()).file:
         for message in file.message_type:

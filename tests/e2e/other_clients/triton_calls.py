@@ -1,6 +1,6 @@
 """Calls a server through tritonclient, which needs a separate environment; prints the responses as JSON.
 
-Our client is imported first: both have to live in one process.
+medserve's client is imported first, since both must work in one process.
 """
 
 import json
@@ -32,13 +32,13 @@ def status(call: Callable[[], object]) -> str:
 
 
 def stream(client: triton.InferenceServerClient, inputs: list[triton.InferInput]) -> list[list[str]]:
-    answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
-    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    results: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
+    client.start_stream(callback=lambda result, error: results.put((result, error)))
     for number in range(5):
         client.async_stream_infer("identity-fp32" if number != 2 else "nothing", inputs, request_id=str(number))
     found = []
     for _ in range(5):
-        result, error = answers.get(timeout=300)
+        result, error = results.get(timeout=300)
         found.append([str(error) if error else result.get_response().id])  # type: ignore[union-attr]
     client.stop_stream()
     return found
@@ -47,10 +47,10 @@ def stream(client: triton.InferenceServerClient, inputs: list[triton.InferInput]
 SHAPES = [(), (1,), (3,), (2, 3), (0,), (0, 3), (3, 0), (1, 2, 3, 4)]
 
 
-def shape_of_answer(
+def output_shape(
     client: triton.InferenceServerClient, model: str, array: np.ndarray[Any, Any], datatype: str
 ) -> list[int]:
-    """Of y = x; the values have to be the same."""
+    """Returns the output shape of a model y = x and checks that the values are equal."""
     answer = client.infer(model, [tensor("x", array, datatype)]).as_numpy("y")
     values = [value.decode() if isinstance(value, bytes) else value for value in answer.ravel()]
     assert values == array.ravel().tolist()
@@ -61,14 +61,14 @@ def main(target: str) -> dict[str, Any]:
     client = triton.InferenceServerClient(target)
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     strings = np.array([["a", "ä", ""]], dtype=object)
-    answers: queue.Queue[tuple[triton.InferResult, Exception | None]] = queue.Queue()
+    results: queue.Queue[tuple[triton.InferResult, Exception | None]] = queue.Queue()
     client.async_infer(
         "identity-fp32",
         [tensor("x", rows, "FP32")],
-        lambda result, error: answers.put((result, error)),
+        lambda result, error: results.put((result, error)),
         request_id="async",
     )
-    asynchronous, error = answers.get(timeout=300)
+    asynchronous, error = results.get(timeout=300)
     assert error is None
     with medserve_client.Client(target) as ours:
         models = [model.name for model in ours.models()]
@@ -90,11 +90,11 @@ def main(target: str) -> dict[str, Any]:
         "bfloat16": client.infer("identity-bf16", [tensor("x", bfloat16, "BF16")]).as_numpy("y").tolist(),
         "float16": client.infer("identity-fp16", [tensor("x", rows.astype(np.float16), "FP16")]).as_numpy("y").tolist(),
         "no_inputs": client.infer("constant", []).as_numpy("y").tolist(),
-        "any_rank": [shape_of_answer(client, "any-rank-fp32", np.zeros(shape, np.float32), "FP32") for shape in SHAPES],
+        "any_rank": [output_shape(client, "any-rank-fp32", np.zeros(shape, np.float32), "FP32") for shape in SHAPES],
         "any_rank_strings": [
-            shape_of_answer(client, "any-rank-bytes", np.full(shape, "\u00e4", object), "BYTES") for shape in SHAPES
+            output_shape(client, "any-rank-bytes", np.full(shape, "\u00e4", object), "BYTES") for shape in SHAPES
         ],
-        "empty": shape_of_answer(client, "sequence", np.zeros((0, 3), np.float32), "FP32"),
+        "empty": output_shape(client, "sequence", np.zeros((0, 3), np.float32), "FP32"),
         "asynchronous": asynchronous.get_response().id,
         "stream": stream(client, [tensor("x", rows, "FP32")]),
         "statistics": client.get_inference_statistics("identity-fp32", as_json=True),

@@ -1,4 +1,4 @@
-"""The real server, asked over HTTP."""
+"""Fixtures: the real server, called over REST."""
 
 from collections.abc import Iterator
 from pathlib import Path

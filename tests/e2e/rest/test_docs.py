@@ -1,4 +1,4 @@
-"""Every snippet of docs/rest.md runs, and so does what README.md shows of curl."""
+"""Runs every snippet of docs/rest.md, and the curl commands of README.md."""
 
 import json
 import re
@@ -19,10 +19,10 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet(rest_server: ServerProcess, snippet: str, tmp_path: Path) -> None:
+def test_snippet_runs(rest_server: ServerProcess, snippet: str, tmp_path: Path) -> None:
     program("curl", "curl")
     Image.new("L", (28, 28), 99).save(tmp_path / "picture.png")
-    assert "localhost:8001" in snippet, "it is for the default port"
+    assert "localhost:8001" in snippet, "the snippet uses the default port"
     script = snippet.replace("localhost:8001", rest_server.http_url.removeprefix("http://"))
     ended = subprocess.run(
         ["bash", "-ec", script.replace("curl ", "curl --silent --show-error --fail-with-body ", 1)],

@@ -1,4 +1,4 @@
-"""gRPC-Web, which Envoy translates: the answers and errors of gRPC, for the pages of browsers."""
+"""gRPC-Web, translated by Envoy: the same responses and errors as gRPC, for web pages."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page(transport: str) -> Iterator[RestClient]:
-    """What the page of a viewer sends to a server that names its origin."""
+    """A client that sends the headers of a viewer's page, to a server that allows its origin."""
     with running_server("--transport", transport, "--cors-origin", VIEWER) as server:
         yield RestClient(server.http_url, {"Origin": VIEWER})
 
@@ -78,25 +78,25 @@ def test_classification(rest: RestClient, rest_channel: grpc.Channel, kind: str)
     ],
     ids=["shape", "model", "image"],
 )
-def test_an_error_comes_with_its_details(
+def test_error_has_details(
     rest: RestClient, rest_channel: grpc.Channel, kind: str, path: str, request_: Message
 ) -> None:
     reply = call(rest, path, request_, kind)
     ask: grpc.UnaryUnaryMultiCallable[Message, bytes] = rest_channel.unary_unary(path, type(request_).SerializeToString)
     expected = ask.future(request_, timeout=PATIENCE)
     assert (reply.http.status, reply.messages) == (200, [])
-    told = reply.trailers or reply.http.headers
+    trailers = reply.trailers or reply.http.headers
     assert expected.code() is not grpc.StatusCode.OK
-    assert int(told["grpc-status"]) == expected.code().value[0]
-    assert unquote(told["grpc-message"]) == expected.details()
-    details = told["grpc-status-details-bin"]
+    assert int(trailers["grpc-status"]) == expected.code().value[0]
+    assert unquote(trailers["grpc-message"]) == expected.details()
+    details = trailers["grpc-status-details-bin"]
     status = status_pb2.Status.FromString(base64.b64decode(details + "=" * (-len(details) % 4)))
     trailing = dict(expected.trailing_metadata())
     assert status.SerializeToString() == trailing["grpc-status-details-bin"]
     assert status.details[0].Unpack(error_details_pb2.BadRequest())
 
 
-def test_the_pages_of_a_named_origin(page: RestClient, kind: str) -> None:
+def test_pages_of_an_allowed_origin(page: RestClient, kind: str) -> None:
     wanted = "content-type,x-grpc-web,x-user-agent,authorization"
     asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": wanted}
     preflight = page.ask("OPTIONS", CLASSIFY, **asked)

@@ -1,4 +1,4 @@
-"""Every path of the Open Inference Protocol, its statuses and its bodies."""
+"""Paths of the Open Inference Protocol: statuses and bodies."""
 
 import gzip
 import json
@@ -79,7 +79,7 @@ def test_inference(rest: RestClient) -> None:
     assert rest.infer("constant").json["outputs"][0]["data"] == onnx_models.TABLE
 
 
-def test_outputs_by_name(rest: RestClient) -> None:
+def test_requested_outputs(rest: RestClient) -> None:
     inputs = [tensor("FP32", [1, 2], [3, 4], "a"), tensor("FP32", [1, 2], [1, 1], "b")]
     reply = rest.infer("two-inputs", *inputs, outputs=[{"name": "difference"}])
     assert [(output["name"], output["data"]) for output in reply.json["outputs"]] == [("difference", [2.0, 3.0])]
@@ -99,7 +99,7 @@ def test_binary_data(rest: RestClient) -> None:
     assert reply.body[length:] == rows.tobytes()
 
 
-def test_binary_by_default_and_json_for_one(rest: RestClient) -> None:
+def test_binary_outputs_by_default_with_one_as_json(rest: RestClient) -> None:
     inputs = [tensor("FP32", [1, 2], [3, 4], "a"), tensor("FP32", [1, 2], [1, 1], "b")]
     outputs = [{"name": "sum", "parameters": {"binary_data": False}}, {"name": "difference"}]
     reply = rest.infer("two-inputs", *inputs, outputs=outputs, parameters={"binary_data_output": True})
@@ -136,7 +136,7 @@ def test_compressed_requests(rest: RestClient, encoding: str, compress: Any) -> 
     )
 
 
-def test_what_json_can_not_hold_is_not_answered_as_something_else(rest: RestClient) -> None:
+def test_values_that_json_cannot_represent_are_refused(rest: RestClient) -> None:
     head = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}]}
     reply = binary(rest, head, np.array([1, np.nan, 2], np.float32).tobytes())
     assert reply.status == 400

@@ -1,4 +1,4 @@
-"""Tensors that are refused, each by its name; and bodies that are made to hurt."""
+"""Refused tensors, reported by name, and malicious bodies."""
 
 import gzip
 import json
@@ -68,26 +68,26 @@ INTEGERS = [
 
 
 @pytest.mark.parametrize(("given", "expected"), FIELDS, ids=[expected[:60] for _, expected in FIELDS])
-def test_a_wrong_tensor_is_refused_by_name(rest: RestClient, given: dict[str, Any], expected: str) -> None:
+def test_invalid_tensor_is_refused_by_name(rest: RestClient, given: dict[str, Any], expected: str) -> None:
     reply = rest.infer("identity-fp32", given)
     assert reply.status == 400
     assert expected in reply.error
 
 
 @pytest.mark.parametrize(("datatype", "number"), INTEGERS)
-def test_a_number_that_is_not_of_the_datatype_is_refused(rest: RestClient, datatype: str, number: float) -> None:
+def test_number_outside_the_datatype_is_refused(rest: RestClient, datatype: str, number: float) -> None:
     reply = rest.infer(f"identity-{datatype.lower()}", tensor(datatype, [1, 3], [0, 1, number]))
     assert reply.status == 400
     assert reply.error.startswith(DATA)
 
 
 @pytest.mark.parametrize("number", [0, 1, 1.0, "true", None])
-def test_booleans_are_true_and_false(rest: RestClient, number: object) -> None:
+def test_booleans_must_be_true_or_false(rest: RestClient, number: object) -> None:
     assert rest.infer("identity-bool", tensor("BOOL", [1, 3], [True, False, number])).error.startswith(DATA)
 
 
 @pytest.mark.parametrize("element", [1, None, True, ["a"]])
-def test_bytes_are_strings(rest: RestClient, element: object) -> None:
+def test_bytes_must_be_strings(rest: RestClient, element: object) -> None:
     assert rest.infer("identity-bytes", tensor("BYTES", [1, 3], ["a", "b", element])).error.startswith(DATA)
 
 
@@ -115,7 +115,7 @@ def test_bytes_are_strings(rest: RestClient, element: object) -> None:
     ],
     ids=range(15),
 )
-def test_a_wrong_body_is_refused(rest: RestClient, body: bytes, expected: str) -> None:
+def test_invalid_body_is_refused(rest: RestClient, body: bytes, expected: str) -> None:
     reply = rest.post(INFER, body)
     assert reply.status == 400
     assert expected in reply.error
@@ -123,13 +123,13 @@ def test_a_wrong_body_is_refused(rest: RestClient, body: bytes, expected: str) -
 
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", "9" * 40, "0", "00"])
 @pytest.mark.parametrize("body", [b"{}", b"", bytes(12)])
-def test_a_wrong_length_of_the_json_is_refused(rest: RestClient, length: str, body: bytes) -> None:
+def test_invalid_json_length_is_refused(rest: RestClient, length: str, body: bytes) -> None:
     reply = rest.post(INFER, body, Inference_Header_Content_Length=length)
     assert reply.status == 400
     assert reply.error.startswith(f"Inference-Header-Content-Length: is {'0' if length == '00' else ''}")
 
 
-def test_bytes_that_belong_to_no_tensor_are_refused(rest: RestClient) -> None:
+def test_extra_binary_data_is_refused(rest: RestClient) -> None:
     text = json.dumps({"inputs": [tensor("FP32", [1, 3], [1, 2, 3])]}).encode()
     reply = rest.post(INFER, text + b"more", Inference_Header_Content_Length=str(len(text)))
     assert reply.error == "4 bytes follow the JSON and the binary data of the inputs"
@@ -145,8 +145,8 @@ def test_unknown_extensions_are_refused(rest: RestClient) -> None:
     assert rest.post(INFER, b"{}", Content_Encoding="br").status == 501
 
 
-def test_a_body_that_is_too_large_is_refused(rest: RestClient, rest_server: ServerProcess) -> None:
-    """By what its header says, by what comes, and by what comes out of it."""
+def test_too_large_body_is_refused(rest: RestClient, rest_server: ServerProcess) -> None:
+    """By Content-Length, by the bytes received, and by the decompressed size."""
     counter = 'medserve_refused_total{reason="message_size"}'
     before = rest_server.sample(counter)
     too_long = 64 * 2**20 + 1
@@ -159,7 +159,7 @@ def test_a_body_that_is_too_large_is_refused(rest: RestClient, rest_server: Serv
     assert rest_server.sample(counter) == before + 2
 
 
-def test_a_body_of_sixty_mebibytes_is_answered(rest: RestClient) -> None:
+def test_body_of_60_mebibytes_is_accepted(rest: RestClient) -> None:
     rows = np.zeros((1, 15 * 2**20), np.float32)
     shape = list(rows.shape)
     head = {

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it covers what there is, and the server keeps to it, whatever is sent."""
+"""The OpenAPI document covers every path, and the server conforms to it for any request."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from waiting import PATIENCE
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
-def test_every_path_is_described(rest: RestClient) -> None:
+def test_every_path_is_documented(rest: RestClient) -> None:
     document = rest.get("/openapi.json").json
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     endpoints = [*inference.ENDPOINTS, *typed.endpoints(), ("GET", "/livez", None), ("GET", "/readyz", None)]
@@ -30,8 +30,8 @@ def test_every_path_is_described(rest: RestClient) -> None:
 
 
 @pytest.mark.parametrize("transport", ["envoy"], indirect=True)
-def test_the_server_keeps_to_the_document(rest_server: ServerProcess, tmp_path: Path) -> None:
-    """By schemathesis, with data that fits the document and data that does not."""
+def test_server_conforms_to_the_document(rest_server: ServerProcess, tmp_path: Path) -> None:
+    """Checked by schemathesis with valid and invalid data."""
     program = Path(sys.executable).with_name("python")
     url = f"{rest_server.http_url}/openapi.json"
     options = ("--max-examples", "5", "--seed", "1", "--phases", "coverage,fuzzing", "--mode", "all")

@@ -1,4 +1,4 @@
-"""Tokens, scopes, limits, metrics and the access log are those of the gRPC method, whichever way a call comes."""
+"""REST calls have the authorization, limits, metrics and access log of the corresponding gRPC method."""
 
 import json
 import re
@@ -27,7 +27,7 @@ TIMES = re.compile(r'(request_id|\w+_seconds)="?[\w.e-]+"?')
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended, and what the server noted of it."""
+    """Status of a call, and what the server recorded about it."""
 
     code: grpc.StatusCode
     message: str
@@ -43,7 +43,7 @@ class Guarded:
     log: Path
 
     def counters(self) -> dict[str, float]:
-        """Everything that only grows, except for time."""
+        """Returns all counters, except those of time."""
         lines = [
             line.rsplit(" ", 1)
             for line in self.server.metrics().splitlines()
@@ -162,7 +162,7 @@ CALLS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("code", "request_", "scopes"), CALLS, ids=range(len(CALLS)))
-def test_both_ways_end_and_are_noted_alike(guarded: Guarded, code: str, request_: Any, scopes: str) -> None:  # noqa: ANN401
+def test_rest_and_grpc_calls_are_recorded_alike(guarded: Guarded, code: str, request_: Any, scopes: str) -> None:  # noqa: ANN401
     one = guarded.note(lambda: over_grpc(guarded, request_, scopes))
     other = guarded.note(lambda: over_rest(guarded, request_, scopes))
     assert one.code.name == code
@@ -170,24 +170,24 @@ def test_both_ways_end_and_are_noted_alike(guarded: Guarded, code: str, request_
     assert other == one
 
 
-def test_the_answer_says_that_a_token_is_needed(guarded: Guarded) -> None:
+def test_missing_token_is_reported_in_www_authenticate(guarded: Guarded) -> None:
     reply = RestClient(guarded.server.http_url, {}).get("/v1/models")
     assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_probes_and_the_document_need_no_token(guarded: Guarded) -> None:
+def test_probes_and_openapi_document_need_no_token(guarded: Guarded) -> None:
     client = RestClient(guarded.server.http_url, {})
     assert [client.get(path).status for path in ("/livez", "/readyz", "/openapi.json")] == [200] * 3
 
 
-def test_nothing_is_told_without_a_token(guarded: Guarded) -> None:
-    """Whether the body is JSON, or how long it is, is looked at later."""
+def test_token_is_checked_before_the_body(guarded: Guarded) -> None:
+    """A missing token is reported before the body is checked."""
     client = RestClient(guarded.server.http_url, {})
     assert client.post("/v2/models/identity-fp32/infer", b"{").status == 401
     assert client.post("/v2/models/identity-fp32/infer", bytes(2 << 20)).status == 401
 
 
-def test_a_body_that_can_not_be_read_is_noted_as_a_call(guarded: Guarded) -> None:
+def test_call_with_invalid_body_is_logged(guarded: Guarded) -> None:
     client = RestClient(guarded.server.http_url, dict(bearer(guarded, INFER)))
     lines = len(guarded.lines())
     for body, status in ((b"{", 400), (bytes((1 << 20) + 1), 413)):
@@ -199,7 +199,7 @@ def test_a_body_that_can_not_be_read_is_noted_as_a_call(guarded: Guarded) -> Non
     assert all('client="infer" method="/inference.GRPCInferenceService/ModelInfer"' in line for line in (first, second))
 
 
-def test_what_clients_send_is_not_logged(guarded: Guarded) -> None:
+def test_content_sent_by_clients_is_not_logged(guarded: Guarded) -> None:
     client = RestClient(guarded.server.http_url, {"X-Secret": "MARK-1"})
     client.get("/v1/MARK-2?patient=MARK-3")
     client.post("/v2/models/MARK-4/infer", b"MARK-5")

@@ -1,4 +1,4 @@
-"""tritonclient.http, unmodified, against the real server."""
+"""Unmodified tritonclient.http with the real server."""
 
 import json
 import subprocess
@@ -16,8 +16,8 @@ ROWS = [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.fixture(scope="module")
-def answers(rest_server: ServerProcess) -> dict[str, Any]:
-    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` makes it"
+def responses(rest_server: ServerProcess) -> dict[str, Any]:
+    assert PYTHON.exists(), "tritonclient's environment is missing: `make test` creates it"
     target = rest_server.http_url.removeprefix("http://")
     ended = subprocess.run([PYTHON, CALLS, target], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -25,30 +25,30 @@ def answers(rest_server: ServerProcess) -> dict[str, Any]:
     return found
 
 
-def test_server_and_model_state(answers: dict[str, Any]) -> None:
-    assert [answers[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
-    assert answers["metadata"]["name"] == "medserve"
-    assert answers["model_metadata"]["versions"] == ["1", "2"]
-    assert answers["config"]["max_batch_size"] == 64
-    assert {"name": "chest-xray", "version": "2", "state": "READY", "reason": ""} in answers["index"]
+def test_server_and_model_state(responses: dict[str, Any]) -> None:
+    assert [responses[key] for key in ("live", "ready", "model_ready", "unknown_ready")] == [True, True, True, False]
+    assert responses["metadata"]["name"] == "medserve"
+    assert responses["model_metadata"]["versions"] == ["1", "2"]
+    assert responses["config"]["max_batch_size"] == 64
+    assert {"name": "chest-xray", "version": "2", "state": "READY", "reason": ""} in responses["index"]
 
 
-def test_inference(answers: dict[str, Any]) -> None:
-    assert answers["infer"] == [ROWS] * 2
-    assert answers["compressed"] == [ROWS] * 4
-    assert answers["strings"] == [["a", "ä", ""]] * 2
+def test_inference(responses: dict[str, Any]) -> None:
+    assert responses["infer"] == [ROWS] * 2
+    assert responses["compressed"] == [ROWS] * 4
+    assert responses["strings"] == [["a", "ä", ""]] * 2
     for kind in ("default_outputs", "float16", "asynchronous", "with_parameters"):
-        assert answers[kind] == ROWS
-    assert answers["no_inputs"] == onnx_models.TABLE
+        assert responses[kind] == ROWS
+    assert responses["no_inputs"] == onnx_models.TABLE
 
 
-def test_statistics(answers: dict[str, Any]) -> None:
-    (statistics,) = answers["statistics"]["model_stats"]
+def test_statistics(responses: dict[str, Any]) -> None:
+    (statistics,) = responses["statistics"]["model_stats"]
     assert statistics["inference_stats"]["success"]["count"] >= 6
-    assert answers["all_statistics"] > 10
+    assert responses["all_statistics"] > 10
 
 
-def test_errors(answers: dict[str, Any]) -> None:
-    assert [answers[call][0] for call in ("load", "unload")] == ["501", "501"]
-    assert answers["wrong_name"][0] == "404"
-    assert answers["wrong_datatype"] == ["400", "inputs[x].datatype: is 'FP64', expected FP32"]
+def test_errors(responses: dict[str, Any]) -> None:
+    assert [responses[call][0] for call in ("load", "unload")] == ["501", "501"]
+    assert responses["wrong_name"][0] == "404"
+    assert responses["wrong_datatype"] == ["400", "inputs[x].datatype: is 'FP64', expected FP32"]

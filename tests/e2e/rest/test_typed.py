@@ -1,4 +1,4 @@
-"""The typed APIs as JSON: the same answers as over gRPC, and errors that name the field."""
+"""The typed APIs as JSON: the same responses as over gRPC, and errors that name the field."""
 
 import base64
 import gzip
@@ -30,7 +30,7 @@ FEATURES = [
 ]
 
 
-def picture(kind: str = "PNG") -> bytes:
+def image_file(kind: str = "PNG") -> bytes:
     pixels = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28) % 251
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, kind)
@@ -53,7 +53,7 @@ def violations(reply: Reply) -> dict[str, str]:
 
 
 def test_classify(rest: RestClient, rest_channel: grpc.Channel) -> None:
-    body = {"images": [{"encoded": encoded(picture())}], "topK": 1, "requestId": "7"}
+    body = {"images": [{"encoded": encoded(image_file())}], "topK": 1, "requestId": "7"}
     request = ParseDict({**body, "modelName": "chest-xray"}, image_pb.ClassifyRequest())
     over_grpc = ImageClassificationStub(rest_channel).Classify(request, timeout=PATIENCE)
     assert rest.post(CLASSIFY, body).json == as_json(over_grpc)
@@ -69,7 +69,7 @@ def test_predict(rest: RestClient, rest_channel: grpc.Channel) -> None:
     assert rest.post(PREDICT, body).json == as_json(over_grpc)
 
 
-def test_catalogue(rest: RestClient, rest_channel: grpc.Channel) -> None:
+def test_catalog(rest: RestClient, rest_channel: grpc.Channel) -> None:
     stub = ModelCatalogStub(rest_channel)
     assert rest.get("/v1/models").json == as_json(stub.ListModels(catalog_pb.ListModelsRequest(), timeout=PATIENCE))
     for version, path in (("", "/v1/models/chest-xray/manifest"), ("1", "/v1/models/chest-xray/versions/1/manifest")):
@@ -79,7 +79,7 @@ def test_catalogue(rest: RestClient, rest_channel: grpc.Channel) -> None:
 
 
 def test_versions(rest: RestClient) -> None:
-    body = {"images": [{"encoded": encoded(picture())}]}
+    body = {"images": [{"encoded": encoded(image_file())}]}
     assert rest.post(CLASSIFY, body).json["modelVersion"] == "2"
     assert rest.post("/v1/models/chest-xray/versions/1:classify", body).json["modelVersion"] == "1"
     reply = rest.post("/v1/models/breast-cancer-risk/versions/1:predictRisk", {"patients": [{"features": FEATURES}]})
@@ -95,17 +95,17 @@ def test_versions(rest: RestClient) -> None:
         ("PNG", "application/octet-stream"),
     ],
 )
-def test_an_image_file_as_the_body(rest: RestClient, kind: str, content_type: str) -> None:
-    named = rest.post(CLASSIFY, {"images": [{"encoded": encoded(picture(kind))}], "topK": 1})
+def test_image_file_as_body(rest: RestClient, kind: str, content_type: str) -> None:
+    named = rest.post(CLASSIFY, {"images": [{"encoded": encoded(image_file(kind))}], "topK": 1})
     assert named.status == 200
-    assert rest.post(f"{CLASSIFY}?top_k=1", picture(kind), Content_Type=content_type).json == named.json
-    packed = gzip.compress(picture(kind))
+    assert rest.post(f"{CLASSIFY}?top_k=1", image_file(kind), Content_Type=content_type).json == named.json
+    packed = gzip.compress(image_file(kind))
     assert (
         rest.post(f"{CLASSIFY}?topK=1", packed, Content_Type=content_type, Content_Encoding="gzip").json == named.json
     )
 
 
-def test_a_file_that_is_no_image_is_refused(rest: RestClient) -> None:
+def test_file_that_is_not_an_image_is_refused(rest: RestClient) -> None:
     assert list(violations(rest.post(CLASSIFY, b"none", Content_Type="image/png"))) == ["images[0].encoded"]
 
 
@@ -137,7 +137,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "field", "description"), WRONG, ids=range(len(WRONG)))
-def test_a_wrong_request_is_refused_by_the_name_of_its_field(
+def test_invalid_request_is_refused_with_its_field(
     rest: RestClient,
     path: str,
     body: Any,  # noqa: ANN401
@@ -151,29 +151,29 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(
     assert description in told
 
 
-def test_a_wrong_query_is_refused(rest: RestClient) -> None:
+def test_invalid_query_is_refused(rest: RestClient) -> None:
     for query, field in (
         ("nothing=1", "nothing"),
         ("topK=x", "topK"),
         ("topK=1&topK=2", "topK"),
         ("images=1", "images"),
     ):
-        assert list(violations(rest.post(f"{CLASSIFY}?{query}", picture(), Content_Type="image/png"))) == [field]
+        assert list(violations(rest.post(f"{CLASSIFY}?{query}", image_file(), Content_Type="image/png"))) == [field]
     assert "nothing" in violations(rest.get("/v1/models?nothing=1"))
     assert rest.get("/v1/models?" + "&".join(f"a{index}=1" for index in range(100))).status == 400
     assert rest.get("/v1/models?a=%ff").status == 400
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "image/gif"])
-def test_other_content_types_are_refused(rest: RestClient, content_type: str) -> None:
+def test_unsupported_content_types_are_refused(rest: RestClient, content_type: str) -> None:
     reply = rest.post(CLASSIFY, json.dumps({}).encode(), Content_Type=content_type)
     assert reply.status == 415
     assert "expected one of application/json, image/png" in reply.json["error"]["message"]
-    assert rest.post(PREDICT, picture(), Content_Type="image/png").status == 415
+    assert rest.post(PREDICT, image_file(), Content_Type="image/png").status == 415
 
 
-def test_errors_have_the_http_status_of_their_grpc_status(rest: RestClient) -> None:
-    body = {"images": [{"encoded": encoded(picture())}]}
+def test_http_status_corresponds_to_grpc_status(rest: RestClient) -> None:
+    body = {"images": [{"encoded": encoded(image_file())}]}
     for path, status, name in (
         ("/v1/models/nothing:classify", 404, "NOT_FOUND"),
         ("/v1/models/chest-xray/versions/9:classify", 404, "NOT_FOUND"),

@@ -1,4 +1,4 @@
-"""The port of REST: its connections, encryption, and end."""
+"""The REST port: connections, TLS and shutdown."""
 
 import socket
 import ssl
@@ -34,14 +34,14 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def test_a_port_that_is_taken_is_named_with_its_flag() -> None:
+def test_port_in_use_is_reported_with_its_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = refusal("--transport", "grpcio", "--http-port", str(port))
-    assert f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --http-port" in said
+        error = refusal("--transport", "grpcio", "--http-port", str(port))
+    assert f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --http-port" in error
 
 
-def test_one_connection_too_many_is_closed(models: Path, transport: str) -> None:
+def test_connection_beyond_the_limit_is_closed(models: Path, transport: str) -> None:
     flags = ("--transport", transport, "--models", str(models), "--max-connections", "3")
     with running_server(*flags) as server, ExitStack() as stack:
         held = [stack.enter_context(connected(server.http_url, b"GET /livez HTTP/1.1\r\n")) for _ in range(3)]
@@ -52,16 +52,16 @@ def test_one_connection_too_many_is_closed(models: Path, transport: str) -> None
         assert held[0].recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
         held[1].close()
 
-        def answers() -> bool:
+        def accepts_another() -> bool:
             try:
                 return client.get("/livez").status == 200
             except ConnectionError:
                 return False
 
-        wait_until(answers, "a place")
+        wait_until(accepts_another, "a free connection")
 
 
-def test_slow_and_malformed_requests_are_cut_off(models: Path, transport: str) -> None:
+def test_slow_and_malformed_requests_are_terminated(models: Path, transport: str) -> None:
     flags = ("--transport", transport, "--models", str(models), "--max-connection-idle", "2")
     with (
         running_server(*flags) as server,
@@ -86,21 +86,21 @@ def test_several_requests_on_one_connection(models: Path, transport: str) -> Non
     ):
         for _ in range(3):
             connection.sendall(request)
-            answer = b""
-            while not answer.endswith(b"ok\n"):
-                answer += connection.recv(1000)
+            response = b""
+            while not response.endswith(b"ok\n"):
+                response += connection.recv(1000)
 
 
 def test_http_1_0(models: Path, transport: str) -> None:
-    """Proxies still speak it, without a name of the host too."""
+    """Some proxies still use it, possibly without a Host header."""
     with running_server("--transport", transport, "--models", str(models)) as server:
         for request in (b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez HTTP/1.0\r\nhost: a\r\n\r\n"):
-            answer = b""
+            response = b""
             with connected(server.http_url, request) as connection:
                 while received := connection.recv(1000):
-                    answer += received
-            assert answer.split(b" ")[1] == b"200"
-            assert answer.endswith(b"\r\n\r\nok\n")
+                    response += received
+            assert response.split(b" ")[1] == b"200"
+            assert response.endswith(b"\r\n\r\nok\n")
 
 
 @pytest.mark.parametrize(
@@ -112,26 +112,26 @@ def test_http_1_0(models: Path, transport: str) -> None:
     ],
 )
 @pytest.mark.parametrize("target", [b"POST /v2/models/identity-fp32/infer", b"GET /livez", b"POST /v1/nothing"])
-def test_a_body_of_two_lengths_is_refused(models: Path, transport: str, target: bytes, headers: bytes) -> None:
-    """What a proxy takes for the rest of the body is not taken for the next request."""
+def test_body_with_two_lengths_is_refused(models: Path, transport: str, target: bytes, headers: bytes) -> None:
+    """Otherwise bytes that a proxy considers part of the body could be read as another request."""
     body = b"0\r\n\r\n"
     smuggled = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
     request = target + b" HTTP/1.1\r\nhost: a\r\n" + headers + b"\r\n" + body + smuggled
-    answer = b""
+    response = b""
     with (
         running_server("--transport", transport, "--models", str(models)) as server,
         connected(server.http_url, request) as connection,
         suppress(ConnectionError),
     ):
         while received := connection.recv(1000):
-            answer += received
-            assert b"HTTP/1.1 200 " not in answer
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
+            response += received
+            assert b"HTTP/1.1 200 " not in response
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_client_that_leaves_is_not_waited_for(models: Path, transport: str, tmp_path: Path) -> None:
-    """Its call ends, and one that has not reached the model is not run."""
+def test_disconnect_cancels_the_call(models: Path, transport: str, tmp_path: Path) -> None:
+    """Its call ends, and is not run if it has not reached the model."""
     with held_server(tmp_path / "hold", "--transport", transport, "--models", str(models)) as held:
         body = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
         head = b"POST /v2/models/identity-fp32/infer HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
@@ -142,7 +142,7 @@ def test_a_client_that_leaves_is_not_waited_for(models: Path, transport: str, tm
         assert RestClient(held.server.http_url, {}).infer("identity-fp32", ROW).status == 200
 
 
-def test_what_was_taken_is_answered_before_the_end(models: Path, transport: str, tmp_path: Path) -> None:
+def test_accepted_calls_are_answered_before_shutdown(models: Path, transport: str, tmp_path: Path) -> None:
     with (
         held_server(tmp_path / "hold", "--transport", transport, "--models", str(models)) as held,
         ThreadPoolExecutor() as pool,
@@ -167,7 +167,7 @@ def test_what_was_taken_is_answered_before_the_end(models: Path, transport: str,
         held.server.process.wait(PATIENCE)
 
 
-def test_tls_and_certificates_of_clients(models: Path, transport: str, tmp_path: Path) -> None:
+def test_tls_and_client_certificates(models: Path, transport: str, tmp_path: Path) -> None:
     ours, theirs = Authority("ours"), Authority("theirs")
     certificate, key, ca = (tmp_path / name for name in ("server.pem", "server.key", "ca.pem"))
     ours.issue().write(certificate, key)
@@ -197,7 +197,7 @@ def test_tls_and_certificates_of_clients(models: Path, transport: str, tmp_path:
             except ssl.SSLError:
                 return False
 
-        wait_until(takes_the_new_one, "the certificate that replaced the first")
+        wait_until(takes_the_new_one, "the new certificate to be used")
         with pytest.raises((ssl.SSLError, ConnectionError)):
             client(server.http_url, trusted=newer.pem).get("/livez")
 

@@ -1,4 +1,4 @@
-"""Which pages a browser lets call the server."""
+"""CORS: origins whose pages may call the server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +23,13 @@ def allowed(client: RestClient, origin: str) -> str | None:
     return client.get("/v1/models", Origin=origin).headers.get("access-control-allow-origin")
 
 
-def test_no_origin_by_default(transport: str) -> None:
+def test_no_origin_is_allowed_by_default(transport: str) -> None:
     with serving(transport) as client:
         assert allowed(client, VIEWER) is None
         assert client.ask("OPTIONS", "/v1/models", Origin=VIEWER, **PREFLIGHT).status == 405
 
 
-def test_the_origins_that_are_named(transport: str) -> None:
+def test_named_origins_are_allowed(transport: str) -> None:
     with serving(transport, VIEWER, "http://localhost:3000") as client:
         for origin in (VIEWER, "http://localhost:3000"):
             assert allowed(client, origin) == origin
@@ -51,6 +51,6 @@ def test_the_origins_that_are_named(transport: str) -> None:
 
 
 @pytest.mark.parametrize("origin", [VIEWER, "null"])
-def test_every_origin(transport: str, origin: str) -> None:
+def test_all_origins_may_be_allowed(transport: str, origin: str) -> None:
     with serving(transport, "*") as client:
         assert allowed(client, origin) == "*"

@@ -1,4 +1,4 @@
-"""Bodies that take long to read: other calls do not wait for them."""
+"""Parsing large bodies does not delay other calls."""
 
 import base64
 import gzip
@@ -20,14 +20,14 @@ CLASSIFY = "/v1/models/chest-xray:classify"
 LARGE = 300_000
 
 
-def picture() -> bytes:
+def image_file() -> bytes:
     file = io.BytesIO()
     Image.new("L", (28, 28), 99).save(file, "PNG")
     return file.getvalue()
 
 
 ROW = json.dumps({"inputs": [tensor("FP32", [1, 8], [55, 1, 22, 1, 3, 120, 80, 1], "features")]}).encode()
-IMAGE = json.dumps({"images": [{"encoded": base64.b64encode(picture()).decode()}]}).encode()
+IMAGE = json.dumps({"images": [{"encoded": base64.b64encode(image_file()).decode()}]}).encode()
 LOADS = {
     "tensors": (RISK, ROW.ljust(LARGE), {}),
     "binary behind large JSON": (RISK, ROW.ljust(LARGE), {"Inference-Header-Content-Length": str(LARGE)}),
@@ -38,10 +38,10 @@ LOADS = {
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_other_calls_go_on(transport: str, tmp_path: Path, load: str) -> None:
+def test_other_calls_are_not_delayed(transport: str, tmp_path: Path, load: str) -> None:
     path, body, headers = LOADS[load]
     held = tmp_path / "held"
-    many = 2 * (os.cpu_count() or 1) + 2  # more than there are threads for them
+    many = 2 * (os.cpu_count() or 1) + 2  # more than there are threads to read them
     with (
         running_server("--transport", transport, patch=("held_bodies", str(held))) as server,
         ThreadPoolExecutor(many) as pool,
@@ -54,16 +54,16 @@ def test_other_calls_go_on(transport: str, tmp_path: Path, load: str) -> None:
         held.touch()
         try:
             slow = [pool.submit(send, path, body, headers) for _ in range(many)]
-            wait_until(held.with_suffix(".reached").exists, "a body to be read")
-            assert send(RISK, ROW, {}).status == 200  # in no thread, as all are busy
+            wait_until(held.with_suffix(".reached").exists, "a body to be parsed")
+            assert send(RISK, ROW, {}).status == 200  # without a thread, since all are busy
             assert not any(call.done() for call in slow)
         finally:
             held.unlink()
         assert {call.result().status for call in slow} == {200}
 
 
-def test_bodies_that_wait_to_be_read_are_bounded(transport: str, tmp_path: Path) -> None:
-    """As those are that have not arrived whole: 16 of 2 MiB, beyond 1 MiB of each."""
+def test_size_of_waiting_bodies_is_bounded(transport: str, tmp_path: Path) -> None:
+    """The limit is the same as for incomplete bodies: 16 of 2 MiB, not counting the first 1 MiB of each."""
     held, fitting, more = tmp_path / "held", 32, 3
     body = ROW.ljust(2 * 1024 * 1024)
     flags = ("--transport", transport, "--max-message-mib", "2")
@@ -75,7 +75,9 @@ def test_bodies_that_wait_to_be_read_are_bounded(transport: str, tmp_path: Path)
         held.touch()
         try:
             calls = [pool.submit(client.post, RISK, body) for _ in range(fitting + more)]
-            wait_until(lambda: sum(call.done() for call in calls) == more, "what does not fit to be refused")
+            wait_until(
+                lambda: sum(call.done() for call in calls) == more, "the requests beyond the limit to be refused"
+            )
         finally:
             held.unlink()
         assert sorted(call.result().status for call in calls) == [200] * fitting + [429] * more

@@ -1,4 +1,4 @@
-"""Paths that hold bytes which are no text: on Envoy, the interpreter must never see them."""
+"""Percent-encoded non-ASCII bytes in paths: with Envoy, they must not reach the interpreter."""
 
 import http.client
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ ESCAPES = ["%ff", "%FF", "%c3", "%C3%A4", "%ed%a0%80", "%80%80", "a%e2%28b"]
 
 @pytest.mark.parametrize("escape", ESCAPES)
 @pytest.mark.parametrize("path", ["/{}", "/v1/models/{}/manifest", "/v2/models/{}", "/v2/models/{}?a=b"])
-def test_a_path_that_is_not_ascii_is_not_found(server: ServerProcess, path: str, escape: str) -> None:
+def test_non_ascii_path_is_not_found(server: ServerProcess, path: str, escape: str) -> None:
     parts = urlsplit(server.http_url)
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
@@ -28,11 +28,11 @@ def test_a_path_that_is_not_ascii_is_not_found(server: ServerProcess, path: str,
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
-def test_a_query_that_is_not_ascii_is_answered(server: ServerProcess, escape: str) -> None:
+def test_non_ascii_query_is_accepted(server: ServerProcess, escape: str) -> None:
     assert RestClient(server.http_url, {}).get(f"/v2/health/ready?a={escape}").status == http.client.OK
 
 
-def test_a_method_that_is_not_ascii_is_refused(server: ServerProcess) -> None:
+def test_non_ascii_method_is_refused(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.target) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/medserve.v1.ModelCatalog/%ff")
         code = call.future(b"", timeout=PATIENCE).code()

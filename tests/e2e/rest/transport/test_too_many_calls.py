@@ -1,4 +1,4 @@
-"""Envoy's own responses while too many calls are in flight have the form of the API that was called."""
+"""Envoy's responses while too many calls are in flight have the format of the called API."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -25,7 +25,7 @@ HEAD = b"POST /v2/models/identity-fp32/infer HTTP/1.1\r\nhost: a\r\ncontent-leng
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """As many requests wait for their bodies as Envoy lets pass."""
+    """A server with as many requests waiting for their bodies as Envoy allows."""
     folder = tmp_path_factory.mktemp("models")
     onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     flags = ("--transport", "envoy", "--models", str(folder), "--max-pending-requests", "1")
@@ -38,7 +38,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
             connection.sendall(HEAD)
 
         def is_crowded() -> bool:
-            # One that was refused, since a question like this one had its place, is made up for by another.
+            # The call below may take the place of a waiting request, which is then refused; this one replaces it.
             wait_for_one_more()
             return client.post("/v1/models/x:classify").status == 429
 
@@ -70,11 +70,11 @@ def test_grpc(crowded: ServerProcess) -> None:
     assert detail.type_url.endswith("google.rpc.ErrorInfo")
 
 
-def test_probes_are_answered_all_the_same(crowded: ServerProcess) -> None:
+def test_probes_are_still_answered(crowded: ServerProcess) -> None:
     assert RestClient(crowded.http_url, {}).get("/readyz").status == 200
 
 
-def test_the_list_of_models_is_answered_but_not_their_manifests(crowded: ServerProcess) -> None:
+def test_models_are_still_listed_but_manifests_are_refused(crowded: ServerProcess) -> None:
     with grpc.insecure_channel(crowded.target, [("grpc.enable_retries", 0)]) as channel:
         stub = ModelCatalogStub(channel)
         (model,) = stub.ListModels(catalog.ListModelsRequest(), timeout=PATIENCE).models

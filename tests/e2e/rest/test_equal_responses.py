@@ -1,4 +1,4 @@
-"""A tensor as JSON gets the same answer as over gRPC, whatever its datatype, shape and values."""
+"""Tensors of any datatype, shape and values give the same response as JSON and over gRPC."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def raw(array: np.ndarray[Any, Any]) -> bytes:
 
 @given(tensors(), st.booleans())
 @settings(max_examples=300, deadline=None, derandomize=True)
-def test_json_and_grpc_give_equal_answers(
+def test_json_and_grpc_give_equal_responses(
     rest: RestClient, rest_channel: grpc.Channel, drawn: tuple[str, np.ndarray[Any, Any]], nested: bool
 ) -> None:
     datatype, array = drawn
