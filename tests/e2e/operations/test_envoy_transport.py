@@ -1,4 +1,4 @@
-"""What is Envoy's alone: its process, its files, and what the adapter takes for granted of pyvoy."""
+"""Behavior specific to Envoy: its process and files, and assumptions of the adapter about pyvoy."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from servers.server_process import REPOSITORY, command, environment, running_ser
 from waiting import PATIENCE, wait_until
 
 ENVOY = ("--transport", "envoy")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - which is only looked at
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only listed
 NO_RETRIES = [("grpc.enable_retries", 0)]
 
 
@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where servers make their private folders; short enough for the name of a socket."""
+    """The parent of the servers' private folders; its path is short enough for a socket."""
     folder = tmp_path_factory.mktemp("t")
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
@@ -54,7 +54,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_envoy(pid: int) -> bool:
-    """Not so for programs that look for libpython."""
+    """Returns whether a process is Envoy itself, not a program that it runs to locate libpython."""
     try:
         return b"--config-path" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -67,8 +67,8 @@ def of_size(size: int, seed: int) -> pb.ModelInferRequest:
     return pb.ModelInferRequest(model_name="bytes", id=str(seed), inputs=[tensor], raw_input_contents=[content])
 
 
-async def test_answers_that_are_handed_over_at_once_arrive_whole(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """pyvoy does not promise it; transport/grpc_response.py builds on it."""
+async def test_responses_sent_immediately_arrive_complete(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """pyvoy does not document this; transport/grpc_response.py relies on it."""
     log = tmp_path / "log"
     sizes = [1, 100, 16_000, 60_000, 65_000, 65_536, 70_000]
     with running_server(*flags, log=log) as server:
@@ -79,9 +79,9 @@ async def test_answers_that_are_handed_over_at_once_arrive_whole(flags: tuple[st
 
             async def ask(seed: int) -> None:
                 sent = of_size(sizes[seed % len(sizes)], seed)
-                answer = await stub.ModelInfer(sent, timeout=PATIENCE)
-                assert answer.id == sent.id
-                assert answer.raw_output_contents == sent.raw_input_contents
+                response = await stub.ModelInfer(sent, timeout=PATIENCE)
+                assert response.id == sent.id
+                assert response.raw_output_contents == sent.raw_input_contents
 
             asking = [asyncio.ensure_future(ask(seed)) for seed in range(700)]
             await asking[0]
@@ -91,7 +91,7 @@ async def test_answers_that_are_handed_over_at_once_arrive_whole(flags: tuple[st
     assert not re.search("never awaited|never retrieved|Traceback|this is a bug", log.read_text())
 
 
-def test_calls_that_come_while_clients_are_sent_elsewhere_are_answered(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_calls_that_arrive_during_draining_are_answered(flags: tuple[str, ...], tmp_path: Path) -> None:
     with (
         held_server(tmp_path / "held", *flags, "--grace", "3600") as held,
         grpc.insecure_channel(held.server.target, NO_RETRIES) as channel,
@@ -108,7 +108,7 @@ def test_calls_that_come_while_clients_are_sent_elsewhere_are_answered(flags: tu
 
 
 def test_ctrl_c_drains(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """A terminal sends it to all processes of the foreground; Envoy is none of these."""
+    """A terminal sends SIGINT to all processes in the foreground; Envoy must not be one of them."""
     log, holds = tmp_path / "log", tmp_path / "held"
     with (
         held_server(holds, *flags, "--grace", "3600", log=log, own_group=True) as held,
@@ -123,7 +123,7 @@ def test_ctrl_c_drains(flags: tuple[str, ...], tmp_path: Path) -> None:
         assert held.server.process.wait(PATIENCE) == 0
 
 
-def test_only_the_user_reaches_the_files(flags: tuple[str, ...], temporary: Path) -> None:
+def test_only_the_user_has_access_to_the_files(flags: tuple[str, ...], temporary: Path) -> None:
     before = set(SHARED_MEMORY.iterdir())
     with running_server(*flags):
         (folder,) = temporary.glob("medserve-*")
@@ -134,16 +134,16 @@ def test_only_the_user_reaches_the_files(flags: tuple[str, ...], temporary: Path
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_supervisor_that_is_killed_leaves_nothing(flags: tuple[str, ...], temporary: Path, workers: int) -> None:
+def test_killed_supervisor_leaves_no_processes_or_files(flags: tuple[str, ...], temporary: Path, workers: int) -> None:
     with running_server(*flags, "--workers", str(workers), status=-signal.SIGKILL) as server:
         orphans = server.workers()
         assert len(orphans) == workers
         server.process.kill()
         wait_until(lambda: not any(map(is_alive, orphans)), "Envoy to end")
-    wait_until(lambda: not list(temporary.iterdir()), "the files to go")
+    wait_until(lambda: not list(temporary.iterdir()), "the files to be removed")
 
 
-def test_the_next_start_removes_what_killed_servers_left(flags: tuple[str, ...], temporary: Path) -> None:
+def test_startup_removes_files_of_killed_servers(flags: tuple[str, ...], temporary: Path) -> None:
     with running_server(*flags) as lives:
         (kept,) = temporary.iterdir()
         with running_server(*flags, status=-signal.SIGKILL) as server:
@@ -163,19 +163,19 @@ def test_the_next_start_removes_what_killed_servers_left(flags: tuple[str, ...],
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_envoy_that_ends_is_replaced(flags: tuple[str, ...], tmp_path: Path, number: signal.Signals) -> None:
+def test_terminated_envoy_is_replaced(flags: tuple[str, ...], tmp_path: Path, number: signal.Signals) -> None:
     log = tmp_path / "log"
     with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
         (envoy,) = server.workers()
         os.kill(envoy, number)
-        wait_until(lambda: server.total("medserve_workers_replaced_total") == 1, "another Envoy")
+        wait_until(lambda: server.total("medserve_workers_replaced_total") == 1, "another Envoy to start")
         caller = Caller(channel)
-        wait_until(lambda: caller.code("a") is OK, "an answer")
+        wait_until(lambda: caller.code("a") is OK, "a response")
     assert f"worker 0 (process {envoy}) was killed by {number.name}; starting a replacement" in log.read_text()
     assert "this is a bug" not in log.read_text()
 
 
-def test_an_envoy_that_keeps_ending_ends_the_server_with_the_reason(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_repeatedly_terminating_envoy_ends_the_server_with_the_reason(flags: tuple[str, ...], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server(*flags, log=log, status=1) as server:
         killed: set[int] = set()
@@ -194,7 +194,7 @@ STAGES = ["folder", "config", "socket", "model"]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_server_that_is_stopped_while_it_starts_leaves_nothing(
+def test_server_stopped_during_startup_leaves_no_processes_or_files(
     flags: tuple[str, ...], temporary: Path, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
     log = tmp_path / "log"
@@ -221,7 +221,7 @@ def test_a_server_that_is_stopped_while_it_starts_leaves_nothing(
     assert "Traceback" not in log.read_text()
 
 
-def test_what_a_client_says_of_itself_counts_for_nothing(flags: tuple[str, ...], tmp_path: Path) -> None:
+def test_forged_client_headers_are_ignored(flags: tuple[str, ...], tmp_path: Path) -> None:
     log = tmp_path / "log"
     forged = (
         ("x-forwarded-for", "203.0.113.9"),
@@ -238,8 +238,8 @@ def test_what_a_client_says_of_itself_counts_for_nothing(flags: tuple[str, ...],
         assert word not in log.read_text()
 
 
-def test_a_large_message_arrives_while_the_event_loop_is_blocked(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """Envoy holds back the client meanwhile."""
+def test_large_message_arrives_while_the_event_loop_is_blocked(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Envoy applies flow control meanwhile."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with (
         running_server(*flags, "--max-message-mib", "64", patch=("blocking_loop", str(tmp_path / "block"))) as server,
@@ -249,14 +249,14 @@ def test_a_large_message_arrives_while_the_event_loop_is_blocked(flags: tuple[st
         sent = of_size(60 * 1024 * 1024, 1)
         for _ in range(2):
             (tmp_path / "block").touch()
-            answer = stub.ModelInfer(sent, timeout=PATIENCE)
-            assert answer.raw_output_contents[0] == sent.raw_input_contents[0]
+            response = stub.ModelInfer(sent, timeout=PATIENCE)
+            assert response.raw_output_contents[0] == sent.raw_input_contents[0]
             assert not (tmp_path / "block").exists(), "the loop was blocked"
 
 
-def test_a_long_stream_of_small_messages_is_answered_whole(flags: tuple[str, ...]) -> None:
-    """gRPC's client updates its window for each answer, of which many come in one frame."""
+def test_every_message_of_a_long_stream_is_answered(flags: tuple[str, ...]) -> None:
+    """gRPC's client updates its window for each response, and many responses arrive in one frame."""
     messages = 20_000
     with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
-        answers = GRPCInferenceServiceStub(channel).ModelStreamInfer(request("a", 1.0) for _ in range(messages))
-        assert sum(1 for _ in answers) == messages
+        responses = GRPCInferenceServiceStub(channel).ModelStreamInfer(request("a", 1.0) for _ in range(messages))
+        assert sum(1 for _ in responses) == messages

@@ -1,4 +1,4 @@
-"""An interrupt while a command still loads ends it with status 130 and not a word."""
+"""An interrupt during a command's imports ends it with status 130 and without output."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ SCRIPTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
 
 
 def started(name: str, *arguments: str) -> subprocess.Popen[str]:
-    """Starts a command as the script does that pip writes for it; each module is told on standard error when loaded."""
+    """Starts a command like pip's entry-point script; imported modules are listed on standard error."""
     module, _, function = SCRIPTS[name].partition(":")
     script = f"import sys; from {module} import {function}; sys.argv[0] = {name!r}; sys.exit({function}())"
     return subprocess.Popen(
@@ -46,7 +46,7 @@ SERVER = ("medserve-server", "--port", "0", *OTHER_PORTS, "--transport")
     ],
     ids=lambda one: one if isinstance(one, str) else one[0],
 )
-def test_an_interrupt_while_loading_ends_a_command_quietly(command: tuple[str, ...], module: str) -> None:
+def test_interrupt_during_imports_ends_a_command_silently(command: tuple[str, ...], module: str) -> None:
     process = started(*command)
     assert process.stderr is not None
     for line in process.stderr:
@@ -54,9 +54,9 @@ def test_an_interrupt_while_loading_ends_a_command_quietly(command: tuple[str, .
             break
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate()
-    said = [line for line in errors.splitlines() if not line.startswith("import time:")]
+    messages = [line for line in errors.splitlines() if not line.startswith("import time:")]
     assert (process.returncode, output) == (130, "")
-    assert said in ([], ["medserve-train: interrupted"])
+    assert messages in ([], ["medserve-train: interrupted"])
 
 
 SWALLOWING = """
@@ -76,6 +76,6 @@ sys.exit(medserve())
 """
 
 
-def test_an_interrupt_counts_also_while_a_library_would_swallow_it() -> None:
+def test_interrupt_is_not_swallowed_by_libraries() -> None:
     done = subprocess.run([sys.executable, "-c", SWALLOWING, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

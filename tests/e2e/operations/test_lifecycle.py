@@ -1,4 +1,4 @@
-"""Start and stop of the real server."""
+"""Startup and shutdown of the real server."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def request(number: int) -> pb.ModelInferRequest:
 
 
 class Load:
-    """Calls a server from several threads until it refuses, and checks every answer."""
+    """Calls a server from several threads until it refuses, and checks every response."""
 
     def __init__(self, target: str, threads: int = 8) -> None:
         self.codes: Counter[grpc.StatusCode] = Counter()
@@ -69,16 +69,16 @@ class Load:
                 with self._lock:
                     self.codes[code] += 1
                     if code is grpc.StatusCode.OK:
-                        answer = np.frombuffer(call.result().raw_output_contents[0], np.float32)
-                        self.wrong += not (answer == number).all()
+                        response = np.frombuffer(call.result().raw_output_contents[0], np.float32)
+                        self.wrong += not (response == number).all()
                 if code is not grpc.StatusCode.OK:
                     return
-                time.sleep(0.01)  # leaves some of the machine to the others
+                time.sleep(0.01)  # leaves CPU time to other processes
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], workers: int, tmp_path: Path) -> None:
-    """Calls that it took are all answered; the others are refused as UNAVAILABLE, which a client retries."""
+def test_every_accepted_call_is_answered_after_sigterm(flags: list[str], workers: int, tmp_path: Path) -> None:
+    """Accepted calls are answered; later ones are refused with UNAVAILABLE, which clients retry."""
     log = tmp_path / "log"
     with running_server(*flags, "--workers", str(workers), "--drain-delay", "4", log=log) as server:
         load = Load(server.target)
@@ -90,7 +90,7 @@ def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], worker
             server.process.send_signal(signal.SIGTERM)
             while stub.Check(check).status != health_pb2.HealthCheckResponse.NOT_SERVING:  # type: ignore[attr-defined]
                 time.sleep(0.01)
-            # Inside the drain delay work is still taken.
+            # Calls are still accepted during the drain delay.
             assert GRPCInferenceServiceStub(channel).ModelInfer(request(1)).raw_output_contents
         load.join()
         assert server.process.wait(PATIENCE) == 0
@@ -99,7 +99,7 @@ def test_sigterm_under_load_answers_every_accepted_call(flags: list[str], worker
     assert log.read_text().count("all calls were answered") == workers
 
 
-def test_a_slow_call_is_waited_for(flags: list[str], tmp_path: Path) -> None:
+def test_shutdown_waits_for_slow_calls(flags: list[str], tmp_path: Path) -> None:
     with (
         held_server(tmp_path / "held", *flags, "--grace", "3600") as held,
         grpc.insecure_channel(held.server.target) as channel,
@@ -114,9 +114,9 @@ def test_a_slow_call_is_waited_for(flags: list[str], tmp_path: Path) -> None:
         assert held.server.process.wait(PATIENCE) == 0
 
 
-def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[str]) -> None:
+def test_idle_streams_and_health_watchers_do_not_delay_shutdown(flags: list[str]) -> None:
     with (
-        running_server(*flags, "--grace", "3600") as server,  # which is for work, not for idle streams
+        running_server(*flags, "--grace", "3600") as server,  # applies to calls in progress, not to idle streams
         grpc.insecure_channel(server.target) as channel,
     ):
         release = threading.Event()
@@ -138,7 +138,7 @@ def test_an_open_stream_and_a_watcher_do_not_hold_a_stopping_server(flags: list[
         server.process.wait(PATIENCE)
 
 
-def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: Path) -> None:
+def test_shutdown_ends_after_the_grace_period(flags: list[str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running_server(*flags, "--grace", "0.2", log=log) as server,
@@ -155,13 +155,13 @@ def test_a_stopping_server_gives_up_after_its_grace(flags: list[str], tmp_path: 
     assert "--grace 0.2 s passed" in log.read_text()
 
 
-def test_cuda_where_there_is_none_is_an_error_that_says_so() -> None:
+def test_unavailable_cuda_is_an_error() -> None:
     text = refusal("--provider", "cuda")
     assert "CUDAExecutionProvider" in text
     assert "--allow-fallback" in text
 
 
-def test_a_fallback_that_is_allowed_is_told(tmp_path: Path) -> None:
+def test_allowed_fallback_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server("--provider", "cuda", "--allow-fallback", log=log) as server:
         assert 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu"' in server.metrics()
@@ -173,24 +173,24 @@ def one_model(folder: Path, name: str = "chest-xray") -> Path:
     return folder / name / "1/model.onnx"
 
 
-def test_a_missing_repository_is_named() -> None:
+def test_missing_repository_is_reported() -> None:
     assert "--models nowhere: the folder" in refusal("--models", "nowhere")
 
 
-def test_an_empty_repository_is_named(tmp_path: Path) -> None:
+def test_empty_repository_is_reported(tmp_path: Path) -> None:
     expected = f"--models {tmp_path}: {tmp_path} contains no model; expected a folder with <name>/<version>/model.onnx"
     assert expected in refusal("--models", str(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
-def test_a_corrupt_model_is_named(tmp_path: Path, damage: str) -> None:
+def test_corrupt_model_is_reported(tmp_path: Path, damage: str) -> None:
     path = one_model(tmp_path)
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"no model", "empty": b""}[damage])
     assert f"{path}: " in refusal("--models", str(tmp_path))
 
 
-def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
+def test_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
     target = one_model(tmp_path / "elsewhere")
     link = tmp_path / "models/chest-xray/1/model.onnx"
     link.parent.mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_a_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
         ('"labels"', '"label"', 'has no field named "label"'),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_graph_is_refused(tmp_path: Path, old: str, new: str, text: str) -> None:
+def test_manifest_that_contradicts_its_graph_is_refused(tmp_path: Path, old: str, new: str, text: str) -> None:
     path = one_model(tmp_path)
     model = onnx.load(path)
     (entry,) = [entry for entry in model.metadata_props if entry.key == "medserve.manifest"]
@@ -219,12 +219,12 @@ def test_a_manifest_that_does_not_fit_its_graph_is_refused(tmp_path: Path, old: 
     assert text in refusal("--models", str(tmp_path))
 
 
-def test_a_taken_port_is_named(server: ServerProcess) -> None:
+def test_port_in_use_is_reported(server: ServerProcess) -> None:
     port = server.target.rsplit(":", 1)[1]
     assert f"cannot listen on 127.0.0.1:{port}" in refusal("--port", port)
 
 
-def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> None:
+def test_settings_precedence_is_flags_environment_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     onnx_models.save(tmp_path / "models", "x", onnx_models.identity("FP32", ["batch", 3]))
     file.write_text(f'models = "{tmp_path}/models"\nmax_batch_rows = 3\nmax_request_rows = 5\nmax_message_mib = 2\n')
@@ -254,7 +254,7 @@ def test_settings_come_from_flags_then_environment_then_file(tmp_path: Path) -> 
         (("--config", "nowhere.toml"), "nowhere.toml: no such file"),
     ],
 )
-def test_a_wrong_setting_is_named(flags: tuple[str, ...], text: str) -> None:
+def test_invalid_setting_is_reported(flags: tuple[str, ...], text: str) -> None:
     ended = subprocess.run(
         command(*flags),
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""What a server writes: on a terminal, into a pipe, and as JSON; and that nothing else gets between the lines."""
+"""Output of a server on a terminal, in a pipe and as JSON, without lines from other sources."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def ended(*flags: str, patch: Patch = (), **variables: str) -> subprocess.Comple
     )
 
 
-def test_plain_lines_are_never_cut(models: Path, transport: str) -> None:
+def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
     with subprocess.Popen(
         command("--models", str(models), "--transport", transport),
         cwd=REPOSITORY,
@@ -67,7 +67,7 @@ def test_plain_lines_are_never_cut(models: Path, transport: str) -> None:
     assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[4])
 
 
-def test_a_terminal_gets_a_table_with_the_whole_name(models: Path) -> None:
+def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command("--models", str(models)),
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_table_with_the_whole_name(models: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_log_of_json_has_a_record_for_each_model_and_for_the_addresses(models: Path, workers: str) -> None:
+def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, workers: str) -> None:
     with subprocess.Popen(
         command("--models", str(models), "--log-format", "json", "--log-level", "error", "--workers", workers),
         cwd=REPOSITORY,
@@ -122,7 +122,7 @@ def test_a_log_of_json_has_a_record_for_each_model_and_for_the_addresses(models:
         (("--config", "nowhere.toml"), "--config nowhere.toml: no such file", 1),
     ],
 )
-def test_why_a_server_does_not_start_is_a_record(flags: tuple[str, ...], text: str, status: int) -> None:
+def test_startup_error_is_a_json_record(flags: tuple[str, ...], text: str, status: int) -> None:
     for server in (ended(*flags, "--log-format", "json"), ended(*flags, MEDSERVE_LOG_FORMAT="json")):
         assert (server.returncode, server.stdout) == (status, "")
         (record,) = records(server.stderr)
@@ -131,20 +131,20 @@ def test_why_a_server_does_not_start_is_a_record(flags: tuple[str, ...], text: s
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_warnings_and_exceptions_are_records(models: Path, transport: str, workers: str) -> None:
+def test_warnings_and_exceptions_are_json_records(models: Path, transport: str, workers: str) -> None:
     flags = ("--models", str(models), "--transport", transport, "--log-format", "json", "--workers", workers)
     server = ended(*flags, patch=("failing",))
     assert (server.returncode, server.stdout) == (1, "")
-    told = records(server.stderr)
-    assert any("UserWarning: two\nlines" in record["message"] for record in told if record["logger"] == "py.warnings")
-    exceptions = [record.get("exception", "") for record in told]
+    logged = records(server.stderr)
+    assert any("UserWarning: two\nlines" in record["message"] for record in logged if record["logger"] == "py.warnings")
+    exceptions = [record.get("exception", "") for record in logged]
     assert any(text.endswith("LookupError") for text in exceptions)
     assert any(text.endswith("ZeroDivisionError") for text in exceptions)
     assert "rows of a patient" not in server.stderr
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_garbage_on_the_port_makes_no_line_but_our_own(
+def test_garbage_on_the_port_is_logged_only_by_medserve(
     models: Path, transport: str, secure: bool, tmp_path: Path
 ) -> None:
     flags: tuple[str, ...] = ("--transport", transport)
@@ -171,7 +171,7 @@ def test_garbage_on_the_port_makes_no_line_but_our_own(
     assert [line for line in lines if not LINE.match(line)] == []
 
 
-def test_a_taken_port_makes_one_line(models: Path) -> None:
+def test_port_in_use_is_logged_in_one_line(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         server = ended("--models", str(models), "--transport", "grpcio", "--port", port)

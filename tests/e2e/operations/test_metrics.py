@@ -1,4 +1,4 @@
-"""What Prometheus reads on /metrics."""
+"""The metrics served on /metrics."""
 
 from typing import Any
 from urllib.request import urlopen
@@ -46,7 +46,7 @@ def infer(stub: GRPCInferenceServiceStub, model: str, rows: int) -> grpc.StatusC
 
 
 def samples(server: ServerProcess) -> dict[str, float]:
-    """Every series by its name and labels, as in name{label=value}."""
+    """Returns the value of each series by name and labels, e.g. name{label=value}."""
     return {
         f"{sample.name}{{{','.join(f'{key}={value}' for key, value in sorted(sample.labels.items()))}}}": sample.value
         for family in text_string_to_metric_families(server.metrics())
@@ -82,7 +82,7 @@ def test_requests_rows_and_runs_are_counted(zoo: ServerProcess, zoo_channel: grp
     assert rise(f"grpc_server_handling_seconds_count{{{call}}}") == 2
 
 
-def test_a_request_can_make_no_series(zoo: ServerProcess, zoo_channel: grpc.Channel) -> None:
+def test_requests_cannot_create_series(zoo: ServerProcess, zoo_channel: grpc.Channel) -> None:
     stub = GRPCInferenceServiceStub(zoo_channel)
     for number in range(20):
         assert infer(stub, f"invented-{number}", 1) is grpc.StatusCode.NOT_FOUND
@@ -92,13 +92,13 @@ def test_a_request_can_make_no_series(zoo: ServerProcess, zoo_channel: grpc.Chan
     assert "invented" not in zoo.metrics()
 
 
-def test_every_family_has_its_type_and_a_help_text(zoo: ServerProcess) -> None:
+def test_metrics_have_type_and_help_text(zoo: ServerProcess) -> None:
     families = {family.name: family for family in text_string_to_metric_families(zoo.metrics())}
     assert {name: families[name].type for name in FAMILIES} == FAMILIES
     assert all(families[name].documentation.endswith((".", "1.")) for name in FAMILIES)
 
 
-def test_time_is_counted_from_a_tenth_of_a_millisecond_to_ten_seconds(zoo: ServerProcess) -> None:
+def test_duration_buckets_range_from_100_microseconds_to_10_seconds(zoo: ServerProcess) -> None:
     bounds = [
         float(line.split('le="')[1].split('"')[0])
         for line in zoo.metrics().splitlines()
@@ -107,12 +107,12 @@ def test_time_is_counted_from_a_tenth_of_a_millisecond_to_ten_seconds(zoo: Serve
     assert (bounds[0], bounds[-2], bounds[-1]) == (0.0001, 10.0, float("inf"))
 
 
-def test_the_session_tells_how_it_runs() -> None:
+def test_session_info_describes_the_session() -> None:
     with running_server("--threads", "1") as server:
         info = 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu",threads="1",version="1"} 1.0'
         assert info in server.metrics()
 
 
-def test_the_page_is_served_on_its_own_address(zoo: ServerProcess) -> None:
+def test_metrics_page_listens_on_separate_address(zoo: ServerProcess) -> None:
     with urlopen(zoo.metrics_url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
         assert response.headers["Content-Type"].startswith("text/plain")

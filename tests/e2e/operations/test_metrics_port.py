@@ -1,4 +1,4 @@
-"""The other pages on the metrics port report the state of the server, whatever clients send to it."""
+"""Probes on the metrics port report the state of the server, regardless of client traffic."""
 
 import os
 import signal
@@ -43,15 +43,15 @@ def address(server: ServerProcess) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport: str, tmp_path: Path) -> None:
+def test_readiness_during_startup_serving_and_shutdown(models: Path, transport: str, tmp_path: Path) -> None:
     file = tmp_path / "held"
-    file.touch()  # no model is warm before it is gone
+    file.touch()  # delays warm-up until it is removed
     ports = (free_port(), free_port())
     target, url = f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}/"
     flags = ("--models", str(models), "--transport", transport, "--grace", "3600")
     numbers = ("--port", str(ports[0]), "--metrics-port", str(ports[1]))
 
-    def told(path: str) -> tuple[int, str]:
+    def get(path: str) -> tuple[int, str]:
         try:
             return page(url + path)
         except URLError:
@@ -67,35 +67,35 @@ def test_readiness_while_a_server_loads_serves_and_stops(models: Path, transport
         ) as process,
         grpc.insecure_channel(target) as channel,
     ):
-        wait_until(lambda: told("livez") == (200, "ok\n"), "the process to live")
-        assert told("readyz") == (503, "loading models\n")
+        wait_until(lambda: get("livez") == (200, "ok\n"), "the process to be live")
+        assert get("readyz") == (503, "loading models\n")
         file.unlink()
-        wait_until(lambda: told("readyz") == (200, "ok\n"), "the models to be loaded")
+        wait_until(lambda: get("readyz") == (200, "ok\n"), "the models to be loaded")
         server = ServerProcess(process, target, f"{url}metrics", "")
         held = HeldServer(server, file)
         with held.hold():
             call = Caller(channel).stub.ModelInfer.future(request("a", 1.0), timeout=PATIENCE)
             held.wait_for_calls(1)
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: told("readyz") == (503, "stopping\n"), "it to drain")
-            assert told("livez") == (200, "ok\n")
+            wait_until(lambda: get("readyz") == (503, "stopping\n"), "the server to drain")
+            assert get("livez") == (200, "ok\n")
         assert call.code() is OK
         assert process.wait(PATIENCE) == 0
 
 
-def test_several_workers_are_ready_while_one_is(models: Path) -> None:
+def test_server_is_ready_while_any_worker_is_ready(models: Path) -> None:
     with running_server("--models", str(models), "--workers", "2", "--drain-delay", "2") as server:
         assert server.page("/readyz") == (200, "ok\n")
         for pid in server.workers():
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: server.page("/readyz") == (503, "loading models\n"), "both to be gone")
-        wait_until(lambda: server.page("/readyz") == (200, "ok\n"), "others to take their place")
+        wait_until(lambda: server.page("/readyz") == (503, "loading models\n"), "both workers to exit")
+        wait_until(lambda: server.page("/readyz") == (200, "ok\n"), "new workers to start")
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: server.page("/readyz") == (503, "stopping\n"), "it to stop")
+        wait_until(lambda: server.page("/readyz") == (503, "stopping\n"), "the server to stop")
         assert server.process.wait(PATIENCE) == 0
 
 
-def test_1000_connections_take_a_bounded_number_of_descriptors(models: Path, tmp_path: Path) -> None:
+def test_1000_connections_use_a_bounded_number_of_descriptors(models: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server("--models", str(models), log=log) as server:
         files = Path(f"/proc/{server.process.pid}/fd")
@@ -103,23 +103,23 @@ def test_1000_connections_take_a_bounded_number_of_descriptors(models: Path, tmp
         with ExitStack() as crowd:
             for _ in range(1000):
                 crowd.enter_context(socket.create_connection(address(server), timeout=PATIENCE))
-                # Of those that are closed at once, asyncio accepts as many again in each turn of its loop.
+                # asyncio accepts several connections per loop iteration before it closes those beyond the limit.
                 assert len(os.listdir(files)) <= before + 4 * MAX_CONNECTIONS  # noqa: PTH208
-        wait_until(lambda: len(os.listdir(files)) <= before + 1, "them to be closed")  # noqa: PTH208
+        wait_until(lambda: len(os.listdir(files)) <= before + 1, "the connections to be closed")  # noqa: PTH208
         assert server.page("/livez") == (200, "ok\n")
     assert "WARNING" not in log.read_text()
 
 
-def test_a_taken_port_is_named_with_its_flag(models: Path) -> None:
+def test_port_in_use_is_reported_with_its_flag(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         for workers in ("1", "2"):
-            told = refusal("--models", str(models), "--metrics-port", port, "--workers", workers)
+            get = refusal("--models", str(models), "--metrics-port", port, "--workers", workers)
             reason = f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --metrics-port"
-            assert told == f"medserve-server: {reason}\n"
+            assert get == f"medserve-server: {reason}\n"
 
 
-def test_an_ipv6_address(models: Path) -> None:
+def test_ipv6_address(models: Path) -> None:
     with running_server("--models", str(models), "--host", "::1") as server:
         assert server.target.startswith("[::1]:")
         assert server.page("/readyz") == (200, "ok\n")

@@ -1,4 +1,4 @@
-"""Models that appear, change and leave while a server serves."""
+"""Models that are added, replaced and removed while the server runs."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from waiting import wait_until
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["new-versions", "in-place"])
 def test_no_call_fails_while_models_are_swapped(serve: Callable[..., Live], in_place: bool) -> None:
-    """30 swaps under load; every answer is of a model that served between the call's begin and its end."""
+    """30 swaps under load; every response is from a version that was served during the call."""
     live = serve(*POLL, "--version-policy", "latest:1", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     newest = published = 1
     with Load(live.server.target, "a", lambda: newest, lambda: published) as load:
@@ -33,14 +33,14 @@ def test_no_call_fails_while_models_are_swapped(serve: Callable[..., Live], in_p
             live.models.publish("a", 1 if in_place else number, onnx_models.add(number))
             live.caller.wait_for_number("a", number)
             newest = number
-        wait_until(lambda: load.answers > 100 or bool(load.wrong), "answers")
+        wait_until(lambda: load.answers > 100 or bool(load.wrong), "responses")
     assert load.wrong == []
     assert live.caller.index(ready=True) == {("a", "1" if in_place else "31"): ("READY", "")}
     assert live.log.read_text().count(" is now served, SHA-256") == 31
 
 
-def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> None:
-    """After 50 swaps of a model of 8 MB: no more threads, files, series or memory than after 10."""
+def test_replaced_models_release_all_resources(serve: Callable[..., Live]) -> None:
+    """Threads, open files, series and memory after 50 swaps of an 8 MB model are as after 10 swaps."""
 
     def model(number: int) -> onnx.ModelProto:
         return onnx_models.add(number, size=2_000_000)
@@ -70,26 +70,26 @@ def test_what_is_replaced_leaves_nothing_behind(serve: Callable[..., Live]) -> N
 
     for number in range(2, 12):
         swap(number)
-    wait_until(lambda: versions() == {"11"}, "the series of what was replaced to go")
+    wait_until(lambda: versions() == {"11"}, "the series of replaced versions to be removed")
     before = status("VmRSS"), status("Threads"), files(), len(series())
     for number in range(12, 52):
         swap(number)
-    wait_until(lambda: versions() == {"51"}, "the series of what was replaced to go")
-    wait_until(lambda: status("Threads") <= before[1], "its threads to end")
-    assert status("VmRSS") - before[0] < 100_000, "KiB; 40 models of 8 MB would be 320,000"
+    wait_until(lambda: versions() == {"51"}, "the series of replaced versions to be removed")
+    wait_until(lambda: status("Threads") <= before[1], "the threads of replaced versions to end")
+    assert status("VmRSS") - before[0] < 100_000, "KiB; 40 models of 8 MB would need 320,000"
     assert files() <= before[2]
     assert len(series()) == before[3]
 
 
-def test_a_request_is_answered_by_the_model_that_it_found(serve: Callable[..., Live]) -> None:
-    """A slow model is replaced and then removed while it computes: its requests are answered, then it is gone."""
+def test_request_is_answered_by_the_model_it_was_assigned_to(serve: Callable[..., Live]) -> None:
+    """A slow model is replaced and removed during its runs: their requests are answered, then it is unloaded."""
     live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.slow()))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[400, 1])
     request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[np.ones(400, "f4").tobytes()])
 
-    def begin() -> Any:  # noqa: ANN401 - grpc's type of it has no name
+    def begin() -> Any:  # noqa: ANN401 - grpc has no public type for it
         call = live.caller.stub.ModelInfer.future(request)
-        wait_until(lambda: live.server.sample("medserve_inflight_requests") > 0, "the call to be taken")
+        wait_until(lambda: live.server.sample("medserve_inflight_requests") > 0, "the call to be accepted")
         assert not call.done()
         return call
 
@@ -101,11 +101,11 @@ def test_a_request_is_answered_by_the_model_that_it_found(serve: Callable[..., L
     assert live.caller.code("a") is NOT_FOUND
     for call in (first, second):
         assert (np.frombuffer(call.result().raw_output_contents[0], np.float32) == 1).all()
-    wait_until(lambda: 'model="a"' not in live.server.metrics(), "its series to go")
+    wait_until(lambda: 'model="a"' not in live.server.metrics(), "its series to be removed")
 
 
-def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) -> None:
-    """Written in pieces over a model that serves: that one goes on until the new one is whole."""
+def test_incomplete_file_is_loaded_once_complete(serve: Callable[..., Live]) -> None:
+    """A file is overwritten in pieces: the previous model is served until the new one is complete."""
     live = serve(*POLL, prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     whole = onnx_models.add(2, size=10_000).SerializeToString()
     with Load(live.server.target, "a", lambda: 1, lambda: 2) as load:
@@ -123,7 +123,7 @@ def test_a_file_that_is_still_written_is_waited_for(serve: Callable[..., Live]) 
     assert live.caller.index() == {("a", "1"): ("READY", "")}
 
 
-def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> None:
+def test_cancelled_calls_do_not_keep_a_model_loaded(serve: Callable[..., Live]) -> None:
     live = serve(*EXPLICIT, "--load-model", "a", prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
     request = pb.ModelInferRequest(model_name="a", inputs=[tensor], raw_input_contents=[bytes(4)])
@@ -135,10 +135,10 @@ def test_calls_that_were_given_up_hold_no_model(serve: Callable[..., Live]) -> N
             for call in calls:
                 call.cancel()
     live.caller.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="a"))
-    wait_until(lambda: 'model="a"' not in live.server.metrics(), "its series to go, and it with them")
+    wait_until(lambda: 'model="a"' not in live.server.metrics(), "the model and its series to be removed")
 
 
-def test_a_version_that_is_removed_leaves(serve: Callable[..., Live]) -> None:
+def test_removed_version_is_unloaded(serve: Callable[..., Live]) -> None:
     def prepare(models: ModelFolder) -> None:
         for version in (1, 2):
             models.publish("a", version, onnx_models.add(version))
@@ -153,25 +153,25 @@ def test_a_version_that_is_removed_leaves(serve: Callable[..., Live]) -> None:
     live.models.remove("a", 2)
     live.caller.wait_for_number("a", 1)
     assert live.caller.code("a", 2) is NOT_FOUND
-    wait_until(lambda: 'version="2"' not in live.server.metrics(), "its series to go")
+    wait_until(lambda: 'version="2"' not in live.server.metrics(), "its series to be removed")
     assert listed() == ["1"]
     assert list(live.caller.stub.ModelMetadata(pb.ModelMetadataRequest(name="a")).versions) == ["1"]
     statistics = live.caller.stub.ModelStatistics(pb.ModelStatisticsRequest()).model_stats
     assert [entry.version for entry in statistics] == ["1"]
 
-    # A repository that can't be read, as when a disk is lost, is no order to stop serving.
+    # A repository that cannot be read, e.g. because a disk failed, does not unload models.
     live.models.folder.rename(live.models.folder.with_name("away"))
-    wait_until(lambda: "the served models are unchanged" in live.log.read_text(), "the loss to be seen")
+    wait_until(lambda: "the served models are unchanged" in live.log.read_text(), "the loss to be detected")
     assert live.caller.number("a") == 1
     live.models.folder.with_name("away").rename(live.models.folder)
     live.models.publish("a", 3, onnx_models.add(3))
     live.caller.wait_for_number("a", 3)
     shutil.rmtree(live.models.folder / "a")
-    wait_until(lambda: live.caller.code("a") is NOT_FOUND, "all to be gone")
+    wait_until(lambda: live.caller.code("a") is NOT_FOUND, "all models to be unloaded")
     assert live.caller.stub.ServerReady(pb.ServerReadyRequest()).ready
 
 
-def test_a_policy_decides_which_versions_are_served(serve: Callable[..., Live]) -> None:
+def test_version_policy_selects_the_served_versions(serve: Callable[..., Live]) -> None:
     def prepare(models: ModelFolder) -> None:
         for name in ("a", "b"):
             for version in (1, 2, 3):
@@ -184,14 +184,14 @@ def test_a_policy_decides_which_versions_are_served(serve: Callable[..., Live]) 
     live.caller.wait_for_reason("a", 4, "cannot load")
     assert {*live.caller.index(ready=True)} == {("a", "2"), ("a", "3"), ("b", "1")}
     live.models.publish("a", 5, onnx_models.add(5))
-    wait_until(lambda: live.caller.state("a", 2) == "UNAVAILABLE", "the oldest to make way")
+    wait_until(lambda: live.caller.state("a", 2) == "UNAVAILABLE", "the oldest version to be unloaded")
     assert {*live.caller.index(ready=True)} == {("a", "3"), ("a", "5"), ("b", "1")}
     live.models.remove("a", 5)
-    wait_until(lambda: live.caller.state("a", 2) == "READY", "the oldest to come back")
+    wait_until(lambda: live.caller.state("a", 2) == "READY", "the oldest version to be loaded again")
 
 
 def control(live: Live, name: str, *, load: bool, **arguments: Any) -> grpc.StatusCode | str:  # noqa: ANN401
-    """OK, or the words of a refusal."""
+    """Loads or unloads a model; returns OK, or the status and message of the error."""
     try:
         if load:
             live.caller.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name, **arguments))
@@ -224,7 +224,7 @@ def test_models_are_loaded_on_request(serve: Callable[..., Live]) -> None:
     assert control(live, "m2", load=False, parameters=unload) is OK
     assert live.caller.code("m2") is NOT_FOUND
     assert live.caller.index()["m2", "1"] == ("UNAVAILABLE", "not loaded")
-    wait_until(lambda: 'model="m2"' not in live.server.metrics(), "its series to go")
+    wait_until(lambda: 'model="m2"' not in live.server.metrics(), "its series to be removed")
     assert control(live, "m2", load=True) is OK
     assert live.caller.number("m2") == 2
 
@@ -232,14 +232,14 @@ def test_models_are_loaded_on_request(serve: Callable[..., Live]) -> None:
     assert "FAILED_PRECONDITION: m3: version 1: ONNX Runtime cannot load the model" in str(
         control(live, "m3", load=True)
     )
-    assert live.caller.number("m3") == 3, "what was served still is"
+    assert live.caller.number("m3") == 3, "the served model is unchanged"
     live.models.publish("new", 1, onnx_models.add(9))
     assert live.caller.index()["new", "1"] == ("UNAVAILABLE", "not loaded")
     assert control(live, "new", load=True) is OK
     assert live.caller.number("new") == 9
 
 
-def test_what_can_not_be_done_on_request_is_said(serve: Callable[..., Live]) -> None:
+def test_invalid_load_requests_are_refused_with_the_reason(serve: Callable[..., Live]) -> None:
     live = serve(*EXPLICIT, prepare=lambda m: m.publish("a", 1, onnx_models.add(1)))
     assert live.caller.index(ready=True) == {}
     for name in ("nothing", "../models", "a/1", ""):
@@ -256,7 +256,7 @@ def test_what_can_not_be_done_on_request_is_said(serve: Callable[..., Live]) -> 
     assert str(live.models.folder) not in str(control(live, "a", load=True))
 
 
-def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., Live]) -> None:
+def test_load_request_to_polling_server_names_the_required_flag(serve: Callable[..., Live]) -> None:
     live = serve(*POLL, prepare=lambda _: None)
     assert "UNIMPLEMENTED: models are loaded on request only with --model-control explicit" in str(
         control(live, "a", load=True)
@@ -277,5 +277,5 @@ def test_a_polling_server_says_which_flag_loads_on_request(serve: Callable[..., 
         (("--poll-interval", "0"), "--poll-interval: is '0', expected"),
     ],
 )
-def test_a_server_that_could_not_do_as_it_is_told_does_not_start(flags: tuple[str, ...], text: str) -> None:
+def test_invalid_model_control_settings_prevent_startup(flags: tuple[str, ...], text: str) -> None:
     assert text in refusal(*flags)

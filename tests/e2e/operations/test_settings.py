@@ -1,4 +1,4 @@
-"""What users are told about settings: help, wrong values, variables of the environment that are none."""
+"""Messages about settings: help, invalid values, and environment variables that are not settings."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ FREE_PORTS = ("--port", "0", *OTHER_PORTS)
 
 
 def ended(*flags: str, folder: str = ".", **variables: str) -> subprocess.CompletedProcess[str]:
-    """A server with these flags and variables alone, which has to end by itself."""
+    """Runs a server with only these flags and variables; it must exit without a signal."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "medserve_server", *flags],
         cwd=folder,
@@ -30,21 +30,21 @@ def ended(*flags: str, folder: str = ".", **variables: str) -> subprocess.Comple
 
 
 @pytest.fixture
-def nothing(tmp_path: Path) -> tuple[str, ...]:
-    """Flags with which a server ends right after its settings were read."""
+def no_models(tmp_path: Path) -> tuple[str, ...]:
+    """Flags with which a server exits directly after reading its settings."""
     return (*FREE_PORTS, "--models", str(tmp_path), "--transport", "grpcio")
 
 
-def test_help_has_every_setting_once_in_a_group() -> None:
+def test_help_lists_every_setting_once_in_a_group() -> None:
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(Settings.model_fields)
-    told = ended("--help", COLUMNS="100")
-    assert told.returncode == 0
+    result = ended("--help", COLUMNS="100")
+    assert result.returncode == 0
     for name in Settings.model_fields:
         flag = name.replace("_", "-")
-        assert len(re.findall(rf"^  --{flag}\b(?!-)", told.stdout, re.MULTILINE)) == 1, flag
+        assert len(re.findall(rf"^  --{flag}\b(?!-)", result.stdout, re.MULTILINE)) == 1, flag
     for title in GROUPS:
-        assert f"\n{title}:\n" in told.stdout
-    assert not re.search(r"tuple|null|None|\(\)|False", told.stdout)
+        assert f"\n{title}:\n" in result.stdout
+    assert not re.search(r"tuple|null|None|\(\)|False", result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_help_has_every_setting_once_in_a_group() -> None:
         ("otlp_endpoint", "collector:4317", "is not the address of a collector, expected http://HOST:PORT"),
     ],
 )
-def test_a_wrong_value_is_told_with_where_it_stands(setting: str, value: str, expected: str, tmp_path: Path) -> None:
+def test_invalid_value_is_reported_with_its_source(setting: str, value: str, expected: str, tmp_path: Path) -> None:
     flag, variable = f"--{setting.replace('_', '-')}", f"MEDSERVE_{setting.upper()}"
     file = tmp_path / "settings.toml"
     file.write_text(f'{setting} = "{value}"\n')
@@ -72,21 +72,21 @@ def test_a_wrong_value_is_told_with_where_it_stands(setting: str, value: str, ex
         variable: ended(**{variable: value}),
         f"{file}: {setting}": ended("--config", str(file)),
     }
-    for source, told in sources.items():
-        assert told.returncode == 1
-        assert told.stderr.startswith(f"medserve-server: {source}: {expected}")
-        assert told.stderr.count("\n") == 1
+    for source, result in sources.items():
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"medserve-server: {source}: {expected}")
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("value", ["a bool", "2"])
-def test_a_wrong_switch_in_the_environment_is_told(value: str) -> None:
-    told = ended(MEDSERVE_REQUIRE_AUTH=value).stderr
-    assert told == f"medserve-server: MEDSERVE_REQUIRE_AUTH: is '{value}', expected true or false\n"
+def test_invalid_boolean_variable_is_reported(value: str) -> None:
+    result = ended(MEDSERVE_REQUIRE_AUTH=value).stderr
+    assert result == f"medserve-server: MEDSERVE_REQUIRE_AUTH: is '{value}', expected true or false\n"
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    told = ended("--grace", "-1", "--port", "1", MEDSERVE_PORT="x", MEDSERVE_WORKERS="x").stderr
-    assert told.splitlines() == [
+def test_all_invalid_settings_are_reported_together() -> None:
+    result = ended("--grace", "-1", "--port", "1", MEDSERVE_PORT="x", MEDSERVE_WORKERS="x").stderr
+    assert result.splitlines() == [
         "medserve-server: MEDSERVE_WORKERS: is 'x', expected a whole number",
         "medserve-server: --grace: is '-1', expected 0 or more",
     ], "a flag wins over a variable"
@@ -102,51 +102,51 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         (b"\xff", "is not valid TOML: "),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told(content: bytes, problem: str, tmp_path: Path) -> None:
+def test_errors_in_the_settings_file_are_reported(content: bytes, problem: str, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
-    for told in (ended("--config", str(file)), ended(MEDSERVE_CONFIG=str(file))):
-        assert told.returncode == 1
-        assert str(file) in told.stderr
-        assert problem in told.stderr
-        assert "Traceback" not in told.stderr
+    for result in (ended("--config", str(file)), ended(MEDSERVE_CONFIG=str(file))):
+        assert result.returncode == 1
+        assert str(file) in result.stderr
+        assert problem in result.stderr
+        assert "Traceback" not in result.stderr
 
 
-def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
-    told = ended("--config", str(tmp_path))
-    assert (told.returncode, told.stderr) == (
+def test_folder_as_settings_file_is_reported(tmp_path: Path) -> None:
+    result = ended("--config", str(tmp_path))
+    assert (result.returncode, result.stderr) == (
         1,
         f"medserve-server: --config {tmp_path}: can't be read: Is a directory\n",
     )
 
 
-def test_a_variable_that_is_no_setting_is_told_without_its_value(nothing: tuple[str, ...]) -> None:
+def test_unknown_variable_is_reported_without_its_value(no_models: tuple[str, ...]) -> None:
     variables = {"MEDSERVE_TOKEN_FILE": "s3cret", "MEDSERVE_MAX_BATCH_ROW": "s3cret", "MEDSERVE_QQQ": "s3cret"}
-    told = ended(*nothing, **variables, MEDSERVE_SERVER="a:1", MEDSERVE_TOKEN="t", MEDSERVE_DATA="data").stderr  # noqa: S106
-    lines = [line.partition("environment variable ")[2] for line in told.splitlines() if "WARNING" in line]
+    result = ended(*no_models, **variables, MEDSERVE_SERVER="a:1", MEDSERVE_TOKEN="t", MEDSERVE_DATA="data").stderr  # noqa: S106
+    lines = [line.partition("environment variable ")[2] for line in result.splitlines() if "WARNING" in line]
     assert lines == [
         "MEDSERVE_MAX_BATCH_ROW is not a setting (did you mean MEDSERVE_MAX_BATCH_ROWS?); it is ignored",
         "MEDSERVE_QQQ is not a setting; it is ignored",
         "MEDSERVE_TOKEN_FILE is not a setting (did you mean MEDSERVE_METRICS_TOKEN_FILE?); it is ignored",
     ]
-    assert "s3cret" not in told
+    assert "s3cret" not in result
 
 
-def test_a_variable_lists_what_a_flag_takes_repeatedly(tmp_path: Path) -> None:
+def test_variable_of_a_repeated_flag_is_a_list(tmp_path: Path) -> None:
     onnx_models.save(tmp_path, "x", onnx_models.add(1))
     flags = (*FREE_PORTS, "--models", str(tmp_path), "--model-control", "explicit", "--transport", "grpcio")
-    told = ended(*flags, MEDSERVE_LOAD_MODEL="x, y").stderr
-    assert "--load-model y: " in told
+    result = ended(*flags, MEDSERVE_LOAD_MODEL="x, y").stderr
+    assert "--load-model y: " in result
     assert "--load-model z: " in ended(*flags, "--load-model", "z", "--load-model", "x", MEDSERVE_LOAD_MODEL="y").stderr
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_where_models_were_looked_for_and_what_to_do_is_told(exists: bool, tmp_path: Path) -> None:
+def test_missing_models_are_reported_with_the_folder_and_remedies(exists: bool, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     if exists:
         folder.mkdir()
-    told = ended(*FREE_PORTS, "--transport", "grpcio", "--models", "models", folder=str(tmp_path))
-    (line,) = told.stderr.splitlines()
+    result = ended(*FREE_PORTS, "--transport", "grpcio", "--models", "models", folder=str(tmp_path))
+    (line,) = result.stderr.splitlines()
     assert line.startswith("medserve-server: --models models: ")
     assert str(folder) in line
     for way in ("<name>/<version>/model.onnx", "models/ in a checkout", "medserve-train fit"):
@@ -154,13 +154,13 @@ def test_where_models_were_looked_for_and_what_to_do_is_told(exists: bool, tmp_p
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_corrupt_model_is_told_once(workers: str, transport: str, tmp_path: Path) -> None:
+def test_corrupt_model_is_reported_once(workers: str, transport: str, tmp_path: Path) -> None:
     for version in ("1", "2"):
         path = tmp_path / "x" / version / "model.onnx"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"no model")
-    told = ended(*FREE_PORTS, "--models", str(tmp_path), "--transport", transport, "--workers", workers)
-    assert told.returncode == 1
-    (line,) = told.stderr.splitlines()
+    result = ended(*FREE_PORTS, "--models", str(tmp_path), "--transport", transport, "--workers", workers)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     for version in ("1", "2"):
         assert line.count(f"{tmp_path}/x/{version}/model.onnx: ONNX Runtime cannot load the model") == 1

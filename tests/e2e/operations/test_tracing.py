@@ -1,4 +1,4 @@
-"""Traces, as a collector gets them from the real server."""
+"""Traces that a collector receives from the real server."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def request(x: int = 1, rows: int = 1) -> pb.ModelInferRequest:
 
 @pytest.fixture(scope="module")
 def collected(repository: Path, transport: str) -> tuple[Collector, int, int]:
-    """What a collector got of one call of each kind, and between which times."""
+    """A collector that received one call of each kind, and the start and end times of the calls."""
     began = time.time_ns()
     with running_collector() as collector:
         flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", collector.endpoint)
@@ -45,7 +45,7 @@ def collected(repository: Path, transport: str) -> tuple[Collector, int, int]:
 
 
 def calls(collector: Collector) -> Iterator[tuple[Span, list[Span]]]:
-    """Each span of a call with those inside of it, in the order of time."""
+    """Yields the span of each call with its child spans in chronological order."""
     for span in sorted(collector.spans, key=lambda span: span.start_time_unix_nano):
         if span.kind == Span.SPAN_KIND_SERVER:
             inside = [one for one in collector.spans if one.parent_span_id == span.span_id]
@@ -60,7 +60,7 @@ def attributes(span: Span | Resource) -> dict[str, object]:
     }
 
 
-def test_a_call_is_a_child_of_its_callers_span_and_has_its_stages(collected: tuple[Collector, int, int]) -> None:
+def test_span_of_a_call_has_the_callers_parent_and_its_stages(collected: tuple[Collector, int, int]) -> None:
     collector, began, ended = collected
     span, inside = next(calls(collector))
     assert span.name == f"{SERVICE}/ModelInfer"
@@ -79,13 +79,13 @@ def test_a_call_is_a_child_of_its_callers_span_and_has_its_stages(collected: tup
     assert all(one.trace_id.hex() == TRACE for one in inside)
     times = [span.start_time_unix_nano, *(one.start_time_unix_nano for one in inside)]
     ends = [*(one.end_time_unix_nano for one in inside), span.end_time_unix_nano]
-    # One after the other, with nothing between them.
+    # The stages follow each other without gaps.
     assert times[1:] == [times[0], *ends[:-2]]
     assert ends[-1] == ends[-2]
     assert began <= times[0] < ends[-1] <= ended
 
 
-def test_who_does_not_sample_is_not_traced(collected: tuple[Collector, int, int]) -> None:
+def test_unsampled_calls_are_not_traced(collected: tuple[Collector, int, int]) -> None:
     assert "a" * 32 not in {span.trace_id.hex() for span in collected[0].spans}
 
 
@@ -93,11 +93,11 @@ def test_each_request_of_a_stream_has_a_span(collected: tuple[Collector, int, in
     of_stream = [found for found in calls(collected[0]) if found[0].name == f"{SERVICE}/ModelStreamInfer"]
     assert sorted(attributes(span)["medserve.of_stream"] for span, _ in of_stream) == [False, True, True]  # type: ignore[type-var]
     for span, inside in of_stream:
-        assert not span.parent_span_id, "what the caller sent is no parent"
+        assert not span.parent_span_id, "an invalid traceparent is not a parent"
         assert [one.name for one in inside] == (STAGES if attributes(span)["medserve.of_stream"] else [])
 
 
-def test_a_failed_call_ends_in_the_stage_that_failed(collected: tuple[Collector, int, int]) -> None:
+def test_failed_call_ends_with_the_failed_stage(collected: tuple[Collector, int, int]) -> None:
     failed = {
         attributes(span)["rpc.grpc.status_code"]: (span, [one.name for one in inside])
         for span, inside in calls(collected[0])
@@ -105,18 +105,18 @@ def test_a_failed_call_ends_in_the_stage_that_failed(collected: tuple[Collector,
     }
     fault, stages = failed[grpc.StatusCode.INTERNAL.value[0]]
     assert fault.status.code == Status.STATUS_CODE_ERROR
-    assert stages == STAGES  # the answer was an error
+    assert stages == STAGES  # the response was an error
     wrong, stages = failed[grpc.StatusCode.INVALID_ARGUMENT.value[0]]
-    assert wrong.status.code == Status.STATUS_CODE_UNSET, "it was the caller's fault"
+    assert wrong.status.code == Status.STATUS_CODE_UNSET, "errors of the caller do not set the status"
     assert stages == ["decode"]
 
 
-def test_a_call_that_runs_no_model_has_no_stages(collected: tuple[Collector, int, int]) -> None:
+def test_call_without_a_model_has_no_stages(collected: tuple[Collector, int, int]) -> None:
     (found,) = [inside for span, inside in calls(collected[0]) if span.name == f"{SERVICE}/ServerLive"]
     assert not found
 
 
-def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, repository: Path, tmp_path: Path) -> None:
+def test_unreachable_collector_does_not_delay_the_server(transport: str, repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     flags = ("--transport", transport, "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1")
     with running_server(*flags, log=log) as server, grpc.insecure_channel(server.target) as channel:
@@ -124,26 +124,26 @@ def test_a_collector_that_is_not_there_holds_nothing_up(transport: str, reposito
     assert "all calls were answered" in log.read_text()
 
 
-def test_an_endpoint_is_an_address_with_a_scheme(repository: Path) -> None:
+def test_endpoint_requires_a_scheme(repository: Path) -> None:
     assert "--otlp-endpoint: is not the address" in refusal(
         "--models", str(repository), "--otlp-endpoint", "collector:4317"
     )
 
 
-def test_the_missing_extra_is_named(repository: Path) -> None:
-    said = refusal(
+def test_missing_extra_is_reported(repository: Path) -> None:
+    error = refusal(
         "--models", str(repository), "--otlp-endpoint", "http://127.0.0.1:1", patch=("without_opentelemetry",)
     )
-    assert said.startswith("medserve-server: --otlp-endpoint needs the extra otel: pip install '.[otel]'")
-    assert said.count("\n") == 1
+    assert error.startswith("medserve-server: --otlp-endpoint needs the extra otel: pip install '.[otel]'")
+    assert error.count("\n") == 1
 
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """A collector that only OpenTelemetry's own variables name."""
+    """A collector configured only by OpenTelemetry's environment variables."""
     with running_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "false")  # the scheme says it, not this
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "false")  # the scheme takes precedence over this
         monkeypatch.setenv("OTEL_SERVICE_NAME", "triage")
         yield collector
 
@@ -153,7 +153,7 @@ def call_once(*flags: str, log: Path | None = None, patch: Patch = ()) -> None:
         GRPCInferenceServiceStub(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE)
 
 
-def test_opentelemetrys_variables_are_heard(variables: Collector, transport: str, repository: Path) -> None:
+def test_opentelemetry_variables_are_used(variables: Collector, transport: str, repository: Path) -> None:
     call_once("--transport", transport, "--models", str(repository))
     assert variables.spans
     resources = [attributes(spans.resource) for request in variables.requests for spans in request.resource_spans]
@@ -161,7 +161,7 @@ def test_opentelemetrys_variables_are_heard(variables: Collector, transport: str
 
 
 @pytest.mark.parametrize("source", ["flag", "file"])
-def test_a_setting_wins_over_opentelemetrys_variable(
+def test_setting_overrides_opentelemetry_variable(
     variables: Collector, repository: Path, tmp_path: Path, source: str
 ) -> None:
     with running_collector() as ours:
@@ -177,7 +177,7 @@ def test_a_setting_wins_over_opentelemetrys_variable(
 @pytest.mark.parametrize(
     ("name", "value"), [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_TRACES_EXPORTER", "none")]
 )
-def test_a_collector_for_something_else_is_left_alone(
+def test_variables_for_other_exporters_disable_tracing(
     variables: Collector, repository: Path, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -186,16 +186,16 @@ def test_a_collector_for_something_else_is_left_alone(
 
 
 @pytest.mark.usefixtures("variables")
-def test_a_variable_that_is_inherited_does_not_need_the_extra(repository: Path, tmp_path: Path) -> None:
+def test_inherited_variable_does_not_require_the_extra(repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     call_once("--transport", "grpcio", "--models", str(repository), log=log, patch=("without_opentelemetry",))
     assert "no traces are sent to the address in OTEL_EXPORTER_OTLP_ENDPOINT" in log.read_text()
 
 
-def test_a_wrong_address_in_opentelemetrys_variable_is_told_without_it(
+def test_invalid_address_in_opentelemetry_variable_is_reported_without_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4317")
-    said = refusal("--models", str(repository))
-    assert said.startswith("medserve-server: OTEL_EXPORTER_OTLP_ENDPOINT: is not the address of a collector")
-    assert "s3cret" not in said
+    error = refusal("--models", str(repository))
+    assert error.startswith("medserve-server: OTEL_EXPORTER_OTLP_ENDPOINT: is not the address of a collector")
+    assert "s3cret" not in error

@@ -1,4 +1,4 @@
-"""Several server processes on one port."""
+"""Multiple worker processes on one port."""
 
 import os
 import shutil
@@ -19,9 +19,9 @@ from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceS
 from servers.server_process import REPOSITORY, refusal, running_server
 from waiting import PATIENCE, wait_until
 
-# The kernel gives each connection to one of the workers by chance: that all go to one has a chance of 2 ** -31.
+# The kernel assigns each connection to a random worker; the probability that one gets all of them is 2 ** -31.
 CONNECTIONS = 32
-PICTURE = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def flags(transport: str) -> list[str]:
 
 
 def listeners(port: int) -> int:
-    """Sockets that listen on a port of this machine (proc(5), /proc/net/tcp); grpcio's are of IPv6."""
+    """Returns the number of sockets that listen on a port (proc(5), /proc/net/tcp); grpcio's are IPv6 sockets."""
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     fields = [line.split() for table in tables for line in table]
     return sum(local.endswith(f":{port:04X}") and state == "0A" for _, local, _, state, *_ in fields)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a thread of it still holds on to its connections."""
+    """Returns whether a thread of the process still exists, which keeps its connections open."""
     process = Path(f"/proc/{pid}")
     try:
         return "State:\tZ" not in (process / "status").read_text() or len(list((process / "task").iterdir())) > 1
@@ -47,7 +47,7 @@ def is_alive(pid: int) -> bool:
 
 @contextmanager
 def connections(target: str) -> Iterator[list[GRPCInferenceServiceStub]]:
-    """Connections of their own, on which nothing is tried a second time."""
+    """Yields stubs with separate connections, without retries."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     with ExitStack() as stack:
         channels = [stack.enter_context(grpc.insecure_channel(target, options)) for _ in range(CONNECTIONS)]
@@ -55,7 +55,7 @@ def connections(target: str) -> Iterator[list[GRPCInferenceServiceStub]]:
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether a connection's other end is still there."""
+    """Returns whether the peer has not closed the connection."""
     connection.setblocking(False)
     try:
         while connection.recv(4096):
@@ -69,21 +69,21 @@ def is_open(connection: socket.socket) -> bool:
 
 def call(stub: GRPCInferenceServiceStub) -> grpc.StatusCode:
     tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=[1, 28, 28, 1])
-    request = pb.ModelInferRequest(model_name="chest-xray", inputs=[tensor], raw_input_contents=[PICTURE.tobytes()])
+    request = pb.ModelInferRequest(model_name="chest-xray", inputs=[tensor], raw_input_contents=[IMAGE.tobytes()])
     code: grpc.StatusCode = stub.ModelInfer.future(request, timeout=PATIENCE).code()
     return code
 
 
 def refusal_line(*flags: str) -> str:
-    """The one line with which a server ends that cannot start."""
+    """Returns the one-line error of a server that cannot start."""
     (line,) = [line for line in refusal(*flags).splitlines() if line.startswith("medserve-server: ")]
     return line
 
 
-def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
+def test_connections_are_distributed_to_workers(flags: list[str]) -> None:
     with running_server(*flags) as server, ExitStack() as stack:
         host, port = server.target.split(":")
-        wait_until(lambda: listeners(int(port)) >= 2)  # grpcio opens several itself
+        wait_until(lambda: listeners(int(port)) >= 2)  # grpcio opens several per process
         opened = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(CONNECTIONS)]
         one, other = server.workers()
         os.kill(one, signal.SIGKILL)
@@ -94,12 +94,12 @@ def test_each_worker_gets_some_of_the_connections(flags: list[str]) -> None:
         assert not any(map(is_open, opened))
 
 
-def test_what_workers_count_is_added_up_and_outlives_them(flags: list[str]) -> None:
+def test_metrics_are_summed_and_survive_the_workers(flags: list[str]) -> None:
     with running_server(*flags) as server, connections(server.target) as stubs:
         codes = [call(stub) for stub in stubs for _ in range(3)]
         assert set(codes) == {grpc.StatusCode.OK}
         assert server.total("medserve_inferences_total") == len(codes)
-        # The end of a call is counted when its answer has left.
+        # A call is counted as ended after its response has been sent.
         wait_until(lambda: server.total("medserve_request_duration_seconds_count") == len(codes))
         wait_until(lambda: server.total("grpc_server_handled_total") == len(codes))
         wait_until(lambda: server.total("medserve_inflight_requests") == 0)
@@ -117,19 +117,19 @@ def test_what_workers_count_is_added_up_and_outlives_them(flags: list[str]) -> N
         assert server.total("process_cpu_seconds_total") >= cpu
 
 
-def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str]) -> None:
+def test_client_loses_no_call_when_workers_are_killed(flags: list[str]) -> None:
     with running_server(*flags) as server:
-        answers: list[ClassificationResponse] = []
+        responses: list[ClassificationResponse] = []
         errors: list[Exception] = []
         enough = threading.Event()
 
         def load(index: int) -> None:
-            # Only channels that differ have connections of their own.
+            # Only channels with different arguments have separate connections.
             with Client(server.target, max_message_bytes=2**20 + index) as client:
                 while not enough.is_set():
                     try:
-                        answers.append(client.classify(PICTURE, model="chest-xray"))
-                    except Exception as error:  # noqa: BLE001 - any is a lost call
+                        responses.append(client.classify(IMAGE, model="chest-xray"))
+                    except Exception as error:  # noqa: BLE001 - any error is a lost call
                         errors.append(error)
 
         threads = [threading.Thread(target=load, args=(index,)) for index in range(8)]
@@ -142,40 +142,40 @@ def test_no_call_of_the_client_is_lost_when_workers_are_killed(flags: list[str])
             return server.total("medserve_workers_replaced_total") == number
 
         try:
-            wait_until(lambda: len(answers) > 100)
+            wait_until(lambda: len(responses) > 100)
             for number, pid in enumerate(server.workers(), 1):
-                answered = len(answers)
+                answered = len(responses)
                 os.kill(pid, signal.SIGKILL)
                 wait_until(lambda number=number: replaced(number))  # type: ignore[misc]  # the lambda is called here
-                wait_until(lambda answered=answered: len(answers) > answered + 100)  # type: ignore[misc]
+                wait_until(lambda answered=answered: len(responses) > answered + 100)  # type: ignore[misc]
         finally:
             enough.set()
             for thread in threads:
                 thread.join()
-        # gRPC does not retry a call once a header of its answer has arrived, and Envoy sends the header first.
+        # gRPC does not retry a call once response headers have arrived, and Envoy sends the headers first.
         assert all("Socket closed" in str(error) for error in errors)
         assert len(errors) <= (2 if "envoy" in flags else 0)
         assert counts == sorted(counts)
-        probabilities = [answer.results[0].labels[0].probability for answer in answers]
+        probabilities = [response.results[0].labels[0].probability for response in responses]
         assert max(probabilities) - min(probabilities) < 1e-6
-        assert server.total("medserve_inferences_total") <= len(answers)
+        assert server.total("medserve_inferences_total") <= len(responses)
 
 
-def test_a_worker_that_hangs_blocks_no_other(flags: list[str]) -> None:
+def test_hanging_worker_does_not_block_others(flags: list[str]) -> None:
     with running_server(*flags) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
         assert server.total("medserve_inferences_total") == len(stubs)
         hanging, other = sorted(server.workers())
         os.kill(hanging, signal.SIGSTOP)
         try:
-            assert server.total("medserve_inferences_total") == len(stubs), "it is shown as it last was"
+            assert server.total("medserve_inferences_total") == len(stubs), "its last metrics are still shown"
             os.kill(other, signal.SIGKILL)
             wait_until(lambda: server.total("medserve_workers_replaced_total") == 1)
         finally:
             os.kill(hanging, signal.SIGCONT)
 
 
-def test_workers_end_with_a_supervisor_that_is_killed(flags: list[str]) -> None:
+def test_workers_end_if_the_supervisor_is_killed(flags: list[str]) -> None:
     with running_server(*flags, status=-signal.SIGKILL) as server, connections(server.target) as stubs:
         assert {call(stub) for stub in stubs} == {grpc.StatusCode.OK}
         orphans = server.workers()
@@ -184,7 +184,7 @@ def test_workers_end_with_a_supervisor_that_is_killed(flags: list[str]) -> None:
         wait_until(lambda: not any(is_alive(pid) for pid in orphans))
 
 
-def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path, tmp_path: Path) -> None:
+def test_second_signal_ends_all_workers_immediately(flags: list[str], repository: Path, tmp_path: Path) -> None:
     held = tmp_path / "held"
     flags += ["--grace", "3600", "--models", str(repository)]
     with (
@@ -198,21 +198,21 @@ def test_a_second_signal_ends_all_at_once(flags: list[str], repository: Path, tm
         wait_until(lambda: pending.done() or server.total("medserve_inflight_requests") == 1)
         assert not pending.done(), pending.details()
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: len(server.workers()) == 1, "the worker without calls ends")
+        wait_until(lambda: len(server.workers()) == 1, "the worker without calls to end")
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
         assert pending.code() is grpc.StatusCode.UNAVAILABLE
         server.process.wait(PATIENCE)
 
 
-def test_a_broken_model_is_named_once(transport: str, tmp_path: Path) -> None:
+def test_corrupt_model_is_reported_once(transport: str, tmp_path: Path) -> None:
     path = tmp_path / "chest-xray/1/model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no model")
     assert f"{path}: " in refusal_line("--workers", "2", "--transport", transport, "--models", str(tmp_path))
 
 
-def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], tmp_path: Path) -> None:
+def test_server_ends_if_a_worker_cannot_be_replaced(flags: list[str], tmp_path: Path) -> None:
     models, log = tmp_path / "models", tmp_path / "log"
     shutil.copytree(REPOSITORY / "models/chest-xray", models / "chest-xray")
     path = models / "chest-xray/1/model.onnx"
@@ -226,7 +226,7 @@ def test_a_worker_that_can_never_be_replaced_ends_the_server(flags: list[str], t
     assert log.read_text().splitlines()[-1].startswith(f"medserve-server: {path}: ")
 
 
-def test_a_port_is_shared_with_workers_alone(flags: list[str], transport: str) -> None:
+def test_port_is_shared_only_among_workers(flags: list[str], transport: str) -> None:
     with running_server(*flags) as server:
         host, port = server.target.split(":")
         others = ["--port", port, "--transport", transport]
