@@ -1,4 +1,4 @@
-"""The access log, and that nothing which a client sends gets into logs, metrics, traces or another's error."""
+"""The access log; and data sent by clients does not appear in logs, metrics, traces or errors of other requests."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STREAMS = {"Classify": "ClassifyStream", "Predict": "PredictStream", "ModelInfer": "ModelStreamInfer"}
-# What is marked, by what a leak of it would look like. Numbers are those that float32 holds exactly.
+# Texts by which a leak is detected. All numbers are exact in float32.
 PIXELS = "MARKPIXL"
 AGE, SIZE, RECEPTOR = 41.734375, 23.765625, 33.640625
 METADATA = (
@@ -42,7 +42,7 @@ METADATA = (
 MARKS = [
     PIXELS,
     "MARKPI",
-    "77, 65, 82",  # the same as numbers
+    "77, 65, 82",  # the same bytes as numbers
     "77 65 82",
     *(str(number)[:6] for number in (AGE, SIZE, RECEPTOR)),
     *PATIENT,
@@ -53,7 +53,7 @@ MARKS = [
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, and what its error may repeat: the value that is wrong, and no other."""
+    """A request, and the invalid values that its error may repeat."""
 
     method: str
     request: Message
@@ -61,7 +61,7 @@ class Asked:
     repeats: tuple[str, ...] = ()
 
 
-def picture(kind: str) -> bytes:
+def image_file(kind: str) -> bytes:
     pixels = np.frombuffer(PIXELS.encode() * 98, np.uint8).reshape(28, 28)
     file = io.BytesIO()
     if kind == "TIFF":
@@ -94,11 +94,11 @@ def patient(**changes: float | str) -> risk.Patient:
 
 
 def requests() -> Iterator[Asked]:
-    """Everything that a client can send, good and bad."""
+    """Yields valid and invalid requests of every kind."""
     bad = grpc.StatusCode.INVALID_ARGUMENT
     pixels = PIXELS.encode() * 98
     classify = partial(images.ClassifyRequest, model_name="chest-xray", request_id="r-1")
-    for data in (picture("PNG"), picture("TIFF"), dicom(np.frombuffer(pixels, np.uint8).reshape(28, 28))):
+    for data in (image_file("PNG"), image_file("TIFF"), dicom(np.frombuffer(pixels, np.uint8).reshape(28, 28))):
         yield Asked("Classify", classify(images=[images.Image(encoded=data)]))
         yield Asked("Classify", classify(images=[images.Image(encoded=data[: len(data) // 3])]), bad)
     raw = images.Image(raw=images.RawImage(shape=[28, 28, 1], pixels=pixels))
@@ -118,7 +118,7 @@ def requests() -> Iterator[Asked]:
     tensor = inference.ModelInferRequest.InferInputTensor(name="MARK-TENSOR", datatype="FP32", shape=[1, 3])
     other = inference.ModelInferRequest(model_name="identity-fp32", inputs=[tensor], raw_input_contents=[b"MARK-RAW"])
     yield Asked("ModelInfer", other, bad, ("MARK-TENSOR",))
-    # ONNX Runtime itself says which index is out of range.
+    # ONNX Runtime's message contains the index that is out of range.
     fails = raw_request("lookup", np.array([918273]), "INT64", "r-1")
     yield Asked("ModelInfer", fails, grpc.StatusCode.INTERNAL)
 
@@ -132,14 +132,14 @@ class Watched:
     metadata: tuple[tuple[str, str | bytes], ...]
 
     def ask(self, asked: Asked, stream: bool) -> tuple[grpc.StatusCode, str]:
-        """The status of a request, and all that its client is told."""
+        """Sends a request; returns its status and the entire error that its client receives."""
         with grpc.insecure_channel(self.server.target) as channel:
             if not stream:
                 return code_and_text(partial(stub_of(channel, asked.method), asked.request, metadata=self.metadata))
-            (answer,) = stub_of(channel, STREAMS[asked.method])(
+            (response,) = stub_of(channel, STREAMS[asked.method])(
                 iter([asked.request]), metadata=self.metadata, timeout=PATIENCE
             )
-            return stream_outcome(answer)
+            return stream_outcome(response)
 
 
 def stub_of(channel: grpc.Channel, method: str) -> Callable[..., Any]:
@@ -157,20 +157,20 @@ def code_and_text(call: Callable[..., Any]) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.OK, ""
 
 
-def stream_outcome(answer: Any) -> tuple[grpc.StatusCode, str]:  # noqa: ANN401 - of three methods
-    """A stream's answer has its error inside; the Open Inference Protocol's has no code."""
-    if isinstance(answer, inference.ModelStreamInferResponse):
-        failed = answer.error_message != ""
-        return (grpc.StatusCode.UNKNOWN if failed else grpc.StatusCode.OK), answer.error_message
+def stream_outcome(response: Any) -> tuple[grpc.StatusCode, str]:  # noqa: ANN401 - of three types
+    """Returns the status and error in a stream response; UNKNOWN where the Open Inference Protocol has no status."""
+    if isinstance(response, inference.ModelStreamInferResponse):
+        failed = response.error_message != ""
+        return (grpc.StatusCode.UNKNOWN if failed else grpc.StatusCode.OK), response.error_message
     codes = {code.value[0]: code for code in grpc.StatusCode}
-    return codes[answer.error.code], str(answer.error) if answer.HasField("error") else ""
+    return codes[response.error.code], str(response.error) if response.HasField("error") else ""
 
 
 @pytest.fixture(scope="module")
-def told(
+def output(
     repository: Path, transport: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[tuple[Asked, grpc.StatusCode, str]] | str | Collector]:
-    """What a server tells everyone that is asked everything, unary and in streams: by who is told."""
+    """All output of a server that received every request, unary and in streams: errors, log, metrics and traces."""
     folder = tmp_path_factory.mktemp("audit")
     token, line = new_token("ward", "infer")
     (folder / "tokens.txt").write_text(line)
@@ -179,45 +179,45 @@ def told(
     bearer = ("authorization", f"Bearer {token}")
     stranger = ("authorization", "Bearer MARK-TOKEN")
     trace = ("traceparent", f"00-{TRACE}-{PARENT}-01")
-    answers = []
+    responses = []
     with running_collector() as collector:
         otlp = ("--otlp-endpoint", collector.endpoint)
         with running_server(*flags, *verbose, *otlp, log=folder / "log") as server:
             watched = Watched(server, collector, token, folder / "log", (bearer, trace, *METADATA))
             for asked in requests():
-                answers += [(asked, *watched.ask(asked, stream)) for stream in (False, True)]
+                responses += [(asked, *watched.ask(asked, stream)) for stream in (False, True)]
             asked = Asked("Predict", risk.PredictRequest(patients=[patient()]), grpc.StatusCode.UNAUTHENTICATED)
             watched.metadata = (stranger, ("traceparent", "00-MARK-PARENT"), *METADATA)
-            answers.append((asked, *watched.ask(asked, stream=False)))
+            responses.append((asked, *watched.ask(asked, stream=False)))
             metrics = server.metrics()
         traces = "".join(str(request) for request in collector.requests)
     log = (folder / "log").read_text()
-    return {"clients": answers, "log": log, "metrics": metrics, "traces": traces, "token": token}
+    return {"clients": responses, "log": log, "metrics": metrics, "traces": traces, "token": token}
 
 
 @pytest.mark.parametrize("where", ["log", "metrics", "traces"])
-def test_nothing_that_was_sent_is_told_to_anyone(told: dict[str, Any], where: str) -> None:
-    text = told[where]
-    assert "breast-cancer-risk" in text, "there is something to look at"
-    assert not [mark for mark in [*MARKS, told["token"]] if mark in text]
+def test_request_data_does_not_appear_in_output(output: dict[str, Any], where: str) -> None:
+    text = output[where]
+    assert "breast-cancer-risk" in text, "the output is not empty"
+    assert not [mark for mark in [*MARKS, output["token"]] if mark in text]
 
 
-def test_an_error_repeats_the_wrong_value_alone(told: dict[str, Any]) -> None:
-    for asked, code, text in told["clients"]:
-        if code is not grpc.StatusCode.UNKNOWN:  # of a stream of the Open Inference Protocol
+def test_error_repeats_only_the_invalid_value(output: dict[str, Any]) -> None:
+    for asked, code, text in output["clients"]:
+        if code is not grpc.StatusCode.UNKNOWN:  # a stream response of the Open Inference Protocol
             assert code is asked.code, text
         assert bool(text) is (asked.code is not grpc.StatusCode.OK)
-        assert all(own in text for own in asked.repeats)
+        assert all(value in text for value in asked.repeats)
         others = re.sub("|".join(asked.repeats) or "$^", "", text)
-        assert not [mark for mark in [*MARKS, told["token"]] if mark in others], text
+        assert not [mark for mark in [*MARKS, output["token"]] if mark in others], text
 
 
-def test_every_call_and_every_request_of_a_stream_has_a_line(told: dict[str, Any]) -> None:
-    lines = [json.loads(line) for line in told["log"].splitlines() if line.startswith("{")]
-    assert len(lines) == len(told["log"].splitlines()), "all lines of the log are JSON"
+def test_every_call_and_stream_request_has_a_log_line(output: dict[str, Any]) -> None:
+    lines = [json.loads(line) for line in output["log"].splitlines() if line.startswith("{")]
+    assert len(lines) == len(output["log"].splitlines()), "all lines of the log are JSON"
     calls = [line for line in lines if line["message"] == "call"]
     of_streams = [line for line in lines if line["message"] == "request of a stream"]
-    asked = [asked for asked, _, _ in told["clients"]]
+    asked = [asked for asked, _, _ in output["clients"]]
     assert len(calls) == len(asked)
     assert len(of_streams) == len(asked) // 2
     unary = [line for line in calls if "Stream" not in line["method"]]
@@ -228,10 +228,10 @@ def test_every_call_and_every_request_of_a_stream_has_a_line(told: dict[str, Any
         assert line["status"] == one.code.name
 
 
-def test_a_line_says_who_what_and_how_long(told: dict[str, Any]) -> None:
-    lines = [json.loads(line) for line in told["log"].splitlines()]
+def test_log_line_contains_client_model_and_durations(output: dict[str, Any]) -> None:
+    lines = [json.loads(line) for line in output["log"].splitlines()]
     answered = [line for line in lines if line.get("status") == "OK" and line.get("model")]
-    served = re.search(r"breast-cancer-risk/1 is now served, SHA-256 ([0-9a-f]{64})", told["log"])
+    served = re.search(r"breast-cancer-risk/1 is now served, SHA-256 ([0-9a-f]{64})", output["log"])
     assert served is not None
     for line in answered:
         assert (line["client"], line["request_id"], line["version"]) == ("ward", "r-1", max(line["version"], "1"))
@@ -246,8 +246,8 @@ def test_a_line_says_who_what_and_how_long(told: dict[str, Any]) -> None:
     assert re.fullmatch("[0-9a-f]{32}", refused["request_id"])
 
 
-def test_the_client_can_not_break_the_lines(transport: str, repository: Path, tmp_path: Path) -> None:
-    """The request's id is the client's text: cut, and on one line."""
+def test_clients_cannot_inject_log_lines(transport: str, repository: Path, tmp_path: Path) -> None:
+    """Request IDs are arbitrary text: they are truncated, and escaped to stay on one line."""
     log = tmp_path / "log"
     with (
         running_server("--transport", transport, "--models", str(repository), "--access-log", log=log) as server,
@@ -267,7 +267,7 @@ def test_the_client_can_not_break_the_lines(transport: str, repository: Path, tm
     assert f'request_id="{"x" * 128}"' in lines[1]
 
 
-def test_without_the_flag_no_call_is_logged(transport: str, repository: Path, tmp_path: Path) -> None:
+def test_calls_are_not_logged_by_default(transport: str, repository: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running_server(

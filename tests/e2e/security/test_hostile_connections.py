@@ -1,4 +1,4 @@
-"""Clients that mean harm: the server goes on serving the others, in memory that is bounded."""
+"""Malicious clients: the server still serves others, with bounded memory."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ from waiting import PATIENCE, wait_until
 UNARY = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 PREFACE = wire.HELLO[:24]
-MOST_MIB = 100  # that the memory may grow by, whatever one client does
+MAX_GROWTH_MIB = 100  # of memory, for any behavior of one client
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator
     onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     onnx_models.save(folder, "wide", onnx_models.wide())
     with running_server("--transport", transport, "--models", str(folder)) as started:
-        answers(started)
+        assert_serving(started)
         yield started
 
 
@@ -43,8 +43,8 @@ def request(rows: int = 1) -> pb.ModelInferRequest:
     return pb.ModelInferRequest(model_name="identity-fp32", inputs=[tensor], raw_input_contents=[array.tobytes()])
 
 
-def answers(server: ServerProcess) -> None:
-    """Asserts that another client is served."""
+def assert_serving(server: ServerProcess) -> None:
+    """Asserts that other clients are served."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(server.target, options) as channel:
         stub = GRPCInferenceServiceStub(channel)
@@ -62,7 +62,7 @@ def wait_for(server: ServerProcess, sample: str, value: int) -> None:
 
 
 class RawConnection:
-    """Frames of HTTP/2 as its owner likes them; reads nothing unless it is asked to."""
+    """An HTTP/2 connection on which tests send arbitrary frames; reads only on request."""
 
     def __init__(self, server: ServerProcess, path: str, window: int) -> None:
         host, port = server.target.rsplit(":", 1)
@@ -80,17 +80,17 @@ class RawConnection:
         self.socket.close()
 
     def headers(self) -> bytes:
-        """The frame that begins a call."""
+        """Returns the frame that begins a call."""
         self.stream += 2
         block, self._block = self._block, self._next_block
         return frame(wire.HEADERS, wire.END_HEADERS, self.stream, block)
 
     def call(self, message: bytes) -> bytes:
-        """The frames of a unary call."""
+        """Returns the frames of a unary call."""
         return self.headers() + frame(wire.DATA, wire.END_STREAM, self.stream, prefixed(message))
 
     def send(self, data: bytes, patience: float = PATIENCE) -> bool:
-        """Whether the server took it: False if it reads nothing for `patience` seconds or closed the connection."""
+        """Sends data; returns False if the server reads nothing for `patience` seconds or closed the connection."""
         self.socket.settimeout(patience)
         try:
             self.socket.sendall(data)
@@ -107,23 +107,23 @@ def prefixed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4) + message
 
 
-def test_a_client_that_never_takes_its_answers(victim: ServerProcess) -> None:
+def test_client_that_never_reads_responses(victim: ServerProcess) -> None:
     before = resident_mib(victim)
-    calls = 200  # together they stay below what a client may send, and below the calls of one connection
+    calls = 200  # below the limits on pending data and on calls per connection
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 1])
     message = pb.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[bytes(4)])
     with RawConnection(victim, UNARY, window=0) as connection:
         for _ in range(calls):
             assert connection.send(connection.call(message.SerializeToString()))
-        # The answers are there, 12 kB each, and no byte of them may be sent.
+        # The responses, 12 kB each, are ready, but flow control does not allow any to be sent.
         code = 'api="inference",code="OK",model="wide",version="1"'
         wait_for(victim, f"medserve_inference_requests_total{{{code}}}", calls)
-        answers(victim)
-        assert resident_mib(victim) < before + MOST_MIB
-    answers(victim)
+        assert_serving(victim)
+        assert resident_mib(victim) < before + MAX_GROWTH_MIB
+    assert_serving(victim)
 
 
-def test_a_stream_whose_answers_are_never_read(victim: ServerProcess) -> None:
+def test_stream_whose_responses_are_never_read(victim: ServerProcess) -> None:
     before = resident_mib(victim)
     sent = 0
 
@@ -140,13 +140,13 @@ def test_a_stream_whose_answers_are_never_read(victim: ServerProcess) -> None:
         while taken != sent:
             taken = sent
             time.sleep(2)
-        assert sent < 20_000  # the server reads no further than it can answer
-        answers(victim)
-        assert resident_mib(victim) < before + MOST_MIB
+        assert sent < 20_000  # the server stops reading while responses cannot be sent
+        assert_serving(victim)
+        assert resident_mib(victim) < before + MAX_GROWTH_MIB
         call.cancel()
 
 
-def test_a_stream_that_ignores_how_much_it_may_send(victim: ServerProcess) -> None:
+def test_stream_that_ignores_flow_control(victim: ServerProcess) -> None:
     before = resident_mib(victim)
     message = prefixed(request(rows=1000).SerializeToString())
     with RawConnection(victim, STREAM, window=0) as connection:
@@ -154,11 +154,11 @@ def test_a_stream_that_ignores_how_much_it_may_send(victim: ServerProcess) -> No
         for _ in range(20_000):
             if not connection.send(frame(wire.DATA, 0, 1, message), patience=2):
                 break
-        answers(victim)
-        assert resident_mib(victim) < before + MOST_MIB
+        assert_serving(victim)
+        assert resident_mib(victim) < before + MAX_GROWTH_MIB
 
 
-def test_calls_that_are_reset_as_soon_as_they_are_made(victim: ServerProcess) -> None:
+def test_calls_that_are_reset_immediately(victim: ServerProcess) -> None:
     before = resident_mib(victim)
     message = request().SerializeToString()
     with RawConnection(victim, UNARY, window=65535) as connection:
@@ -167,23 +167,23 @@ def test_calls_that_are_reset_as_soon_as_they_are_made(victim: ServerProcess) ->
             reset = frame(wire.RST_STREAM, 0, connection.stream, struct.pack(">I", wire.CANCEL))
             if not connection.send(call + reset, patience=2):
                 break
-        answers(victim)
+        assert_serving(victim)
     wait_for(victim, 'medserve_inflight_requests{model="identity-fp32",version="1"}', 0)
-    assert resident_mib(victim) < before + MOST_MIB
+    assert resident_mib(victim) < before + MAX_GROWTH_MIB
 
 
-def test_10_000_calls_that_are_cancelled(victim: ServerProcess) -> None:
+def test_10_000_cancelled_calls(victim: ServerProcess) -> None:
     before = resident_mib(victim)
     with grpc.insecure_channel(victim.target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(10_000):
             stub.ModelInfer.future(request()).cancel()
-    answers(victim)
+    assert_serving(victim)
     wait_for(victim, 'medserve_inflight_requests{model="identity-fp32",version="1"}', 0)
-    assert resident_mib(victim) < before + MOST_MIB
+    assert resident_mib(victim) < before + MAX_GROWTH_MIB
 
 
-def test_connections_that_stop_in_the_middle(victim: ServerProcess) -> None:
+def test_connections_that_stop_in_the_middle_of_a_request(victim: ServerProcess) -> None:
     host, port = victim.target.rsplit(":", 1)
     (pid,) = victim.workers()
     files = Path(f"/proc/{pid}/fd")
@@ -192,21 +192,23 @@ def test_connections_that_stop_in_the_middle(victim: ServerProcess) -> None:
     sockets = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(200)]
     for index, one in enumerate(sockets):
         one.sendall(beginnings[index % len(beginnings)])
-    answers(victim)
+    assert_serving(victim)
     for one in sockets:
         one.close()
-    wait_until(lambda: len(list(files.iterdir())) <= before + 10, "the server to close what its clients closed")
+    wait_until(
+        lambda: len(list(files.iterdir())) <= before + 10, "the server to close the connections that its clients closed"
+    )
 
 
-def test_bytes_that_are_no_http(victim: ServerProcess) -> None:
+def test_bytes_that_are_not_http(victim: ServerProcess) -> None:
     host, port = victim.target.rsplit(":", 1)
     generator = np.random.default_rng(0)
     for index in range(100):
         noise = generator.bytes(int(generator.integers(1, 500)))
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as one:
-            # Half of them begin well: frames of random types, flags, streams and contents.
+            # Half of them start with a valid preface: frames of random types, flags, streams and contents.
             one.sendall(noise if index % 2 else wire.HELLO + random_frames(generator))
-    answers(victim)
+    assert_serving(victim)
 
 
 def random_frames(generator: np.random.Generator) -> bytes:
@@ -216,7 +218,7 @@ def random_frames(generator: np.random.Generator) -> bytes:
     )
 
 
-def test_messages_that_are_no_messages_are_refused_one_by_one(victim: ServerProcess) -> None:
+def test_malformed_messages_are_refused_individually(victim: ServerProcess) -> None:
     generator = np.random.default_rng(0)
     codes: Counter[grpc.StatusCode] = Counter()
     with grpc.insecure_channel(victim.target) as channel:
@@ -224,4 +226,4 @@ def test_messages_that_are_no_messages_are_refused_one_by_one(victim: ServerProc
         for _ in range(500):
             codes[call.future(generator.bytes(200), timeout=PATIENCE).code()] += 1
     assert codes == {grpc.StatusCode.INVALID_ARGUMENT: 500}
-    answers(victim)
+    assert_serving(victim)

@@ -1,4 +1,4 @@
-"""Random messages and random frames against the live server: it answers each with a sensible status, and lives."""
+"""Random messages and frames: the server returns an appropriate status for each and keeps running."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ async def send(target: str, batch: list[tuple[MethodDescriptor, Message]]) -> li
             if method.client_streaming:
                 stream: Any = channel.stream_stream(path)
                 call = stream(iter([payload, payload]), timeout=PATIENCE)
-                with contextlib.suppress(aio.AioRpcError):  # the status comes after the answers
+                with contextlib.suppress(aio.AioRpcError):  # the status is read below
                     async for _ in call:
                         pass
             else:
@@ -75,7 +75,7 @@ async def send(target: str, batch: list[tuple[MethodDescriptor, Message]]) -> li
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(batch=st.lists(calls, min_size=20, max_size=20))
-def test_every_message_gets_a_sensible_answer(
+def test_every_message_gets_an_appropriate_status(
     fuzzed: tuple[ServerProcess, Path], batch: list[tuple[MethodDescriptor, Message]]
 ) -> None:
     codes = asyncio.run(send(fuzzed[0].target, batch))
@@ -88,7 +88,7 @@ SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def frames(seed: int) -> bytes:
-    """A connection's beginning, then frames of random kinds, flags, streams, lengths and contents."""
+    """Returns a connection preface and frames of random types, flags, streams, lengths and contents."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     wire = (PREFACE + SETTINGS)[: chance.choice([None, None, None, 10])]
     for _ in range(chance.randrange(1, 8)):
@@ -100,7 +100,7 @@ def frames(seed: int) -> bytes:
     return wire
 
 
-def test_broken_frames_affect_no_other_connection(fuzzed: tuple[ServerProcess, Path]) -> None:
+def test_malformed_frames_do_not_affect_other_connections(fuzzed: tuple[ServerProcess, Path]) -> None:
     server = fuzzed[0]
     host, port = server.target.rsplit(":", 1)
     with grpc.insecure_channel(server.target) as channel:
@@ -108,7 +108,7 @@ def test_broken_frames_affect_no_other_connection(fuzzed: tuple[ServerProcess, P
             with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
                 connection.sendall(frames(seed))
                 connection.settimeout(0.01)
-                with contextlib.suppress(OSError):  # nothing was said, or it was hung up on
+                with contextlib.suppress(OSError):  # the server sent nothing, or closed the connection
                     connection.recv(4096)
             if seed % 50 == 0:
                 assert GRPCInferenceServiceStub(channel).ServerLive(grpc_service_pb2.ServerLiveRequest()).live

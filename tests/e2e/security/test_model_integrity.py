@@ -1,4 +1,4 @@
-"""Files that must not be served: damaged, hostile, not listed, not signed."""
+"""Model files that must not be served: damaged, malicious, unlisted or unsigned ones."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from waiting import wait_until
 
 
 def manifest_with(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """The chest X-ray model with something else in its manifest."""
+    """Returns the chest X-ray model with a changed manifest."""
     model = onnx.load(REPOSITORY / "models/chest-xray/1/model.onnx")
     (entry,) = [entry for entry in model.metadata_props if entry.key == "medserve.manifest"]
     manifest = json.loads(entry.value)
@@ -33,7 +33,7 @@ def nan_threshold(manifest: dict[str, Any]) -> None:
     manifest["image_classification"]["operating_points"][0]["threshold"] = "NaN"
 
 
-def other_answers(manifest: dict[str, Any]) -> None:
+def other_probabilities(manifest: dict[str, Any]) -> None:
     manifest["reference"][0]["probabilities"] = [0.5, 0.5]
 
 
@@ -41,7 +41,7 @@ GOOD = onnx_models.add(7).SerializeToString()
 
 
 def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], str]:
-    """Fills a repository with what can't be served; gives what the index has to say about each."""
+    """Fills a repository with files that cannot be served; returns the expected reasons in the index."""
     outside.mkdir()
     (outside / "model.onnx").write_bytes(GOOD)
     (outside / "numbers").write_bytes(np.float32(7).tobytes())
@@ -66,7 +66,7 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
         "image_classification.operating_points.threshold is NaN, expected a number",
     )
     add("no-manifest", manifest_with(lambda manifest: manifest.pop("schema_version")), "schema_version is 0")
-    add("parity", manifest_with(other_answers), "a probability differs by")
+    add("parity", manifest_with(other_probabilities), "a probability differs by")
     nested = onnx.load_from_string(chest_xray)
     nested.metadata_props[0].value = "[" * 100_000
     add("nested", nested.SerializeToString(), "is not a valid manifest")
@@ -99,7 +99,7 @@ def hostile_files(models: ModelFolder, outside: Path) -> dict[tuple[str, str], s
     return found
 
 
-def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live], tmp_path: Path) -> None:
+def test_hostile_files_are_refused_without_side_effects(serve: Callable[..., Live], tmp_path: Path) -> None:
     live = serve(*POLL, "--max-model-mib", "1", prepare=lambda m: m.publish("good", 1, onnx_models.add(1)))
     with Load(live.server.target, "good", lambda: 1, lambda: 1) as load:
         expected = hostile_files(live.models, tmp_path / "outside")
@@ -107,16 +107,16 @@ def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live]
         external_data.parent.mkdir(parents=True)
         external_data.write_bytes(np.float32(5).tobytes())
         live.models.publish("external-data", 1, onnx_models.external("numbers"))
-        wait_until(lambda: {*expected} <= {*live.caller.index()}, "every file to be seen")
+        wait_until(lambda: {*expected} <= {*live.caller.index()}, "every file to be scanned")
         for key, reason in expected.items():
             live.caller.wait_for_reason(*key, reason)
             assert live.caller.state(*key) == "UNAVAILABLE"
-        wait_until(lambda: live.caller.state("external-data", 1) == "READY", "external data next to the model")
+        wait_until(lambda: live.caller.state("external-data", 1) == "READY", "the model with external data next to it")
     assert load.wrong == []
     assert live.caller.number("external-data") == 5
     assert {*live.caller.index(ready=True)} == {("good", "1"), ("external-data", "1")}
 
-    # Nothing is tried again until it changes, and then it is.
+    # Files are retried only after they change.
     failures = live.server.sample("medserve_model_load_failures_total")
     assert failures >= len(expected)
     for version in (2, 3):
@@ -125,19 +125,19 @@ def test_hostile_files_are_refused_and_change_nothing(serve: Callable[..., Live]
     assert live.server.sample("medserve_model_load_failures_total") == failures
     assert live.server.sample('medserve_model_refused{model="half",version="1"}') == 1
     live.models.publish("half", 1, GOOD)
-    wait_until(lambda: live.caller.code("half") is OK, "what was put right")
+    wait_until(lambda: live.caller.code("half") is OK, "the repaired model")
     assert 'medserve_model_refused{model="half"' not in live.server.metrics()
     shutil.rmtree(live.models.folder / "text")
-    wait_until(lambda: ("text", "1") not in live.caller.index(), "what was taken away")
+    wait_until(lambda: ("text", "1") not in live.caller.index(), "the removed model to leave the index")
     assert 'model="text"' not in live.server.metrics()
     assert "<name>" not in live.server.metrics()
     log = live.log.read_text()
-    assert all(line[:2] == "20" for line in log.splitlines() if "refused" in line), "no name starts a new line"
+    assert all(line[:2] == "20" for line in log.splitlines() if "refused" in line), "no name starts a log line"
     assert all(f"{name}/{version} is refused" in log for name, version in expected)
     assert str(tmp_path) not in "".join(reason for _, reason in live.caller.index().values() if "Ext" not in reason)
 
 
-def test_every_model_has_to_be_as_it_is_listed(serve: Callable[..., Live]) -> None:
+def test_models_must_match_their_checksums(serve: Callable[..., Live]) -> None:
     def listing(models: ModelFolder) -> str:
         files = sorted(models.folder.glob("*/*/model.onnx"))
         return "".join(f"{sha256(path.read_bytes()).hexdigest()}  {'/'.join(path.parts[-3:])}\n" for path in files)
@@ -153,9 +153,9 @@ def test_every_model_has_to_be_as_it_is_listed(serve: Callable[..., Live]) -> No
     live.caller.wait_for_reason("b", 1, "SHA256SUMS does not list it")
     assert live.caller.number("a") == 1
     (live.models.folder / "SHA256SUMS").write_text(listing(live.models))
-    wait_until(lambda: live.caller.code("b") is OK, "what is listed now")
+    wait_until(lambda: live.caller.code("b") is OK, "the model whose checksum was added")
     live.caller.wait_for_number("a", 2)
-    # Only one file is listed: others next to it could be anything.
+    # Only one file is listed; files next to it are not verified.
     live.models.publish("c", 1, onnx_models.external("numbers"))
     live.models.path("c", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
     (live.models.folder / "SHA256SUMS").write_text(listing(live.models))
@@ -181,7 +181,7 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     sign(live.models.publish("stranger", 1, onnx_models.add(3)), other)
     sign(live.models.publish("external", 1, onnx_models.external("numbers")))
     live.models.path("external", 1).with_name("numbers").write_bytes(np.float32(5).tobytes())
-    live.models.publish("signed", 1, onnx_models.add(4))  # next to the signature of the file that it replaces
+    live.models.publish("signed", 1, onnx_models.add(4))  # the signature is that of the replaced file
     for name, reason in {
         "unsigned": "it is not signed: there is no model.onnx.sig in its folder",
         "stranger": "model.onnx.sig is not a valid signature of it with the key of --require-signed",
@@ -193,5 +193,5 @@ def test_only_signed_models_are_served(serve: Callable[..., Live], tmp_path: Pat
     assert live.caller.number("signed") == 1
     sign(unsigned)
     sign(live.models.path("signed", 1))
-    wait_until(lambda: live.caller.code("unsigned") is OK, "what is signed now")
+    wait_until(lambda: live.caller.code("unsigned") is OK, "the model that was signed")
     live.caller.wait_for_number("signed", 4)

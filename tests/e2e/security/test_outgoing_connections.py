@@ -1,4 +1,4 @@
-"""The server opens no connections except those that a flag requests."""
+"""The server opens only connections that a flag requests."""
 
 import subprocess
 import sys
@@ -14,12 +14,12 @@ from network_watch import NetworkWatch
 from servers.server_process import environment, running_server
 from waiting import PATIENCE
 
-# Reserved by RFC 5737 and RFC 2606, so that no host has them.
+# Reserved by RFC 5737 and RFC 2606; no host uses them.
 STRANGER, NAME = "192.0.2.1", "stranger.invalid"
 
 
 def ask(target: str) -> None:
-    """Some of everything: a picture's model, tensors, metrics of the repository."""
+    """Calls several services: typed and tensor APIs, and the model repository."""
     with grpc.insecure_channel(target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         assert stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE).ready
@@ -29,7 +29,7 @@ def ask(target: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_server_opens_no_other_connection(
+def test_server_opens_no_other_connection(
     transport: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = NetworkWatch(tmp_path, monkeypatch)
@@ -62,7 +62,9 @@ def test_workers_open_no_other_connection(transport: str, tmp_path: Path, monkey
         (f"import socket; socket.getaddrinfo('{NAME}', 80)", f"socket.getaddrinfo {NAME}"),
     ],
 )
-def test_the_watch_sees_what_python_does(code: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_of_python_code_are_detected(
+    code: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = NetworkWatch(tmp_path, monkeypatch)
     subprocess.run(
         [sys.executable, "-c", f"import socket; {code}"],
@@ -74,8 +76,8 @@ def test_the_watch_sees_what_python_does(code: str, seen: str, tmp_path: Path, m
     assert watch.strangers == {seen}
 
 
-def test_the_watch_sees_what_native_code_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's hooks know nothing of a system call."""
+def test_connections_of_native_code_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's audit hooks do not see system calls of native code."""
     watch = NetworkWatch(tmp_path, monkeypatch)
     code = (
         "import ctypes, socket, struct, sys\n"
@@ -95,5 +97,5 @@ def test_the_watch_sees_what_native_code_does(tmp_path: Path, monkeypatch: pytes
                 time.sleep(0.01)
         process.communicate("")
     if not connected:
-        pytest.skip("this machine has no route to anywhere: nothing can be connected")
+        pytest.skip("this machine has no network route")
     assert watch.strangers == {STRANGER}

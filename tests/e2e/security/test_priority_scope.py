@@ -66,8 +66,8 @@ def ask(guarded: Guarded, client: str, asked: pb.ModelInferRequest) -> tuple[grp
     return call.code(), call.details() or ""
 
 
-def test_only_a_client_with_the_scope_goes_before_others(guarded: Guarded) -> None:
-    for _ in range(3):  # whoever called before in the same thread of the server
+def test_high_priority_requires_the_scope(guarded: Guarded) -> None:
+    for _ in range(3):  # regardless of the previous caller in the same server thread
         for unsigned in (False, True):
             assert ask(guarded, "urgent", with_priority(1, unsigned=unsigned))[0] is OK
             code, details = ask(guarded, "plain", with_priority(1, unsigned=unsigned))
@@ -79,12 +79,12 @@ def test_only_a_client_with_the_scope_goes_before_others(guarded: Guarded) -> No
     assert guarded.server.sample('medserve_refused_total{reason="permission"}') == 6
 
 
-def test_a_stream_refuses_the_requests_that_lack_it_and_goes_on(guarded: Guarded) -> None:
+def test_stream_continues_after_a_request_without_permission(guarded: Guarded) -> None:
     asked = [with_priority(priority) for priority in (None, 1, 2, 1, 3)]
     errors = {
         client: [
-            answer.error_message
-            for answer in guarded.stub.ModelStreamInfer(iter(asked), metadata=guarded.metadata[client], timeout=30)
+            response.error_message
+            for response in guarded.stub.ModelStreamInfer(iter(asked), metadata=guarded.metadata[client], timeout=30)
         ]
         for client in ("plain", "urgent")
     }
@@ -93,7 +93,7 @@ def test_a_stream_refuses_the_requests_that_lack_it_and_goes_on(guarded: Guarded
     assert guarded.server.sample('medserve_refused_total{reason="permission"}') == 2
 
 
-def test_an_open_stream_loses_the_scope_with_the_line(guarded: Guarded) -> None:
+def test_open_stream_loses_a_revoked_scope(guarded: Guarded) -> None:
     asked: SimpleQueue[pb.ModelInferRequest | None] = SimpleQueue()
     stream = guarded.stub.ModelStreamInfer(iter(asked.get, None), metadata=guarded.metadata["urgent"], timeout=60)
 
@@ -104,17 +104,19 @@ def test_an_open_stream_loses_the_scope_with_the_line(guarded: Guarded) -> None:
     assert not refused()
     lines = {**guarded.lines, "urgent": guarded.lines["urgent"].replace("infer,priority", "infer")}
     guarded.tokens.write_text("\n".join(lines.values()))
-    wait_until(refused, "the tokens to be read again")
+    wait_until(refused, "the tokens to be reloaded")
     guarded.tokens.write_text("\n".join(guarded.lines.values()))
-    wait_until(lambda: not refused(), "the tokens to be read again")
+    wait_until(lambda: not refused(), "the tokens to be reloaded")
     asked.put(None)
 
 
-def test_without_tokens_everyone_may(models: Path, transport: str) -> None:
+def test_every_client_may_set_priorities_without_tokens(models: Path, transport: str) -> None:
     with (
         running_server("--models", str(models), "--transport", transport) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = GRPCInferenceServiceStub(channel)
         assert stub.ModelInfer(with_priority(1), timeout=30).model_name == "a"
-        assert [answer.error_message for answer in stub.ModelStreamInfer(iter([with_priority(1)]), timeout=30)] == [""]
+        assert [response.error_message for response in stub.ModelStreamInfer(iter([with_priority(1)]), timeout=30)] == [
+            ""
+        ]

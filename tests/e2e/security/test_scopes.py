@@ -1,4 +1,4 @@
-"""What an error says about models to a client whose token does not let it list them: nothing, over both transports."""
+"""Errors reveal nothing about other models to a client whose token does not allow listing them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -41,14 +41,14 @@ class Server:
     folder: Path
     tokens: dict[str, str]
 
-    def say(self, path: str, message: bytes, scopes: str) -> tuple[grpc.StatusCode, bytes]:
-        """How a call ends, and everything that came back: answers, message and metadata."""
+    def call(self, path: str, message: bytes, scopes: str) -> tuple[grpc.StatusCode, bytes]:
+        """Calls a method; returns its status and all received bytes: responses, error message and metadata."""
         metadata = [("authorization", f"Bearer {self.tokens[scopes]}")] if scopes else []
         came: list[bytes] = []
         if path in STREAMS:
             stream: Any = self.channel.stream_stream(path)
             call = stream(iter([message]), metadata=metadata, timeout=PATIENCE)
-            with contextlib.suppress(grpc.RpcError):  # its code and details are looked at below
+            with contextlib.suppress(grpc.RpcError):  # its status and details are read below
                 came += list(call)
         else:
             unary: Any = self.channel.unary_unary(path)
@@ -86,68 +86,68 @@ def request(path: str, name: str, version: str = "") -> bytes:
     return GetMessageClass(message_type)(**known).SerializeToString()
 
 
-def told(said: bytes) -> list[str]:
-    return [secret for secret in SECRETS if secret.encode() in said]
+def revealed(received: bytes) -> list[str]:
+    return [secret for secret in SECRETS if secret.encode() in received]
 
 
 @pytest.mark.parametrize("path", INFERENCE)
-def test_an_unknown_model_or_version_tells_no_other(server: Server, path: str) -> None:
+def test_error_about_unknown_model_or_version_reveals_no_other(server: Server, path: str) -> None:
     for name in NAMES:
-        _, said = server.say(path, request(path, name), INFER)
-        assert [secret for secret in told(said) if secret not in name] == [], name
+        _, received = server.call(path, request(path, name), INFER)
+        assert [secret for secret in revealed(received) if secret not in name] == [], name
     for name, version in VERSIONS:
-        _, said = server.say(path, request(path, name, version), INFER)
-        assert [secret for secret in told(said) if secret != name] == [], (name, version)
-        assert b"41" not in said
+        _, received = server.call(path, request(path, name, version), INFER)
+        assert [secret for secret in revealed(received) if secret != name] == [], (name, version)
+        assert b"41" not in received
 
 
 @pytest.mark.parametrize("path", INFERENCE)
-def test_a_client_that_may_list_the_models_is_told_what_there_is(server: Server, path: str) -> None:
-    _, said = server.say(path, request(path, "tumor-stag"), BOTH)
-    assert b"did you mean tumor-stage?" in said
-    assert b"the served models are tumor-grade, tumor-stage" in said
-    _, said = server.say(path, request(path, "tumor-stage", "40"), BOTH)
-    assert b"the versions of tumor-stage are 41, 7001" in said
+def test_error_lists_models_for_clients_that_may_list_them(server: Server, path: str) -> None:
+    _, received = server.call(path, request(path, "tumor-stag"), BOTH)
+    assert b"did you mean tumor-stage?" in received
+    assert b"the served models are tumor-grade, tumor-stage" in received
+    _, received = server.call(path, request(path, "tumor-stage", "40"), BOTH)
+    assert b"the versions of tumor-stage are 41, 7001" in received
 
 
-def test_a_name_that_is_close_to_a_model_gets_the_same_answer_as_any_other(server: Server) -> None:
+def test_error_is_the_same_for_similar_and_dissimilar_names(server: Server) -> None:
     path = "/inference.GRPCInferenceService/ModelInfer"
-    answers = set()
+    details = set()
     for name in ("tumor-stagf", "tumor-gradf", "something-x"):
         unary: Any = server.channel.unary_unary(path)
         metadata = [("authorization", f"Bearer {server.tokens[INFER]}")]
         with pytest.raises(grpc.RpcError) as caught:
             unary(request(path, name), metadata=metadata, timeout=PATIENCE)
-        answers.add(str(caught.value.details()).replace(name, ""))
-    assert len(answers) == 1
+        details.add(str(caught.value.details()).replace(name, ""))
+    assert len(details) == 1
 
 
-def test_no_method_says_more_than_the_scopes_of_the_token(server: Server) -> None:
-    """All methods: with nothing in the request, and with the name of a model that there is not."""
+def test_no_method_reveals_more_than_the_scopes_allow(server: Server) -> None:
+    """For every method, with an empty request and with the name of an unknown model."""
     for path, scopes in product(SCOPE_OF_METHOD, ["", INFER, ADMIN]):
         messages = [b"", *([request(path, "tumor")] if path in METHODS else [])]
         for message in messages:
             if path.endswith("/Watch"):
-                continue  # it does not end
-            code, said = server.say(path, message, scopes)
-            assert told(said) == [], (path, scopes)
+                continue  # the call does not end
+            code, received = server.call(path, message, scopes)
+            assert revealed(received) == [], (path, scopes)
             if SCOPE_OF_METHOD[path] not in {OPEN, scopes}:
                 refused = grpc.StatusCode.PERMISSION_DENIED if scopes else grpc.StatusCode.UNAUTHENTICATED
                 assert code is refused, (path, scopes)
 
 
-def test_models_have_no_health_of_their_own(server: Server) -> None:
-    code, said = server.say("/grpc.health.v1.Health/List", b"", "")
+def test_health_does_not_reveal_models(server: Server) -> None:
+    code, received = server.call("/grpc.health.v1.Health/List", b"", "")
     assert code is grpc.StatusCode.OK
-    assert told(said) == []
+    assert revealed(received) == []
     for name in (*MODELS, "tumor"):
         message = health_pb2.HealthCheckRequest(service=name).SerializeToString()
-        code, said = server.say("/grpc.health.v1.Health/Check", message, "")
+        code, received = server.call("/grpc.health.v1.Health/Check", message, "")
         assert code is grpc.StatusCode.NOT_FOUND
-        assert told(said) == []
+        assert revealed(received) == []
 
 
-def test_a_stream_says_less_as_soon_as_its_token_allows_less(server: Server) -> None:
+def test_open_stream_reveals_less_after_scopes_are_revoked(server: Server) -> None:
     token, line = new_token("fickle", BOTH)
     server.tokens["fickle"] = token
     tokens = server.folder / "tokens"
@@ -158,15 +158,15 @@ def test_a_stream_says_less_as_soon_as_its_token_allows_less(server: Server) -> 
     def requests() -> Iterator[bytes]:
         yield request(path, "tumor")
         tokens.write_text(f"{before}{line.replace(METADATA, ADMIN)}\n")
-        wait_until(lambda: server.say(listing, b"", "fickle")[0] is grpc.StatusCode.PERMISSION_DENIED)
+        wait_until(lambda: server.call(listing, b"", "fickle")[0] is grpc.StatusCode.PERMISSION_DENIED)
         yield request(path, "tumor")
 
     try:
         tokens.write_text(f"{before}{line}\n")
-        wait_until(lambda: server.say(listing, b"", "fickle")[0] is grpc.StatusCode.OK)
+        wait_until(lambda: server.call(listing, b"", "fickle")[0] is grpc.StatusCode.OK)
         stream: Any = server.channel.stream_stream(path)
         first, second = stream(requests(), metadata=[("authorization", f"Bearer {token}")], timeout=PATIENCE)
-        assert told(first) == list(MODELS)
-        assert told(second) == []
+        assert revealed(first) == list(MODELS)
+        assert revealed(second) == []
     finally:
         tokens.write_text(before)

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS with real certificates, replaced while the server runs."""
+"""TLS and mutual TLS with certificates that are replaced while the server runs."""
 
 import ssl
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ HOSPITAL, OTHER = Authority("hospital"), Authority("other")
 
 @dataclass
 class Secured:
-    """A server with TLS, and the folder of its certificates."""
+    """A server with TLS and the folder of its certificates."""
 
     server: ServerProcess
     folder: Path
@@ -33,7 +33,7 @@ class Secured:
         pair.write(self.folder / "server.pem", self.folder / "server.key")
 
     def serve(self, pair: Pair) -> None:
-        """Replaces the server's certificate, and waits until it is in force."""
+        """Replaces the server's certificate and waits until it is used."""
         self.write(pair)
         wait_until(lambda: self.served() == pair.certificate)
 
@@ -41,13 +41,13 @@ class Secured:
         host, port = self.server.target.rsplit(":", 1)
         return ssl.get_server_certificate((host, int(port))).encode()
 
-    def health(self, ca: bytes = HOSPITAL.pem, own: Pair | None = None) -> str:
-        """Asks for the server's health with the project's own client."""
+    def health(self, ca: bytes = HOSPITAL.pem, client_pair: Pair | None = None) -> str:
+        """Returns the server's health as reported to medserve's client."""
         (self.folder / "ca.pem").write_bytes(ca)
         tls = Tls(self.folder / "ca.pem")
-        if own is not None:
-            own.write(self.folder / "own.pem", self.folder / "own.key")
-            tls = Tls(self.folder / "ca.pem", self.folder / "own.pem", self.folder / "own.key")
+        if client_pair is not None:
+            client_pair.write(self.folder / "client_pair.pem", self.folder / "client_pair.key")
+            tls = Tls(self.folder / "ca.pem", self.folder / "client_pair.pem", self.folder / "client_pair.key")
         with Client(self.server.target, tls=tls, timeout=PATIENCE) as client:
             return client.health().name
 
@@ -79,7 +79,7 @@ def mutual(tmp_path_factory: pytest.TempPathFactory, models: Path, transport: st
     yield from secured(folder, models, *flags)
 
 
-def test_the_right_certificate_is_trusted(tls: Secured) -> None:
+def test_valid_certificate_is_trusted(tls: Secured) -> None:
     tls.serve(HOSPITAL.issue())
     assert tls.health() == "SERVING"
 
@@ -89,88 +89,88 @@ def test_the_right_certificate_is_trusted(tls: Secured) -> None:
     [OTHER.issue(), HOSPITAL.issue(days=-1), HOSPITAL.issue(host="elsewhere.example")],
     ids=["another authority", "expired", "another host"],
 )
-def test_a_certificate_that_is_not_right_is_not_trusted(tls: Secured, pair: Pair) -> None:
+def test_invalid_certificate_is_not_trusted(tls: Secured, pair: Pair) -> None:
     tls.serve(pair)
     with pytest.raises(UnavailableError, match=r"(?i)verif|certificate"):
         tls.health()
 
 
-def test_a_client_without_tls_gets_nothing(tls: Secured) -> None:
+def test_client_without_tls_is_rejected(tls: Secured) -> None:
     with Client(tls.server.target, timeout=PATIENCE) as client, pytest.raises(UnavailableError):
         client.health()
 
 
-def test_a_renewed_certificate_is_served_without_a_restart_and_calls_go_on(tls: Secured) -> None:
+def test_renewed_certificate_is_used_without_a_restart(tls: Secured) -> None:
     tls.serve(HOSPITAL.issue())
     credentials = grpc.ssl_channel_credentials(HOSPITAL.pem)
     with grpc.secure_channel(tls.server.target, credentials) as before:
         check: Any = before.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"")
         tls.serve(OTHER.issue())
-        assert check(b""), "an open connection lives on"
+        assert check(b""), "an open connection is kept"
     assert tls.health(ca=OTHER.pem) == "SERVING"
     with pytest.raises(UnavailableError):
         tls.health(ca=HOSPITAL.pem)
 
 
-@pytest.mark.parametrize("damage", ["half", "no PEM", "gone"])
-def test_a_replacement_that_is_no_pair_is_not_taken(tls: Secured, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["half", "not PEM", "gone"])
+def test_certificate_without_matching_key_is_not_used(tls: Secured, damage: str) -> None:
     first, second = HOSPITAL.issue(), HOSPITAL.issue()
     tls.serve(first)
-    told = tls.log.count("cannot be reloaded")
+    before = tls.log.count("cannot be reloaded")
     certificate = tls.folder / "server.pem"
     if damage == "gone":
         certificate.unlink()
     else:
         certificate.write_bytes(second.certificate if damage == "half" else b"nothing")
 
-    def is_told() -> bool:
-        assert tls.served() == first.certificate  # the connection that has it look
-        return tls.log.count("cannot be reloaded") == told + 1
+    def is_logged() -> bool:
+        assert tls.served() == first.certificate  # each connection makes the server check its files
+        return tls.log.count("cannot be reloaded") == before + 1
 
-    wait_until(is_told)
+    wait_until(is_logged)
     assert tls.health() == "SERVING"
-    tls.serve(second)  # with its key, it is taken
+    tls.serve(second)  # accepted together with its key
 
 
-def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Secured) -> None:
-    assert mutual.health(own=HOSPITAL.issue("client")) == "SERVING"
+def test_mutual_tls_accepts_clients_with_a_certificate(mutual: Secured) -> None:
+    assert mutual.health(client_pair=HOSPITAL.issue("client")) == "SERVING"
 
 
-def test_the_log_names_the_certificate_of_the_client(mutual: Secured) -> None:
+def test_log_contains_the_name_in_the_client_certificate(mutual: Secured) -> None:
     for name in ("ward-3", "ward-4"):
-        mutual.health(own=HOSPITAL.issue(name))
+        mutual.health(client_pair=HOSPITAL.issue(name))
         line = f'client="{name}"'
-        wait_until(lambda: line in mutual.log, f"a line about {name}")  # noqa: B023 - called before the next name
+        wait_until(lambda: line in mutual.log, f"a log line about {name}")  # noqa: B023 - called before the next name
 
 
 @pytest.mark.parametrize(
-    "own",
+    "client_pair",
     [None, OTHER.issue("client"), HOSPITAL.issue("client", days=-1)],
-    ids=["no certificate", "of another authority", "expired"],
+    ids=["no certificate", "another authority", "expired"],
 )
-def test_mutual_tls_keeps_out_who_has_not(mutual: Secured, own: Pair | None) -> None:
+def test_mutual_tls_rejects_clients_without_a_valid_certificate(mutual: Secured, client_pair: Pair | None) -> None:
     with pytest.raises(UnavailableError):
-        mutual.health(own=own)
+        mutual.health(client_pair=client_pair)
 
 
-def test_replacing_the_authority_shuts_out_its_clients(mutual: Secured) -> None:
+def test_replacing_the_authority_rejects_its_clients(mutual: Secured) -> None:
     clients = mutual.folder / "clients.pem"
     clients.write_bytes(OTHER.pem)
 
-    def is_in(authority: Authority) -> bool:
+    def is_accepted(authority: Authority) -> bool:
         try:
-            return mutual.health(own=authority.issue("client")) == "SERVING"
+            return mutual.health(client_pair=authority.issue("client")) == "SERVING"
         except UnavailableError:
             return False
 
-    wait_until(lambda: is_in(OTHER))
-    assert not is_in(HOSPITAL)
+    wait_until(lambda: is_accepted(OTHER))
+    assert not is_accepted(HOSPITAL)
     clients.write_bytes(HOSPITAL.pem)
-    wait_until(lambda: is_in(HOSPITAL))
+    wait_until(lambda: is_accepted(HOSPITAL))
 
 
-def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -> None:
+def test_invalid_tls_settings_are_reported(transport: str, tmp_path: Path) -> None:
     HOSPITAL.issue().write(tmp_path / "a.pem", tmp_path / "a.key")
     HOSPITAL.issue().write(tmp_path / "b.pem", tmp_path / "b.key")
     certificate, key = ("--tls-certificate", str(tmp_path / "a.pem")), ("--tls-key", str(tmp_path / "a.key"))
@@ -189,7 +189,9 @@ def test_settings_that_cannot_be_met_are_named(transport: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("flags", "words"), [((), ["NO AUTHENTICATION", "NO ENCRYPTION"]), (("--host", "127.0.0.1"), [])]
 )
-def test_an_open_address_is_warned_of(tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]) -> None:
+def test_public_address_without_protection_causes_a_warning(
+    tmp_path: Path, models: Path, flags: tuple[str, ...], words: list[str]
+) -> None:
     log = tmp_path / "log"
     with running_server("--models", str(models), "--host", "0.0.0.0", *flags, log=log) as server:
         assert server.metrics()
