@@ -1,4 +1,4 @@
-"""What a machine may do to a server: no descriptors left, a disk that is full, a clock that jumps, large messages."""
+"""Faults of the machine: exhausted file descriptors, a full disk, a jumping clock, and large messages."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ def caller(target: str) -> Iterator[Caller]:
 
 
 def of_worker(server: ServerProcess) -> Path:
-    """What the kernel tells of the process that answers."""
+    """Returns the folder in /proc of the process that handles calls."""
     (pid,) = server.workers()
     return Path(f"/proc/{pid}")
 
@@ -64,8 +64,8 @@ def address(url: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
-    """Who is connected is served, nothing spins, and who comes later is served when there is room again."""
+def test_exhausted_file_descriptors(flags: tuple[str, ...]) -> None:
+    """Existing connections are served without busy-waiting, and new ones once descriptors are available."""
     with running_server(*flags, patch=("few_files", str(FILES))) as server, caller(server.target) as first:
         assert first.number("a") == 1
         with ExitStack() as crowd:
@@ -73,7 +73,7 @@ def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
                 crowd.enter_context(socket.create_connection(address(server.target), timeout=PATIENCE))
             crowd.enter_context(socket.create_connection(address(server.metrics_url), timeout=PATIENCE))
             files = of_worker(server) / "fd"
-            if "envoy" in flags:  # which refuses connections before it has no descriptors
+            if "envoy" in flags:  # Envoy refuses connections before descriptors are exhausted
                 refused = 'medserve_envoy_refused_total{kind="connections"}'
                 wait_until(lambda: server.sample(refused) > 0, "connections to be refused")
             else:
@@ -92,8 +92,8 @@ def test_no_descriptors_left(flags: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "streams", ["> /dev/full 2> /dev/full", ">&- 2> /dev/full", ">&- 2>&- <&-"], ids=["full", "no-output", "closed"]
 )
-def test_nowhere_to_write(flags: tuple[str, ...], streams: str) -> None:
-    """A disk that is full takes no log, and no word about the start: it serves all the same, and ends as always."""
+def test_unwritable_output(flags: tuple[str, ...], streams: str) -> None:
+    """Output cannot be written, e.g. on a full disk: the server starts, serves and stops normally."""
     port = free_port()
     ports = ("--port", str(port), "--metrics-port", "0", "--log-level", "debug")
     shell = ("sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "medserve_server", *ports, *flags)
@@ -106,7 +106,7 @@ def test_nowhere_to_write(flags: tuple[str, ...], streams: str) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_the_reader_of_the_log_exits(flags: tuple[str, ...]) -> None:
+def test_reader_of_the_log_exits(flags: tuple[str, ...]) -> None:
     with subprocess.Popen(
         [*command(*flags, "--log-level", "debug")],
         cwd=REPOSITORY,
@@ -127,8 +127,8 @@ def test_the_reader_of_the_log_exits(flags: tuple[str, ...]) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """Deadlines, waits, metrics and what is reread go by a clock that does not."""
+def test_clock_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Deadlines, waits, metrics and file reloads use a monotonic clock."""
     tokens = tmp_path / "tokens"
     (old, old_line), (new, new_line) = new_token("old", "infer"), new_token("new", "infer")
     tokens.write_text(f"{old_line}\n")
@@ -149,7 +149,7 @@ def test_a_clock_that_jumps(flags: tuple[str, ...], tmp_path: Path) -> None:
         slow = [code(old, "slow", 0.1) for _ in range(3)]
         assert slow == [DEADLINE_EXCEEDED] * 3
         tokens.write_text(f"{new_line}\n")
-        wait_until(lambda: code(new) is OK, "the tokens to be read again")
+        wait_until(lambda: code(new) is OK, "the tokens to be reloaded")
         assert code(old) is UNAUTHENTICATED
         for family in ("request", "queue", "compute"):
             assert 0 < server.sample(f"medserve_{family}_duration_seconds_sum{{{_of_a(family)}") < 1800
@@ -159,7 +159,7 @@ def _of_a(family: str) -> str:
     return 'api="inference",model="a"' if family == "request" else 'model="a"'
 
 
-def test_memory_stays_level_with_the_largest_messages(flags: tuple[str, ...]) -> None:
+def test_memory_is_bounded_with_the_largest_messages(flags: tuple[str, ...]) -> None:
     rows = np.zeros((1040, 1000), np.float32)  # 3.97 MiB
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=rows.shape)
     largest = pb.ModelInferRequest(model_name="wide", inputs=[tensor], raw_input_contents=[rows.tobytes()])
@@ -172,4 +172,4 @@ def test_memory_stays_level_with_the_largest_messages(flags: tuple[str, ...]) ->
             return int(status.partition("VmRSS:")[2].split()[0])
 
         ask(30)
-        assert ask(120) < 700_000, "KiB; 150 messages and their answers have 1,200,000"
+        assert ask(120) < 700_000, "KiB; 150 messages and their responses need 1,200,000"

@@ -1,4 +1,4 @@
-"""Runs that do not end: their callers, those behind them, other models, and the end of the server."""
+"""Hanging model runs: effects on their callers, queued requests, other models, and shutdown."""
 
 import signal
 from collections.abc import Iterator
@@ -69,19 +69,19 @@ def hanging(flags: tuple[str, ...], tmp_path: Path) -> Iterator[Hanging]:
         file.unlink(missing_ok=True)
 
 
-def test_a_run_that_takes_too_long_is_ended(hanging: Hanging) -> None:
+def test_run_that_exceeds_the_limit_is_terminated(hanging: Hanging) -> None:
     long = hanging.ask("loop", FOREVER)
     behind = hanging.ask("loop", 3)
     while not long.done():
         assert hanging.caller.number("b") == 2
     assert long.code() is DEADLINE_EXCEEDED
-    assert behind.code() in {OK, DEADLINE_EXCEEDED}, "it may have shared the run"
+    assert behind.code() in {OK, DEADLINE_EXCEEDED}, "it may have been in the same batch"
     assert hanging.caller.number("loop") == 0
     assert hanging.server.sample('medserve_overdue_runs_total{model="loop"') == 1
     assert "a run exceeded --max-run-seconds 2" in hanging.log.read_text()
 
 
-def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -> None:
+def test_hanging_model_is_suspended_until_it_recovers(hanging: Hanging) -> None:
     assert hanging.serving()
     hanging.file.touch()
     stuck = hanging.ask("a", HANGS)
@@ -90,13 +90,13 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
     while not all(call.done() for call in (stuck, *behind)):
         assert hanging.caller.number("b") == 2
     assert stuck.code() is DEADLINE_EXCEEDED
-    assert {call.code() for call in behind} <= {UNAVAILABLE, DEADLINE_EXCEEDED}, "some may have shared the run"
+    assert {call.code() for call in behind} <= {UNAVAILABLE, DEADLINE_EXCEEDED}, "some may have been in the same batch"
     for _ in range(20):
         assert hanging.caller.code("a") is UNAVAILABLE
         assert hanging.caller.number("b") == 2
-    wait_until(lambda: not hanging.serving(), "health to tell")
-    # A supervisor asks its workers once a second.
-    wait_until(lambda: hanging.server.page("/readyz") == (503, "model a hangs\n"), "the metrics port to tell")
+    wait_until(lambda: not hanging.serving(), "health to report the hanging model")
+    # A supervisor polls its workers once a second.
+    wait_until(lambda: hanging.server.page("/readyz") == (503, "model a hangs\n"), "the metrics port to report it")
     assert hanging.server.page("/livez") == (200, "ok\n")
     assert not hanging.ready("a")
     assert hanging.ready("b")
@@ -107,16 +107,16 @@ def test_a_model_that_hangs_is_suspended_until_it_comes_back(hanging: Hanging) -
     assert "a/1 hangs" in hanging.log.read_text()
 
     hanging.file.unlink()
-    wait_until(hanging.serving, "health to tell that it is back")
-    wait_until(lambda: hanging.server.page("/readyz") == (200, "ok\n"), "the metrics port to tell")
+    wait_until(hanging.serving, "health to report that the model has recovered")
+    wait_until(lambda: hanging.server.page("/readyz") == (200, "ok\n"), "the metrics port to report it")
     assert hanging.ready("a")
     assert hanging.caller.number("a") == 1
     assert hanging.server.sample('medserve_model_ready{model="a"') == 1
     assert hanging.server.sample('medserve_inflight_requests{model="a"') == 0
 
 
-def test_rows_of_a_large_request_share_the_fate_of_their_run(hanging: Hanging) -> None:
-    """A request of several batches, one of which hangs, has one outcome."""
+def test_large_request_fails_as_a_whole_if_a_batch_hangs(hanging: Hanging) -> None:
+    """A request of several batches, one of which hangs, has a single outcome."""
     hanging.file.touch()
     rows = [0.0] * 300
     rows[100] = HANGS
@@ -125,10 +125,10 @@ def test_rows_of_a_large_request_share_the_fate_of_their_run(hanging: Hanging) -
         UNAVAILABLE,
     }
     hanging.file.unlink()
-    wait_until(lambda: hanging.caller.code("a") is OK, "it comes back")
+    wait_until(lambda: hanging.caller.code("a") is OK, "the model to recover")
 
 
-def test_a_model_that_always_fails_affects_no_other_model(hanging: Hanging) -> None:
+def test_failing_model_does_not_affect_other_models(hanging: Hanging) -> None:
     for _ in range(50):
         assert hanging.caller.code("failing") is grpc.StatusCode.INTERNAL
         assert hanging.caller.number("b") == 2
@@ -136,7 +136,7 @@ def test_a_model_that_always_fails_affects_no_other_model(hanging: Hanging) -> N
 
 
 @pytest.mark.parametrize("suspended", [True, False])
-def test_the_server_ends_although_a_run_does_not(flags: tuple[str, ...], tmp_path: Path, suspended: bool) -> None:
+def test_server_exits_although_a_run_hangs(flags: tuple[str, ...], tmp_path: Path, suspended: bool) -> None:
     file, log = tmp_path / "hang", tmp_path / "log"
     file.touch()
     patience = () if suspended else ("--max-run-seconds", "3600")
@@ -153,7 +153,7 @@ def test_the_server_ends_although_a_run_does_not(flags: tuple[str, ...], tmp_pat
     assert "exiting without waiting for it" in log.read_text()
 
 
-def test_a_model_that_does_not_end_on_zeros_does_not_block_others(tmp_path: Path, transport: str, models: Path) -> None:
+def test_model_that_hangs_in_warm_up_does_not_block_others(tmp_path: Path, transport: str, models: Path) -> None:
     folder = ModelFolder(tmp_path / "models")
     folder.publish("b", 1, (models / "b/1/model.onnx").read_bytes())
     flags = ("--models", str(folder.folder), "--transport", transport, "--max-run-seconds", "2", *POLL)
@@ -165,8 +165,8 @@ def test_a_model_that_does_not_end_on_zeros_does_not_block_others(tmp_path: Path
         assert caller.number("b") == 2
 
 
-def test_a_model_that_hangs_may_be_unloaded(models: Path, transport: str, tmp_path: Path) -> None:
-    """Health is as before when nothing that is served hangs any more."""
+def test_hanging_model_can_be_unloaded(models: Path, transport: str, tmp_path: Path) -> None:
+    """Health recovers once no served model hangs."""
     file = tmp_path / "hang"
     flags = ("--models", str(models), "--transport", transport, "--max-run-seconds", "2")
     names = ("--load-model", "a", "--load-model", "b")
@@ -177,9 +177,9 @@ def test_a_model_that_hangs_may_be_unloaded(models: Path, transport: str, tmp_pa
         hanging = Hanging(server, Caller(channel), channel, file, file)
         file.touch()
         assert hanging.ask("a", HANGS).code() is DEADLINE_EXCEEDED
-        wait_until(lambda: not hanging.serving(), "health to tell")
+        wait_until(lambda: not hanging.serving(), "health to report the hanging model")
         hanging.caller.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="a"))
-        wait_until(hanging.serving, "health to tell that it is gone")
+        wait_until(hanging.serving, "health to report that the model is unloaded")
         hanging.caller.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="a"))
         assert hanging.caller.number("a") == 1
         assert hanging.serving()

@@ -1,4 +1,4 @@
-"""Parts of the server that fail outside of any run of a model: every call is answered, and the server goes on."""
+"""Errors of server components outside of model runs: every call is answered, and the server keeps running."""
 
 import re
 import signal
@@ -54,7 +54,7 @@ def check_log(log: Path, where: str) -> None:
         ("observer", 3, "observer"),
     ],
 )
-def test_every_call_is_answered_whatever_fails_around_its_run(
+def test_every_call_is_answered_if_a_component_fails(
     models: Path, transport: str, tmp_path: Path, fault: str, times: int, where: str
 ) -> None:
     log = tmp_path / "log"
@@ -72,7 +72,7 @@ def test_every_call_is_answered_whatever_fails_around_its_run(
                 for rows in ([1.0], [2.0, 3.0], [4.0] * 150)
             ]
             codes.update(call.code() for call in calls)
-        assert set(codes) <= {OK, INTERNAL}, "no call waits in vain"
+        assert set(codes) <= {OK, INTERNAL}, "no call hangs"
         assert codes[OK] > 0
         for _ in range(20):
             assert caller.number("a") == 1
@@ -83,7 +83,7 @@ def test_every_call_is_answered_whatever_fails_around_its_run(
         check_log(log, where)
 
 
-def test_runs_that_hang_are_found_although_a_look_failed(models: Path, transport: str, tmp_path: Path) -> None:
+def test_hanging_runs_are_detected_after_a_failed_check(models: Path, transport: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport, "--max-run-seconds", "1")
     with (
@@ -97,8 +97,8 @@ def test_runs_that_hang_are_found_although_a_look_failed(models: Path, transport
         check_log(log, "watchdog")
 
 
-def test_health_is_told_although_telling_it_failed(models: Path, transport: str, tmp_path: Path) -> None:
-    """And a server that can't tell it still answers what it took before it ends."""
+def test_health_is_updated_after_a_failed_update(models: Path, transport: str, tmp_path: Path) -> None:
+    """A server that cannot update its health still answers accepted calls before it exits."""
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport)
     with (
@@ -116,7 +116,7 @@ def test_health_is_told_although_telling_it_failed(models: Path, transport: str,
     check_log(log, "health")
 
 
-def test_a_watcher_of_health_is_told_that_watching_failed(models: Path, transport: str, tmp_path: Path) -> None:
+def test_failed_health_watch_ends_with_an_error(models: Path, transport: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     flags = ("--models", str(models), "--transport", transport)
     with (
@@ -126,15 +126,15 @@ def test_a_watcher_of_health_is_told_that_watching_failed(models: Path, transpor
         watch = HealthStub(channel).Watch  # type: ignore[attr-defined]
         failed = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
         assert failed.code() is INTERNAL
-        told = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
-        told.cancel()
+        watcher = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(watcher).status == health_pb2.HealthCheckResponse.SERVING
+        watcher.cancel()
         assert counted(server, "health") == 1
         check_log(log, "health")
 
 
 @pytest.mark.parametrize("fault", ["repository", "poll", "retire"])
-def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Path, fault: str) -> None:
+def test_models_are_updated_after_a_failed_scan(transport: str, tmp_path: Path, fault: str) -> None:
     log = tmp_path / "log"
     folder = ModelFolder(tmp_path / "models")
     folder.publish("a", 1, onnx_models.add(1))
@@ -148,6 +148,6 @@ def test_models_come_and_go_although_a_look_failed(transport: str, tmp_path: Pat
         caller.wait_for_number("a", 2)
         folder.publish("a", 3, onnx_models.add(3))
         caller.wait_for_number("a", 3)
-        wait_until(lambda: 'version="1"' not in server.metrics(), "the first version to be forgotten")
-        wait_until(lambda: 'version="2"' not in server.metrics(), "the second version to be forgotten")
+        wait_until(lambda: 'version="1"' not in server.metrics(), "the first version to be unloaded")
+        wait_until(lambda: 'version="2"' not in server.metrics(), "the second version to be unloaded")
         assert counted(server, "closing a model" if fault == "retire" else "repository") == 1

@@ -1,4 +1,4 @@
-"""Requests that arrive too slowly: ended, told why and counted, while slow ones that make progress are answered."""
+"""Requests that stall are ended with an error and counted; slow requests that make progress are answered."""
 
 import queue
 import socket
@@ -40,13 +40,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator
 
 @pytest.fixture
 def unread(server: ServerProcess) -> Callable[[], int]:
-    """How many requests were never read since the test began."""
+    """Returns a function that counts the unread requests since the start of the test."""
     before = server.total("medserve_unread_total")
     return lambda: int(server.total("medserve_unread_total") - before)
 
 
 def rest(server: ServerProcess, path: str, rest_of_headers: str) -> socket.socket:
-    """A connection on which the headers of a request were sent."""
+    """Opens a connection and sends the headers of a request."""
     url = urlsplit(server.http_url)
     connection = socket.create_connection((str(url.hostname), url.port or 0), timeout=PATIENCE)
     headers = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{rest_of_headers}"
@@ -55,7 +55,7 @@ def rest(server: ServerProcess, path: str, rest_of_headers: str) -> socket.socke
 
 
 def received(connection: socket.socket) -> str:
-    """Everything up to the end of the connection."""
+    """Reads until the connection is closed."""
     parts = []
     while part := connection.recv(4096):
         parts.append(part)
@@ -64,25 +64,25 @@ def received(connection: socket.socket) -> str:
 
 @pytest.mark.parametrize("headers", [LENGTH, CHUNKED], ids=["length", "chunked"])
 @pytest.mark.parametrize("path", PATHS)
-def test_rest(server: ServerProcess, unread: Callable[[], int], path: str, headers: str) -> None:
+def test_stalled_rest_request(server: ServerProcess, unread: Callable[[], int], path: str, headers: str) -> None:
     with closing(rest(server, path, headers)) as connection:
-        answer = received(connection)
-    assert answer.startswith("HTTP/1.1 408 ")
-    assert PATHS[path] in answer
+        response = received(connection)
+    assert response.startswith("HTTP/1.1 408 ")
+    assert PATHS[path] in response
     assert unread() == 1
 
 
-def test_an_unread_body_ends_the_connection(server: ServerProcess) -> None:
+def test_unread_body_closes_the_connection(server: ServerProcess) -> None:
     with closing(rest(server, "/nothing", LENGTH)) as connection:
         assert received(connection).startswith("HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize("at_once", [0, 1, len(BODY) - 1])
-def test_rest_that_makes_progress(server: ServerProcess, unread: Callable[[], int], at_once: int) -> None:
-    """Also where some of the body comes along with the headers."""
+def test_slow_rest_request_with_progress(server: ServerProcess, unread: Callable[[], int], at_once: int) -> None:
+    """Including if part of the body arrives together with the headers."""
     with closing(rest(server, "/v2/models/a/infer", LENGTH + BODY[:at_once].decode())) as slow:
         slow.sendall(BODY[at_once:-1])
-        for _ in range(3):  # longer than the connection may last without progress
+        for _ in range(3):  # longer than a request may take without progress
             with closing(rest(server, "/v2/models/a/infer", LENGTH)) as late:
                 assert received(late).startswith("HTTP/1.1 408 ")
         slow.sendall(BODY[-1:])
@@ -97,14 +97,14 @@ def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
 
 
 class Open:
-    """A call whose client sends messages, and does not say that there are no more before it is told to."""
+    """A call whose client sends messages, and half-closes it only on request."""
 
     def __init__(self, channel: grpc.Channel, path: str, *messages: bytes) -> None:
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for message in messages:
             self.send(message)
         call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
-        self.answers = call(iter(self._messages.get, None), timeout=PATIENCE)
+        self.responses = call(iter(self._messages.get, None), timeout=PATIENCE)
 
     def send(self, message: bytes | None) -> None:
         self._messages.put(message)
@@ -113,31 +113,31 @@ class Open:
         self.send(None)
 
 
-ENVOY = pytest.mark.parametrize("transport", ["envoy"], indirect=True, scope="session")  # grpcio's reads by itself
+ENVOY = pytest.mark.parametrize("transport", ["envoy"], indirect=True, scope="session")  # grpcio reads requests itself
 
 
 @ENVOY
 @pytest.mark.parametrize("path", [INFER, WATCH])
-def test_grpc(channel: grpc.Channel, unread: Callable[[], int], path: str) -> None:
+def test_stalled_grpc_request(channel: grpc.Channel, unread: Callable[[], int], path: str) -> None:
     call = Open(channel, path)
-    assert call.answers.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "the request was not complete" in call.answers.details()
+    assert call.responses.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "the request was not complete" in call.responses.details()
     assert unread() == 1
     call.end()
 
 
 @ENVOY
-def test_grpc_that_makes_progress_and_streams_that_are_idle(channel: grpc.Channel, unread: Callable[[], int]) -> None:
+def test_slow_grpc_request_with_progress_and_idle_streams(channel: grpc.Channel, unread: Callable[[], int]) -> None:
     message = request("a", 1.0).SerializeToString()
     slow, stream, silent = Open(channel, INFER, message), Open(channel, STREAM, message), Open(channel, STREAM)
-    assert pb.ModelStreamInferResponse.FromString(next(stream.answers)).infer_response.outputs
+    assert pb.ModelStreamInferResponse.FromString(next(stream.responses)).infer_response.outputs
     late = Open(channel, INFER)
-    assert late.answers.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert late.responses.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     late.end()
     for call in (stream, silent):
         call.send(message)
-        assert pb.ModelStreamInferResponse.FromString(next(call.answers)).infer_response.outputs
+        assert pb.ModelStreamInferResponse.FromString(next(call.responses)).infer_response.outputs
     for call, left in ((slow, 1), (stream, 0), (silent, 0)):
         call.end()
-        assert len(list(call.answers)) == left
+        assert len(list(call.responses)) == left
     assert unread() == 1

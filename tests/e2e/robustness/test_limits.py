@@ -1,4 +1,4 @@
-"""Every limit of the real server is hit, answered with a clear status, and counted."""
+"""Exceeding any limit of the real server gives a defined status and is counted."""
 
 import io
 import socket
@@ -45,7 +45,7 @@ def infer(channel: grpc.Channel, metadata: Metadata | None = None) -> tuple[grpc
 
 @contextmanager
 def open_stream(channel: grpc.Channel, metadata: Metadata | None = None) -> Iterator[None]:
-    """A stream that was answered once, and goes on."""
+    """Keeps a stream open that has received one response."""
     release = Event()
 
     def requests() -> Iterator[pb.ModelInferRequest]:
@@ -65,8 +65,8 @@ def refused(server: ServerProcess, reason: str) -> float:
     return server.sample(f'medserve_refused_total{{reason="{reason}"}}')
 
 
-def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: str) -> None:
-    """On grpcio by gRPC itself, which tells no more of it than that the call ended unread."""
+def test_too_large_message_is_refused(zoo: ServerProcess, transport: str) -> None:
+    """On grpcio, gRPC itself refuses the message; the server only sees a call that ended unread."""
     counter = 'medserve_refused_total{reason="message_size"}' if transport == "envoy" else "medserve_unread_total"
     before = zoo.sample(counter)
     large = identity()
@@ -83,7 +83,7 @@ def test_a_message_that_is_too_large_is_refused(zoo: ServerProcess, transport: s
         assert zoo.sample(counter) == before + 1
 
 
-def picture(**save: object) -> bytes:
+def image_file(**save: object) -> bytes:
     file = io.BytesIO()
     Image.radial_gradient("L").save(file, **save)  # type: ignore[arg-type]  # options of the format
     return file.getvalue()
@@ -100,12 +100,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_with(chunks: bytes) -> bytes:
-    whole = picture(format="PNG")
-    return whole[:33] + chunks + whole[33:]  # behind the header
+    whole = image_file(format="PNG")
+    return whole[:33] + chunks + whole[33:]  # after the header
 
 
 def jpeg_of_many_scans() -> bytes:
-    whole = picture(format="JPEG", progressive=True)
+    whole = image_file(format="JPEG", progressive=True)
     last = whole.rindex(b"\xff\xda")
     return whole[:-2] + whole[last:-2] * 100 + whole[-2:]
 
@@ -124,7 +124,7 @@ ENCODED = {
         png_with(chunk(b"teSt", b"") * 20_000),
         png_with(chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1_000_000))) * 100),
         jpeg_of_many_scans(),
-        b"\xff\xd8" + b"\xff\xfe\0\2" * 20_000 + picture(format="JPEG")[2:],
+        b"\xff\xd8" + b"\xff\xfe\0\2" * 20_000 + image_file(format="JPEG")[2:],
     ],
 }
 
@@ -132,7 +132,7 @@ ENCODED = {
 @pytest.mark.parametrize(
     ("reason", "data"), [(reason, data) for reason, files in ENCODED.items() for data in files], ids=lambda _: ""
 )
-def test_a_picture_that_costs_too_much_is_refused_cheaply(server: ServerProcess, reason: str, data: bytes) -> None:
+def test_expensive_image_is_refused_at_low_cost(server: ServerProcess, reason: str, data: bytes) -> None:
     before = refused(server, reason)
     request = image_pb.ClassifyRequest(model_name="chest-xray", images=[image_pb.Image(encoded=data)])
     with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -142,17 +142,17 @@ def test_a_picture_that_costs_too_much_is_refused_cheaply(server: ServerProcess,
     assert refused(server, reason) == before + 1
 
 
-def test_ordinary_pictures_of_all_formats_pass(server: ServerProcess) -> None:
-    pictures = [
-        picture(format="PNG"),
-        picture(format="JPEG", progressive=True),
-        picture(format="TIFF"),
-        picture(format="TIFF", compression="tiff_deflate"),
+def test_ordinary_images_of_all_formats_are_accepted(server: ServerProcess) -> None:
+    files = [
+        image_file(format="PNG"),
+        image_file(format="JPEG", progressive=True),
+        image_file(format="TIFF"),
+        image_file(format="TIFF", compression="tiff_deflate"),
         png_with(chunk(b"tEXt", b"k\0v") * 100),
         blank(1000, 1000),
     ]
     with Client(server.target) as client:
-        assert len(client.classify(pictures, "chest-xray").results) == len(pictures)
+        assert len(client.classify(files, "chest-xray").results) == len(files)
 
 
 def features(count: int) -> risk_pb.Patient:
@@ -184,7 +184,7 @@ long = "x" * 300
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_request_of_too_much_is_refused(
+def test_request_with_too_many_or_too_long_entries_is_refused(
     zoo: ServerProcess,
     zoo_channel: grpc.Channel,
     reason: str,
@@ -204,14 +204,14 @@ def test_a_request_of_too_much_is_refused(
     assert refused(zoo, reason) == before + 1
 
 
-def test_what_a_stream_refuses_in_its_place_is_counted_too(zoo: ServerProcess, zoo_channel: grpc.Channel) -> None:
+def test_refused_stream_requests_are_counted(zoo: ServerProcess, zoo_channel: grpc.Channel) -> None:
     before = refused(zoo, "tensors")
-    answers = GRPCInferenceServiceStub(zoo_channel).ModelStreamInfer(iter([identity(), tensors(1000), identity()]))
-    assert [bool(answer.error_message) for answer in answers] == [False, True, False]
+    responses = GRPCInferenceServiceStub(zoo_channel).ModelStreamInfer(iter([identity(), tensors(1000), identity()]))
+    assert [bool(response.error_message) for response in responses] == [False, True, False]
     assert refused(zoo, "tensors") == before + 1
 
 
-def test_one_client_leaves_room_for_others_and_for_health(small: Path, transport: str, tmp_path: Path) -> None:
+def test_one_client_does_not_block_others_or_health(small: Path, transport: str, tmp_path: Path) -> None:
     made = {name: new_token(name, "infer") for name in ("greedy", "other", "late")}
     (tmp_path / "tokens").write_text("\n".join(line for _, line in made.values()))
     greedy, other, late = ((("authorization", f"Bearer {token}"),) for token, _ in made.values())
@@ -237,13 +237,13 @@ def test_one_client_leaves_room_for_others_and_for_health(small: Path, transport
             assert refused(server, "calls") == 1
             with Client(server.target) as client:
                 assert client.health().name == "SERVING"
-        wait_until(lambda: infer(channel, greedy)[0] is grpc.StatusCode.OK, "its streams to end")
+        wait_until(lambda: infer(channel, greedy)[0] is grpc.StatusCode.OK, "the streams to end")
 
 
-def test_without_tokens_a_client_is_its_address(small: Path, transport: str) -> None:
+def test_without_tokens_clients_are_identified_by_address(small: Path, transport: str) -> None:
     flags = ("--transport", transport, "--models", str(small), "--max-client-calls", "2")
     with running_server(*flags) as server, ExitStack() as stack:
-        for _ in range(2):  # of different connections
+        for _ in range(2):  # on different connections
             channel = stack.enter_context(grpc.insecure_channel(server.target, [("grpc.use_local_subchannel_pool", 1)]))
             stack.enter_context(open_stream(channel))
         with pytest.raises(grpc.RpcError) as caught, open_stream(channel):
@@ -252,7 +252,7 @@ def test_without_tokens_a_client_is_its_address(small: Path, transport: str) -> 
         assert refused(server, "client_calls") == 1
 
 
-def test_a_client_that_asks_too_often_is_refused_and_a_stream_is_slowed(small: Path, transport: str) -> None:
+def test_frequent_calls_are_refused_and_streams_are_throttled(small: Path, transport: str) -> None:
     flags = ("--transport", transport, "--models", str(small))
     with (
         running_server(*flags, "--max-client-rate", "0.01") as server,
@@ -269,9 +269,9 @@ def test_a_client_that_asks_too_often_is_refused_and_a_stream_is_slowed(small: P
         grpc.insecure_channel(server.target) as channel,
     ):
         started = time.monotonic()
-        answers = list(GRPCInferenceServiceStub(channel).ModelStreamInfer(identity() for _ in range(12)))
-        assert not any(answer.error_message for answer in answers)
-        # It was opened and sent 12; of these 5 were free.
+        responses = list(GRPCInferenceServiceStub(channel).ModelStreamInfer(identity() for _ in range(12)))
+        assert not any(response.error_message for response in responses)
+        # Opening the stream and 12 requests count; 5 of them were immediately allowed.
         assert time.monotonic() - started > 8 / 5 - 0.1
 
 
@@ -279,7 +279,7 @@ PING, GOAWAY = 6, 7
 
 
 class RawConnection:
-    """HTTP/2 by hand: sends frames, and reads which come back."""
+    """A minimal HTTP/2 connection: sends pings and reads frames."""
 
     def __init__(self, target: str) -> None:
         host, port = target.rsplit(":", 1)
@@ -291,7 +291,7 @@ class RawConnection:
         self.socket.sendall((bytes([0, 0, 8, PING, 0, 0, 0, 0, 0]) + bytes(8)) * times)
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
-        """Kind and payload of each frame until the server closes."""
+        """Yields type and payload of each frame until the server closes the connection."""
         with suppress(ConnectionResetError):
             while len(head := self._file.read(9)) == 9:
                 yield head[3], self._file.read(int.from_bytes(head[:3]))
@@ -302,7 +302,7 @@ class RawConnection:
 
 
 def accepted(target: str) -> RawConnection:
-    """A connection that the server took; those of the test before may not be gone yet."""
+    """Returns a connection that the server accepted; retries while connections of earlier tests are still open."""
     end = time.monotonic() + PATIENCE
     while True:
         connection = RawConnection(target)
@@ -312,7 +312,7 @@ def accepted(target: str) -> RawConnection:
         assert time.monotonic() < end
 
 
-def test_health_is_watched_by_a_bounded_number(narrow: ServerProcess) -> None:
+def test_number_of_health_watchers_is_limited(narrow: ServerProcess) -> None:
     with grpc.insecure_channel(narrow.target) as channel:
         stub: Any = HealthStub(channel)
         request = health_pb2.HealthCheckRequest()
@@ -327,7 +327,7 @@ def test_health_is_watched_by_a_bounded_number(narrow: ServerProcess) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model, so that servers start at once."""
+    """A repository with one small model, so that servers start quickly."""
     folder = tmp_path_factory.mktemp("small")
     onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
     return folder
@@ -348,7 +348,7 @@ def narrow(small: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_a_connection_too_many_is_closed(narrow: ServerProcess) -> None:
+def test_connection_beyond_the_limit_is_closed(narrow: ServerProcess) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(closing(accepted(narrow.target)))
@@ -356,12 +356,12 @@ def test_a_connection_too_many_is_closed(narrow: ServerProcess) -> None:
         assert list(late.frames()) == []
 
 
-def test_an_idle_connection_is_closed(impatient: ServerProcess) -> None:
+def test_idle_connection_is_closed(impatient: ServerProcess) -> None:
     with closing(accepted(impatient.target)) as connection:
         assert GOAWAY in [kind for kind, _ in connection.frames()]
 
 
-def test_an_old_connection_takes_no_new_calls_and_is_cut_in_the_end(impatient: ServerProcess) -> None:
+def test_connection_beyond_the_maximum_age_is_drained_and_closed(impatient: ServerProcess) -> None:
     with grpc.insecure_channel(impatient.target, [("grpc.enable_retries", 0)]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
@@ -376,10 +376,10 @@ def slowly() -> Iterator[pb.ModelInferRequest]:
         time.sleep(0.2)
 
 
-def test_a_client_that_pings_all_the_time_is_sent_away(server: ServerProcess, transport: str) -> None:
+def test_client_that_sends_too_many_pings_is_disconnected(server: ServerProcess, transport: str) -> None:
     if transport == "envoy":
-        return  # it answers them
+        return  # Envoy responses the pings
     with closing(RawConnection(server.target)) as connection:
         connection.ping(10)
-        (farewell,) = [payload for kind, payload in connection.frames() if kind == GOAWAY]
-        assert b"too_many_pings" in farewell
+        (goaway,) = [payload for kind, payload in connection.frames() if kind == GOAWAY]
+        assert b"too_many_pings" in goaway

@@ -1,7 +1,7 @@
-"""More calls than the server can answer: it goes on answering as many as it can, and refuses the others at once.
+"""Under overload, the server answers as many calls as it can and refuses the others immediately.
 
-The model or the reading of pictures is held while calls come in, so that no machine is too fast or too slow to be
-overloaded. `python -m benchmarks.overload` measures the throughput under a real flood.
+Model runs or image decoding are blocked while calls arrive, so that the tests do not depend on the speed of the
+machine. `python -m benchmarks.overload` measures the throughput under a real flood.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from waiting import PATIENCE, wait_until
 OK = grpc.StatusCode.OK
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 PENDING = 8
-"""Requests that may wait for a model where the flag says so."""
+"""Value of --max-pending-requests in tests that set it."""
 CROWD = 200
-"""Calls at once: at 2 seconds each, many more than can be answered within PATIENCE."""
+"""Number of concurrent calls: at 2 seconds each, far more than can be answered within PATIENCE."""
 
 
 def codes(calls: Sequence[Any]) -> Counter[grpc.StatusCode]:
@@ -40,7 +40,7 @@ def codes(calls: Sequence[Any]) -> Counter[grpc.StatusCode]:
 
 
 @pytest.mark.parametrize("times", [3, 5])
-def test_what_comes_beyond_the_limit_costs_the_rest_little(transport: str, tmp_path: Path, times: int) -> None:
+def test_refused_calls_have_little_effect_on_others(transport: str, tmp_path: Path, times: int) -> None:
     onnx_models.save(tmp_path, "slow", onnx_models.slow())
     flags = ("--transport", transport, "--models", str(tmp_path), "--max-batch-rows", "1")
     with (
@@ -54,26 +54,26 @@ def test_what_comes_beyond_the_limit_costs_the_rest_little(transport: str, tmp_p
 
         began = held.cpu_seconds()
         assert codes([ask() for _ in range(PENDING)]) == {OK: PENDING}
-        of_an_answer = (held.cpu_seconds() - began) / PENDING
+        cpu_per_response = (held.cpu_seconds() - began) / PENDING
 
         began = held.cpu_seconds()
         with held.hold():
             calls = [ask() for _ in range(times * 20)]
-            # None of those that are refused waits for the model: it does not move.
+            # Refused calls do not wait for the model, which is blocked.
             wait_until(lambda: sum(call.done() for call in calls) >= len(calls) - PENDING - 1, "refusals")
             refused = [call for call in calls if call.done()]
             assert codes(refused) == {RESOURCE_EXHAUSTED: len(refused)}
-            of_a_refusal = (held.cpu_seconds() - began) / len(refused)
+            cpu_per_refusal = (held.cpu_seconds() - began) / len(refused)
         found = codes(calls)
         assert found == {RESOURCE_EXHAUSTED: len(refused), OK: len(calls) - len(refused)}  # nothing hangs or is lost
         assert found[OK] >= PENDING  # the queue was full
-        # Of as many calls as it can answer in a second, and as many times that, it still answers half of the former.
-        assert times * of_a_refusal < of_an_answer
+        # At `times` times the load that it can serve, it still serves at least half of its capacity.
+        assert times * cpu_per_refusal < cpu_per_response
         assert ask().code() is OK
 
 
-def test_a_client_that_fills_its_connection_loses_no_call(transport: str, tmp_path: Path) -> None:
-    """Each answer lets the next of its calls go out, before the server has cleared away the one that ended."""
+def test_no_call_is_lost_at_the_stream_limit_of_a_connection(transport: str, tmp_path: Path) -> None:
+    """Each response allows the next call, which may arrive before the server has cleaned up the previous one."""
     onnx_models.save(tmp_path, "add", onnx_models.add(1))
     plain = [("grpc.enable_retries", 0)]
     with (
@@ -85,8 +85,8 @@ def test_a_client_that_fills_its_connection_loses_no_call(transport: str, tmp_pa
         assert {call.code() for call in calls} == {OK}
 
 
-def learn_that_a_call_takes_seconds(held: HeldServer, ask: Callable[[], Any]) -> None:
-    """Lets the server's first call take 2 seconds; it expects that of the later ones."""
+def make_first_call_slow(held: HeldServer, ask: Callable[[], Any]) -> None:
+    """Makes the first call take 2 seconds, so that the server expects the same of later calls."""
     with held.hold():
         first = ask()
         held.wait_for_calls(1)
@@ -94,59 +94,59 @@ def learn_that_a_call_takes_seconds(held: HeldServer, ask: Callable[[], Any]) ->
     assert first.code() is OK
 
 
-def only_what_can_be_answered_in_time_is_accepted(held: HeldServer, ask: Callable[[], Any]) -> None:
-    """Asserts it of a crowd whose calls, one after the other, would take longer than any of their callers waits."""
-    learn_that_a_call_takes_seconds(held, ask)
+def assert_accepted_calls_meet_their_deadline(held: HeldServer, ask: Callable[[], Any]) -> None:
+    """Checks this with concurrent calls that would take longer in total than their deadline."""
+    make_first_call_slow(held, ask)
     with held.hold():
         calls = [ask() for _ in range(CROWD)]
-        wait_until(lambda: sum(call.done() for call in calls) >= CROWD / 2, "refusals while nothing moves")
+        wait_until(lambda: sum(call.done() for call in calls) >= CROWD / 2, "refusals while requests are blocked")
         held.wait_for_all(calls)
         refused = [call for call in calls if call.done()]
         assert codes(refused) == {RESOURCE_EXHAUSTED: len(refused)}
         assert held.refused("deadline") == len(refused)
-    # Nothing that was accepted is late; an endless queue would have made all of them late.
+    # Every accepted call meets its deadline; with an unbounded queue, all would miss it.
     assert codes(calls) == {RESOURCE_EXHAUSTED: len(refused), OK: CROWD - len(refused)}
-    assert CROWD - len(refused) > PATIENCE / 10  # and those are many
+    assert CROWD - len(refused) > PATIENCE / 10  # enough calls are accepted
 
 
-def test_calls_that_would_come_too_late_do_not_make_all_others_late(transport: str, tmp_path: Path) -> None:
-    """A queue that takes longer than the callers' deadlines would hold only calls that have been given up."""
+def test_calls_that_would_miss_their_deadline_do_not_delay_others(transport: str, tmp_path: Path) -> None:
+    """A queue longer than the callers' deadlines would contain only expired calls."""
     onnx_models.save(tmp_path, "add", onnx_models.add(1))
     flags = ("--transport", transport, "--models", str(tmp_path), "--max-batch-rows", "1")
     with held_server(tmp_path / "held", *flags) as held, grpc.insecure_channel(held.server.target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         request = model_folder.request("add", 0.0)
-        only_what_can_be_answered_in_time_is_accepted(held, lambda: stub.ModelInfer.future(request, timeout=PATIENCE))
+        assert_accepted_calls_meet_their_deadline(held, lambda: stub.ModelInfer.future(request, timeout=PATIENCE))
 
 
 def encoded(size: int) -> bytes:
-    """Blocks of noise as a PNG file; one of 2048 pixels a side takes many times as long to read as the network."""
+    """Returns noise in blocks as a PNG file; at 2048 x 2048 pixels, decoding takes far longer than the model run."""
     noise = np.random.default_rng(0).integers(0, 256, (size // 16, size // 16), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise.repeat(16, axis=0).repeat(16, axis=1)).save(file, "png")
     return file.getvalue()
 
 
-def picture(size: int) -> classification.ClassifyRequest:
+def classify_request(size: int) -> classification.ClassifyRequest:
     return classification.ClassifyRequest(model_name="chest-xray", images=[classification.Image(encoded=encoded(size))])
 
 
-def test_pictures_that_would_be_read_too_late_do_not_make_all_others_late(transport: str, tmp_path: Path) -> None:
+def test_images_that_would_miss_their_deadline_do_not_delay_others(transport: str, tmp_path: Path) -> None:
     with (
         held_server(tmp_path / "held", "--transport", transport) as held,
         grpc.insecure_channel(held.server.target) as channel,
     ):
         stub = ImageClassificationStub(channel)
-        request = picture(64)
-        only_what_can_be_answered_in_time_is_accepted(held, lambda: stub.Classify.future(request, timeout=PATIENCE))
+        request = classify_request(64)
+        assert_accepted_calls_meet_their_deadline(held, lambda: stub.Classify.future(request, timeout=PATIENCE))
 
 
-async def test_the_client_holds_back_what_the_server_would_refuse(transport: str, tmp_path: Path) -> None:
+async def test_client_does_not_send_calls_that_would_be_refused(transport: str, tmp_path: Path) -> None:
     file = encoded(64)
     with held_server(tmp_path / "held", "--transport", transport) as held:
         with grpc.insecure_channel(held.server.target) as channel:
             stub = ImageClassificationStub(channel)
-            learn_that_a_call_takes_seconds(held, lambda: stub.Classify.future(picture(64), timeout=PATIENCE))
+            make_first_call_slow(held, lambda: stub.Classify.future(classify_request(64), timeout=PATIENCE))
         async with AsyncClient(held.server.target, timeout=PATIENCE) as client:
 
             def ask() -> asyncio.Task[ClassificationResponse]:
@@ -159,7 +159,7 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
                 assert refused >= CROWD / 2
                 later = [ask() for _ in range(CROWD)]
                 await asyncio.to_thread(held.wait_for_all, [*first, *later])
-                # By far the most of the later ones have not even reached the server, which may have room for a few.
+                # Most of the later calls are not sent to the server, which may accept a few.
                 assert sum(call.done() for call in later) > CROWD * 0.9
                 assert held.refused("deadline") - refused < CROWD / 10
                 failed = sum(call.done() for call in [*first, *later])
@@ -168,13 +168,15 @@ async def test_the_client_holds_back_what_the_server_would_refuse(transport: str
             assert (await ask()).results
 
 
-def test_pictures_of_expired_calls_are_not_read(transport: str, tmp_path: Path) -> None:
-    request = picture(2048)
-    apart = [("grpc.use_local_subchannel_pool", 1)]  # a connection that cancels many may be refused its next call
+def test_images_of_cancelled_calls_are_not_decoded(transport: str, tmp_path: Path) -> None:
+    request = classify_request(2048)
+    apart = [
+        ("grpc.use_local_subchannel_pool", 1)
+    ]  # after many cancellations, further calls on a connection may be refused
     with (
         held_server(tmp_path / "held", "--transport", transport) as held,
         grpc.insecure_channel(held.server.target) as channel,
-        grpc.insecure_channel(held.server.target, apart) as leaving,
+        grpc.insecure_channel(held.server.target, apart) as second_channel,
     ):
         stub = ImageClassificationStub(channel)
         stub.Classify(request, timeout=PATIENCE)
@@ -184,10 +186,10 @@ def test_pictures_of_expired_calls_are_not_read(transport: str, tmp_path: Path) 
         for_five = held.cpu_seconds() - began
         began = held.cpu_seconds()
         with held.hold():
-            leaver = ImageClassificationStub(leaving)
-            calls = [leaver.Classify.future(request) for _ in range(100)]
+            cancelling_stub = ImageClassificationStub(second_channel)
+            calls = [cancelling_stub.Classify.future(request) for _ in range(100)]
             held.wait_for_calls(100)
             for call in calls:
                 call.cancel()
-        stub.Classify(request)  # waits behind all that is still to be read, and would be refused with a deadline
+        stub.Classify(request)  # without a deadline, since the estimated wait may be too long
         assert held.cpu_seconds() - began < 10 * for_five

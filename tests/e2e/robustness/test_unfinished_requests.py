@@ -1,4 +1,4 @@
-"""Requests whose last byte never comes: what they hold together is bounded, and small requests are served meanwhile."""
+"""Requests without their last byte: their total memory is bounded, and small requests are still served."""
 
 import queue
 import select
@@ -23,7 +23,7 @@ PATH = "/v2/models/a/infer"
 BODY = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[1]}]}'
 MIB = 1024 * 1024
 HEADERS = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {2 * MIB}\r\n\r\n".encode()
-FITTING = 16 * 2  # of 2 MiB, of which the first is free
+FITTING = 16 * 2  # requests of 2 MiB, of which the first 1 MiB does not count
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def address(server: ServerProcess) -> tuple[str, int]:
 
 
 def unfinished(server: ServerProcess) -> socket.socket:
-    """A connection on which all but the last byte of a request was sent."""
+    """Opens a connection and sends a request except its last byte."""
     connection = socket.create_connection(address(server), timeout=PATIENCE)
     connection.sendall(HEADERS)
     connection.sendall(BODY.ljust(2 * MIB - 1))
@@ -49,17 +49,17 @@ def unfinished(server: ServerProcess) -> socket.socket:
 
 
 def refused(connections: list[socket.socket], number: int) -> list[socket.socket]:
-    """Waits until so many are answered, and gives these."""
+    """Waits until `number` connections have received a response; returns these."""
 
     def answered() -> list[socket.socket]:
         return select.select(connections, [], [], 0)[0]
 
-    wait_until(lambda: len(answered()) == number, "what does not fit to be refused")
+    wait_until(lambda: len(answered()) == number, "the requests beyond the limit to be refused")
     return answered()
 
 
-def test_rest(server: ServerProcess) -> None:
-    for _ in range(2):  # what is held is free again in the end
+def test_rest_requests(server: ServerProcess) -> None:
+    for _ in range(2):  # the memory is available again afterwards
         with ExitStack() as connections:
             sent = [connections.enter_context(unfinished(server)) for _ in range(FITTING + 2)]
             too_many = refused(sent, 2)
@@ -70,9 +70,9 @@ def test_rest(server: ServerProcess) -> None:
                 assert connection.recv(64).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("transport", ["envoy"], indirect=True, scope="session")  # grpc's own server reads by itself
-def test_grpc(server: ServerProcess) -> None:
-    """The one message of a unary call is there, and the end of the call is not."""
+@pytest.mark.parametrize("transport", ["envoy"], indirect=True, scope="session")  # grpcio reads requests itself
+def test_grpc_requests(server: ServerProcess) -> None:
+    """The message of a unary call has arrived, but the end of the call has not."""
     size = 2 * MIB - 100
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="UINT8", shape=[1, size])
     message = pb.ModelInferRequest(model_name="bytes", inputs=[tensor], raw_input_contents=[bytes(size)])
@@ -87,7 +87,7 @@ def test_grpc(server: ServerProcess) -> None:
             UNARY, response_deserializer=pb.ModelInferResponse.FromString
         )
         calls = [infer.future(without_end()) for _ in range(FITTING + 2)]
-        wait_until(lambda: any(call.done() for call in calls), "the bound to be reached")
+        wait_until(lambda: any(call.done() for call in calls), "the limit to be reached")
         stub = GRPCInferenceServiceStub(channel)
         assert stub.ModelInfer(request("a", 1.0), timeout=PATIENCE).outputs
         for _ in calls:
