@@ -5,7 +5,6 @@ import pty
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import termios
 from collections import Counter
@@ -13,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from processes import started
 from servers.server_process import REPOSITORY, command, environment, running_server
 from waiting import PATIENCE
 
@@ -106,7 +106,7 @@ class Reader:
         termios.tcsetwinsize(theirs, (50, 120))
         with (
             (self.folder / "errors").open("w+") as errors,
-            subprocess.Popen(arguments, cwd=self.folder, env=self.environment, stdout=theirs, stderr=errors) as process,
+            started(arguments, cwd=self.folder, env=self.environment, stdout=theirs, stderr=errors) as process,
         ):
             os.close(theirs)
             written = b""

@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
+from processes import started
 from waiting import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def running_server(
     """Serves until the block ends; the server must then stop cleanly on SIGTERM, or have exited with `status`."""
     with (
         (log or Path(os.devnull)).open("w") as errors,
-        subprocess.Popen(
+        started(
             command(*flags, python=python),
             cwd=folder,
             env=environment(patch),
@@ -134,6 +135,7 @@ def running_server(
             yield ServerProcess(process, *addresses)
         finally:
             process.terminate()
+            process.wait(PATIENCE)
     assert process.returncode == status
 
 

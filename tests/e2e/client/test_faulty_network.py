@@ -72,12 +72,14 @@ def test_reset_connections_are_reestablished(net: Network, right: list[float]) -
 
     cutter = threading.Thread(target=cut_now_and_then)
     cutter.start()
-    with Client(net.address, timeout=DEADLINE) as client:
-        found = [attempt(client, right) for _ in range(5)]
-        while not any(found):
-            found.append(attempt(client, right))
-    over.set()
-    cutter.join()
+    try:
+        with Client(net.address, timeout=DEADLINE) as client:
+            found = [attempt(client, right) for _ in range(5)]
+            while not any(found):
+                found.append(attempt(client, right))
+    finally:
+        over.set()
+        cutter.join()
     with Client(net.address) as client:
         assert attempt(client, right) == len(right), "the network has recovered"
 

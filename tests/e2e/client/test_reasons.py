@@ -27,6 +27,7 @@ from medserve_client import (
     WhatIf,
 )
 from medserve_client.cli import main
+from processes import started
 from samples import explained_models as known
 from servers.server_process import ServerProcess
 
@@ -227,7 +228,7 @@ def test_contributions_are_bars_on_a_terminal(target: str, patients: str) -> Non
     flags = ("--model", "decay", "--shapley", "--what-if", "grade")
     command = [sys.executable, "-m", "medserve_client.cli", "--server", target, "risk", patients, *flags]
     environment = os.environ | {"TERM": "dumb", "COLUMNS": "120"}
-    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment) as process:
+    with started(command, stdout=terminal, stderr=subprocess.DEVNULL, env=environment) as process:
         os.close(terminal)
         shown = b""
         try:

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import stat
-import subprocess
+import time
 from pathlib import Path
 
 import grpc
@@ -14,6 +14,7 @@ import pytest
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from processes import started
 from samples import onnx_models
 from servers.held_server import held_server
 from servers.model_folder import OK, Caller, request
@@ -202,15 +203,17 @@ def test_server_stopped_during_startup_leaves_no_processes_or_files(
     def reached() -> bool:
         names = {"folder": "medserve-*", "config": "medserve-*/0.json", "socket": "medserve-*/0.sock"}
         if stage == "model":
-            return "is served" in log.read_text()
+            return "is now served" in log.read_text()
         return bool(list(temporary.glob(names[stage])))
 
     with (
         log.open("w") as errors,
-        subprocess.Popen(command(*flags), cwd=REPOSITORY, env=environment(), stdout=errors, stderr=errors) as process,
+        started(command(*flags), cwd=REPOSITORY, env=environment(), stdout=errors, stderr=errors) as process,
     ):
-        while not reached():
+        end = time.monotonic() + PATIENCE
+        while not reached():  # without pauses, so that the process is stopped in this stage
             assert process.poll() is None
+            assert time.monotonic() < end
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(number)
         process.wait(PATIENCE)

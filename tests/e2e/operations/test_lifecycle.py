@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from processes import started
 from samples import onnx_models
 from servers.held_server import held_server
 from servers.server_process import REPOSITORY, ServerProcess, command, environment, refusal, running_server
@@ -88,8 +89,10 @@ def test_every_accepted_call_is_answered_after_sigterm(flags: list[str], workers
             stub: HealthStub = HealthStub(channel)
             check = health_pb2.HealthCheckRequest()
             server.process.send_signal(signal.SIGTERM)
-            while stub.Check(check).status != health_pb2.HealthCheckResponse.NOT_SERVING:  # type: ignore[attr-defined]
-                time.sleep(0.01)
+            wait_until(
+                lambda: stub.Check(check).status == health_pb2.HealthCheckResponse.NOT_SERVING,  # type: ignore[attr-defined]
+                "health to report NOT_SERVING",
+            )
             # Calls are still accepted during the drain delay.
             assert GRPCInferenceServiceStub(channel).ModelInfer(request(1)).raw_output_contents
         load.join()
@@ -229,7 +232,7 @@ def test_settings_precedence_is_flags_environment_file(tmp_path: Path) -> None:
     onnx_models.save(tmp_path / "models", "x", onnx_models.identity("FP32", ["batch", 3]))
     file.write_text(f'models = "{tmp_path}/models"\nmax_batch_rows = 3\nmax_request_rows = 5\nmax_message_mib = 2\n')
     variables = {"MEDSERVE_CONFIG": str(file), "MEDSERVE_MAX_BATCH_ROWS": "4", "MEDSERVE_MAX_REQUEST_ROWS": "6"}
-    with subprocess.Popen(
+    with started(
         [*command("--max-batch-rows", "5")],
         cwd=REPOSITORY,
         env=environment() | variables,

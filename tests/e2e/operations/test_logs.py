@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from processes import started
 from samples import onnx_models
 from samples.certificates import Authority
 from servers.server_process import REPOSITORY, Patch, command, environment, running_server
@@ -47,7 +48,7 @@ def ended(*flags: str, patch: Patch = (), **variables: str) -> subprocess.Comple
 
 
 def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
-    with subprocess.Popen(
+    with started(
         command("--models", str(models), "--transport", transport),
         cwd=REPOSITORY,
         env=environment() | {"COLUMNS": "20"},
@@ -69,7 +70,7 @@ def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
 
 def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with started(
         command("--models", str(models)),
         cwd=REPOSITORY,
         env=environment() | {"COLUMNS": "80", "TERM": "dumb"},
@@ -89,7 +90,7 @@ def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, workers: str) -> None:
-    with subprocess.Popen(
+    with started(
         command("--models", str(models), "--log-format", "json", "--log-level", "error", "--workers", workers),
         cwd=REPOSITORY,
         env=environment(),

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from medserve_server.http.port import MAX_CONNECTIONS
+from processes import started
 from samples import onnx_models
 from servers.held_server import HeldServer
 from servers.model_folder import OK, Caller, request
@@ -58,7 +59,7 @@ def test_readiness_during_startup_serving_and_shutdown(models: Path, transport: 
             return 0, ""
 
     with (
-        subprocess.Popen(
+        started(
             command(*flags, *numbers),
             cwd=REPOSITORY,
             env=environment(("held", str(file))),

@@ -16,6 +16,7 @@ import pytest
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_server.security.auth import new_token
+from processes import started
 from samples import onnx_models
 from servers.model_folder import OK, Caller, request
 from servers.server_process import REPOSITORY, ServerProcess, command, environment, free_port, running_server
@@ -97,7 +98,7 @@ def test_unwritable_output(flags: tuple[str, ...], streams: str) -> None:
     port = free_port()
     ports = ("--port", str(port), "--metrics-port", "0", "--log-level", "debug")
     shell = ("sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "medserve_server", *ports, *flags)
-    with subprocess.Popen(shell, cwd=REPOSITORY, env=environment()) as process, caller(f"127.0.0.1:{port}") as client:
+    with started(shell, cwd=REPOSITORY, env=environment()) as process, caller(f"127.0.0.1:{port}") as client:
         wait_until(lambda: client.code("nothing") is grpc.StatusCode.NOT_FOUND, "the server to start")
         for _ in range(50):
             assert client.number("a") == 1
@@ -107,7 +108,7 @@ def test_unwritable_output(flags: tuple[str, ...], streams: str) -> None:
 
 
 def test_reader_of_the_log_exits(flags: tuple[str, ...]) -> None:
-    with subprocess.Popen(
+    with started(
         [*command(*flags, "--log-level", "debug")],
         cwd=REPOSITORY,
         env=environment(),

@@ -11,6 +11,7 @@ import pytest
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from network_watch import NetworkWatch
+from processes import started
 from servers.server_process import environment, running_server
 from waiting import PATIENCE
 
@@ -89,7 +90,7 @@ def test_connections_of_native_code_are_detected(tmp_path: Path, monkeypatch: py
     )
     command = [sys.executable, "-c", code]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True) as process:
+    with started(command, env=environment(), stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         connected = process.stdout.readline() == "0\n"
         with watch.looking_at(process.pid):

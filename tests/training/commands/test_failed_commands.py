@@ -14,6 +14,7 @@ import pytest
 from medserve_training.commands.cli import main
 from medserve_training.errors import UserError
 from medserve_training.staging import staged
+from processes import started
 from samples.made_up_data import SMALL_NETWORK, files_of, survival_recipe, write_cohort, write_pictures
 from waiting import wait_until
 
@@ -132,7 +133,7 @@ def test_an_interrupted_search_ends_with_one_line_and_no_file(tmp_path: Path, nu
         "--trials",
         "10000",
     ]
-    with subprocess.Popen(
+    with started(
         [*command, "--vary", "training.learning_rate=1e-4..1e-2", "--runs", str(runs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -152,7 +153,7 @@ def test_a_command_terminated_while_writing_publishes_all_or_nothing(tmp_path: P
     model = repository(tmp_path, digits_model)
     before = files_of(tmp_path)
     command = [sys.executable, "-m", "medserve_training", "evaluate", str(model), "--data", "digits"]
-    with subprocess.Popen([*command, "--runs", str(tmp_path / "runs")], stderr=subprocess.PIPE, text=True) as process:
+    with started([*command, "--runs", str(tmp_path / "runs")], stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(tmp_path.rglob(".unfinished-*")) or process.poll() is not None)
         process.terminate()
         process.communicate()

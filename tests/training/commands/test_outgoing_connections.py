@@ -1,13 +1,13 @@
 """Training opens no network connections unless configured to."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from network_watch import NetworkWatch
+from processes import started
 from waiting import PATIENCE
 
 
@@ -32,7 +32,7 @@ def test_training_opens_no_connections(tmp_path: Path, monkeypatch: pytest.Monke
     command = [sys.executable, "-c", code, *arguments, *places]
     with (
         (tmp_path / "log").open("w") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, env=os.environ) as process,
+        started(command, stdout=log, stderr=log, env=os.environ) as process,
         watch.looking_at(process.pid),
     ):
         try:
