@@ -79,12 +79,12 @@ def test_cpu_memory_is_the_resident_set_size() -> None:
     assert 10 < memory_mib("cpu", os.getpid()) < 100_000
 
 
-def test_a_gpu_is_found_if_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_is_found_if_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "echo 'GPU 0: NVIDIA T4 (UUID: GPU-1)'"))
     assert missing("cuda") is None
     assert query("--query-gpu=name") == [["GPU 0: NVIDIA T4 (UUID: GPU-1)"]]
     assert "TensorRT libraries" in (missing("tensorrt") or "")
 
 
-def test_the_cpu_has_no_missing_requirements() -> None:
+def test_cpu_has_no_missing_requirements() -> None:
     assert missing("cpu") is None

@@ -1,4 +1,4 @@
-"""The access log; and data sent by clients does not appear in logs, metrics, traces or errors of other requests."""
+"""The access log, and the absence of client data from logs, metrics, traces and errors of other requests."""
 
 import io
 import json
