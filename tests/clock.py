@@ -8,7 +8,7 @@ class Clock:
         self.now = 1000.0
 
     def monotonic(self) -> float:
-        """Seconds."""
+        """Returns the time in seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:

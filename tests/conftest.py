@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 # Read when NumPy, PyTorch or scikit-learn is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# ONNX Runtime would call its vendor from the tests' own processes. What servers and training do is tested without it.
+# Disables ONNX Runtime's telemetry in the test processes; NetworkWatch unsets it to test the commands.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # A shell starts background jobs with SIGINT ignored, and the commands that tests interrupt would inherit that.

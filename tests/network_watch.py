@@ -34,18 +34,18 @@ class NetworkWatch:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)  # the commands set it
-        self._asked = folder / "asked"
-        self._asked.touch()
+        self._contacted = folder / "asked"
+        self._contacted.touch()
         (folder / "sitecustomize.py").write_text(HOOK)
-        monkeypatch.setenv("NETWORK_WATCH", str(self._asked))
+        monkeypatch.setenv("NETWORK_WATCH", str(self._contacted))
         monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         self._remotes: set[str] = set()
         self.looks = 0
 
     @property
     def strangers(self) -> set[str]:
-        """All hosts that were contacted or looked up, except this machine."""
-        lines = self._asked.read_text().splitlines()
+        """Returns all hosts that were contacted or looked up, except this machine."""
+        lines = self._contacted.read_text().splitlines()
         asked = {line for line in lines if (host := line.partition(" ")[2]) not in HERE and not host.startswith("/")}
         return asked | self._remotes
 

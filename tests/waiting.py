@@ -11,5 +11,5 @@ def wait_until(condition: Callable[[], bool], what: str = "", seconds: float = P
     """Polls a condition; fails after the timeout."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds:g} s in vain: {what}"
+        assert time.monotonic() < end, f"timed out after {seconds:g} s waiting for: {what}"
         time.sleep(0.05)

@@ -7,7 +7,7 @@ from grpc_status import rpc_status
 
 
 def violations(error: grpc.RpcError) -> dict[str, str]:
-    """Field and description of each entry of the error's google.rpc.BadRequest."""
+    """Returns descriptions by field from the error's google.rpc.BadRequest."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an error of a call is a call
     assert status is not None, f"{error} has no details"
     (detail,) = status.details
@@ -17,7 +17,7 @@ def violations(error: grpc.RpcError) -> dict[str, str]:
 
 
 def limit_of(error: grpc.RpcError) -> str:
-    """The reason in the error's google.rpc.ErrorInfo."""
+    """Returns the reason in the error's google.rpc.ErrorInfo."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an error of a call is a call
     assert status is not None, f"{error} has no details"
     (detail,) = status.details

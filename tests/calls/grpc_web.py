@@ -36,7 +36,7 @@ def call(client: RestClient, path: str, request: Message, kind: str = BINARY, **
 
 
 def _decoded(text: bytes) -> bytes:
-    """Decodes base64 in several parts, each with its own padding."""
+    """Decodes base64 in several parts, each with separate padding."""
     return b"".join(map(base64.b64decode, re.findall(rb"[^=]+=*", text)))
 
 

@@ -22,12 +22,12 @@ class Reply:
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever came
+    def json(self) -> Any:  # noqa: ANN401 - any JSON value
         return json.loads(self.body)
 
     @property
     def error(self) -> str:
-        """The text of an error of the Open Inference Protocol."""
+        """Returns the message of an Open Inference Protocol error."""
         assert self.headers["content-type"] == "application/json"
         text = self.json["error"]
         assert isinstance(text, str)
@@ -35,7 +35,7 @@ class Reply:
 
     @property
     def violations(self) -> dict[str, str]:
-        """Field and description of each entry of an error's google.rpc.BadRequest."""
+        """Returns descriptions by field from an error's google.rpc.BadRequest."""
         (detail,) = self.json["error"]["details"]
         assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
         return {entry.get("field", ""): entry["description"] for entry in detail["fieldViolations"]}

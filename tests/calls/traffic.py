@@ -52,7 +52,7 @@ class Operation:
 
     @property
     def may_end_as(self) -> set[grpc.StatusCode]:
-        """The statuses that the client itself, or the removal of versions, may cause."""
+        """Returns the statuses that the client, or the removal of versions, may cause."""
         codes = {grpc.StatusCode.OK}
         if self.cancel_after is not None:
             codes.add(grpc.StatusCode.CANCELLED)
@@ -64,7 +64,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """One request, with the data needed to verify its response."""
 
     number: int
@@ -74,7 +74,7 @@ class Question:
 
     @property
     def bad(self) -> bool:
-        """Whether the model must fail on it."""
+        """Returns whether the model must fail on this request."""
         return bool((self.code == BAD_CODE).any())
 
     def request(self) -> pb.ModelInferRequest:
@@ -92,13 +92,13 @@ class Question:
             Mixed: the response differs.
         """
         if self.bad or response.id != str(self.number) or self.version not in {"", response.model_version}:
-            raise Mixed(f"request {self.number} got the answer to {response.id}")
+            raise Mixed(f"request {self.number} received the response to {response.id}")
         right = self.x * np.float32(int(response.model_version)) + np.array(TABLE, np.float32)[self.code]
         if response.raw_output_contents[0] != right.tobytes():
-            raise Mixed(f"request {self.number} of {len(self.x)} rows got other rows than its own")
+            raise Mixed(f"request {self.number} of {len(self.x)} rows received rows of another request")
 
 
-def questions(operation: Operation, random: np.random.Generator) -> list[Question]:
+def make_queries(operation: Operation, random: np.random.Generator) -> list[Query]:
     """Returns requests with unique rows."""
     found = []
     for index, rows in enumerate(operation.rows):
@@ -106,7 +106,7 @@ def questions(operation: Operation, random: np.random.Generator) -> list[Questio
         code = random.integers(0, len(TABLE), (rows, 1))
         if index in operation.bad:
             code[random.integers(rows)] = BAD_CODE
-        found.append(Question(int(random.integers(2**62)), x, code, operation.version))
+        found.append(Query(int(random.integers(2**62)), x, code, operation.version))
     return found
 
 
@@ -129,12 +129,12 @@ async def drive(target: str, operations: Sequence[Operation], seed: int) -> Outc
 async def perform(stub: "Stub", operation: Operation, random: np.random.Generator, outcomes: Outcomes) -> None:
     """Performs one operation, as `drive` does."""
     call = _stream if operation.stream else _unary
-    await call(stub, operation, questions(operation, random), outcomes)
+    await call(stub, operation, make_queries(operation, random), outcomes)
 
 
-async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outcomes: Outcomes) -> None:
-    (question,) = asked
-    call = stub.ModelInfer(question.request(), timeout=operation.timeout)
+async def _unary(stub: "Stub", operation: Operation, queries: list[Query], outcomes: Outcomes) -> None:
+    (query,) = queries
+    call = stub.ModelInfer(query.request(), timeout=operation.timeout)
     if operation.cancel_after is not None:
         asyncio.get_running_loop().call_later(operation.cancel_after, call.cancel)
     code = await call.code()
@@ -142,10 +142,10 @@ async def _unary(stub: "Stub", operation: Operation, asked: list[Question], outc
     # grpc's client returns a message unparsed if the deadline passes at that moment.
     details = unquote(await call.details() or "")
     expected = code in operation.may_end_as or code is _expected_refusal(operation, details)
-    if not expected and not (question.bad and code is grpc.StatusCode.INTERNAL):
-        raise Lost(f"request {question.number} ended as {code.name}: {details}")
+    if not expected and not (query.bad and code is grpc.StatusCode.INTERNAL):
+        raise Lost(f"request {query.number} ended as {code.name}: {details}")
     if code is grpc.StatusCode.OK:
-        question.check(await call)
+        query.check(await call)
 
 
 def _expected_refusal(operation: Operation, message: str) -> grpc.StatusCode | None:
@@ -157,9 +157,9 @@ def _expected_refusal(operation: Operation, message: str) -> grpc.StatusCode | N
     return None
 
 
-async def _stream(stub: "Stub", operation: Operation, asked: list[Question], outcomes: Outcomes) -> None:
+async def _stream(stub: "Stub", operation: Operation, queries: list[Query], outcomes: Outcomes) -> None:
     def requests() -> Iterator[pb.ModelInferRequest]:
-        return (question.request() for question in asked)
+        return (query.request() for query in queries)
 
     call = stub.ModelStreamInfer(requests(), timeout=operation.timeout)
     if operation.cancel_after is not None:
@@ -167,21 +167,21 @@ async def _stream(stub: "Stub", operation: Operation, asked: list[Question], out
     answered = 0
     try:
         async for response in call:
-            question = asked[answered]
+            query = queries[answered]
             answered += 1
             failed = bool(response.error_message)
             if refusal := _expected_refusal(operation, response.error_message):
                 outcomes[refusal] += 1
                 continue
             outcomes[grpc.StatusCode.INTERNAL if failed else grpc.StatusCode.OK] += 1
-            if failed != question.bad:
-                raise Mixed(f"request {question.number} of a stream failed with {response.error_message!r}")
+            if failed != query.bad:
+                raise Mixed(f"request {query.number} of a stream failed with {response.error_message!r}")
             if not failed:
-                question.check(response.infer_response)
+                query.check(response.infer_response)
     except (aio.AioRpcError, asyncio.CancelledError):
         if await call.code() not in operation.may_end_as - {grpc.StatusCode.OK}:
             raise
-        outcomes[await call.code()] += len(asked) - answered
+        outcomes[await call.code()] += len(queries) - answered
         return
-    if answered != len(asked):
-        raise Lost(f"a stream of {len(asked)} requests got {answered} answers")
+    if answered != len(queries):
+        raise Lost(f"a stream of {len(queries)} requests received {answered} responses")

@@ -107,7 +107,7 @@ def test_ports_match_the_server() -> None:
     assert f"EXPOSE {grpc} {metrics}\n" in (REPOSITORY / "Dockerfile").read_text()
 
 
-def test_the_grace_period_covers_draining() -> None:
+def test_grace_period_covers_draining() -> None:
     def needs(settings: Settings) -> float:
         return settings.drain_delay + settings.grace
 
@@ -133,7 +133,7 @@ def test_pods_are_hardened(pod: Document) -> None:
 
 
 @pytest.mark.parametrize("pod", [deployment_pod(), runtime_pod()], ids=["kubernetes", "kserve"])
-def test_a_writable_folder_for_envoys_files_is_mounted(pod: Document) -> None:
+def test_writable_folder_for_envoys_files_is_mounted(pod: Document) -> None:
     """Everything else is read-only."""
     (mount,) = container(pod)["volumeMounts"]
     assert mount["mountPath"] == "/tmp"  # noqa: S108 - of the container
@@ -146,10 +146,10 @@ def test_a_writable_folder_for_envoys_files_is_mounted(pod: Document) -> None:
 def test_readiness_probes_use_the_metrics_port(pod: Document) -> None:
     """The metrics port requires neither a client certificate nor a token."""
     for probe in ("startupProbe", "readinessProbe"):
-        asked = container(pod)[probe]["httpGet"]
+        request = container(pod)[probe]["httpGet"]
         named = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
-        assert asked["path"] == "/readyz"
-        assert named.get(asked["port"], asked["port"]) == Settings.model_fields["metrics_port"].default
+        assert request["path"] == "/readyz"
+        assert named.get(request["port"], request["port"]) == Settings.model_fields["metrics_port"].default
 
 
 def test_kubernetes_service_variables_are_not_read_as_settings() -> None:

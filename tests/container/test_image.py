@@ -36,7 +36,7 @@ LOCKED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
 HARDENED = [*LOCKED, "--tmpfs=/tmp"]
 GRACE = 20  # seconds from SIGTERM to SIGKILL
 
-# Runs inside the image, with its own Python.
+# Runs inside the image, with the image's Python.
 LOOK_AROUND = """
 import importlib.util, json, os, shutil
 modules = ["torch", "pandas", "medserve_training", "pip", "setuptools", "ensurepip", "grpc", "onnxruntime"]
@@ -158,7 +158,7 @@ def client(container: Container) -> Iterator[Client]:
 
 
 def typical_patient(manifest: Manifest) -> dict[str, FeatureValue]:
-    """A typical patient of the training data."""
+    """Returns a typical patient of the training data."""
     return {
         feature.name: feature.categorical.names[0]
         if feature.HasField("categorical")
@@ -167,7 +167,7 @@ def typical_patient(manifest: Manifest) -> dict[str, FeatureValue]:
     }
 
 
-def test_the_image_is_small(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_is_small(engine: Engine, image: str, capsys: pytest.CaptureFixture[str]) -> None:
     size = int(engine.run("image", "inspect", "--format", "{{.Size}}", image).stdout) / 1e6
     base = int(engine.run("image", "inspect", "--format", "{{.Size}}", BASE_IMAGE).stdout) / 1e6
     with capsys.disabled():
@@ -177,13 +177,13 @@ def test_the_image_is_small(engine: Engine, image: str, capsys: pytest.CaptureFi
 
 def test_classifies_images(client: Client) -> None:
     """In every format, since the image omits parts of Pillow."""
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
     formats: list[dict[str, str]] = [{"format": "PNG"}, {"format": "JPEG"}]
     formats += [{"format": "TIFF", "compression": each} for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "zstd")]
     files = []
     for options in formats:
         file = io.BytesIO()
-        picture.save(file, **options)
+        pixels.save(file, **options)
         files.append(file.getvalue())
     labels = set(client.describe("chest-xray").manifest.image_classification.labels)
     results = client.classify(files, model="chest-xray").results
@@ -215,7 +215,7 @@ def stray_files(container: Container) -> list[str]:
     return container.engine.run("exec", container.name, "python3", "-c", find).stdout.split()
 
 
-def test_a_container_without_a_writable_tmp_reports_what_to_mount(engine: Engine, image: str) -> None:
+def test_missing_writable_tmp_is_reported(engine: Engine, image: str) -> None:
     # podman mounts one by default
     nowhere = ["--read-only-tmpfs=false"] if engine.command == "podman" else []
     ended = engine.run("run", "--rm", *LOCKED, *nowhere, image, check=False)
@@ -274,7 +274,7 @@ def test_traces_can_be_enabled(engine: Engine, image: str) -> None:
         assert "OpenTelemetry" not in container.logs()
 
 
-def test_sigterm_stops_it_in_time(engine: Engine, image: str) -> None:
+def test_sigterm_stops_the_container_in_time(engine: Engine, image: str) -> None:
     with running(engine, image) as container:
         started = time.monotonic()
         engine.run("stop", f"--time={GRACE}", container.name)

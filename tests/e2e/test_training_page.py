@@ -1,4 +1,4 @@
-"""Runs docs/training.md from top to bottom: writing files, training, serving and calls."""
+"""Runs docs/training.md from top to bottom: it writes files, trains, serves and calls models."""
 
 import os
 import re

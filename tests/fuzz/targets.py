@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 @cache
 def session(name: str) -> Session:
-    """A packaged model, loaded once."""
+    """Returns a packaged model, loaded once."""
     return Session(
         read_model(MODELS / name / "1/model.onnx", max_bytes=2**24, listed=None, public_key=None),
         "cpu",
@@ -42,7 +42,7 @@ def session(name: str) -> Session:
 
 @cache
 def manifest(name: str) -> manifest_pb2.Manifest:
-    """The manifest of a packaged model."""
+    """Returns the manifest of a packaged model."""
     opened = session(name)
     found = read_manifest(Path(name), opened.metadata, opened.inputs, opened.outputs)
     assert found is not None
@@ -53,13 +53,13 @@ INPUTS = [TensorSpec(name.lower(), name, (-1, 3), "batch") for name in DATATYPES
 
 
 def tensors(data: bytes) -> None:
-    """Tensors of the Open Inference Protocol, in a serialized ModelInferRequest."""
+    """Parses tensors of the Open Inference Protocol, in a serialized ModelInferRequest."""
     try:
         request = pb.ModelInferRequest.FromString(data)
     except DecodeError:
         return
-    asked = {tensor.name for tensor in request.inputs}
-    inputs = [spec for spec in INPUTS if spec.name in asked] or INPUTS[:1]
+    sent = {tensor.name for tensor in request.inputs}
+    inputs = [spec for spec in INPUTS if spec.name in sent] or INPUTS[:1]
     try:
         decoded = codec.decode(request, inputs, inputs, batched=True, max_rows=1000)
     except ServingError as error:
@@ -70,7 +70,7 @@ def tensors(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """An encoded image, including DICOM."""
+    """Decodes an image file, including DICOM."""
     reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
     try:
         pixels, _ = reader.from_encoded(data, "images[0]")
@@ -82,7 +82,7 @@ def image(data: bytes) -> None:
 
 
 def raw_image(data: bytes) -> None:
-    """Raw pixels, in a serialized Image."""
+    """Reads raw pixels, in a serialized Image."""
     try:
         message = image_classification_pb2.Image.FromString(data)
     except DecodeError:
@@ -95,7 +95,7 @@ def raw_image(data: bytes) -> None:
 
 
 def patients(data: bytes) -> None:
-    """Patients, in a serialized PredictRequest."""
+    """Reads patients, in a serialized PredictRequest."""
     try:
         request = patient_risk_pb2.PredictRequest.FromString(data)
     except DecodeError:
@@ -115,7 +115,7 @@ def _value(value: patient_risk_pb2.FeatureValue) -> Value:
 
 
 def manifest_text(data: bytes) -> None:
-    """A serialized manifest, checked against the graph of a packaged model, and its reference rows."""
+    """Checks a serialized manifest against the graph of a packaged model, and its reference rows."""
     text = data.decode("utf-8", "replace")
     for name in ("chest-xray", "breast-cancer-risk"):
         opened = session(name)

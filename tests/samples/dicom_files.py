@@ -71,7 +71,7 @@ def dicom(
 
 
 def item(**elements: object) -> Dataset:
-    """An item of a sequence."""
+    """Returns an item of a sequence."""
     dataset = Dataset()
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)

@@ -96,16 +96,16 @@ def lesions_manifest() -> pb.Manifest:
 
 
 def plain_lesions_manifest() -> pb.Manifest:
-    """The same model, which does not tell what else it could."""
+    """Returns the manifest of the same model without its explanation outputs."""
     manifest = lesions_manifest()
     for field in ("members", "novelty", "class_activation", "feature_maps"):
         manifest.image_classification.ClearField(field)
     return manifest
 
 
-def lesion_probability(pictures: NDArray[np.generic]) -> NDArray[np.float64]:
+def lesion_probability(images: NDArray[np.generic]) -> NDArray[np.float64]:
     """Returns the output of `lesions` for images [..., HEIGHT, WIDTH]."""
-    return np.asarray((pictures.astype(np.float64) / 255 * PLACES).sum(axis=(-2, -1)))
+    return np.asarray((images.astype(np.float64) / 255 * PLACES).sum(axis=(-2, -1)))
 
 
 def decay(manifest: pb.Manifest | None = None) -> onnx.ModelProto:
@@ -171,7 +171,7 @@ def decay_manifest() -> pb.Manifest:
 
 
 def plain_decay_manifest() -> pb.Manifest:
-    """The same model, which does not tell what else it could."""
+    """Returns the manifest of the same model without its explanation outputs."""
     manifest = decay_manifest()
     for field in ("members", "novelty", "background"):
         manifest.patient_risk.ClearField(field)

@@ -57,13 +57,13 @@ def write_cohort(
 
 
 def survival_times(number: int, seed: int = 0) -> list[float]:
-    """Times whose median is 3 years."""
+    """Returns times whose median is 3 years."""
     times: list[float] = (np.random.default_rng(seed).exponential(1600, number).astype(int) + 1).tolist()
     return times
 
 
 def survival_recipe(folder: Path, spec: str) -> Path:
-    """The packaged survival recipe for another cohort."""
+    """Writes the packaged survival recipe for another cohort."""
     text = re.sub(r"subgroups = .*", "", read_recipe("breast-cancer-risk")).replace('spec = "gbsg"', f'spec = "{spec}"')
     path = folder / "survival.toml"
     path.write_text(text, encoding="utf-8")

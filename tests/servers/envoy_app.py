@@ -26,25 +26,25 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         pass
     if scope["path"] == "/t.T/Refuse":
         headers = [(b"content-type", b"application/grpc"), (b"grpc-status", b"8"), (b"grpc-message", b"too much")]
-        await tell(send, {"type": "http.response.start", "status": 200, "headers": headers})
-        await tell(send, {"type": "http.response.body", "body": b""})
+        await emit(send, {"type": "http.response.start", "status": 200, "headers": headers})
+        await emit(send, {"type": "http.response.body", "body": b""})
         return
     status = int(scope["path"].removeprefix("/http/"))
-    await tell(send, {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
-    await tell(send, {"type": "http.response.body", "body": b"a page"})
+    await emit(send, {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await emit(send, {"type": "http.response.body", "body": b"a page"})
 
 
 async def echo(receive: Receive, send: Send) -> None:
-    await tell(send, START)
+    await emit(send, START)
     more = True
     while more:
         event = await receive()
         more = event.get("more_body", False)
-        await tell(send, {"type": "http.response.body", "body": event.get("body", b""), "more_body": more})
-    await tell(send, TRAILERS)
+        await emit(send, {"type": "http.response.body", "body": event.get("body", b""), "more_body": more})
+    await emit(send, TRAILERS)
 
 
-async def tell(send: Send, event: dict[str, object]) -> None:
+async def emit(send: Send, event: dict[str, object]) -> None:
     """Sends an event; pyvoy sends immediately, so that it need not be awaited."""
     if inspect.isawaitable(sent := send(event)):
         await sent

@@ -26,7 +26,7 @@ class Network:
 
     @property
     def address(self) -> str:
-        """Target for clients."""
+        """Returns the target for clients."""
         return f"127.0.0.1:{self.listener.getsockname()[1]}"
 
     def cut(self) -> None:

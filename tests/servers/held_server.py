@@ -40,11 +40,11 @@ class HeldServer:
         wait_until(ended_or_in_flight, "every call to end or arrive")
 
     def refused(self, reason: str) -> float:
-        """Number of calls since the start."""
+        """Returns the number of calls refused for this reason since the start."""
         return self.server.sample(f'medserve_refused_total{{reason="{reason}"}}')
 
     def cpu_seconds(self) -> float:
-        """CPU time since the start."""
+        """Returns the CPU seconds used since the start."""
         return self.server.sample("process_cpu_seconds_total")
 
 

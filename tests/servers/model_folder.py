@@ -1,4 +1,4 @@
-"""A model repository that a test changes while it is served, and calls that check which version answers."""
+"""A model repository that a test changes while it is served, and calls that check which version responds."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ class ModelFolder:
 
 
 def request(name: str, *rows: float, version: int | str = "") -> pb.ModelInferRequest:
-    """Request to a model with one input x of FP32[batch, 1]."""
+    """Returns a request to a model with one input x of FP32[batch, 1]."""
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[len(rows), 1])
     return pb.ModelInferRequest(
         model_name=name,
@@ -58,7 +58,7 @@ def request(name: str, *rows: float, version: int | str = "") -> pb.ModelInferRe
 
 
 class Caller:
-    """Asks a server for y = x + number."""
+    """Calls models that compute y = x + number."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.stub = GRPCInferenceServiceStub(channel)

@@ -29,7 +29,7 @@ class ServerProcess:
     """URL of REST; empty on a transport without it."""
 
     def workers(self) -> set[int]:
-        """PIDs of the processes that answer calls: the workers of a supervisor, or the process itself."""
+        """Returns the PIDs of the processes that handle calls: the workers of a supervisor, or the process itself."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return set(map(int, children)) or {pid}
@@ -55,7 +55,7 @@ class ServerProcess:
 
 
 def page(url: str) -> tuple[int, str]:
-    """Returns status and text of a page, whatever the status."""
+    """Returns status and text of a page, for any status code."""
     try:
         with urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own http address
             return response.status, response.read().decode()
@@ -131,7 +131,7 @@ def running_server(
         ) as process,
     ):
         try:
-            addresses = _told_by_log(process, log) if log and "json" in flags else _told_by_output(process)
+            addresses = _addresses_in_log(process, log) if log and "json" in flags else _addresses_in_output(process)
             yield ServerProcess(process, *addresses)
         finally:
             process.terminate()
@@ -139,7 +139,7 @@ def running_server(
     assert process.returncode == status
 
 
-def _told_by_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
+def _addresses_in_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
     """Returns the addresses of gRPC, metrics and REST, which are printed once every model is ready."""
     assert process.stdout is not None
     addresses: dict[str, str] = {}
@@ -152,14 +152,14 @@ def _told_by_output(process: subprocess.Popen[str]) -> tuple[str, str, str]:
     return addresses["gRPC"], addresses["metrics"], addresses["REST"]
 
 
-def _told_by_log(process: subprocess.Popen[str], log: Path) -> tuple[str, str, str]:
+def _addresses_in_log(process: subprocess.Popen[str], log: Path) -> tuple[str, str, str]:
     """Returns the same addresses from a server that writes only JSON log lines."""
     found: list[dict[str, str]] = []
 
-    def told() -> bool:
+    def started() -> bool:
         lines = [line for line in log.read_text().splitlines() if '"message": "serving"' in line]
         found.extend(json.loads(line) for line in lines)
         return bool(found) or process.poll() is not None
 
-    wait_until(told, "the server to start")
+    wait_until(started, "the server to start")
     return found[0]["grpc"], found[0]["metrics"], found[0]["rest"]

@@ -40,7 +40,7 @@ class Tally:
     """Latencies in seconds of unary calls since `drain_latencies`."""
 
     def total(self) -> int:
-        """Number of requests that have ended, with any outcome."""
+        """Returns the number of requests that have ended, with any outcome."""
         return self.outcomes.total() + len(self.wrong) + len(self.lost)
 
     def drain_latencies(self) -> tuple[float, float]:
@@ -61,8 +61,8 @@ class Callers:
         self._count = count
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._numbers = np.random.default_rng(seed)
-        self._pictures = self._numbers.integers(0, 256, (16, 28, 28), np.uint8)
-        self._right = _probabilities(self._pictures)
+        self._images = self._numbers.integers(0, 256, (16, 28, 28), np.uint8)
+        self._right = _probabilities(self._images)
         self._over = False
 
     def stop(self) -> None:
@@ -99,7 +99,7 @@ class Callers:
                 self.tally.lost.append(str(error))
             except Mixed as error:
                 self.tally.wrong.append(str(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the report tells
+            except Exception as error:  # noqa: BLE001 - any error is reported
                 self.tally.lost.append(f"{type(error).__name__}: {error}"[:500])
 
     async def _tensors(self, stub: "Stub") -> None:
@@ -126,12 +126,12 @@ class Callers:
         )
 
     async def _classify(self, client: AsyncClient) -> None:
-        chosen = [self._random.randrange(len(self._pictures)) for _ in range(self._random.choice([1, 1, 1, 8]))]
-        response = await client.classify([self._pictures[index] for index in chosen], "chest-xray")
+        chosen = [self._random.randrange(len(self._images)) for _ in range(self._random.choice([1, 1, 1, 8]))]
+        response = await client.classify([self._images[index] for index in chosen], "chest-xray")
         for index, result in zip(chosen, response.results, strict=True):
             found = next(label.probability for label in result.labels if label.label == "pneumonia")
             if abs(found - self._right[index]) > TOLERANCE:
-                raise Mixed(f"picture {index} got {found}, expected {self._right[index]}")
+                raise Mixed(f"image {index} gave {found}, expected {self._right[index]}")
         self.tally.outcomes[grpc.StatusCode.OK] += 1
 
     async def _risk(self, client: AsyncClient, right: list[float]) -> None:
@@ -149,8 +149,8 @@ class Callers:
             raise Mixed("a patient of 999 years was answered")
 
 
-def _probabilities(pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[float]:
+def _probabilities(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[float]:
     """Returns the probability of pneumonia from ONNX Runtime alone."""
     session = ort.InferenceSession(REPOSITORY / "models/chest-xray/1/model.onnx")
-    (rows,) = session.run(["probabilities"], {"image": pictures[..., None]})
+    (rows,) = session.run(["probabilities"], {"image": images[..., None]})
     return [float(row[1]) for row in rows]

@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples")
     parser.add_argument("--swap-seconds", type=float, default=3.0, help="seconds between swaps of models")
     parser.add_argument("--callers", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path("build/soak"), help="folder of the report and the picture")
+    parser.add_argument("--out", type=Path, default=Path("build/soak"), help="folder of the report and the plot")
     options = parser.parse_args()
     report = soak(
         options.transport,
@@ -137,10 +137,10 @@ def main() -> None:
         swap_seconds=options.swap_seconds,
         callers=options.callers,
     )
-    told = f"{report.requests:,} requests, {report.wrong} wrong, {report.lost} lost, {report.swaps} swaps"
-    draw(report.samples, f"{report.transport}: {told}", options.out / f"{report.transport}.png")
+    summary = f"{report.requests:,} requests, {report.wrong} wrong, {report.lost} lost, {report.swaps} swaps"
+    draw(report.samples, f"{report.transport}: {summary}", options.out / f"{report.transport}.png")
     (options.out / f"{report.transport}.json").write_text(json.dumps(asdict(report), indent=1))
-    sys.stdout.write(f"{told} in {report.minutes:g} minutes on {report.transport}: {report.by_status}\n")
+    sys.stdout.write(f"{summary} in {report.minutes:g} minutes on {report.transport}: {report.by_status}\n")
     for problem in report.problems:
         sys.stdout.write(f"{problem}\n")
     raise SystemExit(1 if report.problems else 0)

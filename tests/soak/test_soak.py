@@ -14,7 +14,7 @@ def short(transport: str, patch: Patch = ()) -> Report:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_nothing_is_lost_and_nothing_grows(transport: str, tmp_path: Path) -> None:
+def test_no_request_is_lost_and_resources_do_not_grow(transport: str, tmp_path: Path) -> None:
     report = short(transport)
     # Memory stabilizes only after minutes of replacements.
     assert [problem for problem in report.problems if not problem.startswith("memory")] == []

@@ -13,7 +13,7 @@ MAX_MODULES = 12
 
 
 @pytest.mark.process
-def test_the_import_contracts_hold() -> None:
+def test_import_contracts_hold() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]  # it reconfigures logging
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
@@ -28,7 +28,7 @@ def test_no_folder_has_too_many_modules(root: str) -> None:
 
 
 @pytest.mark.process
-def test_importing_the_client_loads_few_modules() -> None:
+def test_client_import_loads_few_modules() -> None:
     code = "import medserve_client, sys; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = ended.stdout.split()

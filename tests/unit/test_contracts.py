@@ -104,7 +104,7 @@ def edit(workspace: Path, old: str, new: str, contract: str = "medserve/v1/image
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-def test_the_proto_files_pass_buf_lint(workspace: Path) -> None:
+def test_proto_files_pass_buf_lint(workspace: Path) -> None:
     assert complaints(workspace, *LINT) == []
 
 
@@ -119,12 +119,12 @@ def test_the_proto_files_pass_buf_lint(workspace: Path) -> None:
         ("google/rpc/status.proto", 'google/rpc/status.proto";\nimport "google/rpc/code.proto', "IMPORT_USED"),
     ],
 )
-def test_a_lint_violation_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_lint_violation_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *LINT)
 
 
-def test_the_proto_files_are_compatible_with_the_baseline(workspace: Path) -> None:
+def test_proto_files_are_compatible_with_the_baseline(workspace: Path) -> None:
     assert complaints(workspace, *BREAKING) == []
 
 
@@ -141,17 +141,17 @@ def test_the_proto_files_are_compatible_with_the_baseline(workspace: Path) -> No
         ("package medserve.v1", "package medserve.v2", "FILE_SAME_PACKAGE"),
     ],
 )
-def test_a_breaking_change_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
+def test_breaking_change_is_detected(workspace: Path, old: str, new: str, rule: str) -> None:
     edit(workspace, old, new)
     assert rule in complaints(workspace, *BREAKING)
 
 
-def test_a_new_field_is_compatible(workspace: Path) -> None:
+def test_new_field_is_compatible(workspace: Path) -> None:
     edit(workspace, "uint32 top_k = 4;", "uint32 top_k = 4;\n  bool new_field = 7;")
     assert complaints(workspace, *BREAKING) == []
 
 
-def test_the_dependency_is_locked() -> None:
+def test_dependency_is_locked() -> None:
     dependencies = yaml.safe_load((PROTO / "buf.yaml").read_text())["deps"]
     locked = yaml.safe_load((PROTO / "buf.lock").read_text())["deps"]
     assert [one["name"] for one in locked] == dependencies

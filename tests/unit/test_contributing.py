@@ -18,7 +18,7 @@ def test_every_path_in_contributing_exists(path: str) -> None:
     assert any((place / path).exists() for place in places)
 
 
-def test_make_help_explains_every_target_above_it() -> None:
+def test_make_help_explains_every_target() -> None:
     text = (REPOSITORY / "Makefile").read_text("utf-8")
     targets = " ".join(re.findall(r"^\.PHONY: (.*)", text, re.MULTILINE)).split()
     explained = re.findall(r"^## ([\w-]+): .+\n(?:#.*\n)*\1:", text, re.MULTILINE)

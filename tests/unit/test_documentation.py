@@ -38,7 +38,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHINESE])
-def test_every_link_leads_to_an_existing_file_and_heading(page: str) -> None:
+def test_links_lead_to_existing_files_and_headings(page: str) -> None:
     path = REPOSITORY / page
     for link in _LINK.findall(prose(path)):
         name, _, anchor = link.partition("#")
@@ -76,7 +76,7 @@ def contract_names() -> Iterator[str]:
             yield one.full_name
 
 
-def test_the_site_has_every_service_message_path_and_name_of_the_client(site: Path) -> None:
+def test_site_has_every_service_message_path_and_client_name(site: Path) -> None:
     reference = (site / "grpc-reference.html").read_text("utf-8")
     assert [name for name in contract_names() if f'id="{name}"' not in reference] == []
     paths = json.loads(OPENAPI.read_text())["paths"]
@@ -86,7 +86,7 @@ def test_the_site_has_every_service_message_path_and_name_of_the_client(site: Pa
     assert {"classify", "predict_risk"} <= set(re.findall(r'id="medserve_client\.Client\.(\w+)"', reference))
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_site_loads_nothing_from_other_hosts(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="?([^"\s>]+)', text)

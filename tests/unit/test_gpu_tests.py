@@ -38,10 +38,10 @@ def nvidia_smi(folder: Path, script: str) -> str:
 
 
 def test_without_a_gpu_every_test_is_skipped_with_the_reason(tmp_path: Path) -> None:
-    said = gpu_tests(path=nvidia_smi(tmp_path, "echo 'No devices were found'; exit 6"))
-    assert "needs an NVIDIA GPU; nvidia-smi --list-gpus says: No devices were found" in said
-    assert " passed" not in said
-    assert " skipped" in said.splitlines()[-1]
+    output = gpu_tests(path=nvidia_smi(tmp_path, "echo 'No devices were found'; exit 6"))
+    assert "needs an NVIDIA GPU; nvidia-smi --list-gpus says: No devices were found" in output
+    assert " passed" not in output
+    assert " skipped" in output.splitlines()[-1]
 
 
 def test_without_a_gpu_make_prints_a_message_and_installs_nothing(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_without_a_gpu_make_prints_a_message_and_installs_nothing(tmp_path: Path
 
 def test_gpu_tests_pass_on_the_cpu() -> None:
     """Without the largest network and the measurements, to save time."""
-    said = gpu_tests("-k", "not resnet and not within and not throughput", providers="cpu")
-    assert " 1 skipped" in said.splitlines()[-1], "CUDA's memory limit"
+    output = gpu_tests("-k", "not resnet and not within and not throughput", providers="cpu")
+    assert " 1 skipped" in output.splitlines()[-1], "CUDA's memory limit"
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_cpu_memory_is_the_resident_set_size() -> None:
     assert 10 < memory_mib("cpu", os.getpid()) < 100_000
 
 
-def test_a_gpu_is_found_if_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_is_found_if_nvidia_smi_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "echo 'GPU 0: NVIDIA T4 (UUID: GPU-1)'"))
     assert missing("cuda") is None
     assert query("--query-gpu=name") == [["GPU 0: NVIDIA T4 (UUID: GPU-1)"]]
     assert "TensorRT libraries" in (missing("tensorrt") or "")
 
 
-def test_the_cpu_has_no_missing_requirements() -> None:
+def test_cpu_has_no_missing_requirements() -> None:
     assert missing("cpu") is None

@@ -11,6 +11,6 @@ from medserve_proto.reflection import reflection_pb2
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(health_pb2, theirs_health), (reflection_pb2, theirs_reflection)])
-def test_the_proto_file_equals_that_of_the_grpc_package(ours: ModuleType, theirs: ModuleType) -> None:
+def test_proto_file_equals_that_of_the_grpc_package(ours: ModuleType, theirs: ModuleType) -> None:
     assert ours.DESCRIPTOR.name == theirs.DESCRIPTOR.name
     assert ours.DESCRIPTOR.serialized_pb == theirs.DESCRIPTOR.serialized_pb

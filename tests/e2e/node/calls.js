@@ -1,6 +1,6 @@
-// Calls a server through @grpc/grpc-js, with the .proto files as they are; prints what came back as JSON.
+// Calls a server through @grpc/grpc-js, with the unmodified .proto files; prints the results as JSON.
 //
-// node calls.js HOST:PORT PROTO_FOLDER answers|deadline
+// node calls.js HOST:PORT PROTO_FOLDER responses|deadline
 
 "use strict";
 
@@ -49,24 +49,24 @@ function infer(sent, options = soon()) {
 function stream(sent) {
   return new Promise((resolve, reject) => {
     const call = client.ModelStreamInfer(soon());
-    const answers = [];
+    const responses = [];
     call.on("data", ({ error_message, infer_response }) => {
-      answers.push(error_message ? { error: error_message } : { id: infer_response.id, numbers: numbers(infer_response) });
-      // Each request follows the answer to the one before: both directions are open at once.
-      if (answers.length < sent.length) {
-        call.write(sent[answers.length]);
+      responses.push(error_message ? { error: error_message } : { id: infer_response.id, numbers: numbers(infer_response) });
+      // Each request follows the previous response, so both directions are open at the same time.
+      if (responses.length < sent.length) {
+        call.write(sent[responses.length]);
       } else {
         call.end();
       }
     });
     call.on("error", reject);
-    call.on("status", ({ code }) => resolve({ code, answers }));
+    call.on("status", ({ code }) => resolve({ code, responses }));
     call.write(sent[0]);
   });
 }
 
 const calls = {
-  answers: async () => ({
+  responses: async () => ({
     unary: await infer(request("7", [0.5, 1, 2])),
     error: await infer(request("8", [1, 2])),
     stream: await stream([request("a", [1, 2, 3]), request("b", [1, 2]), request("c", [4, 5, 6])]),

@@ -75,8 +75,8 @@ async def test_responses_sent_immediately_arrive_complete(flags: tuple[str, ...]
     with running_server(*flags, log=log) as server:
         leaving = grpc.aio.insecure_channel(server.target, [("grpc.use_local_subchannel_pool", 1)])
         async with grpc.aio.insecure_channel(server.target) as channel:
-            stub, leaver = GRPCInferenceServiceStub(channel), GRPCInferenceServiceStub(leaving)
-            left = [leaver.ModelInfer(of_size(60_000, seed)) for seed in range(100)]
+            stub, cancelling_stub = GRPCInferenceServiceStub(channel), GRPCInferenceServiceStub(leaving)
+            left = [cancelling_stub.ModelInfer(of_size(60_000, seed)) for seed in range(100)]
 
             async def ask(seed: int) -> None:
                 sent = of_size(sizes[seed % len(sizes)], seed)

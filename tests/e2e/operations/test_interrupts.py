@@ -1,4 +1,4 @@
-"""An interrupt during a command's imports ends it with status 130 and without output."""
+"""An interrupt during a command's imports ends it with status 130 and without a traceback."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ SERVER = ("medserve-server", "--port", "0", *OTHER_PORTS, "--transport")
     ],
     ids=lambda one: one if isinstance(one, str) else one[0],
 )
-def test_interrupt_during_imports_ends_a_command_silently(command: tuple[str, ...], module: str) -> None:
+def test_interrupt_during_imports_ends_a_command_without_traceback(command: tuple[str, ...], module: str) -> None:
     process = started(*command)
     assert process.stderr is not None
     for line in process.stderr:

@@ -83,9 +83,9 @@ def test_grpcurl_command_has_a_valid_method_and_request(reader: Reader, number: 
     assert address == reader.address
     service, _, name = method.rpartition("/")
     descriptor = DESCRIPTORS[service].methods_by_name[name]
-    message, answer = map(message_factory.GetMessageClass, (descriptor.input_type, descriptor.output_type))
+    message, response = map(message_factory.GetMessageClass, (descriptor.input_type, descriptor.output_type))
     with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary(f"/{method}", message.SerializeToString, answer.FromString)
+        call = channel.unary_unary(f"/{method}", message.SerializeToString, response.FromString)
         assert call(Parse(written if request == "@" else request, message()), timeout=PATIENCE).ByteSize()
 
 

@@ -36,16 +36,16 @@ def node(target: str, what: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(zoo: ServerProcess) -> dict[str, Any]:
-    return node(zoo.target, "answers")
+def responses(zoo: ServerProcess) -> dict[str, Any]:
+    return node(zoo.target, "responses")
 
 
-def test_unary_call(answers: dict[str, Any]) -> None:
-    assert answers["unary"] == {"id": "7", "shape": [1, 3], "numbers": [0.5, 1, 2]}
+def test_unary_call(responses: dict[str, Any]) -> None:
+    assert responses["unary"] == {"id": "7", "shape": [1, 3], "numbers": [0.5, 1, 2]}
 
 
-def test_error_has_details(answers: dict[str, Any]) -> None:
-    error = answers["error"]
+def test_error_has_details(responses: dict[str, Any]) -> None:
+    error = responses["error"]
     assert error["code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert error["message"].startswith("inputs[x].shape: is [1, 2], expected [-1, 3]")
     status = status_pb2.Status.FromString(base64.b64decode(error["details"][0]))
@@ -55,9 +55,9 @@ def test_error_has_details(answers: dict[str, Any]) -> None:
     assert [violation.field for violation in violations.field_violations] == ["inputs[x].shape"]
 
 
-def test_bidirectional_stream(answers: dict[str, Any]) -> None:
-    assert answers["stream"]["code"] == 0
-    first, second, third = answers["stream"]["answers"]
+def test_bidirectional_stream(responses: dict[str, Any]) -> None:
+    assert responses["stream"]["code"] == 0
+    first, second, third = responses["stream"]["responses"]
     assert first == {"id": "a", "numbers": [1, 2, 3]}
     assert "expected [-1, 3]" in second["error"]
     assert third == {"id": "c", "numbers": [4, 5, 6]}
@@ -71,4 +71,4 @@ def test_deadline_ends_the_call_on_both_sides(tmp_path: Path, transport: str) ->
             assert node(held.server.target, "deadline")["code"] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
             assert held.server.total("grpc_server_started_total") == 1
             held.wait_for_calls(0)
-        assert node(held.server.target, "answers")["unary"]["numbers"] == [0.5, 1, 2]
+        assert node(held.server.target, "responses")["unary"]["numbers"] == [0.5, 1, 2]

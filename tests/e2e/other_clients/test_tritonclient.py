@@ -72,7 +72,7 @@ def test_shapes_of_any_rank_and_empty_tensors(responses: dict[str, Any]) -> None
 
 
 def test_stream(responses: dict[str, Any]) -> None:
-    assert [answer[0] for index, answer in enumerate(responses["stream"]) if index != 2] == ["0", "1", "3", "4"]
+    assert [response[0] for index, response in enumerate(responses["stream"]) if index != 2] == ["0", "1", "3", "4"]
     assert "is 'nothing'" in responses["stream"][2][0]
 
 

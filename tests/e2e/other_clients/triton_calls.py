@@ -51,10 +51,10 @@ def output_shape(
     client: triton.InferenceServerClient, model: str, array: np.ndarray[Any, Any], datatype: str
 ) -> list[int]:
     """Returns the output shape of a model y = x and checks that the values are equal."""
-    answer = client.infer(model, [tensor("x", array, datatype)]).as_numpy("y")
-    values = [value.decode() if isinstance(value, bytes) else value for value in answer.ravel()]
+    output = client.infer(model, [tensor("x", array, datatype)]).as_numpy("y")
+    values = [value.decode() if isinstance(value, bytes) else value for value in output.ravel()]
     assert values == array.ravel().tolist()
-    return list(answer.shape)
+    return list(output.shape)
 
 
 def main(target: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""REST calls have the authorization, limits, metrics and access log of the corresponding gRPC method."""
+"""REST calls have the same authorization, limits, metrics and access log as the corresponding gRPC method."""
 
 import json
 import re
@@ -162,7 +162,7 @@ CALLS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("code", "request_", "scopes"), CALLS, ids=range(len(CALLS)))
-def test_rest_and_grpc_calls_are_recorded_alike(guarded: Guarded, code: str, request_: Any, scopes: str) -> None:  # noqa: ANN401
+def test_rest_and_grpc_are_recorded_alike(guarded: Guarded, code: str, request_: Any, scopes: str) -> None:  # noqa: ANN401
     one = guarded.note(lambda: over_grpc(guarded, request_, scopes))
     other = guarded.note(lambda: over_rest(guarded, request_, scopes))
     assert one.code.name == code

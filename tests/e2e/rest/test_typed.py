@@ -145,10 +145,10 @@ def test_invalid_request_is_refused_with_its_field(
     description: str,
 ) -> None:
     found = violations(rest.post(path, body, **({"Content_Type": "application/json"} if body == b"" else JSON)))
-    ((named, told),) = found.items()
+    ((named, text),) = found.items()
     if field:
         assert named.replace("modelName", "model_name") == field
-    assert description in told
+    assert description in text
 
 
 def test_invalid_query_is_refused(rest: RestClient) -> None:

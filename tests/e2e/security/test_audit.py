@@ -1,4 +1,4 @@
-"""The access log; and data sent by clients does not appear in logs, metrics, traces or errors of other requests."""
+"""The access log, and the absence of client data from logs, metrics, traces and errors of other requests."""
 
 import io
 import json
@@ -52,7 +52,7 @@ MARKS = [
 
 
 @dataclass(frozen=True)
-class Asked:
+class SentRequest:
     """A request, and the invalid values that its error may repeat."""
 
     method: str
@@ -93,34 +93,36 @@ def patient(**changes: float | str) -> risk.Patient:
     return risk.Patient(features=entries)
 
 
-def requests() -> Iterator[Asked]:
+def requests() -> Iterator[SentRequest]:
     """Yields valid and invalid requests of every kind."""
     bad = grpc.StatusCode.INVALID_ARGUMENT
     pixels = PIXELS.encode() * 98
     classify = partial(images.ClassifyRequest, model_name="chest-xray", request_id="r-1")
     for data in (image_file("PNG"), image_file("TIFF"), dicom(np.frombuffer(pixels, np.uint8).reshape(28, 28))):
-        yield Asked("Classify", classify(images=[images.Image(encoded=data)]))
-        yield Asked("Classify", classify(images=[images.Image(encoded=data[: len(data) // 3])]), bad)
+        yield SentRequest("Classify", classify(images=[images.Image(encoded=data)]))
+        yield SentRequest("Classify", classify(images=[images.Image(encoded=data[: len(data) // 3])]), bad)
     raw = images.Image(raw=images.RawImage(shape=[28, 28, 1], pixels=pixels))
     short = images.Image(raw=images.RawImage(shape=[28, 28, 1], pixels=pixels[:-1]))
-    yield Asked("Classify", classify(images=[raw]))
-    yield Asked("Classify", classify(images=[raw, short]), bad)
-    yield Asked("Classify", classify(images=[raw], model_name="MARK-MODEL"), grpc.StatusCode.NOT_FOUND, ("MARK-MODEL",))
+    yield SentRequest("Classify", classify(images=[raw]))
+    yield SentRequest("Classify", classify(images=[raw, short]), bad)
+    yield SentRequest(
+        "Classify", classify(images=[raw], model_name="MARK-MODEL"), grpc.StatusCode.NOT_FOUND, ("MARK-MODEL",)
+    )
     predict = partial(risk.PredictRequest, model_name="breast-cancer-risk", request_id="r-1")
-    yield Asked("Predict", predict(patients=[patient()]))
-    yield Asked("Predict", predict(patients=[patient(), patient(grade="MARK-GRADE")]), bad, ("MARK-GRADE",))
-    yield Asked("Predict", predict(patients=[patient(**{"MARK-NAME": 918273.0})]), bad, ("MARK-NAME",))
-    yield Asked("Predict", predict(patients=[patient(age=-918273.0)]), bad, ("918273",))
+    yield SentRequest("Predict", predict(patients=[patient()]))
+    yield SentRequest("Predict", predict(patients=[patient(), patient(grade="MARK-GRADE")]), bad, ("MARK-GRADE",))
+    yield SentRequest("Predict", predict(patients=[patient(**{"MARK-NAME": 918273.0})]), bad, ("MARK-NAME",))
+    yield SentRequest("Predict", predict(patients=[patient(age=-918273.0)]), bad, ("918273",))
     strings = np.array(["MARK-STRING"] * 3, object)
     tensor = inference.ModelInferRequest.InferInputTensor(name="x", datatype="BYTES", shape=[1, 3])
     tensor.contents.bytes_contents.extend(text.encode() for text in strings)
-    yield Asked("ModelInfer", inference.ModelInferRequest(model_name="identity-bytes", id="r-1", inputs=[tensor]))
+    yield SentRequest("ModelInfer", inference.ModelInferRequest(model_name="identity-bytes", id="r-1", inputs=[tensor]))
     tensor = inference.ModelInferRequest.InferInputTensor(name="MARK-TENSOR", datatype="FP32", shape=[1, 3])
     other = inference.ModelInferRequest(model_name="identity-fp32", inputs=[tensor], raw_input_contents=[b"MARK-RAW"])
-    yield Asked("ModelInfer", other, bad, ("MARK-TENSOR",))
+    yield SentRequest("ModelInfer", other, bad, ("MARK-TENSOR",))
     # ONNX Runtime's message contains the index that is out of range.
     fails = raw_request("lookup", np.array([918273]), "INT64", "r-1")
-    yield Asked("ModelInfer", fails, grpc.StatusCode.INTERNAL)
+    yield SentRequest("ModelInfer", fails, grpc.StatusCode.INTERNAL)
 
 
 @dataclass
@@ -131,13 +133,13 @@ class Watched:
     log: Path
     metadata: tuple[tuple[str, str | bytes], ...]
 
-    def ask(self, asked: Asked, stream: bool) -> tuple[grpc.StatusCode, str]:
+    def ask(self, sent: SentRequest, stream: bool) -> tuple[grpc.StatusCode, str]:
         """Sends a request; returns its status and the entire error that its client receives."""
         with grpc.insecure_channel(self.server.target) as channel:
             if not stream:
-                return code_and_text(partial(stub_of(channel, asked.method), asked.request, metadata=self.metadata))
-            (response,) = stub_of(channel, STREAMS[asked.method])(
-                iter([asked.request]), metadata=self.metadata, timeout=PATIENCE
+                return code_and_text(partial(stub_of(channel, sent.method), sent.request, metadata=self.metadata))
+            (response,) = stub_of(channel, STREAMS[sent.method])(
+                iter([sent.request]), metadata=self.metadata, timeout=PATIENCE
             )
             return stream_outcome(response)
 
@@ -169,7 +171,7 @@ def stream_outcome(response: Any) -> tuple[grpc.StatusCode, str]:  # noqa: ANN40
 @pytest.fixture(scope="module")
 def output(
     repository: Path, transport: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, list[tuple[Asked, grpc.StatusCode, str]] | str | Collector]:
+) -> dict[str, list[tuple[SentRequest, grpc.StatusCode, str]] | str | Collector]:
     """All output of a server that received every request, unary and in streams: errors, log, metrics and traces."""
     folder = tmp_path_factory.mktemp("audit")
     token, line = new_token("ward", "infer")
@@ -184,11 +186,11 @@ def output(
         otlp = ("--otlp-endpoint", collector.endpoint)
         with running_server(*flags, *verbose, *otlp, log=folder / "log") as server:
             watched = Watched(server, collector, token, folder / "log", (bearer, trace, *METADATA))
-            for asked in requests():
-                responses += [(asked, *watched.ask(asked, stream)) for stream in (False, True)]
-            asked = Asked("Predict", risk.PredictRequest(patients=[patient()]), grpc.StatusCode.UNAUTHENTICATED)
+            for sent in requests():
+                responses += [(sent, *watched.ask(sent, stream)) for stream in (False, True)]
+            sent = SentRequest("Predict", risk.PredictRequest(patients=[patient()]), grpc.StatusCode.UNAUTHENTICATED)
             watched.metadata = (stranger, ("traceparent", "00-MARK-PARENT"), *METADATA)
-            responses.append((asked, *watched.ask(asked, stream=False)))
+            responses.append((sent, *watched.ask(sent, stream=False)))
             metrics = server.metrics()
         traces = "".join(str(request) for request in collector.requests)
     log = (folder / "log").read_text()
@@ -203,12 +205,12 @@ def test_request_data_does_not_appear_in_output(output: dict[str, Any], where: s
 
 
 def test_error_repeats_only_the_invalid_value(output: dict[str, Any]) -> None:
-    for asked, code, text in output["clients"]:
+    for sent, code, text in output["clients"]:
         if code is not grpc.StatusCode.UNKNOWN:  # a stream response of the Open Inference Protocol
-            assert code is asked.code, text
-        assert bool(text) is (asked.code is not grpc.StatusCode.OK)
-        assert all(value in text for value in asked.repeats)
-        others = re.sub("|".join(asked.repeats) or "$^", "", text)
+            assert code is sent.code, text
+        assert bool(text) is (sent.code is not grpc.StatusCode.OK)
+        assert all(value in text for value in sent.repeats)
+        others = re.sub("|".join(sent.repeats) or "$^", "", text)
         assert not [mark for mark in [*MARKS, output["token"]] if mark in others], text
 
 
@@ -217,14 +219,14 @@ def test_every_call_and_stream_request_has_a_log_line(output: dict[str, Any]) ->
     assert len(lines) == len(output["log"].splitlines()), "all lines of the log are JSON"
     calls = [line for line in lines if line["message"] == "call"]
     of_streams = [line for line in lines if line["message"] == "request of a stream"]
-    asked = [asked for asked, _, _ in output["clients"]]
-    assert len(calls) == len(asked)
-    assert len(of_streams) == len(asked) // 2
+    sent = [sent for sent, _, _ in output["clients"]]
+    assert len(calls) == len(sent)
+    assert len(of_streams) == len(sent) // 2
     unary = [line for line in calls if "Stream" not in line["method"]]
-    for one, line in zip([*asked[:-1:2], asked[-1]], unary, strict=True):
+    for one, line in zip([*sent[:-1:2], sent[-1]], unary, strict=True):
         assert line["status"] == one.code.name
         assert line["method"].endswith(f"/{one.method}")
-    for one, line in zip(asked[:-1:2], of_streams, strict=True):
+    for one, line in zip(sent[:-1:2], of_streams, strict=True):
         assert line["status"] == one.code.name
 
 

@@ -129,8 +129,8 @@ def test_known_token_together_with_another_is_rejected(guarded: Guarded) -> None
 
 def test_token_is_checked_before_the_message(guarded: Guarded) -> None:
     assert code_of(guarded.server.target, rows=200_000) is grpc.StatusCode.UNAUTHENTICATED
-    own = bearer(guarded.tokens["ward"])
-    assert code_of(guarded.server.target, *own, rows=200_000) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    known = bearer(guarded.tokens["ward"])
+    assert code_of(guarded.server.target, *known, rows=200_000) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_client_sends_its_token(guarded: Guarded) -> None:
