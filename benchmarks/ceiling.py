@@ -1,6 +1,6 @@
 """The upper bound of performance: the same ONNX Runtime session in a separate process, without a server.
 
-`python -m benchmarks.ceiling 1 32` prints the cost of one picture, by batch size and number of threads, as JSON.
+`python -m benchmarks.ceiling 1 32` prints the cost of one image, by batch size and number of threads, as JSON.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import onnxruntime as ort
 
 from benchmarks.model import make_model
-from benchmarks.requests import pictures
+from benchmarks.requests import image_batches
 from benchmarks.servers import MODEL, ROOT
 
 ort.disable_telemetry_events()
@@ -22,7 +22,7 @@ ort.disable_telemetry_events()
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of one picture in µs: wall-clock time, and CPU time of all threads."""
+    """Cost of one image in µs: wall-clock time, and CPU time of all threads."""
 
     batch: int
     threads: int
@@ -36,7 +36,7 @@ def cost(batch: int, threads: int, seconds: float) -> Cost:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
-    inputs = itertools.cycle([{"image": images} for images in pictures(batch)])
+    inputs = itertools.cycle([{"image": images} for images in image_batches(batch)])
     warm = time.perf_counter() + seconds / 4
     while time.perf_counter() < warm:
         session.run(["probabilities"], next(inputs))
@@ -44,9 +44,9 @@ def cost(batch: int, threads: int, seconds: float) -> Cost:
     while time.perf_counter() < start + seconds:
         session.run(["probabilities"], next(inputs))
         runs += 1
-    per_picture = 1e6 / (runs * batch)
+    per_image = 1e6 / (runs * batch)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return Cost(batch, threads, wall * per_picture, cpu * per_picture)
+    return Cost(batch, threads, wall * per_image, cpu * per_image)
 
 
 def costs_in_a_process(seconds: float) -> list[Cost]:

@@ -28,14 +28,14 @@ class Shape:
     def label(self) -> str:
         """Name of the load in tables and in serving.json."""
         kind = "stream" if self.stream else "unary"
-        return f"{kind}, {self.in_flight} in flight" + (f", {self.rows} pictures each" if self.rows > 1 else "")
+        return f"{kind}, {self.in_flight} in flight" + (f", {self.rows} images each" if self.rows > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Results, without the warm-up. Latencies are in ms, CPU times in µs per picture."""
+    """Results, without the warm-up. Latencies are in ms, CPU times in µs per image."""
 
-    pictures_per_second: float
+    images_per_second: float
     p50: float
     p99: float
     server_cpu: float
@@ -76,13 +76,13 @@ def measure(server: Server, port: int, started: Started, shape: Shape, seconds: 
         RuntimeError: Requests failed, or a response was wrong.
     """
     meter = Meter(started.mark, warmup, warmup + seconds - 0.15)
-    payloads = [requests.encode(images, server.protocol) for images in requests.pictures(shape.rows)]
+    payloads = [requests.encode(images, server.protocol) for images in requests.image_batches(shape.rows)]
     result = _load(server, port, shape, payloads, seconds, warmup)(meter)
     if result.errors or not result.completed:
         raise RuntimeError(f"{result.completed} of {result.sent} requests succeeded; errors: {dict(result.errors)}")
     _check(requests.decode(result.sample, server.protocol, stream=shape.stream), shape.rows)
     return Outcome(
-        pictures_per_second=result.throughput * shape.rows,
+        images_per_second=result.throughput * shape.rows,
         p50=result.percentile(50) * 1e3,
         p99=result.percentile(99) * 1e3,
         server_cpu=meter.per_request() / shape.rows * 1e6,
@@ -116,7 +116,7 @@ def _load(
 def _check(probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float32]], rows: int) -> None:
     """Checks probabilities against ONNX Runtime, so that a fast but wrong server is not reported."""
     session = ort.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
-    (expected,) = session.run(["probabilities"], {"image": requests.pictures(rows)[0]})
+    (expected,) = session.run(["probabilities"], {"image": requests.image_batches(rows)[0]})
     difference = float(np.abs(probabilities - expected).max())
     if difference > TOLERANCE:
         raise RuntimeError(f"the probabilities differ from ONNX Runtime's by {difference}, expected up to {TOLERANCE}")

@@ -1,7 +1,7 @@
 """Overloads the server with more calls than it can answer: `python -m benchmarks.overload`. Prints a table.
 
-The capacity of the included chest X-ray model is measured first, with 64 calls in flight: for pictures, as tensors or
-in `Classify` requests, for a picture as a PNG file, which the server has to decode, and for one with an occlusion map.
+The capacity of the included chest X-ray model is measured first, with 64 calls in flight: for images, as tensors or
+in `Classify` requests, for an image as a PNG file, which the server has to decode, and for one with an occlusion map.
 Then follow 3 and 5 times as many calls at random times (open loop), for a minute each and with a timeout of one second:
 from callers without any backoff ("reckless"), and from programs with medserve's own client. Meanwhile, a probe sends a
 call every 0.1 s, and continues after the flood, to measure how soon the server recovers. Server and load run on
@@ -57,14 +57,14 @@ class Kind:
 
 
 def tensors(rows: int) -> Kind:
-    """Returns tensor requests with `rows` pictures of 28 x 28 each."""
-    payloads = [requests.encode(images, "grpc") for images in requests.pictures(rows)]
+    """Returns tensor requests with `rows` images of 28 x 28 each."""
+    payloads = [requests.encode(images, "grpc") for images in requests.image_batches(rows)]
     return Kind(f"{rows} of 28 x 28", requests.UNARY, payloads)
 
 
-def pictures(rows: int) -> Kind:
-    """Returns `Classify` requests with the same pictures."""
-    return classifying(f"{rows} of 28 x 28", [list(images) for images in requests.pictures(rows)])
+def classify_requests(rows: int) -> Kind:
+    """Returns `Classify` requests with the same images."""
+    return classifying(f"{rows} of 28 x 28", [list(images) for images in requests.image_batches(rows)])
 
 
 def files(side: int) -> Kind:
@@ -83,8 +83,8 @@ def files(side: int) -> Kind:
 
 
 def occlusion_maps() -> Kind:
-    """Returns requests for an occlusion map of one picture of 28 x 28, for which the model computes 50 rows."""
-    return classifying("occlusion map", [list(images) for images in requests.pictures(1)], ImageReasons(occlusion=True))
+    """Returns requests for an occlusion map of one image of 28 x 28, for which the model computes 50 rows."""
+    return classifying("occlusion map", [list(images) for images in requests.image_batches(1)], ImageReasons(occlusion=True))
 
 
 def classifying(name: str, images: Sequence[list[ImageSource]], reasons: ImageReasons | None = None) -> Kind:
@@ -204,7 +204,7 @@ def main() -> None:
     """Floods each transport."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of each flood")
-    parser.add_argument("--tensors", type=int, nargs="*", default=[1, 4], help="numbers of pictures per request")
+    parser.add_argument("--tensors", type=int, nargs="*", default=[1, 4], help="numbers of images per request")
     parser.add_argument("--files", type=int, nargs="*", default=[512], help="side lengths of PNG files in pixels")
     parser.add_argument("--multiples", type=int, nargs="+", default=[3, 5], help="loads as multiples of the capacity")
     arguments = parser.parse_args()
@@ -213,7 +213,7 @@ def main() -> None:
     for server in medserve_servers(ROOT / "models"):
         for kind in [*map(tensors, arguments.tensors), *others]:
             measure(server, kind, arguments.seconds, arguments.multiples, client=False)
-        for kind in [*map(pictures, arguments.tensors), *others]:
+        for kind in [*map(classify_requests, arguments.tensors), *others]:
             measure(server, kind, arguments.seconds, arguments.multiples, client=True)
 
 

@@ -22,7 +22,7 @@ def plot(results: Results, folder: Path) -> None:
 
 
 def _bars(results: Results, path: Path) -> None:
-    """Plots the server's CPU time per picture, compared with ONNX Runtime alone."""
+    """Plots the server's CPU time per image, compared with ONNX Runtime alone."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for panel, shape in zip(panels, (Shape(1, 64), Shape(32, 4)), strict=True):
         found = [
@@ -53,7 +53,7 @@ def _bars(results: Results, path: Path) -> None:
         panel.axvline(ceiling, color=LIMIT, linewidth=1.5)
         panel.set_title(f"{shape.label}\nred: ONNX Runtime alone, {ceiling:.0f} µs", fontsize=10)
         panel.set_xlim(0, limit)
-        panel.set_xlabel("CPU time of the server, µs per picture")
+        panel.set_xlabel("CPU time of the server, µs per image")
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -66,15 +66,15 @@ def _lines(results: Results, path: Path) -> None:
         points = [
             (in_flight, value.median)
             for in_flight in (1, 16, 64)
-            if (value := results.figure(name, Shape(1, in_flight).label, "pictures_per_second")) is not None
+            if (value := results.figure(name, Shape(1, in_flight).label, "images_per_second")) is not None
         ]
         width = 2.5 if name.startswith("medserve") else 1.2
         panel.plot(*zip(*points, strict=True), style, label=name, linewidth=width, markersize=5)
     panel.set_xscale("log", base=2)
     panel.set_xticks([1, 16, 64], ["1", "16", "64"])
     panel.set_yscale("log")
-    panel.set_xlabel("unary requests of one picture in flight")
-    panel.set_ylabel("pictures per second")
+    panel.set_xlabel("unary requests of one image in flight")
+    panel.set_ylabel("images per second")
     panel.grid(which="both", color="#e6e6e6")
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -150,7 +150,7 @@ def profile(server: Server, seconds: int) -> dict[str, float]:
     """Starts a server, applies a load, and returns its CPU time per request by part."""
     port = free_port()
     command, environment = server.start_with(port)
-    payloads = [requests.encode(images, "grpc") for images in requests.pictures(1)]
+    payloads = [requests.encode(images, "grpc") for images in requests.image_batches(1)]
     duration = WARMUP + 2 * seconds + 3
     plan = LoadPlan(f"127.0.0.1:{port}", requests.UNARY, payloads, concurrency=IN_FLIGHT, duration=duration, warmup=0)
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
     for row, total in enumerate(left):
         panel.text(total, row, f"  {total:.0f}", va="center", fontweight="bold")
     panel.set_xlim(0, 1.1 * max(left))
-    panel.set_xlabel(f"CPU time of the server per picture, µs: unary, {IN_FLIGHT} in flight")
+    panel.set_xlabel(f"CPU time of the server per image, µs: unary, {IN_FLIGHT} in flight")
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=3, frameon=False)
     figure.savefig(path, dpi=110)

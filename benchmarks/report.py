@@ -49,7 +49,7 @@ def report(results: Results) -> str:
             "",
             *_worse(results, ours),
             "",
-            "## CPU time per picture, µs",
+            "## CPU time per image, µs",
             "",
             "![CPU time](serving_cpu.png)",
             "",
@@ -63,7 +63,7 @@ def report(results: Results) -> str:
             "",
             "![Throughput](serving_throughput.png)",
             "",
-            *_table(results, "pictures_per_second", (*UNARY, *STREAM), _count),
+            *_table(results, "images_per_second", (*UNARY, *STREAM), _count),
             "",
             "## Request latency, ms",
             "",
@@ -114,11 +114,11 @@ def _goals(results: Results, ours: str) -> Iterator[str]:
         stream = Shape(1, in_flight, stream=True)
         cpu = _over_the_better(results, "server_cpu", stream, ours, max)
         yield _goal(f"CPU time over Triton's, stream, {in_flight} in flight", "≤", 0.6, cpu)
-        throughput = _over_the_better(results, "pictures_per_second", stream, ours, min)
+        throughput = _over_the_better(results, "images_per_second", stream, ours, min)
         yield _goal(f"throughput over Triton's, stream, {in_flight} in flight", "≥", 1.4, throughput)
     for name, least in (("triton", 1.4), ("triton, 2 instances", 0.9)):
-        throughput = _ratio(results, "pictures_per_second", Shape(32, 4), ours, name)
-        yield _goal(f"throughput over that of {name}, 4 in flight, 32 pictures each", "≥", least, throughput)
+        throughput = _ratio(results, "images_per_second", Shape(32, 4), ours, name)
+        yield _goal(f"throughput over that of {name}, 4 in flight, 32 images each", "≥", least, throughput)
     total = results.figure(ours, Shape(1, 64).label, "server_cpu")
     ratio = total.median / results.least_cpu(1) if total is not None else None
     yield _goal("CPU time over ONNX Runtime's alone, unary, 64 in flight", "≤", 2.2, ratio)
@@ -148,8 +148,8 @@ def _worse(results: Results, ours: str) -> list[str]:
     """Lists every load and figure in which a peer is better."""
     lines = []
     names = {
-        "pictures_per_second": "more pictures per second",
-        "server_cpu": "less CPU time per picture",
+        "images_per_second": "more images per second",
+        "server_cpu": "less CPU time per image",
         "p50": "a lower median latency",
         "p99": "a lower 99th percentile",
         "memory_mib": "less memory",
@@ -160,7 +160,7 @@ def _worse(results: Results, ours: str) -> list[str]:
                 mine, theirs = (results.figure(name, shape.label, field) for name in (ours, peer))
                 if not mine or not theirs:
                     continue
-                more_is_better = field == "pictures_per_second"
+                more_is_better = field == "images_per_second"
                 if theirs.median > mine.median if more_is_better else theirs.median < mine.median:
                     pair = f"{_short(theirs.median)} against {_short(mine.median)}"
                     lines.append(f"- {peer} has {words} with {shape.label}: {pair}.")
@@ -195,7 +195,7 @@ def _ratios(results: Results, ours: str) -> Iterator[str]:
             continue
         cells = []
         for shape in shapes:
-            throughput = _ratio(results, "pictures_per_second", shape, ours, name)
+            throughput = _ratio(results, "images_per_second", shape, ours, name)
             cpu = _ratio(results, "server_cpu", shape, name, ours)
             cells.append(f"{throughput:.2f} ({cpu:.2f})" if throughput and cpu else "")
         yield f"| {name} | " + " | ".join(cells) + " |"
@@ -211,7 +211,7 @@ def _start(results: Results) -> Iterator[str]:
     yield "memory after 64 in flight (proportional set size of all processes). The last column is the CPU time of the"
     yield "load generator at 64 in flight, on the same cores."
     yield ""
-    yield "| server | first response, s | memory, MiB | load generator, µs per picture |"
+    yield "| server | first response, s | memory, MiB | load generator, µs per image |"
     yield "| --- | --- | --- | --- |"
     for name in results.outcomes:
         fields = ("ready_after", "memory_mib", "client_cpu")

@@ -20,14 +20,14 @@ VARIANTS = 8
 """Number of different requests in a load, sent in turn."""
 
 
-def pictures(rows: int) -> list[NDArray[np.uint8]]:
-    """Returns random pictures, the same in every run."""
+def image_batches(rows: int) -> list[NDArray[np.uint8]]:
+    """Returns batches of random images, the same in every run."""
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (rows, 28, 28, 1), np.uint8) for _ in range(VARIANTS)]
 
 
 def encode(images: NDArray[np.uint8], protocol: Protocol) -> bytes:
-    """Encodes a request for these pictures."""
+    """Encodes a request for these images."""
     if protocol == "octets":
         return images.tobytes()
     if protocol == "json":

@@ -66,7 +66,7 @@ class Results:
         return Figure.of([getattr(outcome, name) for outcome in found]) if found else None
 
     def least_cpu(self, batch: int) -> float:
-        """Returns the CPU time per picture of ONNX Runtime alone in µs, with the best number of threads."""
+        """Returns the CPU time per image of ONNX Runtime alone in µs, with the best number of threads."""
         costs = [cost for costs in self.ceiling for cost in costs if cost.batch == batch]
         return min(
             statistics.median(cost.cpu for cost in costs if cost.threads == threads)

@@ -42,8 +42,8 @@ def trial(
 
 
 def answers(server: Server, port: int) -> bool:
-    """Returns whether the server answers a request for one picture."""
-    payload = requests.encode(requests.pictures(1)[0], server.protocol)
+    """Returns whether the server answers a request for one image."""
+    payload = requests.encode(requests.image_batches(1)[0], server.protocol)
     try:
         if server.protocol == "grpc":
             with _channel(server, port) as channel:

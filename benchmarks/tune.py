@@ -30,7 +30,7 @@ def main() -> None:
             text = (
                 outcome
                 if isinstance(outcome, str)
-                else f"{outcome.pictures_per_second:8.0f}/s  p50 {outcome.p50:7.2f} ms  p99 {outcome.p99:7.2f} ms  "
+                else f"{outcome.images_per_second:8.0f}/s  p50 {outcome.p50:7.2f} ms  p99 {outcome.p99:7.2f} ms  "
                 f"server {outcome.server_cpu:6.0f} us  client {outcome.client_cpu:5.0f} us  "
                 f"{outcome.memory_mib:5.0f} MiB"
             )

@@ -29,8 +29,8 @@ time.sleep(600)
 """
 
 
-def outcome(pictures_per_second: float, server_cpu: float) -> Outcome:
-    return Outcome(pictures_per_second, 1.0, 2.0, server_cpu, 20.0, 80.0, 0.5)
+def outcome(images_per_second: float, server_cpu: float) -> Outcome:
+    return Outcome(images_per_second, 1.0, 2.0, server_cpu, 20.0, 80.0, 0.5)
 
 
 @pytest.fixture
