@@ -84,7 +84,8 @@ def files(side: int) -> Kind:
 
 def occlusion_maps() -> Kind:
     """Returns requests for an occlusion map of one image of 28 x 28, for which the model computes 50 rows."""
-    return classifying("occlusion map", [list(images) for images in requests.image_batches(1)], ImageReasons(occlusion=True))
+    batches = [list(images) for images in requests.image_batches(1)]
+    return classifying("occlusion map", batches, ImageReasons(occlusion=True))
 
 
 def classifying(name: str, images: Sequence[list[ImageSource]], reasons: ImageReasons | None = None) -> Kind:

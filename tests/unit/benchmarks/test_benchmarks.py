@@ -55,7 +55,7 @@ def test_the_report_compares_with_the_better_configuration_of_a_peer(results: Re
     page = report(results)
     assert "| CPU time over Triton's, unary, 16 in flight | ≤ 1 | 0.62 | reached |" in page
     assert (
-        "| throughput over that of triton, 2 instances, 4 in flight, 32 pictures each | ≥ 0.9 | 1.60 | reached |"
+        "| throughput over that of triton, 2 instances, 4 in flight, 32 images each | ≥ 0.9 | 1.60 | reached |"
         in page
     )
     assert "| CPU time over ONNX Runtime's alone, unary, 64 in flight | ≤ 2.2 | 1.25 | reached |" in page
@@ -67,7 +67,7 @@ def test_the_report_compares_with_the_better_configuration_of_a_peer(results: Re
 
 def test_the_report_states_where_a_peer_is_better(results: Results) -> None:
     results.outcomes["triton"][Shape(1, 16).label] = [outcome(9000.0, 300.0)] * 3
-    assert "- triton has more pictures per second with unary, 16 in flight: 9,000 against 4,000." in report(results)
+    assert "- triton has more images per second with unary, 16 in flight: 9,000 against 4,000." in report(results)
 
 
 def test_the_plots_are_drawn(results: Results, tmp_path: Path) -> None:
