@@ -29,9 +29,10 @@ class Task(OpenEnum):
 class ImageWarningKind(OpenEnum):
     """How an image was altered before inference, or what to consider when reading its result.
 
+    COLOR_CONVERTED: to gray or to RGB. DEPTH_REDUCED: the values were converted to 8 bits.
     UNFAMILIAR: unlike the training data. FIRST_OF_SEVERAL: the file contains more images or frames. RANGE_UNUSED: the
     samples use a small part of their bit range and are not stretched. PROFILE_IGNORED: a color profile other than sRGB
-    was not applied.
+    was not applied. ELEMENT_IGNORED: an element of a DICOM file was ignored.
     """
 
     UNSPECIFIED = 0
@@ -43,6 +44,7 @@ class ImageWarningKind(OpenEnum):
     FIRST_OF_SEVERAL = 6
     RANGE_UNUSED = 7
     PROFILE_IGNORED = 8
+    ELEMENT_IGNORED = 9
 
 
 class PatientWarningKind(OpenEnum):
@@ -165,6 +167,8 @@ class ImageResult:
         occlusion: occlusion map, if requested.
         feature_maps: activations of the requested layers.
         sop_instance_uid: SOP Instance UID of a DICOM file; empty for other files, or if it has none.
+        preview_png: the image as the model received it, as a PNG file; empty unless requested.
+        frames: number of frames of a DICOM file; 1 for other images.
     """
 
     labels: tuple[LabelProbability, ...]
@@ -176,6 +180,8 @@ class ImageResult:
     occlusion: ReasonMap | None = None
     feature_maps: tuple[FeatureMaps, ...] = ()
     sop_instance_uid: str = ""
+    preview_png: bytes = b""
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """If empty, the highest version that is ready."""
@@ -37,6 +38,8 @@ class ClassifyRequest(_message.Message):
     """Maximum number of labels per result, most probable first; 0 for all."""
     request_id: _builtins.str
     """Echoed in the response."""
+    preview: _builtins.bool
+    """Additionally return each image as the model receives it; see preview_png."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
     @_builtins.property
@@ -52,10 +55,11 @@ class ClassifyRequest(_message.Message):
         top_k: _builtins.int = ...,
         request_id: _builtins.str = ...,
         reasons: Global___ImageReasons | None = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "reasons", b"reasons", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "preview", b"preview", "reasons", b"reasons", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,6 +214,8 @@ class ImageResult(_message.Message):
     OCCLUSION_FIELD_NUMBER: _builtins.int
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    PREVIEW_PNG_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     uncertainty: _builtins.float
     """Standard deviation over the members' probabilities of the most probable
     label; only for ensembles.
@@ -219,6 +225,14 @@ class ImageResult(_message.Message):
     sop_instance_uid: _builtins.str
     """SOP Instance UID of a DICOM file; absent if it is missing or does not
     consist of at most 64 digits and dots.
+    """
+    preview_png: _builtins.bytes
+    """If requested, the image as the model received it, decoded, converted,
+    cropped and resized: a PNG of the model's height, width and color space.
+    """
+    frames: _builtins.int
+    """Number of frames of the file: NumberOfFrames of a DICOM file, 1 for other
+    files and raw images.
     """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
@@ -252,10 +266,12 @@ class ImageResult(_message.Message):
         occlusion: Global___ReasonMap | None = ...,
         feature_maps: _abc.Iterable[Global___FeatureMaps] | None = ...,
         sop_instance_uid: _builtins.str | None = ...,
+        preview_png: _builtins.bytes = ...,
+        frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "frames", b"frames", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "preview_png", b"preview_png", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
     _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
@@ -413,9 +429,16 @@ class ImageWarning(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: ImageWarning._Kind.ValueType  # 0
         KIND_RESIZED: ImageWarning._Kind.ValueType  # 1
+        """The image was resized to the model's height and width."""
         KIND_CROPPED: ImageWarning._Kind.ValueType  # 2
+        """The image was cropped to the aspect ratio of the model's input."""
         KIND_COLOR_CONVERTED: ImageWarning._Kind.ValueType  # 3
+        """The colors were converted to gray or to RGB, as the model requires."""
         KIND_DEPTH_REDUCED: ImageWarning._Kind.ValueType  # 4
+        """The values were converted to 8 bits: the upper 8 of their bits, or as a
+        window, lookup table or the range of the values in a DICOM file maps
+        them.
+        """
         KIND_UNFAMILIAR: ImageWarning._Kind.ValueType  # 5
         """The image is unlike the training data."""
         KIND_FIRST_OF_SEVERAL: ImageWarning._Kind.ValueType  # 6
@@ -428,13 +451,24 @@ class ImageWarning(_message.Message):
         """A color profile (ICC) or color primaries other than sRGB were not
         applied.
         """
+        KIND_ELEMENT_IGNORED: ImageWarning._Kind.ValueType  # 9
+        """An element of a DICOM file was ignored, because it is not supported or
+        contradicts what was used instead.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
     KIND_RESIZED: ImageWarning.Kind.ValueType  # 1
+    """The image was resized to the model's height and width."""
     KIND_CROPPED: ImageWarning.Kind.ValueType  # 2
+    """The image was cropped to the aspect ratio of the model's input."""
     KIND_COLOR_CONVERTED: ImageWarning.Kind.ValueType  # 3
+    """The colors were converted to gray or to RGB, as the model requires."""
     KIND_DEPTH_REDUCED: ImageWarning.Kind.ValueType  # 4
+    """The values were converted to 8 bits: the upper 8 of their bits, or as a
+    window, lookup table or the range of the values in a DICOM file maps
+    them.
+    """
     KIND_UNFAMILIAR: ImageWarning.Kind.ValueType  # 5
     """The image is unlike the training data."""
     KIND_FIRST_OF_SEVERAL: ImageWarning.Kind.ValueType  # 6
@@ -447,12 +481,18 @@ class ImageWarning(_message.Message):
     """A color profile (ICC) or color primaries other than sRGB were not
     applied.
     """
+    KIND_ELEMENT_IGNORED: ImageWarning.Kind.ValueType  # 9
+    """An element of a DICOM file was ignored, because it is not supported or
+    contradicts what was used instead.
+    """
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___ImageWarning.Kind.ValueType
     message: _builtins.str
-    """Description for users, e.g. "resized from 1024 x 1024 to 28 x 28"."""
+    """Description for users in English, e.g. "resized from 1024 x 1024 to
+    28 x 28".
+    """
     def __init__(
         self,
         *,

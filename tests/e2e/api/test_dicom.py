@@ -57,7 +57,7 @@ def test_lookup_table_with_negative_values_is_applied(client: Client, syntax: ui
 
 def test_contradictions_and_unsupported_features_are_reported(client: Client) -> None:
     (result,) = client.classify(raw_dicom(FRAMES[0], PresentationLUTShape="INVERSE"), MODEL).results
-    assert result.warnings[0].kind == ImageWarningKind.COLOR_CONVERTED
+    assert result.warnings[0].kind == ImageWarningKind.ELEMENT_IGNORED
     assert "PresentationLUTShape INVERSE, which contradicts MONOCHROME2" in result.warnings[0].message
     with pytest.raises(InvalidArgumentError) as caught:
         client.classify(raw_dicom(FRAMES[0], WindowCenter="10", WindowWidth="0"), MODEL)
