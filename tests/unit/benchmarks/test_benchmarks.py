@@ -55,8 +55,7 @@ def test_the_report_compares_with_the_better_configuration_of_a_peer(results: Re
     page = report(results)
     assert "| CPU time over Triton's, unary, 16 in flight | ≤ 1 | 0.62 | reached |" in page
     assert (
-        "| throughput over that of triton, 2 instances, 4 in flight, 32 images each | ≥ 0.9 | 1.60 | reached |"
-        in page
+        "| throughput over that of triton, 2 instances, 4 in flight, 32 images each | ≥ 0.9 | 1.60 | reached |" in page
     )
     assert "| CPU time over ONNX Runtime's alone, unary, 64 in flight | ≤ 2.2 | 1.25 | reached |" in page
     assert "| throughput over Triton's, stream, 16 in flight | ≥ 1.4 | not measured | |" in page
