@@ -132,13 +132,22 @@ function parameterRow({ name, in: place, schema, description = "" }) {
 function body(title, holder, api) {
   if (!holder) return [];
   const content = Object.entries(holder.content ?? {});
-  const json = content.find(([type]) => type === "application/json")?.[1].schema;
+  const json = content.find(([type, { schema }]) => type === "application/json" && schema)?.[1];
   return [
     element("h3", {}, title),
     holder.description && holder.description !== "OK" ? element("p", {}, prose(holder.description)) : null,
     ...content.map(([type, { schema }]) => element("p", {}, element("code", {}, type), " ", schema ? typeOf(schema) : null)),
-    json ? element("pre", { tabindex: "0", "aria-label": t("docs.example") }, element("code", {}, JSON.stringify(exampleOf(json, api), null, 2))) : null,
+    ...(json ? [element("p", { class: "muted" }, t(json.example ? "docs.example" : "docs.all_fields")), exampleBlock(json, api)] : []),
   ];
+}
+
+/**
+ * @param {any} json
+ * @param {any} api
+ */
+function exampleBlock(json, api) {
+  const text = JSON.stringify(json.example ?? exampleOf(json.schema, api), null, 2);
+  return element("pre", { tabindex: "0", role: "region", "aria-label": t("docs.example") }, element("code", {}, text));
 }
 
 /**

@@ -42,7 +42,6 @@ export function exampleOf(schema, api, inside = []) {
     const name = schema.$ref.split("/").pop();
     return inside.includes(name) ? {} : exampleOf(api.components.schemas[name], api, [...inside, name]);
   }
-  if (schema.example !== undefined) return schema.example;
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) return exampleOf(choices[0], api, inside);
   if (schema.enum) return schema.enum[Math.min(1, schema.enum.length - 1)];

@@ -89,8 +89,10 @@ function server(status) {
 /** @param {number} seconds */
 function uptime(seconds) {
   const minutes = Math.floor(seconds / 60);
-  const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
-  return t("status.uptime_text", { days, hours, minutes: minutes % 60 });
+  const hours = Math.floor(minutes / 60);
+  if (hours >= 24) return t("status.days", { days: Math.floor(hours / 24), hours: hours % 24 });
+  if (hours) return t("status.hours", { hours, minutes: minutes % 60 });
+  return t("status.minutes_text", { minutes });
 }
 
 /** @param {any} status */
@@ -104,6 +106,7 @@ function models(status) {
   ]);
   return [
     element("h2", {}, t("status.models")),
+    element("p", { class: "muted" }, t("status.models_caption")),
     table(t("status.models_caption"), header.map((name) => t(`status.column.${name}`)), rows),
   ];
 }
@@ -165,6 +168,7 @@ function windows(status) {
     ];
   });
   return [
+    element("h2", {}, t("status.windows")),
     table(t("status.windows"), header, rows),
     element("p", { class: "muted" }, t("status.sampled", { seconds: INTERVAL_MS / 1000 })),
   ];

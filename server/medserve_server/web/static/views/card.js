@@ -16,7 +16,8 @@ export function card(manifest, sha256) {
     "div",
     { class: "model-card" },
     ...section("card.about", about(manifest)),
-    ...section("card.quality", quality(manifest)),
+    ...section("card.quality", evaluationTable(manifest.evaluations.filter((/** @type {any} */ entry) => !entry.subgroup))),
+    ...section("card.subgroups", subgroups(manifest)),
     ...section("card.operating_points", operatingPoints(manifest.imageClassification)),
     ...section("card.quantization", quantization(manifest.quantization)),
     ...section("card.origin", origin(manifest, sha256)),
@@ -44,18 +45,18 @@ export function definitions(entries) {
 /**
  * Returns a table that scrolls by itself. The first column names the rows.
  *
- * @param {string | null} caption
+ * @param {string} label name for screen readers
  * @param {string[]} header
  * @param {Child[][]} rows
  */
-export function table(caption, header, rows) {
+export function table(label, header, rows) {
   return element(
     "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": caption ?? header.join(", ") },
+    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": label },
     element(
       "table",
       {},
-      caption ? element("caption", {}, caption) : null,
+      element("caption", { class: "visually-hidden" }, label),
       element("thead", {}, element("tr", {}, ...header.map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, ...rows.map(tableRow)),
     ),
@@ -127,28 +128,23 @@ function riskGroups({ riskGroups: groups, referenceHorizon }) {
 }
 
 /** @param {any} manifest */
-function quality({ evaluations }) {
-  const whole = evaluations.filter((/** @type {any} */ entry) => !entry.subgroup);
-  const parts = evaluations.filter((/** @type {any} */ entry) => entry.subgroup && entry.metrics.length);
-  return [...evaluationTable(whole, false), ...evaluationTable(parts, true)];
+function subgroups({ evaluations }) {
+  return evaluationTable(evaluations.filter((/** @type {any} */ entry) => entry.subgroup && entry.metrics.length));
 }
 
-/**
- * @param {any[]} entries
- * @param {boolean} ofSubgroups
- */
-function evaluationTable(entries, ofSubgroups) {
+/** @param {any[]} entries */
+function evaluationTable(entries) {
   if (!entries.length) return [];
   const names = [...new Set(entries.flatMap((entry) => entry.metrics.map((/** @type {any} */ metric) => metric.name)))];
   const intervals = entries.flatMap((entry) => entry.metrics.map((/** @type {any} */ metric) => metric.interval?.method));
   const methods = [...new Set(intervals.filter(Boolean))].join("; ");
   const data = [...new Set(entries.map((entry) => entry.data))].join("; ");
   const header = entries.map(({ split, subgroup, size }) =>
-    t("card.evaluation", { split: ofSubgroups ? `${subgroup}, ${split}` : split, size: number(Number(size)) }),
+    t("card.evaluation", { split: subgroup ? `${subgroup}, ${split}` : split, size: number(Number(size)) }),
   );
   const rows = names.map((name) => [metricTitle(name), ...entries.map((entry) => metricCell(entry, name))]);
   return [
-    table(t(ofSubgroups ? "card.subgroups" : "card.splits"), [t("card.metric"), ...header], rows),
+    table(t(entries[0].subgroup ? "card.subgroups" : "card.quality"), [t("card.metric"), ...header], rows),
     element("p", { class: "muted" }, t("card.data", { data })),
     methods ? element("p", { class: "muted" }, t("card.intervals", { methods })) : null,
   ];
