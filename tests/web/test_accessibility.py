@@ -2,10 +2,10 @@
 
 import pytest
 
+from programs import node_modules
 from servers.server_process import REPOSITORY, ServerProcess
 from web.browser import Open, Page, expect
 
-AXE = REPOSITORY / "tests/e2e/node/node_modules/axe-core/axe.min.js"
 FOCUSED = """() => {
   const node = document.activeElement;
   return [[node.textContent, node.ariaLabel, node.id], getComputedStyle(node).outlineStyle];
@@ -16,9 +16,8 @@ PATHS = ("/", "/#/models/two-inputs/1", "/status", "/docs")
 
 def violations(page: Page) -> list[str]:
     """Returns the rules of axe-core that the page violates, each with the elements that do."""
-    if not AXE.exists():
-        pytest.skip("needs axe-core: make test-tools")
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    axe = node_modules(REPOSITORY / "tests/e2e/node") / "axe-core/axe.min.js"
+    page.evaluate(axe.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")["violations"]
     return [f"{rule['id']}: {[node['html'][:150] for node in rule['nodes']]}" for rule in found]
 
