@@ -1,7 +1,7 @@
 """Writes six pictures of the web page, to be looked at: `make screenshots`.
 
-The list of models, the result of an image and that of a patient, each on a desktop with light colors and on a phone with
-dark colors.
+The list of models, the result of an image and that of a patient, each on a desktop with light colors and on a phone
+with dark colors.
 """
 
 import io
