@@ -18,6 +18,7 @@ from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
+from medserve_server.rest.status import PATH
 from medserve_server.status import CODES, to_status
 from medserve_server.supervise import report
 
@@ -31,6 +32,8 @@ class Rest:
         max_message_bytes: maximum size of a body.
         why_not_ready: returns the reason why the server does not accept work as one line, or an empty string.
         decoders: threads that parse large bodies.
+        status: endpoint of `medserve_server.rest.status.PATH`.
+        pages: pages by path.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Rest:
         max_message_bytes: int,
         why_not_ready: Callable[[], str],
         decoders: Executor,
+        status: Endpoint,
+        pages: Mapping[str, Page],
     ) -> None:
         self._interceptor = interceptor
         self._open_calls = open_calls
@@ -50,8 +55,10 @@ class Rest:
             [
                 *inference.ENDPOINTS,
                 *typed.endpoints(),
+                ("GET", PATH, status),
                 *(("GET", path, partial(_page, page)) for path, page in probes(why_not_ready).items()),
                 ("GET", "/openapi.json", self._document),
+                *(("GET", re.escape(path), partial(_page, page)) for path, page in pages.items()),
             ]
         )
 
@@ -135,7 +142,8 @@ async def _page(page: Page, call: RestCall, _: Mapping[str, str]) -> Answer:
 
 
 async def _send(answer: Answer, method: str, send: Send) -> None:
-    length = (b"content-length", str(len(answer.body)).encode())
-    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    # Without a length in a 304, since it would be that of the 200 (RFC 9110, section 8.6).
+    length = [(b"content-length", str(len(answer.body)).encode())] if answer.status != 304 else []
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, *length]})
     body = b"" if method == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -57,7 +57,7 @@ def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         process.terminate()
         assert process.stdout.read() == ""
     model = rf"model    {NAME}/1: \(no manifest: Open Inference Protocol only\); runs on cpu, .*; batches: up to 64\n"
@@ -65,7 +65,8 @@ def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
     assert lines[1] == f"serves   by {transport}\n"
     assert re.fullmatch(r"gRPC     127\.0\.0\.1:\d+\n", lines[2])
     assert re.fullmatch(r"REST     http://127\.0\.0\.1:\d+\n", lines[3])
-    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[4])
+    assert lines[4] == lines[3].replace("REST ", "web  ").replace("\n", "/\n")
+    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[5])
 
 
 def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
@@ -110,6 +111,7 @@ def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, work
     assert model["threads"] >= 1
     assert (serving["message"], serving["workers"]) == ("serving", int(workers))
     assert serving["grpc"].startswith("127.0.0.1:")
+    assert serving["web"] == f"{serving['rest']}/"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", serving["metrics"])
 
 
