@@ -9,6 +9,8 @@ import { nearest } from "./patient_scale.js";
 /** @typedef {import("./patient_result.js").PatientResult} PatientResult */
 /** @typedef {{value: number | string, risk: number}[]} Curve */
 
+const AXIS_ENDS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1];
+
 /**
  * Returns the curve in a result.
  *
@@ -46,7 +48,7 @@ export function riskAt(curve, value) {
  */
 export function curveChart(feature, curve, value, horizon, entered) {
   const highest = Math.max(entered, ...curve.map(({ risk }) => risk));
-  const max = Math.min(1, Math.ceil(10 * highest + 0.01) / 10);
+  const max = AXIS_ENDS.find((end) => end >= highest) ?? 1;
   const label = t("patient.what_if_risk", { horizon });
   if (typeof value === "string") {
     const items = curve.map((point) => ({

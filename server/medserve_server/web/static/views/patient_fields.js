@@ -52,7 +52,7 @@ export function createField(feature, id) {
   }
 
   // A remark appears once the value is complete, and then follows each key.
-  control.box.addEventListener("change", () => show(control.read().remark));
+  control.box.addEventListener("change", () => afterRelease(() => show(control.read().remark)));
   control.box.addEventListener("input", () => {
     if (text.hasChildNodes()) {
       show(control.read().remark);
@@ -71,6 +71,32 @@ export function createField(feature, id) {
     raw: control.raw,
     restore: control.restore,
   };
+}
+
+let isPressed = false;
+document.addEventListener("pointerdown", () => (isPressed = true), true);
+for (const event of ["pointerup", "pointercancel"]) {
+  document.addEventListener(event, () => (isPressed = false), true);
+}
+
+/**
+ * Runs a function when no pointer is pressed: a button that moves between press and release is not clicked.
+ *
+ * @param {() => void} run
+ */
+function afterRelease(run) {
+  if (!isPressed) {
+    run();
+    return;
+  }
+  const waiting = new AbortController();
+  for (const event of ["pointerup", "pointercancel"]) {
+    const released = () => {
+      waiting.abort();
+      setTimeout(run); // after the click
+    };
+    document.addEventListener(event, released, { signal: waiting.signal });
+  }
 }
 
 /**

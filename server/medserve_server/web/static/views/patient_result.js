@@ -118,7 +118,7 @@ function groupSection(task, result) {
   return element(
     "section",
     {},
-    element("h3", {}, t("patient.group_title"), ": ", element("strong", {}, result.riskGroup)),
+    element("h3", {}, t("patient.group_is"), element("strong", {}, result.riskGroup)),
     groupScale(task, referenceRisk(task, result)),
     element(
       "table",

@@ -93,9 +93,9 @@ export function whatIf(patient) {
     known = risk;
     replace(
       readout,
-      `${t("patient.what_if_risk", { horizon })}: `,
+      t("patient.what_if_readout", { horizon }),
       element("data", { value: risk }, percent(risk)),
-      ` (${t("patient.what_if_change", { points: points(risk - entered), risk: percent(entered) })})`,
+      t("patient.what_if_change", { points: points(risk - entered), risk: percent(entered) }),
     );
   }
 
@@ -191,6 +191,7 @@ export function whatIf(patient) {
     { class: "card patient-what-if no-print", "aria-labelledby": "patient-what-if" },
     element("h2", { id: "patient-what-if" }, t("patient.what_if_title")),
     element("p", { class: "patient-hint" }, t("patient.what_if_note")),
+    readout,
     element(
       "div",
       { class: "patient-columns" },
@@ -200,7 +201,7 @@ export function whatIf(patient) {
         ...sliders.map((slider) => slider.element),
         element("button", { type: "button", on: { click: reset } }, t("patient.what_if_reset")),
       ),
-      element("div", {}, readout, failed, chart, outcome),
+      element("div", {}, failed, chart, outcome),
     ),
   );
 }
