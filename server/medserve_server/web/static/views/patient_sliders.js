@@ -86,7 +86,7 @@ function rangeSlider(feature, start, entered, id) {
  */
 function radioSlider(feature, start, id) {
   const names = feature.categorical?.names ?? [];
-  const radios = names.map((name, index) =>
+  const radios = names.map((_, index) =>
     element("input", { type: "radio", name: id, id: `${id}-${index}`, value: String(index) }),
   );
   const reset = () => {
