@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-MILLISECONDS = PATIENCE * 1000
+MILLISECONDS = 60000
 LOCALES = {"en": "en-US", "zh": "zh-CN"}
 SIZES = {"desktop": (1280, 800), "phone": (320, 640)}
 

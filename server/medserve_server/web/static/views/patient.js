@@ -41,7 +41,12 @@ export async function show(root, { model, manifest, signal }) {
   let sending = new AbortController();
   let hasResult = false;
   const horizon = horizonList(task, () => hasResult && void predict());
-  const form = patientForm(task.features, [actions(horizon, clear)], { submit: () => void predict(), change: markStale });
+  const { element: pasteArea, paste } = pasteSection(task.features, model.name, (values) => form.fill(values));
+  const form = patientForm(task.features, [actions(horizon, clear)], {
+    submit: () => void predict(),
+    change: markStale,
+    paste,
+  });
   const status = element("p", { class: "visually-hidden", role: "status" });
   const result = element("div", { class: "patient-result" });
   const more = element("div", {});
@@ -65,7 +70,7 @@ export async function show(root, { model, manifest, signal }) {
   async function predict() {
     const values = form.read();
     if (!values) {
-      return;
+      return; // the first wrong value has the focus
     }
     sending.abort();
     sending = new AbortController();
@@ -92,7 +97,7 @@ export async function show(root, { model, manifest, signal }) {
     }
     stale.hidden = true;
     result.removeAttribute("aria-busy");
-    heading.scrollIntoView({ block: "nearest" });
+    scrollTo(heading);
   }
 
   root.append(
@@ -103,7 +108,7 @@ export async function show(root, { model, manifest, signal }) {
         "section",
         { class: "card no-print", "aria-labelledby": "patient-form" },
         element("h2", { id: "patient-form" }, t("patient.form_title")),
-        pasteSection(task.features, model.name, form.fill),
+        pasteArea,
         form.element,
       ),
       element("section", { class: "card", "aria-labelledby": "patient-result" }, heading, status, stale, result),
@@ -126,12 +131,24 @@ export async function show(root, { model, manifest, signal }) {
 }
 
 /**
+ * Scrolls to an element that is not in sight, as the result below the form on a phone.
+ *
+ * @param {HTMLElement} target
+ */
+function scrollTo(target) {
+  const { top } = target.getBoundingClientRect();
+  if (top < 0 || top > 0.8 * window.innerHeight) {
+    target.scrollIntoView();
+  }
+}
+
+/**
  * Loads the style of this view once.
  *
  * @returns {Promise<void>}
  */
 function stylesheet() {
-  const href = new URL("patient.css", import.meta.url).href;
+  const href = new URL("./patient.css", import.meta.url).href;
   if ([...document.styleSheets].some((sheet) => sheet.href === href)) {
     return Promise.resolve();
   }

@@ -21,9 +21,13 @@ export function comparison({ task, values: entered, result }, values, changed) {
   const changes = task.features
     .filter(({ name }) => values.get(name) !== entered.get(name))
     .map((feature) => `${title(feature)}: ${withUnit(values.get(feature.name) ?? null, feature)}`);
-  const head = ["within", "entered", "changed", "difference"].map((key, index) =>
-    element("th", { scope: "col", class: index ? "numeric" : null }, t(`patient.what_if_${key}`)),
-  );
+  const names = [
+    t("patient.what_if_within"),
+    t("patient.what_if_entered"),
+    t("patient.what_if_changed"),
+    t("patient.what_if_difference"),
+  ];
+  const head = names.map((name, index) => element("th", { scope: "col", class: index ? "numeric" : null }, name));
   const rows = result.risks.map(({ horizon, risk }, index) =>
     element(
       "tr",

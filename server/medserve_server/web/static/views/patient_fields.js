@@ -45,7 +45,7 @@ export function createField(feature, id) {
 
   /** @param {Remark | null} remark */
   function show(remark) {
-    replace(text, remark ? t(`patient.remark_${remark.kind}`, { text: remark.text }) : null);
+    replace(text, remark ? t(`patient.remark.${remark.kind}`, { text: remark.text }) : null);
     text.classList.toggle("patient-error", remark?.kind === "error");
     text.classList.toggle("patient-warning", remark?.kind === "warning");
     control.marked.setAttribute("aria-invalid", String(remark?.kind === "error"));

@@ -19,7 +19,8 @@ import { createField } from "./patient_fields.js";
  *
  * @param {Feature[]} features
  * @param {Node[]} actions elements below the fields
- * @param {{submit: () => void, change: () => void}} on `change` is called when a value has changed
+ * @param {{submit: () => void, change: () => void, paste: (row: string) => void}} on `change` is called when a value
+ *   has changed, `paste` when a row of cells is pasted into a field
  * @returns {PatientForm}
  */
 export function patientForm(features, actions, on) {
@@ -28,10 +29,17 @@ export function patientForm(features, actions, on) {
     event.preventDefault();
     on.submit();
   };
+  const paste = (/** @type {ClipboardEvent} */ event) => {
+    const text = event.clipboardData?.getData("text") ?? "";
+    if (/[\t\n]/.test(text.trim())) {
+      event.preventDefault();
+      on.paste(text);
+    }
+  };
   const form = element(
     "form",
     { novalidate: true, autocomplete: "off", class: "patient-form", on: { submit } },
-    element("div", { class: "patient-fields", on: { input: on.change } }, ...fields.map((field) => field.element)),
+    element("div", { class: "patient-fields", on: { input: on.change, paste } }, ...fields.map((field) => field.element)),
     ...actions,
   );
   return {

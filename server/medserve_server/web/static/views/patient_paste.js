@@ -13,11 +13,12 @@ const MAX_LENGTH = 100_000;
 const MAX_RECORDS = 2;
 
 /**
- * Returns a text area for the row.
+ * Returns a text area for the row, and a function that fills in a row pasted elsewhere.
  *
  * @param {Feature[]} features
  * @param {string} model its name, for messages
  * @param {(values: Values) => void} fill
+ * @returns {{element: HTMLElement, paste: (row: string) => void}}
  */
 export function pasteSection(features, model, fill) {
   const names = features.map(({ name }) => name).join(", ");
@@ -43,7 +44,7 @@ export function pasteSection(features, model, fill) {
     }
   }
 
-  return element(
+  const details = element(
     "details",
     { class: "no-print" },
     element("summary", {}, t("patient.paste_title")),
@@ -53,6 +54,14 @@ export function pasteSection(features, model, fill) {
     element("button", { type: "button", on: { click: apply } }, t("patient.paste_apply")),
     outcome,
   );
+  return {
+    element: details,
+    paste(row) {
+      details.open = true;
+      area.value = row;
+      apply();
+    },
+  };
 }
 
 /**

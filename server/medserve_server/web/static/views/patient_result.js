@@ -180,7 +180,7 @@ export function warningsSection(task, values, result) {
  * @returns {string} the server's message if its kind is not known here
  */
 function warningText(task, values, result, warning) {
-  const key = `patient.warnings_${warning.kind}`;
+  const key = `patient.warning.${warning.kind}`;
   const feature = task.features.find(({ name }) => name === warning.feature);
   const value = values.get(warning.feature) ?? null;
   if (warning.kind === "KIND_UNFAMILIAR" && task.novelty) {

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Route
 
 from medserve_client import Client, ModelDescription, RiskReasons
 from programs import program
 from samples.patient import PATIENT
 from servers.held_server import HeldServer, held_server
 from waiting import PATIENCE
-from web.browser import Page, expect
-from web.conftest import Open
-from web.patient_view import MODEL, describe, enter, numbers, predict, visit
+from web.browser import Open, Page, expect
+from web.patient.view import MODEL, describe, enter, numbers, predict, visit
 
 ROWS = 600
 """More than two batches."""
@@ -26,9 +26,9 @@ ROWS = 600
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldServer]:
-    """A server that answers one call at a time and refuses what is beyond its queue of one."""
+    """A server that refuses a third call at once."""
     file = tmp_path_factory.mktemp("held") / "held"
-    with held_server(file, "--max-pending-requests", "1") as server:
+    with held_server(file, "--max-pending-requests", "2") as server:
         yield server
 
 
@@ -44,7 +44,7 @@ def page(open_page: Open, held: HeldServer) -> Page:
 
 @contextmanager
 def busy(held: HeldServer) -> Iterator[None]:
-    """Fills the queue of the server until the block ends."""
+    """Has the server refuse calls until the block ends."""
 
     def call() -> None:
         with Client(held.server.target, timeout=PATIENCE) as client:
@@ -52,8 +52,8 @@ def busy(held: HeldServer) -> Iterator[None]:
 
     with ThreadPoolExecutor(2) as pool:
         with held.hold():
-            calls = [pool.submit(call)]
-            held.wait_for_calls(1)
+            calls = [pool.submit(call) for _ in range(2)]
+            held.wait_for_calls(2)
             yield
         for one in calls:
             one.result(PATIENCE)
@@ -61,8 +61,9 @@ def busy(held: HeldServer) -> Iterator[None]:
 
 def choose(page: Page) -> None:
     text = "age,positive_nodes\n" + "45,2\n" * ROWS
-    file = {"name": "patients.csv", "mimeType": "text/csv", "buffer": text.encode()}
-    page.get_by_label("CSV file").set_input_files(file)
+    page.get_by_label("CSV file").set_input_files(
+        {"name": "patients.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    )
 
 
 def test_a_busy_server_is_named_and_tried_again(page: Page, held: HeldServer, description: ModelDescription) -> None:
@@ -91,15 +92,16 @@ def test_a_lost_connection_hides_the_result_before(page: Page, description: Mode
 def test_only_the_last_of_several_requests_is_shown(
     page: Page, held: HeldServer, description: ModelDescription
 ) -> None:
+    unanswered: list[Route] = []
+    ended: list[str | None] = []
+    page.route("**/*:predictRisk", lambda route: route.continue_() if unanswered else unanswered.append(route))
+    page.on("requestfailed", lambda request: ended.append(request.failure))
     enter(page, description, PATIENT)
-    submit = page.locator(".patient-form button[type=submit]")
-    with held.hold():
-        submit.click()
-        held.wait_for_calls(1)
-        enter(page, description, {"age": 70})
-        submit.click()
-        expect(page.locator(".patient-result")).to_have_attribute("aria-busy", "true")
+    page.locator(".patient-form button[type=submit]").click()
+    expect(page.locator(".patient-result")).to_have_attribute("aria-busy", "true")
+    enter(page, description, {"age": 70})
     predict(page)
+    assert ended == ["net::ERR_ABORTED"]
     with Client(held.server.target) as client:
         (expected,) = client.predict_risk(PATIENT | {"age": 70}, MODEL).results
     assert numbers(page, ".patient-risks")[0] == pytest.approx(expected.risks[0].risk, abs=1e-9)

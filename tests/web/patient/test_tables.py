@@ -1,18 +1,15 @@
 """Rows from spreadsheets and CSV files in the patient view; `medserve risk` is the reference."""
 
 import codecs
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from medserve_client import ModelDescription
 from medserve_command import run
 from samples.patient import PATIENT
-from servers.server_process import ServerProcess, running_server
-from web.browser import Page, expect
-from web.conftest import Open
-from web.patient_view import MODEL, describe, visit
+from servers.server_process import ServerProcess
+from web.browser import Open, Page, expect
+from web.patient.view import visit
 
 HEADER = ",".join(PATIENT)
 ROW = ",".join(map(str, PATIENT.values()))
@@ -20,14 +17,14 @@ NUMBERED = "age,positive_nodes\n" + "".join(f"{20 + index % 60},{1 + index % 50}
 """More rows than one request has."""
 TABLES = {
     "commas": f"id,{HEADER}\nA-1,{ROW}\nA-2,{ROW}\n",
-    "missing values": f"{HEADER}\n45,, ,\"\",2,,,\n",
+    "missing values": f'{HEADER}\n45,, ,"",2,,,\n',
     "no column for some": "age,positive_nodes,note\n45,2,x\n",
     "semicolons": f"{HEADER};name\n{ROW};b\n".replace(",", ";"),
     "declared delimiter": f"sep=;\n{HEADER}\n{ROW}\n".replace(",", ";"),
     "tabs and Windows lines": f"{HEADER}\r\n\r\n{ROW}\r\n".replace(",", "\t"),
     "quotes": f'"na""me",{HEADER}\n"a, b\nc ""d""",{ROW}\n"=1+1",{ROW}\n',
     "spaces": f" {HEADER.replace(',', ' , ')} \n {ROW.replace(',', ' , ')} \n",
-    "refused cells": f"{HEADER}\nNA,post,22,II,3,120,80,yes\n17,post,22,II,3,120,80,yes\n{ROW}\n45,Post,22,ii,2.5,1,1,\n",
+    "refused cells": f"{HEADER}\nNA,post,22,II,3,120,80,yes\n17,post,22,II,3,120,80,yes\n{ROW}\n45,Post,,ii,2.5,1,1,\n",
     "numbers of other countries": f"{HEADER}\n45,pre,'1.000',I,1,1,1,no\n45,pre,inf,I,1,1e999,1,no\n".replace("'", ""),
     "decimal commas": "age;positive_nodes\n45,5;2\n1,000;2\nit's;2\n",
     "rows of other lengths": f"{HEADER}\n{ROW}\n45,pre\n{ROW},1\n",
@@ -51,20 +48,9 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    with running_server() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def description(server: ServerProcess) -> ModelDescription:
-    return describe(server.target)
-
-
 @pytest.fixture
-def page(open_page: Open, server: ServerProcess) -> Page:
-    return visit(open_page(server.http_url))
+def page(open_page: Open, site: ServerProcess) -> Page:
+    return visit(open_page(site.http_url))
 
 
 def choose(page: Page, content: bytes, name: str = "patients.csv") -> None:
@@ -78,11 +64,11 @@ def saved(page: Page) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
-def test_results_equal_those_of_the_command(page: Page, server: ServerProcess, tmp_path: Path) -> None:
+def test_results_equal_those_of_the_command(page: Page, site: ServerProcess, tmp_path: Path) -> None:
     for name, text in TABLES.items():
         source, output = tmp_path / "patients.csv", tmp_path / f"{name}.csv"
         source.write_text(text, newline="")
-        run("medserve", "--server", server.target, "risk", source, "-o", output)
+        run("medserve", "--server", site.target, "risk", source, "-o", output)
         choose(page, text.encode())
         content = saved(page)
         assert content.decode() == output.read_text("utf-8"), name
@@ -99,9 +85,13 @@ def test_refused_rows_are_listed_with_line_and_column(page: Page) -> None:
     section = page.get_by_role("region", name="Many patients")
     alert = section.get_by_role("alert")
     expect(alert).to_contain_text("Rows that were not scored: 3.")
-    expect(alert).to_contain_text("line 2: column age: 'NA' is not a number; an empty cell means missing, but a value is")
+    expect(alert).to_contain_text(
+        "line 2: column age: 'NA' is not a number; an empty cell means missing, but a value is"
+    )
     expect(alert).to_contain_text("line 3: column age: is 17, expected a number from 18 to 110 years")
-    expect(alert).to_contain_text("line 5: column menopause: 'Post' is not one of pre, post; an empty cell means missing")
+    expect(alert).to_contain_text(
+        "line 5: column menopause: 'Post' is not one of pre, post; an empty cell means missing"
+    )
     expect(section.locator("tbody tr")).to_have_count(4)
     expect(section.locator("tbody tr", has_text="not scored")).to_have_count(3)
 
@@ -143,6 +133,20 @@ def test_a_pasted_row_fills_in_the_form(page: Page, text: str) -> None:
     expect(group.get_by_role("radio", name="post" if is_whole else "not known")).to_be_checked()
 
 
+def test_a_row_pasted_into_a_field_fills_in_all(page: Page) -> None:
+    age = page.locator(".patient-form").get_by_label("Age at diagnosis")
+    paste_event = """(field, text) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.setData("text", text);
+      field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+    }"""
+    age.evaluate(paste_event, "NA\tpost")
+    expect(page.get_by_text("The row has 2 cells")).to_be_visible()
+    age.evaluate(paste_event, ROW.replace(",", "\t"))
+    expect(age).to_have_value("55")
+    expect(page.locator(".patient-form").get_by_label("Progesterone")).to_have_value("120")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -152,7 +156,10 @@ def test_a_pasted_row_fills_in_the_form(page: Page, text: str) -> None:
         ("55,post,22", "The row has 3 cells; without a header, 8 are expected, in this order: age, menopause"),
         (ROW.replace("55", "NA"), "column age: 'NA' is not a number"),
         (ROW.replace("post", "Post"), "column menopause: 'Post' is not one of pre, post"),
-        (f"{HEADER.replace('grade', 'Grade')}\n{ROW}", "column Grade is not a feature of breast-cancer-risk; if it is grade"),
+        (
+            f"{HEADER.replace('grade', 'Grade')}\n{ROW}",
+            "column Grade is not a feature of breast-cancer-risk; if it is grade",
+        ),
         ("grade\nII", "breast-cancer-risk needs a column for age, positive_nodes"),
     ],
 )
