@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from programs import program
 from waiting import PATIENCE
 
 try:
@@ -17,7 +17,6 @@ except ImportError:
 
 __all__ = ["Browser", "Open", "Opened", "Page", "chromium", "expect", "opened"]
 
-CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",  # which root cannot use
     "--disable-gpu",
@@ -27,7 +26,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-MILLISECONDS = 60000
+MILLISECONDS = PATIENCE * 1000
 LOCALES = {"en": "en-US", "zh": "zh-CN"}
 SIZES = {"desktop": (1280, 800), "phone": (320, 640)}
 
@@ -37,10 +36,9 @@ expect.set_options(timeout=MILLISECONDS)
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Runs a browser until the block ends."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}: make test-tools")
+    path = program("chromium", "chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=MILLISECONDS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=MILLISECONDS)
         try:
             yield browser
         finally:
@@ -49,7 +47,7 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Opened:
-    """A page of the server, in a browser context of its own."""
+    """A page of the server in a separate browser context."""
 
     page: Page
     url: str
