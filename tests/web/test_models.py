@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+from programs import program
 from servers.server_process import ServerProcess
 from waiting import PATIENCE
 from web.browser import Open, Page, expect
@@ -70,19 +70,16 @@ def test_a_model_without_a_manifest_is_called_with_tensors(site: ServerProcess, 
 
 @pytest.mark.parametrize("name", ["curl", "Python", "Node"])
 def test_the_commands_run_as_shown(site: ServerProcess, open_page: Open, name: str) -> None:
-    node = shutil.which("node")
-    if name == "Node" and node is None:
-        pytest.skip("needs node: make test-tools")
-    programs: dict[str, list[str]] = {
-        "curl": ["bash", "-c"],
-        "Python": [sys.executable, "-c"],
-        "Node": [str(node), "--input-type=module", "-e"],
+    interpreter = {
+        "curl": lambda: ["bash", "-c"],
+        "Python": lambda: [sys.executable, "-c"],
+        "Node": lambda: [program("node", "nodejs"), "--input-type=module", "-e"],
     }
     page = open_page(site.http_url).visit("/#/models/two-inputs/1")
     page.get_by_text("The same request from a program").click()
     page.get_by_role("tab", name=name).click()
     text = page.get_by_role("tabpanel").locator("pre").inner_text()
-    command = [*programs[name], text]
+    command = [*interpreter[name](), text]
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -1,18 +1,17 @@
 """The page's scripts: types, and the tables of texts."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from programs import node_program, program
 from servers.server_process import REPOSITORY
 from waiting import PATIENCE
 
 STATIC = REPOSITORY / "server/medserve_server/web/static"
 SCRIPTS = sorted(path for path in STATIC.rglob("*.js") if path.parent.name != "strings")
-COMPILER = REPOSITORY / "tests/e2e/node/node_modules/.bin/tsc"
 ENTRY = re.compile(r'^  "([\w.]+)":\s*"((?:[^"\\]|\\.)*)",$', re.MULTILINE)
 
 
@@ -63,8 +62,8 @@ def test_no_script_can_interpret_text_as_html(script: Path) -> None:
 
 
 def test_types() -> None:
-    if not COMPILER.exists() or shutil.which("node") is None:
-        pytest.skip("needs node and typescript: make test-tools")
-    command = [str(COMPILER), "--project", str(REPOSITORY / "tests/web/tsconfig.json")]
+    program("node", "nodejs")
+    compiler = node_program(REPOSITORY / "tests/e2e/node", "tsc")
+    command = [str(compiler), "--project", str(REPOSITORY / "tests/web/tsconfig.json")]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert checked.returncode == 0, checked.stdout
