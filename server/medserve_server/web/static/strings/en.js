@@ -300,6 +300,7 @@ export const en = {
   "patient.what_if_readout": "Risk within {horizon}: ",
   "patient.what_if_change": " ({points} points; {risk} as entered)",
   "patient.what_if_comparison": "Compared with the entered values",
+  "patient.what_if_groups": "Risk group: {entered} as entered, {changed} changed",
   "patient.what_if_unchanged": "No value differs from the entered ones.",
   "patient.what_if_within": "Within",
   "patient.what_if_entered": "As entered",

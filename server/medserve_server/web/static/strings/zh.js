@@ -300,6 +300,7 @@ export const zh = {
   "patient.what_if_readout": "{horizon} 内的风险：",
   "patient.what_if_change": "（{points} 个百分点；输入数据为 {risk}）",
   "patient.what_if_comparison": "与输入数据比较",
+  "patient.what_if_groups": "风险分组：输入数据为 {entered}，更改后为 {changed}",
   "patient.what_if_unchanged": "没有更改任何数据。",
   "patient.what_if_within": "时限",
   "patient.what_if_entered": "输入数据",

@@ -38,14 +38,7 @@ export function comparison({ task, values: entered, result }, values, changed) {
       element("td", { class: "numeric" }, points(changed.risks[index].risk - risk)),
     ),
   );
-  const groups = element(
-    "tr",
-    {},
-    element("th", { scope: "row" }, t("patient.group_title")),
-    element("td", { class: "numeric" }, result.riskGroup),
-    element("td", { class: "numeric" }, changed.riskGroup),
-    element("td", {}),
-  );
+  const groups = { entered: result.riskGroup, changed: changed.riskGroup };
   return [
     element("h3", {}, t("patient.what_if_comparison")),
     element(
@@ -53,8 +46,9 @@ export function comparison({ task, values: entered, result }, values, changed) {
       { class: "patient-comparison" },
       element("caption", {}, changes.join("; ") || t("patient.what_if_unchanged")),
       element("thead", {}, element("tr", {}, ...head)),
-      element("tbody", {}, ...rows, groups),
+      element("tbody", {}, ...rows),
     ),
+    element("p", {}, t("patient.what_if_groups", groups)),
     survivalChart(task, [
       { label: t("patient.what_if_entered"), result },
       { label: t("patient.what_if_changed"), result: changed },

@@ -184,7 +184,7 @@ function resultsTable({ table, columns, scored }, { event, horizons }) {
       "tr",
       {},
       element("th", { scope: "row" }, String(line)),
-      label < 0 ? null : element("td", {}, cells[label] ?? ""),
+      label < 0 ? null : element("td", { class: "patient-id" }, cells[label] ?? ""),
       ...risks.map((risk) => element("td", { class: "numeric" }, risk)),
       element("td", {}, result?.riskGroup ?? t("patient.many_not_scored")),
       element("td", {}, result ? result.warnings.map(({ message }) => message).join("; ") : ""),
@@ -193,7 +193,7 @@ function resultsTable({ table, columns, scored }, { event, horizons }) {
   const caption = t("patient.many_table", { event, shown: number(rows.length), total: number(scored.length) });
   return element(
     "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": caption },
+    { class: "table-scroll patient-many", tabindex: "0", role: "region", "aria-label": caption },
     element(
       "table",
       {},

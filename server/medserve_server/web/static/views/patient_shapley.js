@@ -124,5 +124,6 @@ function totalRow(label, at, risk) {
  * @param {number} difference
  */
 export function points(difference) {
-  return `${difference < 0 ? "−" : "+"}${number(Math.abs(100 * difference), 1)}`;
+  const text = number(Math.abs(100 * difference), 1);
+  return text === number(0, 1) ? text : `${difference < 0 ? "−" : "+"}${text}`;
 }
