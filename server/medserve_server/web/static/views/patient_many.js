@@ -4,6 +4,8 @@ import { download } from "../csv.js";
 import { element, replace } from "../dom.js";
 import { number, percent, t } from "../language.js";
 import { errorBox } from "./errors.js";
+import { rowValues } from "./patient_columns.js";
+import { warningText } from "./patient_result.js";
 import { continueRun, createRun, resultsFile } from "./patient_run.js";
 import { TableError, readTable } from "./patient_table.js";
 
@@ -168,7 +170,8 @@ function remarks({ table, columns }, task) {
  * @param {Run} run
  * @param {RiskTask} task
  */
-function resultsTable({ table, columns, scored }, { event, horizons }) {
+function resultsTable({ table, columns, scored }, task) {
+  const { event, horizons } = task;
   const label = table.columns.findIndex((_, index) => !columns.has(index)); // identifies the patients
   const head = [
     t("patient.many_line"),
@@ -179,6 +182,7 @@ function resultsTable({ table, columns, scored }, { event, horizons }) {
   ];
   const rows = scored.slice(0, SHOWN).map(({ result }, index) => {
     const { line, cells } = table.rows[index];
+    const { values } = rowValues(table.rows[index], table.columns.length, columns);
     const risks = result ? result.risks.map(({ risk }) => percent(risk)) : horizons.map(() => "–");
     return element(
       "tr",
@@ -187,7 +191,7 @@ function resultsTable({ table, columns, scored }, { event, horizons }) {
       label < 0 ? null : element("td", { class: "patient-id" }, cells[label] ?? ""),
       ...risks.map((risk) => element("td", { class: "numeric" }, risk)),
       element("td", {}, result?.riskGroup ?? t("patient.many_not_scored")),
-      element("td", {}, result ? result.warnings.map(({ message }) => message).join("; ") : ""),
+      element("td", {}, result ? result.warnings.map((warning) => warningText(task, values, result, warning)).join(" ") : ""),
     );
   });
   const caption = t("patient.many_table", { event, shown: number(rows.length), total: number(scored.length) });

@@ -173,13 +173,15 @@ export function warningsSection(task, values, result) {
 }
 
 /**
+ * Returns a warning in words.
+ *
  * @param {RiskTask} task
  * @param {Values} values
  * @param {PatientResult} result
  * @param {PatientWarning} warning
  * @returns {string} the server's message if its kind is not known here
  */
-function warningText(task, values, result, warning) {
+export function warningText(task, values, result, warning) {
   const key = `patient.warning.${warning.kind}`;
   const feature = task.features.find(({ name }) => name === warning.feature);
   const value = values.get(warning.feature) ?? null;
