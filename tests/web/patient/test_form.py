@@ -7,9 +7,9 @@ import pytest
 from medserve_client import Client, FeatureValue, ModelDescription, RiskReasons, RiskResponse
 from samples.patient import PATIENT
 from servers.server_process import ServerProcess
+from web.axe import violations
 from web.browser import Open, Page, expect
 from web.patient.view import MODEL, describe, enter, numbers, predict, visit
-from web.test_accessibility import violations
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ function numberControl(feature, id) {
     box: element(
       "div",
       { class: "patient-field" },
-      element("label", { for: id }, ...labelled(feature)),
+      element("label", { for: id }, ...labelParts(feature)),
       element("div", { class: "patient-input" }, input, unit),
     ),
     marked: input,
@@ -164,7 +164,7 @@ function listControl(feature, names, id) {
     ...names.map((name, index) => element("option", { value: String(index) }, name)),
   );
   return {
-    box: element("div", { class: "patient-field" }, element("label", { for: id }, ...labelled(feature)), list),
+    box: element("div", { class: "patient-field" }, element("label", { for: id }, ...labelParts(feature)), list),
     marked: list,
     focused: list,
     read() {
@@ -197,7 +197,7 @@ function radioControl(feature, names, id) {
   const group = element(
     "fieldset",
     { class: "patient-field", role: "radiogroup", ...described(feature, id) },
-    element("legend", {}, ...labelled(feature)),
+    element("legend", {}, ...labelParts(feature)),
     element("div", { class: "patient-choices" }, ...labels),
   );
   return {
@@ -231,7 +231,7 @@ function described(feature, id) {
  * @param {Feature} feature
  * @returns {(Node | string)[]}
  */
-function labelled(feature) {
+function labelParts(feature) {
   const mark = element("span", { class: "patient-required" }, t("patient.form_required"));
   return feature.required ? [title(feature), " ", mark] : [title(feature)];
 }
