@@ -122,7 +122,7 @@ function legendEntry(label, index) {
 }
 
 /**
- * Returns the ranges of the risk groups from 0 to 100 %, with a mark at the risk. The table beside it has the numbers.
+ * Returns the ranges of the risk groups from 0 to 100 %, with a mark at the risk. The table below it has the numbers.
  *
  * @param {RiskTask} task
  * @param {number} risk
