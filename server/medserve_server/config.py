@@ -1,5 +1,6 @@
 """Settings of the server. `medserve_server.process.flags` reads them from flags, environment and file."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -66,6 +67,11 @@ class Settings(BaseModel):
         default=(),
         description="Origin whose pages may call the server from a browser, e.g. https://viewer.example.org, or * for "
         "any origin; may be repeated.",
+    )
+
+    web: bool | None = Field(
+        default=None,
+        description="Serve the web page on the port of REST; by default if --host is a loopback address (docs/web.md).",
     )
 
     transport: Literal["auto", "envoy", "grpcio"] = Field(
@@ -201,6 +207,19 @@ class Settings(BaseModel):
     def serves_http_port(self) -> bool:
         """Whether REST is served on its own port."""
         return self.transport in {"auto", "grpcio"}
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the host; any name but localhost counts as reachable by others."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def serves_web(self) -> bool:
+        """Whether the web page is served."""
+        return self.on_loopback if self.web is None else self.web
 
     @property
     def cpus(self) -> int:

@@ -1,7 +1,6 @@
 """Warns at startup about unauthenticated or unencrypted listeners; with --require-auth, refuses to start."""
 
 import logging
-from ipaddress import ip_address
 
 from medserve_server.config import Settings, SettingsError
 
@@ -22,7 +21,7 @@ def check_exposure(settings: Settings) -> None:
     authenticated = settings.tokens is not None or settings.tls_client_ca is not None
     if settings.require_auth and not authenticated:
         raise SettingsError("--require-auth needs --tokens or --tls-client-ca; neither is given")
-    if _is_loopback(settings.host):
+    if settings.on_loopback:
         return
     if not authenticated:
         log.warning(
@@ -37,11 +36,3 @@ def check_exposure(settings: Settings) -> None:
             " and tokens" if settings.tokens is not None else "",
             settings.address,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    """Returns whether only this machine can reach the host; any name but localhost counts as reachable by others."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "metrics_port": "PORT",
         "transport": "",
         "cors_origin": "ORIGIN",
+        "web": "",
     },
     "TLS and access": {
         "tls_certificate": "FILE",
@@ -183,7 +184,7 @@ def _variable(name: str) -> str:
 
 def _argument_options(field: FieldInfo, metavar: str) -> dict[str, Any]:
     """Returns the keyword arguments of `add_argument` for a field."""
-    if field.annotation is bool:
+    if field.annotation in {bool, bool | None}:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(field.annotation) is Literal:
         metavar = f"{{{','.join(get_args(field.annotation))}}}"

@@ -50,6 +50,7 @@ from medserve_server.transport.envoy.server import EnvoyServer
 from medserve_server.transport.grpc_adapter import GrpcAdapter
 from medserve_server.transport.grpcio_server import GrpcioServer
 from medserve_server.transport.http_server import HttpServer
+from medserve_server.web.pages import web_pages
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,9 @@ class Server:
         self._add_services(interceptor)
         max_bytes = settings.max_message_mib * 1024 * 1024
         self._open_calls = OpenCalls(max_bytes)
-        rest = Rest(interceptor, self._open_calls, max_bytes, self.why_not_ready, self._decoders)
+        rest = Rest(
+            interceptor, self._open_calls, max_bytes, self.why_not_ready, self._decoders, web_pages(settings.serves_web)
+        )
         self._transport: Transport
         self._http: HttpServer | None = None
         if envoy is not None:

@@ -56,6 +56,7 @@ def announce(settings: Settings, models: Sequence[ServedModel], port: int, metri
             "transport": settings.transport,
             "grpc": grpc_address,
             "rest": rest_url,
+            "web": f"{rest_url}/" if settings.serves_web else None,
             "metrics": metrics_url,
             "workers": settings.workers,
         }
@@ -69,6 +70,8 @@ def announce(settings: Settings, models: Sequence[ServedModel], port: int, metri
         f"REST     {rest_url}",
         f"metrics  {metrics_url}",
     ]
+    if settings.serves_web:
+        lines.insert(3, f"web      {rest_url}/")
     if settings.workers > 1:
         lines.insert(0, f"workers  {settings.workers}, each as above")
     try:

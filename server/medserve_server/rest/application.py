@@ -31,6 +31,7 @@ class Rest:
         max_message_bytes: maximum size of a body.
         why_not_ready: returns the reason why the server does not accept work as one line, or an empty string.
         decoders: threads that parse large bodies.
+        pages: pages by path.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Rest:
         max_message_bytes: int,
         why_not_ready: Callable[[], str],
         decoders: Executor,
+        pages: Mapping[str, Page],
     ) -> None:
         self._interceptor = interceptor
         self._open_calls = open_calls
@@ -52,6 +54,7 @@ class Rest:
                 *typed.endpoints(),
                 *(("GET", path, partial(_page, page)) for path, page in probes(why_not_ready).items()),
                 ("GET", "/openapi.json", self._document),
+                *(("GET", re.escape(path), partial(_page, page)) for path, page in pages.items()),
             ]
         )
 
@@ -135,7 +138,8 @@ async def _page(page: Page, call: RestCall, _: Mapping[str, str]) -> Answer:
 
 
 async def _send(answer: Answer, method: str, send: Send) -> None:
-    length = (b"content-length", str(len(answer.body)).encode())
-    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    # Without a length in a 304, since it would be that of the 200 (RFC 9110, section 8.6).
+    length = [(b"content-length", str(len(answer.body)).encode())] if answer.status != 304 else []
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, *length]})
     body = b"" if method == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,43 @@
+/** The texts of the page in English. */
+
+/** @type {Record<string, string>} */
+export const en = {
+  "shell.skip": "Skip to content",
+  "shell.navigation": "Pages",
+  "shell.models": "Models",
+  "shell.status": "Status",
+  "shell.docs": "REST API",
+  "shell.language": "Language",
+  "shell.notice": "For research and teaching. Not a medical device: results are not a diagnosis and do not decide on a treatment.",
+  "shell.token": "Token",
+  "shell.token_set": "Change token",
+  "shell.token_use": "Use token",
+  "shell.token_hint": "Kept in memory until this page is closed or reloaded; stored nowhere.",
+  "shell.token_invalid": "A token consists of printable ASCII characters without spaces.",
+  "shell.loading": "Loading …",
+  "shell.back": "← All models",
+  "shell.model": "{name}, version {version}, runs on {provider}",
+  "shell.no_model": "Model not found",
+  "shell.no_model_text": "This server does not serve {name}, version {version}.",
+
+  "error.retry": "Try again",
+  "error.INVALID_ARGUMENT": "The server did not accept the input.",
+  "error.UNAUTHENTICATED": "This server requires a valid token. Enter it at the top of the page.",
+  "error.PERMISSION_DENIED": "The token does not allow this.",
+  "error.NOT_FOUND": "The server does not have what was requested.",
+  "error.RESOURCE_EXHAUSTED": "The server is busy, or the request is too large.",
+  "error.FAILED_PRECONDITION": "The model does not support this.",
+  "error.DEADLINE_EXCEEDED": "The server did not answer in time.",
+  "error.UNAVAILABLE": "The server cannot be reached or is not ready.",
+  "error.INTERNAL": "The server failed to answer.",
+  "error.PAGE": "This page failed.",
+  "error.OTHER": "The server answered with {code}.",
+
+  "commands.title": "The same request from a program",
+  "commands.hint": "These commands run as shown.",
+  "commands.hint_token": "These commands run as shown, with the token in the environment variable MEDSERVE_TOKEN.",
+  "commands.languages": "Program",
+  "commands.copy": "Copy",
+  "commands.copied": "Copied",
+  "commands.not_copied": "The browser does not allow copying; select the text instead.",
+};

@@ -1,0 +1,43 @@
+/** The texts of the page in Chinese. */
+
+/** @type {Record<string, string>} */
+export const zh = {
+  "shell.skip": "跳到正文",
+  "shell.navigation": "页面",
+  "shell.models": "模型",
+  "shell.status": "状态",
+  "shell.docs": "REST 接口",
+  "shell.language": "语言",
+  "shell.notice": "仅供研究与教学。非医疗器械：结果不是诊断，也不用于决定治疗。",
+  "shell.token": "令牌",
+  "shell.token_set": "更换令牌",
+  "shell.token_use": "使用令牌",
+  "shell.token_hint": "仅保存在内存中，关闭或重新加载页面后即消失，不会存储。",
+  "shell.token_invalid": "令牌由可打印的 ASCII 字符组成，不含空格。",
+  "shell.loading": "正在加载……",
+  "shell.back": "← 全部模型",
+  "shell.model": "{name}，版本 {version}，运行于 {provider}",
+  "shell.no_model": "未找到模型",
+  "shell.no_model_text": "此服务器没有提供 {name} 的版本 {version}。",
+
+  "error.retry": "重试",
+  "error.INVALID_ARGUMENT": "服务器不接受该输入。",
+  "error.UNAUTHENTICATED": "此服务器需要有效的令牌，请在页面顶部输入。",
+  "error.PERMISSION_DENIED": "该令牌没有此权限。",
+  "error.NOT_FOUND": "服务器上没有所请求的内容。",
+  "error.RESOURCE_EXHAUSTED": "服务器繁忙，或请求过大。",
+  "error.FAILED_PRECONDITION": "该模型不支持此功能。",
+  "error.DEADLINE_EXCEEDED": "服务器未能及时应答。",
+  "error.UNAVAILABLE": "无法连接服务器，或服务器尚未就绪。",
+  "error.INTERNAL": "服务器应答失败。",
+  "error.PAGE": "页面出错。",
+  "error.OTHER": "服务器返回 {code}。",
+
+  "commands.title": "用程序发送同一请求",
+  "commands.hint": "以下命令可直接运行。",
+  "commands.hint_token": "以下命令可直接运行，令牌取自环境变量 MEDSERVE_TOKEN。",
+  "commands.languages": "程序",
+  "commands.copy": "复制",
+  "commands.copied": "已复制",
+  "commands.not_copied": "浏览器不允许复制，请手动选择文本。",
+};
