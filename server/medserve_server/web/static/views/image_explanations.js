@@ -207,7 +207,7 @@ function mapTable({ height, width, values }, format) {
       "tr",
       {},
       element("th", { scope: "row" }, String(row + 1)),
-      ...values.slice(row * width, (row + 1) * width).map((value) => element("td", { class: "number" }, format(value))),
+      ...values.slice(row * width, (row + 1) * width).map((value) => element("td", { class: "numeric" }, format(value))),
     ),
   );
   return element(
@@ -216,7 +216,7 @@ function mapTable({ height, width, values }, format) {
     element("summary", {}, t("image.values")),
     element(
       "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": t("image.values") },
+      { class: "table-scroll", tabindex: 0, role: "region", "aria-label": t("image.values") },
       element(
         "table",
         { class: "image-map" },

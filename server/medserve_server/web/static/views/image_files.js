@@ -57,16 +57,20 @@ export function filePicker(onFiles, signal) {
   const take = (files) => {
     if (files?.length) onFiles([...files]);
   };
-  const input = /** @type {HTMLInputElement} */ (
-    element("input", { type: "file", id: "image-files", multiple: true, accept: ACCEPTED, class: "visually-hidden" })
-  );
+  const input = element("input", {
+    type: "file",
+    id: "image-files",
+    multiple: true,
+    accept: ACCEPTED,
+    class: "visually-hidden",
+  });
   input.addEventListener("change", () => {
     take(input.files ?? undefined);
     input.value = ""; // so that the same file can be chosen again
   });
   const area = element(
     "div",
-    { class: "image-picker" },
+    { class: "drop no-print" },
     input,
     element("label", { for: "image-files", class: "button primary" }, t("image.choose")),
     element("p", {}, t("image.choose_hint")),
@@ -76,14 +80,14 @@ export function filePicker(onFiles, signal) {
     "dragover",
     (event) => {
       event.preventDefault();
-      area.classList.add("dropping");
+      area.classList.add("over");
     },
     { signal },
   );
   document.addEventListener(
     "dragleave",
     (event) => {
-      if (!event.relatedTarget) area.classList.remove("dropping");
+      if (!event.relatedTarget) area.classList.remove("over");
     },
     { signal },
   );
@@ -91,7 +95,7 @@ export function filePicker(onFiles, signal) {
     "drop",
     (event) => {
       event.preventDefault();
-      area.classList.remove("dropping");
+      area.classList.remove("over");
       take(event.dataTransfer?.files);
     },
     { signal },

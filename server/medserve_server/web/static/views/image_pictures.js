@@ -58,9 +58,7 @@ function original(file, format) {
     return figure;
   }
   const url = URL.createObjectURL(file);
-  const picture = /** @type {HTMLImageElement} */ (
-    element("img", { src: url, alt: t("image.original_of", { name: file.name }), class: "image-stage" })
-  );
+  const picture = element("img", { src: url, alt: t("image.original_of", { name: file.name }), class: "image-stage" });
   picture.addEventListener("load", () => {
     URL.revokeObjectURL(url);
     replace(caption, t("image.original_size", { width: picture.naturalWidth, height: picture.naturalHeight }));
@@ -82,10 +80,7 @@ export function frameSlider({ frame, result }, onFrame) {
   const frames = result?.frames ?? 1;
   if (frames < 2) return null;
   const position = element("output", { for: "image-frame" }, t("image.frame_of", { frame: frame + 1, frames }));
-  const slider = /** @type {HTMLInputElement} */ (
-    element("input", { type: "range", id: "image-frame", min: "1", max: String(frames), step: "1" })
-  );
-  slider.value = String(frame + 1);
+  const slider = element("input", { type: "range", id: "image-frame", min: 1, max: frames, value: frame + 1 });
   slider.addEventListener("input", () => {
     replace(position, t("image.frame_of", { frame: slider.value, frames }));
     onFrame(Number(slider.value) - 1);

@@ -22,16 +22,12 @@ export function operatingPoint(task, chosen, onChange) {
   let current = chosen;
   const points = task.operatingPoints;
   const label = element("label", { for: "image-threshold" });
-  const slider = /** @type {HTMLInputElement} */ (
-    element("input", { type: "range", id: "image-threshold", min: "0", step: "1" })
-  );
+  const slider = element("input", { type: "range", id: "image-threshold", min: 0, step: 1 });
   const figures = element("dl", { class: "image-figures" });
   const ticks = element("div", {});
   const chart = element("div", {});
   const note = element("p", { class: "muted" });
-  const radios = points.map(({ name }) =>
-    /** @type {HTMLInputElement} */ (element("input", { type: "radio", name: "image-point", value: name })),
-  );
+  const radios = points.map(({ name }) => element("input", { type: "radio", name: "image-point", value: name }));
 
   function show() {
     const steps = stepsOf(task, current.positiveLabel);
@@ -126,7 +122,7 @@ function curveChart(task, { positiveLabel, threshold }) {
     xLabel: t("image.threshold"),
     yLabel: t("image.rate"),
     yMax: 1,
-    format: percent,
+    format: (value) => percent(value, 0),
     marker: threshold,
   });
 }
@@ -158,7 +154,7 @@ function pointsTable(task, radios) {
       "tr",
       {},
       element("th", { scope: "row" }, element("label", {}, radios[index], " ", name)),
-      ...[threshold, sensitivity, specificity].map((value) => element("td", { class: "number" }, percent(value))),
+      ...[threshold, sensitivity, specificity].map((value) => element("td", { class: "numeric" }, percent(value))),
     ),
   );
   return element(

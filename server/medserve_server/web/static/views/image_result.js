@@ -55,10 +55,10 @@ export function probabilities({ labels, uncertainty }) {
       "tr",
       {},
       element("th", { scope: "row" }, label),
-      element("td", { class: "number" }, percent(probability)),
+      element("td", { class: "numeric" }, percent(probability)),
       uncertainty === undefined
         ? null
-        : element("td", { class: "number" }, index === 0 ? t("image.spread", { value: percent(uncertainty) }) : ""),
+        : element("td", { class: "numeric" }, index === 0 ? t("image.spread", { value: percent(uncertainty) }) : ""),
     ),
   );
   const columns = ["image.label", "image.probability", ...(uncertainty === undefined ? [] : ["image.uncertainty"])];

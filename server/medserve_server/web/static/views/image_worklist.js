@@ -29,6 +29,11 @@ export function isBusy(error) {
   return error !== null && "code" in error && BUSY.includes(/** @type {string} */ (error.code));
 }
 
+/** @param {Entry} entry */
+function isRetryable({ status, error }) {
+  return status === "cancelled" || isBusy(error);
+}
+
 /**
  * Returns an empty list of files for a model.
  * @param {Model} model
@@ -48,10 +53,11 @@ export function createWorklist(model) {
     entry.status = "running";
     onChange(entry);
     try {
-      entry.result = await classify(model, entry, entry.frame, null, signal);
+      await classifyFrame(entry, signal);
       entry.status = "done";
     } catch (error) {
       if (!(error instanceof Error)) throw error;
+      entry.result = null;
       entry.error = signal.aborted ? null : error;
       entry.status = signal.aborted ? "cancelled" : "failed";
     } finally {
@@ -59,6 +65,20 @@ export function createWorklist(model) {
     }
     onChange(entry);
     start();
+  }
+
+  /**
+   * Classifies the chosen frame, and another one that was chosen in the meantime.
+   * @param {Entry} entry
+   * @param {AbortSignal} signal
+   */
+  async function classifyFrame(entry, signal) {
+    let frame;
+    do {
+      ({ frame } = entry);
+      entry.result = await classify(model, entry, frame, null, signal);
+      entry.explanations = new Map();
+    } while (frame !== entry.frame);
   }
 
   function start() {
@@ -79,6 +99,16 @@ export function createWorklist(model) {
     start();
   }
 
+  /** Cancels the requests in flight and those that wait. */
+  function cancel() {
+    for (const entry of entries.filter(({ status }) => status === "waiting")) {
+      entry.status = "cancelled";
+      onChange(entry);
+    }
+    controller.abort();
+    controller = new AbortController();
+  }
+
   return {
     entries,
     /** @param {(entry: Entry) => void} listener  called after each change of an entry; replaces the one before */
@@ -97,26 +127,35 @@ export function createWorklist(model) {
       start();
       return added[0];
     },
-    /** Cancels the requests in flight and those that wait. */
-    cancel() {
-      for (const entry of entries.filter(({ status }) => status === "waiting")) {
-        entry.status = "cancelled";
-        onChange(entry);
-      }
-      controller.abort();
-      controller = new AbortController();
+    cancel,
+    /** Returns the number of files that are being classified or wait for it. */
+    pending() {
+      return entries.filter(({ status }) => status === "waiting" || status === "running").length;
+    },
+    /** Returns the number of files that `retry` would classify. */
+    retryable() {
+      return entries.filter(isRetryable).length;
     },
     /** Classifies the files again that were cancelled, or that the server was too busy for. */
     retry() {
-      again(({ status, error }) => status === "cancelled" || isBusy(error));
+      again(isRetryable);
     },
     /** @param {Entry} entry */
     retryOne(entry) {
       again((one) => one === entry);
     },
+    /**
+     * Chooses a frame of a file; while one is being classified, the last one chosen follows.
+     * @param {Entry} entry
+     * @param {number} frame
+     */
+    setFrame(entry, frame) {
+      entry.frame = frame;
+      if (entry.status !== "running") again((one) => one === entry);
+    },
     /** Removes all files. */
     clear() {
-      this.cancel();
+      cancel();
       entries.length = 0;
     },
   };
