@@ -17,8 +17,20 @@ import { curveOf, stepsOf } from "./image_decision.js";
  * @param {(point: Point) => void} onChange
  */
 export function operatingPoint(task, chosen, onChange) {
-  const title = element("h3", {}, t("image.point"));
-  if (!task || !chosen) return element("section", {}, title, element("p", {}, t("image.no_points")));
+  return element(
+    "section",
+    { class: "image-point" },
+    element("h3", {}, t("image.point")),
+    ...(task && chosen ? pointControls(task, chosen, onChange) : [element("p", {}, t("image.no_points"))]),
+  );
+}
+
+/**
+ * @param {Task} task
+ * @param {Point} chosen
+ * @param {(point: Point) => void} onChange
+ */
+function pointControls(task, chosen, onChange) {
   let current = chosen;
   const points = task.operatingPoints;
   const label = element("label", { for: "image-threshold" });
@@ -59,18 +71,7 @@ export function operatingPoint(task, chosen, onChange) {
     }),
   );
   show();
-  return element(
-    "section",
-    { class: "image-point" },
-    title,
-    figures,
-    label,
-    slider,
-    ticks,
-    chart,
-    pointsTable(task, radios),
-    note,
-  );
+  return [figures, label, slider, ticks, chart, pointsTable(task, radios), note];
 }
 
 /** @param {Step} step */
