@@ -117,7 +117,7 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
             content = _json({"$ref": f"#/components/schemas/{_local(method.input_type)}"})
             if method.name == "Classify":
                 content |= {kind: {} for kind in IMAGE_TYPES}
-                operation["parameters"].append(_top_k())
+                operation["parameters"] += _query()
                 operation["description"] += (
                     "\n\nIf the body is an image file, it is classified as a single image: "
                     "`curl --data-binary @x.png -H 'Content-Type: image/png' ...`"
@@ -126,9 +126,17 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
         yield template, verb, operation
 
 
-def _top_k() -> Schema:
-    text = "Maximum number of labels per result, if the body is an image file; 0 for all."
-    return {"name": "topK", "in": "query", "description": text, "schema": _SCALARS[FieldDescriptorProto.TYPE_UINT32]}
+def _query() -> list[Schema]:
+    """Returns the query parameters of a request whose body is an image file."""
+    top_k = "Maximum number of labels per result, if the body is an image file; 0 for all."
+    preview = "Whether to return the image as the model receives it, if the body is an image file."
+    parameters = (
+        ("topK", top_k, FieldDescriptorProto.TYPE_UINT32),
+        ("preview", preview, FieldDescriptorProto.TYPE_BOOL),
+    )
+    return [
+        {"name": name, "in": "query", "description": text, "schema": _SCALARS[kind]} for name, text, kind in parameters
+    ]
 
 
 def _errors(*, body: bool) -> Schema:

@@ -129,13 +129,22 @@ class AsyncClient:
         reasons: ImageReasons | None = None,
         *,
         frame: int = 0,
+        preview: bool = False,
     ) -> ClassificationResponse:
         """Classifies one or more images; see `Client.classify`."""
         with self._throttles.call(model):
             async with self._errors():
                 # In a thread because it may read files.
                 request = await asyncio.to_thread(
-                    messages.classify_request, images, model, version, top_k, reasons, frame, self._max_bytes
+                    messages.classify_request,
+                    images,
+                    model,
+                    version,
+                    top_k,
+                    reasons,
+                    frame,
+                    self._max_bytes,
+                    preview=preview,
                 )
                 return messages.classification_response(
                     await self._connection.images.Classify(request, timeout=self._timeout, metadata=self._metadata)

@@ -138,6 +138,7 @@ class Client:
         reasons: ImageReasons | None = None,
         *,
         frame: int = 0,
+        preview: bool = False,
     ) -> ClassificationResponse:
         """Classifies one or more images.
 
@@ -151,6 +152,7 @@ class Client:
             top_k: number of labels in each result, most probable first; 0 for all.
             reasons: explanations to compute for each result.
             frame: frame index of each image, from 0; only DICOM files have more than one frame.
+            preview: also return each image as the model receives it.
 
         Raises:
             InvalidArgumentError: an image is invalid; `violations` names it, and no image was classified.
@@ -162,7 +164,9 @@ class Client:
                 orientation, a file object is at its end, or the frame is negative.
         """
         with self._throttles.call(model), self._errors():
-            request = messages.classify_request(images, model, version, top_k, reasons, frame, self._max_bytes)
+            request = messages.classify_request(
+                images, model, version, top_k, reasons, frame, self._max_bytes, preview=preview
+            )
             return messages.classification_response(
                 self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
             )

@@ -29,6 +29,8 @@ def classify_request(
     reasons: ImageReasons | None = None,
     frame: int = 0,
     max_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    *,
+    preview: bool = False,
 ) -> image_pb.ClassifyRequest:
     """Builds the request for one or more images.
 
@@ -45,6 +47,7 @@ def classify_request(
         top_k=top_k,
         request_id=uuid4().hex,
         reasons=None if reasons is None else reasons.to_proto(),
+        preview=preview,
     )
 
 
@@ -121,6 +124,8 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
         occlusion=_reason_map(one.occlusion) if one.HasField("occlusion") else None,
         feature_maps=tuple(map(_feature_maps, one.feature_maps)),
         sop_instance_uid=one.sop_instance_uid,
+        preview_png=one.preview_png,
+        frames=one.frames or 1,
     )
 
 

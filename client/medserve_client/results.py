@@ -165,6 +165,8 @@ class ImageResult:
         occlusion: occlusion map, if requested.
         feature_maps: activations of the requested layers.
         sop_instance_uid: SOP Instance UID of a DICOM file; empty for other files, or if it has none.
+        preview_png: the image as the model received it, as a PNG file; empty unless requested.
+        frames: number of frames of a DICOM file; 1 for other images.
     """
 
     labels: tuple[LabelProbability, ...]
@@ -176,6 +178,8 @@ class ImageResult:
     occlusion: ReasonMap | None = None
     feature_maps: tuple[FeatureMaps, ...] = ()
     sop_instance_uid: str = ""
+    preview_png: bytes = b""
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Decodes an image file and converts it to the input format of a model."""
 
 import logging
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,22 @@ _LOGGER = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 
 
+@dataclass(slots=True)
+class FileInfo:
+    """What decoding an image reports besides its pixels.
+
+    Attributes:
+        warnings: Warnings about conversions.
+        frames: Number of frames of a DICOM file; 1 for other files.
+        sop_instance_uid: SOP Instance UID of a DICOM file; "" for other files, or if it is missing or does not consist
+            of at most 64 digits and dots.
+    """
+
+    warnings: list[ImageWarning] = field(default_factory=list)
+    frames: int = 1
+    sop_instance_uid: str = ""
+
+
 class ImageReader:
     """Decodes image files to the input format of one model.
 
@@ -32,7 +49,12 @@ class ImageReader:
         self.limits = limits
 
     def read(self, data: bytes, frame: int | None = None) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels], with warnings about conversions.
+        """Decodes a file like `decode`, and returns its pixels and the warnings about conversions."""
+        pixels, info = self.decode(data, frame)
+        return pixels, info.warnings
+
+    def decode(self, data: bytes, frame: int | None = None) -> tuple[Pixels, FileInfo]:
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels].
 
         Args:
             data: Contents of the file.
@@ -41,10 +63,10 @@ class ImageReader:
         Raises:
             ImageRefused: The file is corrupt, of an unsupported format, too large, or ambiguous.
         """
-        warnings: list[ImageWarning] = []
+        info = FileInfo()
         try:
-            image = _to_mode(self._decode(data, frame, warnings), _MODES[self.target.color], warnings)
-            return self.fit(image, warnings), warnings
+            image = _to_mode(self._decode(data, frame, info), _MODES[self.target.color], info.warnings)
+            return self.fit(image, info.warnings), info
         except ImageRefused:
             raise
         except Exception as error:
@@ -52,18 +74,6 @@ class ImageReader:
             kind = type(error).__name__
             _LOGGER.warning("an image of %d bytes could not be decoded: %s", len(data), kind)
             raise ImageRefused(f"cannot be decoded ({len(data)} bytes, {kind}); it may be corrupt") from error
-
-    def sop_instance_uid(self, data: bytes) -> str:
-        """Returns the SOP Instance UID of a file; "" if it is not a DICOM file or has none.
-
-        Raises:
-            ImageRefused: The file is corrupt.
-        """
-        if not _is_dicom(data):
-            return ""
-        from medserve_images.dicom.reader import sop_instance_uid  # noqa: PLC0415 - pydicom is optional
-
-        return sop_instance_uid(data)
 
     def fit(self, image: Image.Image, warnings: list[ImageWarning]) -> Pixels:
         """Crops and resizes an image, which must have the target's mode, to uint8 [height, width, channels]."""
@@ -91,14 +101,14 @@ class ImageReader:
         )
         return left, top, left + width, top + height
 
-    def _decode(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
+    def _decode(self, data: bytes, frame: int | None, info: FileInfo) -> Image.Image:
         if _is_dicom(data):
-            return self._decode_dicom(data, frame, warnings)
+            return self._decode_dicom(data, frame, info)
         if frame:
             raise ImageRefused(f"is {frame}, but only DICOM files can have several frames", "frame")
-        return decode_raster(data, self.limits, warnings)
+        return decode_raster(data, self.limits, info.warnings)
 
-    def _decode_dicom(self, data: bytes, frame: int | None, warnings: list[ImageWarning]) -> Image.Image:
+    def _decode_dicom(self, data: bytes, frame: int | None, info: FileInfo) -> Image.Image:
         try:
             from medserve_images.dicom.reader import read_dicom  # noqa: PLC0415 - pydicom is optional
         except ModuleNotFoundError as error:
@@ -106,7 +116,8 @@ class ImageReader:
                 "is a DICOM file, which requires the extra dicom "
                 "(pip install '.[dicom]' in a checkout of medserve, or 'FILE.whl[dicom]' with its wheel); or send a PNG"
             ) from error
-        return read_dicom(data, frame, self.limits, warnings)
+        image, info.frames, info.sop_instance_uid = read_dicom(data, frame, self.limits, info.warnings)
+        return image
 
 
 def _is_dicom(data: bytes) -> bool:

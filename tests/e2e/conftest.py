@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from samples import explained_models, onnx_models
+from samples import explained_models, onnx_models, pixel_models
 from servers.model_folder import Caller, Live, ModelFolder
 from servers.server_process import REPOSITORY, TRANSPORTS, ServerProcess, running_server
 
@@ -72,6 +72,8 @@ def explaining(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iter
     onnx_models.save(folder, "decay", explained_models.decay())
     onnx_models.save(folder, "plain-lesions", explained_models.lesions(explained_models.plain_lesions_manifest()))
     onnx_models.save(folder, "plain-decay", explained_models.decay(explained_models.plain_decay_manifest()))
+    for name, image in pixel_models.INPUTS.items():
+        onnx_models.save(folder, name, pixel_models.seeing(image))
     limits = ("--max-request-rows", "400", "--max-message-mib", "2")
     with running_server("--transport", transport, "--models", str(folder), *limits) as started:
         yield started

@@ -1,10 +1,12 @@
 """Training and the live server see the same pixels of the same file, or refuse it for the same reason."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from image_corpus import Case, corpus
 from medserve_client import Client, ImageReasons, InvalidArgumentError
@@ -62,13 +64,14 @@ def served(server: ServerProcess, color: str) -> dict[str, bytes | str]:
                 left = [name for name in part if name not in found]
                 try:
                     images = [CASES[name].data for name in left]
-                    results = client.classify(images, f"seeing-{color}", reasons=reasons).results
+                    results = client.classify(images, f"seeing-{color}", reasons=reasons, preview=True).results
                 except InvalidArgumentError as error:  # not all fit into one error
                     found |= {left[item]: description for item, description in _refused(error).items()}
                     continue
                 for name, result in zip(left, results, strict=True):
                     (maps,) = result.feature_maps
                     found[name] = maps.values.transpose(1, 2, 0).astype(np.uint8).tobytes()
+                    assert Image.open(io.BytesIO(result.preview_png)).tobytes() == found[name]
     return found
 
 

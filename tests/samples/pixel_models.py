@@ -6,6 +6,23 @@ from onnx import TensorProto, helper
 from medserve_proto.v1 import manifest_pb2 as pb
 from samples import explained_models, onnx_models
 
+INPUTS = {
+    "seeing-gray": pb.ImageInput(
+        height=14,
+        width=16,
+        color_space=pb.COLOR_SPACE_GRAY,
+        crop=pb.CROP_CENTER,
+        resampling=pb.RESAMPLING_BICUBIC,
+    ),
+    "seeing-rgb": pb.ImageInput(
+        height=64,
+        width=64,
+        color_space=pb.COLOR_SPACE_RGB,
+        crop=pb.CROP_NONE,
+        resampling=pb.RESAMPLING_BILINEAR,
+    ),
+}
+"""Inputs of models by name."""
 FATAL = 255
 """Value of the first pixel that makes a run of a fragile model fail."""
 

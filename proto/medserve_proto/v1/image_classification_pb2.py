@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&medserve/v1/image_classification.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\"\xaf\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\"\n\x06images\x18\x03 \x03(\x0b\x32\x12.medserve.v1.Image\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12*\n\x07reasons\x18\x06 \x01(\x0b\x32\x19.medserve.v1.ImageReasons\"q\n\x0cImageReasons\x12\r\n\x05label\x18\x01 \x01(\t\x12\x18\n\x10\x63lass_activation\x18\x02 \x01(\x08\x12\x11\n\tocclusion\x18\x03 \x01(\x08\x12\x14\n\x0c\x66\x65\x61ture_maps\x18\x04 \x03(\t\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\"Y\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.medserve.v1.RawImageH\x00\x12\r\n\x05\x66rame\x18\x03 \x01(\rB\x08\n\x06source\")\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\"|\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.medserve.v1.ImageResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x9f\x03\n\x0bImageResult\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.medserve.v1.LabelProbability\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Decision\x12+\n\x08warnings\x18\x03 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\x12\x18\n\x0buncertainty\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07novelty\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\x10\x63lass_activation\x18\x06 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12)\n\tocclusion\x18\x07 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12.\n\x0c\x66\x65\x61ture_maps\x18\x08 \x03(\x0b\x32\x18.medserve.v1.FeatureMaps\x12\x1d\n\x10sop_instance_uid\x18\t \x01(\tH\x02\x88\x01\x01\x42\x0e\n\x0c_uncertaintyB\n\n\x08_noveltyB\x13\n\x11_sop_instance_uid\"^\n\tReasonMap\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x13\n\x0boverlay_png\x18\x05 \x01(\x0c\"]\n\x0b\x46\x65\x61tureMaps\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06values\x18\x05 \x01(\x0c\"6\n\x10LabelProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"]\n\x08\x44\x65\x63ision\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0foperating_point\x18\x02 \x01(\t\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x16\n\x0epositive_label\x18\x04 \x01(\t\"\xa3\x02\n\x0cImageWarning\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.medserve.v1.ImageWarning.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RESIZED\x10\x01\x12\x10\n\x0cKIND_CROPPED\x10\x02\x12\x18\n\x14KIND_COLOR_CONVERTED\x10\x03\x12\x16\n\x12KIND_DEPTH_REDUCED\x10\x04\x12\x13\n\x0fKIND_UNFAMILIAR\x10\x05\x12\x19\n\x15KIND_FIRST_OF_SEVERAL\x10\x06\x12\x15\n\x11KIND_RANGE_UNUSED\x10\x07\x12\x18\n\x14KIND_PROFILE_IGNORED\x10\x08\"\x8f\x01\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.medserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\xa5\x02\n\x13ImageClassification\x12\xb4\x01\n\x08\x43lassify\x12\x1c.medserve.v1.ClassifyRequest\x1a\x1d.medserve.v1.ClassifyResponse\"k\x82\xd3\xe4\x93\x02\x65\" /v1/models/{model_name}:classify:\x01*Z>\"9/v1/models/{model_name}/versions/{model_version}:classify:\x01*\x12W\n\x0e\x43lassifyStream\x12\x1c.medserve.v1.ClassifyRequest\x1a#.medserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&medserve/v1/image_classification.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\"\xc0\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\"\n\x06images\x18\x03 \x03(\x0b\x32\x12.medserve.v1.Image\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12*\n\x07reasons\x18\x06 \x01(\x0b\x32\x19.medserve.v1.ImageReasons\x12\x0f\n\x07preview\x18\x07 \x01(\x08\"q\n\x0cImageReasons\x12\r\n\x05label\x18\x01 \x01(\t\x12\x18\n\x10\x63lass_activation\x18\x02 \x01(\x08\x12\x11\n\tocclusion\x18\x03 \x01(\x08\x12\x14\n\x0c\x66\x65\x61ture_maps\x18\x04 \x03(\t\x12\x0f\n\x07overlay\x18\x05 \x01(\x08\"Y\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12$\n\x03raw\x18\x02 \x01(\x0b\x32\x15.medserve.v1.RawImageH\x00\x12\r\n\x05\x66rame\x18\x03 \x01(\rB\x08\n\x06source\")\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\r\n\x05shape\x18\x02 \x03(\r\"|\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.medserve.v1.ImageResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xc4\x03\n\x0bImageResult\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.medserve.v1.LabelProbability\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Decision\x12+\n\x08warnings\x18\x03 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\x12\x18\n\x0buncertainty\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x14\n\x07novelty\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\x10\x63lass_activation\x18\x06 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12)\n\tocclusion\x18\x07 \x01(\x0b\x32\x16.medserve.v1.ReasonMap\x12.\n\x0c\x66\x65\x61ture_maps\x18\x08 \x03(\x0b\x32\x18.medserve.v1.FeatureMaps\x12\x1d\n\x10sop_instance_uid\x18\t \x01(\tH\x02\x88\x01\x01\x12\x13\n\x0bpreview_png\x18\n \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x0b \x01(\rB\x0e\n\x0c_uncertaintyB\n\n\x08_noveltyB\x13\n\x11_sop_instance_uid\"^\n\tReasonMap\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x13\n\x0boverlay_png\x18\x05 \x01(\x0c\"]\n\x0b\x46\x65\x61tureMaps\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06values\x18\x05 \x01(\x0c\"6\n\x10LabelProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"]\n\x08\x44\x65\x63ision\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0foperating_point\x18\x02 \x01(\t\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x16\n\x0epositive_label\x18\x04 \x01(\t\"\xa3\x02\n\x0cImageWarning\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.medserve.v1.ImageWarning.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_RESIZED\x10\x01\x12\x10\n\x0cKIND_CROPPED\x10\x02\x12\x18\n\x14KIND_COLOR_CONVERTED\x10\x03\x12\x16\n\x12KIND_DEPTH_REDUCED\x10\x04\x12\x13\n\x0fKIND_UNFAMILIAR\x10\x05\x12\x19\n\x15KIND_FIRST_OF_SEVERAL\x10\x06\x12\x15\n\x11KIND_RANGE_UNUSED\x10\x07\x12\x18\n\x14KIND_PROFILE_IGNORED\x10\x08\"\x8f\x01\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.medserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome2\xa5\x02\n\x13ImageClassification\x12\xb4\x01\n\x08\x43lassify\x12\x1c.medserve.v1.ClassifyRequest\x1a\x1d.medserve.v1.ClassifyResponse\"k\x82\xd3\xe4\x93\x02\x65\" /v1/models/{model_name}:classify:\x01*Z>\"9/v1/models/{model_name}/versions/{model_version}:classify:\x01*\x12W\n\x0e\x43lassifyStream\x12\x1c.medserve.v1.ClassifyRequest\x1a#.medserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,31 +36,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGECLASSIFICATION'].methods_by_name['Classify']._loaded_options = None
   _globals['_IMAGECLASSIFICATION'].methods_by_name['Classify']._serialized_options = b'\202\323\344\223\002e\" /v1/models/{model_name}:classify:\001*Z>\"9/v1/models/{model_name}/versions/{model_version}:classify:\001*'
   _globals['_CLASSIFYREQUEST']._serialized_start=111
-  _globals['_CLASSIFYREQUEST']._serialized_end=286
-  _globals['_IMAGEREASONS']._serialized_start=288
-  _globals['_IMAGEREASONS']._serialized_end=401
-  _globals['_IMAGE']._serialized_start=403
-  _globals['_IMAGE']._serialized_end=492
-  _globals['_RAWIMAGE']._serialized_start=494
-  _globals['_RAWIMAGE']._serialized_end=535
-  _globals['_CLASSIFYRESPONSE']._serialized_start=537
-  _globals['_CLASSIFYRESPONSE']._serialized_end=661
-  _globals['_IMAGERESULT']._serialized_start=664
-  _globals['_IMAGERESULT']._serialized_end=1079
-  _globals['_REASONMAP']._serialized_start=1081
-  _globals['_REASONMAP']._serialized_end=1175
-  _globals['_FEATUREMAPS']._serialized_start=1177
-  _globals['_FEATUREMAPS']._serialized_end=1270
-  _globals['_LABELPROBABILITY']._serialized_start=1272
-  _globals['_LABELPROBABILITY']._serialized_end=1326
-  _globals['_DECISION']._serialized_start=1328
-  _globals['_DECISION']._serialized_end=1421
-  _globals['_IMAGEWARNING']._serialized_start=1424
-  _globals['_IMAGEWARNING']._serialized_end=1715
-  _globals['_IMAGEWARNING_KIND']._serialized_start=1504
-  _globals['_IMAGEWARNING_KIND']._serialized_end=1715
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1718
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1861
-  _globals['_IMAGECLASSIFICATION']._serialized_start=1864
-  _globals['_IMAGECLASSIFICATION']._serialized_end=2157
+  _globals['_CLASSIFYREQUEST']._serialized_end=303
+  _globals['_IMAGEREASONS']._serialized_start=305
+  _globals['_IMAGEREASONS']._serialized_end=418
+  _globals['_IMAGE']._serialized_start=420
+  _globals['_IMAGE']._serialized_end=509
+  _globals['_RAWIMAGE']._serialized_start=511
+  _globals['_RAWIMAGE']._serialized_end=552
+  _globals['_CLASSIFYRESPONSE']._serialized_start=554
+  _globals['_CLASSIFYRESPONSE']._serialized_end=678
+  _globals['_IMAGERESULT']._serialized_start=681
+  _globals['_IMAGERESULT']._serialized_end=1133
+  _globals['_REASONMAP']._serialized_start=1135
+  _globals['_REASONMAP']._serialized_end=1229
+  _globals['_FEATUREMAPS']._serialized_start=1231
+  _globals['_FEATUREMAPS']._serialized_end=1324
+  _globals['_LABELPROBABILITY']._serialized_start=1326
+  _globals['_LABELPROBABILITY']._serialized_end=1380
+  _globals['_DECISION']._serialized_start=1382
+  _globals['_DECISION']._serialized_end=1475
+  _globals['_IMAGEWARNING']._serialized_start=1478
+  _globals['_IMAGEWARNING']._serialized_end=1769
+  _globals['_IMAGEWARNING_KIND']._serialized_start=1558
+  _globals['_IMAGEWARNING_KIND']._serialized_end=1769
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1772
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1915
+  _globals['_IMAGECLASSIFICATION']._serialized_start=1918
+  _globals['_IMAGECLASSIFICATION']._serialized_end=2211
 # @@protoc_insertion_point(module_scope)

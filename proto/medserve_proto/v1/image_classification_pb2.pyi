@@ -30,6 +30,7 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """If empty, the highest version that is ready."""
@@ -37,6 +38,8 @@ class ClassifyRequest(_message.Message):
     """Maximum number of labels per result, most probable first; 0 for all."""
     request_id: _builtins.str
     """Echoed in the response."""
+    preview: _builtins.bool
+    """Additionally return each image as the model receives it; see preview_png."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
     @_builtins.property
@@ -52,10 +55,11 @@ class ClassifyRequest(_message.Message):
         top_k: _builtins.int = ...,
         request_id: _builtins.str = ...,
         reasons: Global___ImageReasons | None = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "reasons", b"reasons", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_name", b"model_name", "model_version", b"model_version", "preview", b"preview", "reasons", b"reasons", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,6 +214,8 @@ class ImageResult(_message.Message):
     OCCLUSION_FIELD_NUMBER: _builtins.int
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
     SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    PREVIEW_PNG_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     uncertainty: _builtins.float
     """Standard deviation over the members' probabilities of the most probable
     label; only for ensembles.
@@ -219,6 +225,14 @@ class ImageResult(_message.Message):
     sop_instance_uid: _builtins.str
     """SOP Instance UID of a DICOM file; absent if it is missing or does not
     consist of at most 64 digits and dots.
+    """
+    preview_png: _builtins.bytes
+    """If requested, the image as the model received it, decoded, converted,
+    cropped and resized: a PNG of the model's height, width and color space.
+    """
+    frames: _builtins.int
+    """Number of frames of the file: NumberOfFrames of a DICOM file, 1 for other
+    files and raw images.
     """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProbability]:
@@ -252,10 +266,12 @@ class ImageResult(_message.Message):
         occlusion: Global___ReasonMap | None = ...,
         feature_maps: _abc.Iterable[Global___FeatureMaps] | None = ...,
         sop_instance_uid: _builtins.str | None = ...,
+        preview_png: _builtins.bytes = ...,
+        frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "class_activation", b"class_activation", "decision", b"decision", "feature_maps", b"feature_maps", "frames", b"frames", "labels", b"labels", "novelty", b"novelty", "occlusion", b"occlusion", "preview_png", b"preview_png", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
     _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015

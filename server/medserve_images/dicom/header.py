@@ -57,6 +57,7 @@ PALETTE = tuple(
     )
 )
 KEYWORDS = (
+    "SOPInstanceUID",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -87,7 +88,6 @@ KEYWORDS = (
 )
 TAGS = [tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
 PIXEL_DATA = 0x7FE00010
-SOP_INSTANCE_UID = 0x00080018
 INSTANCE_UID = re.compile(rb"([0-9.]{1,64})[\0 ]*")
 
 
@@ -142,25 +142,9 @@ def read_elements(data: bytes) -> tuple[Dataset, uid.UID]:
     return dataset, syntax
 
 
-def read_sop_instance_uid(data: bytes) -> str:
-    """Reads the SOP Instance UID of a file; "" if it is missing or does not consist of at most 64 digits and dots.
-
-    Raises:
-        TooComplex: Parsing would take too long.
-    """
-    file = BoundedFile(data)
-    try:
-        syntax = _syntax(file)
-        dataset = read_dataset(
-            file,
-            is_implicit_VR=syntax.is_implicit_VR,
-            is_little_endian=syntax.is_little_endian,
-            specific_tags=[SOP_INSTANCE_UID],
-            stop_when=lambda tag, *_: tag > SOP_INSTANCE_UID,
-        )
-    finally:
-        file.check()
-    element: object = dataset.get_item(SOP_INSTANCE_UID) if SOP_INSTANCE_UID in dataset else None
+def read_sop_instance_uid(dataset: Dataset) -> str:
+    """Reads the SOP Instance UID; "" if it is missing or does not consist of at most 64 digits and dots."""
+    element: object = dataset.get_item("SOPInstanceUID") if "SOPInstanceUID" in dataset else None
     value = element.value if isinstance(element, RawDataElement) else None
     match = INSTANCE_UID.fullmatch(value or b"")
     return match[1].decode("ascii") if match else ""

@@ -4,7 +4,8 @@ Errors quote nothing from a file except numbers that describe its pixels, and ne
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,21 @@ from medserve_images.target import ImageLimits
 from medserve_images.warning import ImageWarning
 
 
-def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: list[ImageWarning]) -> Image.Image:
+class DicomFrame(NamedTuple):
+    """A decoded frame, and properties of its file.
+
+    Attributes:
+        image: The frame, of mode L or RGB.
+        frames: Number of frames of the file.
+        sop_instance_uid: "" if it is missing or does not consist of at most 64 digits and dots.
+    """
+
+    image: Image.Image
+    frames: int
+    sop_instance_uid: str
+
+
+def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: list[ImageWarning]) -> DicomFrame:
     """Decodes one frame to an image of mode L or RGB, like the default display of a viewer.
 
     Args:
@@ -37,9 +52,10 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
     Raises:
         ImageRefused: The file is corrupt, too large, or ambiguous.
     """
-    with _refusing_elements(data):
+    with _refusing(f"is a corrupt DICOM file ({len(data)} bytes): its elements cannot be read"):
         dataset, syntax = read_elements(data)
         layout = read_layout(dataset, syntax)
+        instance = read_sop_instance_uid(dataset)
     if layout.rows * layout.columns > limits.max_pixels:
         raise ImageRefused(
             f"is {layout.columns} x {layout.rows} = {layout.rows * layout.columns / 1e6:.1f} megapixels, "
@@ -58,24 +74,8 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
         words = decode(dataset, layout, frame, warnings)
     with _refusing("is a DICOM file with a corrupt sequence of lookup tables or functional groups"):
         apply_functional_groups(dataset, frame)
-        return Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
-
-
-def sop_instance_uid(data: bytes) -> str:
-    """Reads the SOP Instance UID; "" if it is missing or does not consist of at most 64 digits and dots.
-
-    Args:
-        data: A complete file, with preamble.
-
-    Raises:
-        ImageRefused: The file is corrupt.
-    """
-    with _refusing_elements(data):
-        return read_sop_instance_uid(data)
-
-
-def _refusing_elements(data: bytes) -> AbstractContextManager[None]:
-    return _refusing(f"is a corrupt DICOM file ({len(data)} bytes): its elements cannot be read")
+        image = Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
+    return DicomFrame(image, layout.frames, instance)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Draws a map over the model's input image."""
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medserve_images import Pixels
+from medserve_server.explain.preview import to_picture, to_png
 
 MIN_SIDE = 224
 LEGEND = 28  # height in pixels, below the image
@@ -33,11 +32,10 @@ def draw(image: Pixels, values: NDArray[np.generic]) -> bytes:
     Returns:
         A PNG file.
     """
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     scale = _scale(height, width)
     size = (width * scale, height * scale)
-    base = Image.fromarray(image[..., 0] if channels == 1 else image).convert("RGB")
-    background = np.asarray(base.resize(size, Image.Resampling.NEAREST), np.float32)
+    background = np.asarray(to_picture(image).convert("RGB").resize(size, Image.Resampling.NEAREST), np.float32)
     smooth = Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     peak = float(np.abs(values).max())
     peak = peak if peak > ROUNDING else 0.0
@@ -45,9 +43,7 @@ def draw(image: Pixels, values: NDArray[np.generic]) -> bytes:
     sheet = np.vstack([_blend(background, values_resized, peak), _legend(size[0])])
     drawing = Image.fromarray(sheet.round().astype(np.uint8))
     _label(drawing, peak)
-    file = io.BytesIO()
-    drawing.save(file, "PNG", compress_level=1)  # a quarter of the time for a quarter more bytes
-    return file.getvalue()
+    return to_png(drawing)
 
 
 def _scale(height: int, width: int) -> int:

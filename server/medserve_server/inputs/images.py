@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medserve_images import ImageLimits, ImageReader, ImageRefused, ImageWarning, Pixels, Target
+from medserve_images import FileInfo, ImageLimits, ImageReader, ImageRefused, Pixels, Target
 from medserve_proto.v1 import manifest_pb2 as manifest
 from medserve_server.errors import InvalidInput
 
@@ -44,8 +44,8 @@ class RequestImages:
             raise InvalidInput.of(f"{field}.pixels", f"has {len(pixels)} bytes, expected {size} for {list(shape)}")
         return np.frombuffer(pixels, np.uint8).reshape(self.shape)
 
-    def from_encoded(self, data: bytes, field: str, frame: int = 0) -> tuple[Pixels, list[ImageWarning]]:
-        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels], with warnings about conversions.
+    def from_encoded(self, data: bytes, field: str, frame: int = 0) -> tuple[Pixels, FileInfo]:
+        """Decodes a PNG, JPEG, TIFF or DICOM file to uint8 [height, width, channels].
 
         Args:
             data: contents of the file.
@@ -57,17 +57,6 @@ class RequestImages:
             InvalidInput: the file is corrupt, of an unsupported format, too large, or ambiguous.
         """
         try:
-            return self._reader.read(data, frame or None)
-        except ImageRefused as error:
-            raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error
-
-    def sop_instance_uid(self, data: bytes, field: str) -> str:
-        """Returns the SOP Instance UID of an encoded image; "" if it is not a DICOM file or has none.
-
-        Raises:
-            InvalidInput: the file is corrupt.
-        """
-        try:
-            return self._reader.sop_instance_uid(data)
+            return self._reader.decode(data, frame or None)
         except ImageRefused as error:
             raise InvalidInput.of(f"{field}.{error.part}", error.reason, error.limit) from error

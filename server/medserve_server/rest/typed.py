@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from google.api import annotations_pb2, http_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.json_format import MessageToDict, Parse, ParseDict, ParseError
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -125,16 +125,28 @@ def _from_json(request: Message, body: bytes) -> Message:
 def _from_query(request: Message, query: str) -> Message:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32, errors="strict")
+        booleans = {
+            name
+            for field in request.DESCRIPTOR.fields
+            if field.type == FieldDescriptor.TYPE_BOOL
+            for name in (field.name, field.json_name)
+        }
         fields: dict[str, Any] = {}
         for name, value in pairs:
             if name in fields:
                 raise InvalidInput.of(name[:128], "appears more than once in the URL's query")
-            fields[name] = value
+            fields[name] = _boolean(name, value) if name in booleans else value
         return ParseDict(fields, request)
     except UnicodeDecodeError:
         raise InvalidInput.of("", "the URL's query is not UTF-8") from None
     except (ParseError, ValueError, AttributeError, TypeError) as error:
         raise _wrong_json(error) from None
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise InvalidInput.of(name, f"is {value[:64]!r}, expected true or false")
+    return value == "true"
 
 
 def _with_names(request: Message, names: Names) -> Message:

@@ -1,14 +1,13 @@
 """The service medserve.v1.ImageClassification."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_images import ImageWarning, Pixels
+from medserve_images import FileInfo, Pixels
 from medserve_proto.v1 import image_classification_pb2 as pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationServicer
 from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoint
@@ -18,17 +17,10 @@ from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
 from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.explain.images import ExplainedImages
+from medserve_server.explain.preview import check_preview_size, to_picture, to_png
 from medserve_server.inputs.images import RequestImages
 from medserve_server.services.api import Job, ModelApi, checked, priority
 from medserve_server.status import to_status
-
-
-@dataclass(slots=True)
-class _ReadInfo:
-    """Warnings and metadata from reading an image."""
-
-    warnings: list[ImageWarning] = field(default_factory=list)
-    sop_instance_uid: str = ""
 
 
 class ImageClassification(
@@ -60,8 +52,12 @@ class ImageClassification(
         return pb.ClassifyStreamResponse(response=outcome, request_id=request.request_id)
 
     def is_slow(self, request: pb.ClassifyRequest) -> bool:
-        """Returns whether the request has encoded images, which must be decoded, or reasons, which need more rows."""
-        return request.HasField("reasons") or any(image.WhichOneof("source") == "encoded" for image in request.images)
+        """Returns whether the request has encoded images, or asks for previews or reasons, which need more rows."""
+        return (
+            request.preview
+            or request.HasField("reasons")
+            or any(image.WhichOneof("source") == "encoded" for image in request.images)
+        )
 
     def estimate_load(self, request: pb.ClassifyRequest) -> tuple[int, int]:
         """Returns one row per image, without the rows for reasons, which are not known yet, and the priority."""
@@ -73,12 +69,16 @@ class ImageClassification(
         if model.manifest is None or not isinstance(model.reader, RequestImages):
             raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists each model's task")
         self.check_rows("images", len(request.images))
-        images, read_infos = _read_images(request, model.reader)
+        if request.preview:
+            check_preview_size(len(request.images), model.reader.shape, self._max_bytes)
+        images, infos = _read_images(request, model.reader)
         task = model.manifest.image_classification
         names = ("probabilities", *confidence_outputs(task, "member_probabilities"))
-        answer = partial(_response, request, model, task, read_infos)
+        answer: Callable[[Arrays], pb.ClassifyResponse] = partial(_response, request, model, task, infos)
+        if request.preview:
+            answer = partial(_response_with_previews, answer, images)
         if not request.HasField("reasons"):
-            return Job({"image": images}, len(images), names, answer)
+            return Job({"image": images}, len(images), names, answer, slow=request.preview)
         explained = ExplainedImages(request.reasons, model.name, task, images, self._max_rows, self._max_bytes)
         return Job(
             {"image": explained.rows},
@@ -90,19 +90,18 @@ class ImageClassification(
         )
 
 
-def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[_ReadInfo]]:
+def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[FileInfo]]:
     images = np.empty((len(request.images), *reader.shape), np.uint8)
-    read_infos: list[_ReadInfo] = []
+    infos: list[FileInfo] = []
     violations: list[FieldViolation] = []
     limit: Limit | None = None
     for index, image in enumerate(request.images):
         name = f"images[{index}]"
-        found = _ReadInfo()
+        info = FileInfo()
         try:
             match image.WhichOneof("source"):
                 case "encoded":
-                    images[index], found.warnings = reader.from_encoded(image.encoded, name, image.frame)
-                    found.sop_instance_uid = reader.sop_instance_uid(image.encoded, name)
+                    images[index], info = reader.from_encoded(image.encoded, name, image.frame)
                 case "raw" if image.frame:
                     raise InvalidInput.of(
                         f"{name}.frame", f"is {image.frame}, but only DICOM files can have several frames"
@@ -114,10 +113,19 @@ def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pi
         except InvalidInput as error:
             violations += error.violations
             limit = limit or error.limit
-        read_infos.append(found)
+        infos.append(info)
     if violations:
         raise InvalidInput(violations, limit)
-    return images, read_infos
+    return images, infos
+
+
+def _response_with_previews(
+    answer: Callable[[Arrays], pb.ClassifyResponse], images: Pixels, outputs: Arrays
+) -> pb.ClassifyResponse:
+    response = answer(outputs)
+    for image, result in zip(images, response.results, strict=True):
+        result.preview_png = to_png(to_picture(image))
+    return response
 
 
 def _explained_response(
@@ -139,22 +147,22 @@ def _response(
     request: pb.ClassifyRequest,
     model: Model,
     task: ImageClassificationTask,
-    read_infos: list[_ReadInfo],
+    infos: list[FileInfo],
     outputs: Arrays,
 ) -> pb.ClassifyResponse:
     """Builds the response from the first rows of the outputs; the remaining rows are for reasons."""
-    probabilities = checked(model, outputs["probabilities"])[: len(read_infos)]
+    probabilities = checked(model, outputs["probabilities"])[: len(infos)]
     response = pb.ClassifyResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
     labels = list(task.labels)
     top = request.top_k or len(labels)
     point = next((point for point in task.operating_points if point.name == task.default_operating_point), None)
-    for row, found in zip(probabilities.tolist(), read_infos, strict=True):
-        result = response.results.add(decision=_decision(point, labels, row))
+    for row, info in zip(probabilities.tolist(), infos, strict=True):
+        result = response.results.add(decision=_decision(point, labels, row), frames=info.frames)
         for index in sorted(range(len(labels)), key=row.__getitem__, reverse=True)[:top]:
             result.labels.add(label=labels[index], probability=row[index])
-        if found.sop_instance_uid:
-            result.sop_instance_uid = found.sop_instance_uid
-        for warning in found.warnings:
+        if info.sop_instance_uid:
+            result.sop_instance_uid = info.sop_instance_uid
+        for warning in info.warnings:
             result.warnings.add(kind=f"KIND_{warning.kind}", message=warning.message)
     _add_confidence(response, task, probabilities, outputs)
     return response
