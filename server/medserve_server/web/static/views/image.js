@@ -58,6 +58,7 @@ export async function show(root, { model, manifest, signal }) {
   }
 
   function showList() {
+    view.classList.toggle("filled", entries.length > 0);
     list.hidden = entries.length < 2;
     table.refresh();
     batch.update();
@@ -82,7 +83,8 @@ export async function show(root, { model, manifest, signal }) {
     if (entry === state.selected) detail.update();
   });
   signal.addEventListener("abort", () => worklist.listen(() => {}));
-  root.append(filePicker(add, signal), list, detail.node);
+  const view = element("div", { class: "image-view" }, filePicker(add, signal), list, detail.node);
+  root.append(view);
   showList();
   select(state.selected);
 }

@@ -92,7 +92,7 @@ export function warnings({ warnings: found }) {
       "ul",
       {},
       ...found.map(({ kind, message }) =>
-        element("li", {}, element("strong", {}, warningText(kind)), " ", element("span", { lang: "en" }, message)),
+        element("li", {}, element("strong", {}, t("image.warning", { kind: warningText(kind) })), " ", element("span", { lang: "en" }, message)),
       ),
     ),
   );

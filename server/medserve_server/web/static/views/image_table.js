@@ -64,7 +64,11 @@ export function fileTable(entries, currentPoint, onSelect) {
     ["uncertainty", t("image.uncertainty")],
   ];
   const headers = columns.map(([key, text]) =>
-    element("th", { scope: "col" }, element("button", { type: "button", class: "sort", on: { click: () => sort(key) } }, text)),
+    element(
+      "th",
+      { scope: "col", class: ["order", ...DESCENDING].includes(key) ? "numeric" : null },
+      element("button", { type: "button", class: "sort", on: { click: () => sort(key) } }, text),
+    ),
   );
 
   /** @param {string} key */
