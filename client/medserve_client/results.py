@@ -29,9 +29,10 @@ class Task(OpenEnum):
 class ImageWarningKind(OpenEnum):
     """How an image was altered before inference, or what to consider when reading its result.
 
+    COLOR_CONVERTED: to gray or to RGB. DEPTH_REDUCED: the values were converted to 8 bits.
     UNFAMILIAR: unlike the training data. FIRST_OF_SEVERAL: the file contains more images or frames. RANGE_UNUSED: the
     samples use a small part of their bit range and are not stretched. PROFILE_IGNORED: a color profile other than sRGB
-    was not applied.
+    was not applied. ELEMENT_IGNORED: an element of a DICOM file was ignored.
     """
 
     UNSPECIFIED = 0
@@ -43,6 +44,7 @@ class ImageWarningKind(OpenEnum):
     FIRST_OF_SEVERAL = 6
     RANGE_UNUSED = 7
     PROFILE_IGNORED = 8
+    ELEMENT_IGNORED = 9
 
 
 class PatientWarningKind(OpenEnum):

@@ -11,6 +11,7 @@ Kind = Literal[
     "FIRST_OF_SEVERAL",
     "RANGE_UNUSED",
     "PROFILE_IGNORED",
+    "ELEMENT_IGNORED",
 ]
 
 

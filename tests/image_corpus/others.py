@@ -9,7 +9,7 @@ from PIL import Image
 from pydicom import uid
 
 from image_corpus.cases import HEIGHT, WIDTH, Case, Noise, saved
-from samples.dicom_files import dicom
+from samples.dicom_files import dicom, packed, raw_dicom
 from samples.image_files import tiff
 
 _METHODS = {
@@ -91,5 +91,40 @@ def dicoms(noise: Noise) -> Iterator[Case]:
     jpeg = saved(Image.fromarray(noise.smooth(1)), "JPEG", quality=98)
     decoded = np.asarray(Image.open(io.BytesIO(jpeg)))
     yield Case("dicom-jpeg", make(gray, syntax=uid.JPEGBaseline8Bit, encoded=[jpeg]), decoded)
+    yield from _contradictory_dicoms(noise)
     yield Case("dicom-cut", make(gray)[:300], reason="DICOM")
     yield Case("dicom-short", make(gray)[:-100], reason="DICOM")
+
+
+def _contradictory_dicoms(noise: Noise) -> Iterator[Case]:
+    """DICOM files with elements that are ignored, or with tables whose descriptor is too wide."""
+    ignored = ("ELEMENT_IGNORED",)
+    gray = noise.gray()
+    yield Case("dicom-shape-inverse", dicom(255 - gray, PresentationLUTShape="INVERSE"), gray, kinds=ignored)
+    gray = noise.gray()
+    yield Case("dicom-shape-unknown", dicom(gray, PresentationLUTShape="LIN OD"), gray, kinds=ignored)
+    syntax = uid.ExplicitVRLittleEndian
+    identity = {
+        "LUTDescriptor": ("US", [256, 0, 8]),
+        "ModalityLUTType": ("LO", b"US"),
+        "LUTData": ("OW", packed(np.arange(256), syntax)),
+    }
+    gray = noise.gray()
+    data = raw_dicom(gray, syntax, PresentationLUTSequence=[identity])
+    yield Case("dicom-presentation-table", data, gray, kinds=ignored)
+    gray = noise.gray()
+    data = raw_dicom(gray, syntax, ModalityLUTSequence=[identity], RescaleSlope="2", RescaleIntercept="0")
+    yield Case("dicom-modality-table-and-slope", data, gray, kinds=ignored)
+    smooth = noise.smooth(3)
+    jpeg = saved(Image.fromarray(smooth), "JPEG", quality=98, keep_rgb=True)
+    data = dicom(smooth, syntax=uid.JPEGBaseline8Bit, encoded=[jpeg], PhotometricInterpretation="YBR_FULL")
+    yield Case("dicom-jpeg-of-other-colors", data, smooth, kinds=ignored, tolerance=10)
+    gray = noise.gray()
+    data = dicom(gray, WindowCenter="128", WindowWidth="256")
+    yield Case("dicom-window-of-8-bits", data, gray, kinds=("DEPTH_REDUCED",))
+    gray = noise.gray()
+    gray[0, 0] = 255
+    table = {"LUTDescriptor": ("US", [256, 0, 12]), "LUTData": ("OW", (np.arange(256) * 2).astype("<u2").tobytes())}
+    data = raw_dicom(gray, syntax, VOILUTSequence=[table])
+    pixels = np.rint(gray * (2 * 255 / 4095)).astype(np.uint8)
+    yield Case("dicom-table-of-few-shades", data, pixels, kinds=("DEPTH_REDUCED", "RANGE_UNUSED"))

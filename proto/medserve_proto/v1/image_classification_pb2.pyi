@@ -429,9 +429,16 @@ class ImageWarning(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         KIND_UNSPECIFIED: ImageWarning._Kind.ValueType  # 0
         KIND_RESIZED: ImageWarning._Kind.ValueType  # 1
+        """The image was resized to the model's height and width."""
         KIND_CROPPED: ImageWarning._Kind.ValueType  # 2
+        """The image was cropped to the aspect ratio of the model's input."""
         KIND_COLOR_CONVERTED: ImageWarning._Kind.ValueType  # 3
+        """The colors were converted to gray or to RGB, as the model requires."""
         KIND_DEPTH_REDUCED: ImageWarning._Kind.ValueType  # 4
+        """The values were converted to 8 bits: the upper 8 of their bits, or as a
+        window, lookup table or the range of the values in a DICOM file maps
+        them.
+        """
         KIND_UNFAMILIAR: ImageWarning._Kind.ValueType  # 5
         """The image is unlike the training data."""
         KIND_FIRST_OF_SEVERAL: ImageWarning._Kind.ValueType  # 6
@@ -444,13 +451,24 @@ class ImageWarning(_message.Message):
         """A color profile (ICC) or color primaries other than sRGB were not
         applied.
         """
+        KIND_ELEMENT_IGNORED: ImageWarning._Kind.ValueType  # 9
+        """An element of a DICOM file was ignored, because it is not supported or
+        contradicts what was used instead.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
     KIND_RESIZED: ImageWarning.Kind.ValueType  # 1
+    """The image was resized to the model's height and width."""
     KIND_CROPPED: ImageWarning.Kind.ValueType  # 2
+    """The image was cropped to the aspect ratio of the model's input."""
     KIND_COLOR_CONVERTED: ImageWarning.Kind.ValueType  # 3
+    """The colors were converted to gray or to RGB, as the model requires."""
     KIND_DEPTH_REDUCED: ImageWarning.Kind.ValueType  # 4
+    """The values were converted to 8 bits: the upper 8 of their bits, or as a
+    window, lookup table or the range of the values in a DICOM file maps
+    them.
+    """
     KIND_UNFAMILIAR: ImageWarning.Kind.ValueType  # 5
     """The image is unlike the training data."""
     KIND_FIRST_OF_SEVERAL: ImageWarning.Kind.ValueType  # 6
@@ -463,12 +481,18 @@ class ImageWarning(_message.Message):
     """A color profile (ICC) or color primaries other than sRGB were not
     applied.
     """
+    KIND_ELEMENT_IGNORED: ImageWarning.Kind.ValueType  # 9
+    """An element of a DICOM file was ignored, because it is not supported or
+    contradicts what was used instead.
+    """
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___ImageWarning.Kind.ValueType
     message: _builtins.str
-    """Description for users, e.g. "resized from 1024 x 1024 to 28 x 28"."""
+    """Description for users in English, e.g. "resized from 1024 x 1024 to
+    28 x 28".
+    """
     def __init__(
         self,
         *,

@@ -184,6 +184,7 @@ class ImageClassificationTask(_message.Message):
     NOVELTY_FIELD_NUMBER: _builtins.int
     CLASS_ACTIVATION_FIELD_NUMBER: _builtins.int
     FEATURE_MAPS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_CURVES_FIELD_NUMBER: _builtins.int
     default_operating_point: _builtins.str
     """Name of the operating point used for decisions; empty only if there is
     none.
@@ -223,6 +224,13 @@ class ImageClassificationTask(_message.Message):
     def feature_maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureMap]:
         """Outputs `feature_map.<layer>`, float32 [batch, channels, height, width]."""
 
+    @_builtins.property
+    def threshold_curves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThresholdCurve]:
+        """Sensitivity and specificity at other thresholds than those of the operating
+        points, one entry for each evaluated split and label that has operating
+        points. Older files have none.
+        """
+
     def __init__(
         self,
         *,
@@ -235,10 +243,11 @@ class ImageClassificationTask(_message.Message):
         novelty: Global___Novelty | None = ...,
         class_activation: Global___MapSize | None = ...,
         feature_maps: _abc.Iterable[Global___FeatureMap] | None = ...,
+        threshold_curves: _abc.Iterable[Global___ThresholdCurve] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "class_activation", b"class_activation", "input", b"input", "novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "class_activation", b"class_activation", "default_operating_point", b"default_operating_point", "feature_maps", b"feature_maps", "input", b"input", "labels", b"labels", "members", b"members", "novelty", b"novelty", "operating_points", b"operating_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "class_activation", b"class_activation", "default_operating_point", b"default_operating_point", "feature_maps", b"feature_maps", "input", b"input", "labels", b"labels", "members", b"members", "novelty", b"novelty", "operating_points", b"operating_points", "threshold_curves", b"threshold_curves"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -443,6 +452,60 @@ class OperatingPoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperatingPoint: _TypeAlias = OperatingPoint  # noqa: Y015
+
+@_typing.final
+class ThresholdCurve(_message.Message):
+    """Sensitivity and specificity of a label against all others on one split, as
+    functions of the decision threshold.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIVE_LABEL_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    SENSITIVITIES_FIELD_NUMBER: _builtins.int
+    SPECIFICITIES_FIELD_NUMBER: _builtins.int
+    positive_label: _builtins.str
+    """The label that is decided if its probability is at or above the threshold."""
+    data: _builtins.str
+    """The data set."""
+    split: _builtins.str
+    """"validation" or "test"."""
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Strictly increasing, from 0 to 1."""
+
+    @_builtins.property
+    def sensitivities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each threshold, the fraction of the images with positive_label whose
+        probability is at or above it.
+        """
+
+    @_builtins.property
+    def specificities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each threshold, the fraction of the images with another label whose
+        probability is below it.
+        """
+
+    def __init__(
+        self,
+        *,
+        positive_label: _builtins.str = ...,
+        data: _builtins.str = ...,
+        split: _builtins.str = ...,
+        thresholds: _abc.Iterable[_builtins.float] | None = ...,
+        sensitivities: _abc.Iterable[_builtins.float] | None = ...,
+        specificities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "positive_label", b"positive_label", "sensitivities", b"sensitivities", "specificities", b"specificities", "split", b"split", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThresholdCurve: _TypeAlias = ThresholdCurve  # noqa: Y015
 
 @_typing.final
 class PatientRiskTask(_message.Message):

@@ -111,7 +111,9 @@ def _modality(
     if (item := item_of(dataset, "ModalityLUTSequence")) is not None:
         if not identity:
             warnings.append(
-                ImageWarning("DEPTH_REDUCED", "its Modality LUT is applied; its RescaleSlope and Intercept are ignored")
+                ImageWarning(
+                    "ELEMENT_IGNORED", "its Modality LUT is applied; its RescaleSlope and Intercept are ignored"
+                )
             )
         return read_table(item, "LUT", stored[present], signed=layout.signed)(stored)
     if identity:
@@ -147,14 +149,14 @@ def _inverted(dataset: Dataset, layout: Layout, warnings: list[ImageWarning]) ->
         inverted = not inverted
         warnings.append(
             ImageWarning(
-                "COLOR_CONVERTED",
+                "ELEMENT_IGNORED",
                 f"displayed with its PresentationLUTShape {shape}, which contradicts {layout.photometric}",
             )
         )
     elif shape not in {"", "IDENTITY", "INVERSE"}:
         warnings.append(
-            ImageWarning("COLOR_CONVERTED", "its PresentationLUTShape is neither IDENTITY nor INVERSE, and is ignored")
+            ImageWarning("ELEMENT_IGNORED", "its PresentationLUTShape is neither IDENTITY nor INVERSE, and is ignored")
         )
     if item_of(dataset, "PresentationLUTSequence") is not None:
-        warnings.append(ImageWarning("COLOR_CONVERTED", "its PresentationLUTSequence is ignored"))
+        warnings.append(ImageWarning("ELEMENT_IGNORED", "its PresentationLUTSequence is ignored"))
     return inverted

@@ -126,7 +126,7 @@ def _with_color_space(header: JpegHeader, layout: Layout, warnings: list[ImageWa
         message = (
             f"read as {space}, as declared by its JPEG codestream, which contradicts its PhotometricInterpretation"
         )
-        warnings.append(ImageWarning("COLOR_CONVERTED", message))
+        warnings.append(ImageWarning("ELEMENT_IGNORED", message))
     adobe = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, converted and layout.samples == 3)
     segments = [(0xEE, adobe)] if layout.samples == 3 else []
     segments += [(marker, content) for marker, content in header.segments if not 0xE0 <= marker <= 0xEF]

@@ -61,6 +61,7 @@ def _problems(manifest: Manifest, inputs: Sequence[TensorSpec], outputs: Sequenc
             yield from _confidence_problems(task, outputs, "member_probabilities", len(task.labels))
             yield from _map_problems(task, outputs)
             yield from _image_problems(task)
+            yield from _curve_problems(task)
         case "patient_risk":
             risk = manifest.patient_risk
             yield from _nan_problems(risk, "patient_risk")
@@ -172,6 +173,27 @@ def _image_problems(task: ImageClassificationTask) -> Iterator[str]:
             yield f"operating point {point.name}: positive_label {point.positive_label!r} is not a label"
         if not 0 <= point.threshold <= 1:
             yield f"operating point {point.name}: threshold {point.threshold} is not a probability"
+
+
+def _curve_problems(task: ImageClassificationTask) -> Iterator[str]:
+    for index, curve in enumerate(task.threshold_curves):
+        name, thresholds = f"threshold_curves[{index}]", list(curve.thresholds)
+        if curve.positive_label not in task.labels:
+            yield f"{name}: positive_label {curve.positive_label!r} is not a label"
+        sizes = (len(thresholds), len(curve.sensitivities), len(curve.specificities))
+        if not thresholds or len(set(sizes)) > 1:
+            yield "{} has {} thresholds, {} sensitivities and {} specificities, expected as many of each".format(
+                name, *sizes
+            )
+        if any(not later > earlier for earlier, later in itertools.pairwise(thresholds)):
+            yield f"{name}.thresholds are not strictly increasing"
+        for field, values in (
+            ("thresholds", thresholds),
+            ("sensitivities", curve.sensitivities),
+            ("specificities", curve.specificities),
+        ):
+            if (wrong := next((value for value in values if not 0 <= value <= 1), None)) is not None:
+                yield f"{name}.{field} contains {wrong}, expected numbers from 0 to 1"
 
 
 def _feature_problems(feature: Feature) -> Iterator[str]:

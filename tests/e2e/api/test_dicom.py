@@ -57,7 +57,7 @@ def test_a_lookup_table_of_negative_values_is_answered_as_its_pixels_are(client:
 
 def test_contradictions_and_refusals_are_named(client: Client) -> None:
     (result,) = client.classify(raw_dicom(FRAMES[0], PresentationLUTShape="INVERSE"), MODEL).results
-    assert result.warnings[0].kind == ImageWarningKind.COLOR_CONVERTED
+    assert result.warnings[0].kind == ImageWarningKind.ELEMENT_IGNORED
     assert "PresentationLUTShape INVERSE, which contradicts MONOCHROME2" in result.warnings[0].message
     with pytest.raises(InvalidArgumentError) as caught:
         client.classify(raw_dicom(FRAMES[0], WindowCenter="10", WindowWidth="0"), MODEL)

@@ -158,6 +158,45 @@ def test_two_labels_have_thresholds_and_a_confusion_matrix(two_classes: tuple[Pa
     assert "test image" not in html
 
 
+def test_the_manifest_has_sensitivity_and_specificity_over_a_grid_of_thresholds(
+    two_classes: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, arguments = two_classes
+    of_fit = read_manifest(model).image_classification.threshold_curves[0]
+    assert of_fit.split == "validation"
+    path = place(model, tmp_path)
+    assert main(["evaluate", str(path), *arguments]) == 0
+    manifest = read_manifest(path)
+    curves = manifest.image_classification.threshold_curves
+    assert [curve.split for curve in curves] == ["validation", "test"]
+    assert curves[0] == of_fit
+    found = np.load(Path(arguments[-1]) / manifest.name / "predictions.npz")
+    for curve in curves:
+        assert (curve.positive_label, curve.data) == ("light", manifest.training.data)
+        np.testing.assert_array_equal(curve.thresholds, np.arange(100) / 100)
+        scores, labels = found[f"{curve.split}_probabilities"][:, 1], found[f"{curve.split}_labels"]
+        for threshold, sensitivity, specificity in zip(
+            curve.thresholds, curve.sensitivities, curve.specificities, strict=True
+        ):
+            assert sensitivity == (scores[labels == 1] >= threshold).mean()
+            assert specificity == (scores[labels == 0] < threshold).mean()
+
+    def lower(manifest: pb.Manifest) -> None:
+        manifest.image_classification.threshold_curves[1].specificities[40] -= 0.01
+
+    def remove(manifest: pb.Manifest) -> None:
+        del manifest.image_classification.threshold_curves[:]
+
+    capsys.readouterr()
+    options = arguments[:-2]
+    assert main(["verify", str(path), *options]) == 0
+    (tmp_path / "lower").mkdir()
+    assert main(["verify", str(place(path, tmp_path / "lower", lower)), *options]) == 1
+    assert "1 of" in capsys.readouterr().out
+    (tmp_path / "remove").mkdir()
+    assert main(["verify", str(place(path, tmp_path / "remove", remove)), *options]) == 0
+
+
 def test_a_risk_models_card_lists_splits_cohorts_and_subgroups(risk_model: Path, tmp_path: Path) -> None:
     def measure(manifest: pb.Manifest) -> None:
         def add(split: str, size: int, subgroup: str = "", **values: float) -> None:

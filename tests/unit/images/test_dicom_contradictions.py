@@ -217,7 +217,7 @@ def test_the_presentation_lut_shape_decides_the_polarity(
     elements = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
     found, warnings = read(raw_dicom(PIXELS, syntax, **elements))
     np.testing.assert_array_equal(found, 255 - PIXELS if inverted else PIXELS)
-    assert [(each.kind, each.message) for each in warnings] == ([("COLOR_CONVERTED", message)] if message else [])
+    assert [(each.kind, each.message) for each in warnings] == ([("ELEMENT_IGNORED", message)] if message else [])
 
 
 def test_a_presentation_lut_sequence_is_ignored_with_a_warning() -> None:

@@ -89,7 +89,7 @@ def test_jpeg_colors_follow_the_codestream_or_else_the_file(name: str, photometr
     contradicts = converted is not None and converted == (photometric == "RGB")
     said = f"read as {'YCbCr' if converted else 'RGB'}, as declared by its JPEG codestream"
     assert [(each.kind, each.message.split(", which")[0]) for each in warnings] == [
-        ("COLOR_CONVERTED", said)
+        ("ELEMENT_IGNORED", said)
     ] * contradicts
 
 

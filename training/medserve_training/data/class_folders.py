@@ -23,6 +23,7 @@ _WORDS = {
     "FIRST_OF_SEVERAL": "the first of several in their file",
     "RANGE_UNUSED": "far below the range of their bits",
     "PROFILE_IGNORED": "read without their color profile",
+    "ELEMENT_IGNORED": "read without an element of their file",
 }
 
 

@@ -10,7 +10,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Images, Splits
 from medserve_training.export.inference import predict
 from medserve_training.metrics.classification import classification_metrics
-from medserve_training.metrics.operating_points import operating_points
+from medserve_training.metrics.operating_points import operating_points, threshold_curve
 
 Floats = NDArray[np.float64]
 # Fraction of the validation split that the novelty threshold flags.
@@ -21,6 +21,8 @@ def measure_images(
     manifest: pb.Manifest, session: onnxruntime.InferenceSession, data: Splits[Images], splits: Sequence[str]
 ) -> dict[str, Floats]:
     """Chooses operating points and the novelty threshold on validation, and evaluates splits, in place.
+
+    The evaluation includes a threshold curve for each split and label that has operating points.
 
     Args:
         manifest: Names the labels and receives the results; with two labels, operating points are chosen for the
@@ -35,6 +37,7 @@ def measure_images(
     task = manifest.image_classification
     output = {split: predict(session, data.part(split).pixels).astype(np.float64) for split in splits}
     threshold = _choose_threshold(task, output["validation"], data.validation.labels)
+    _set_curves(manifest, output, data)
     if task.HasField("novelty"):
         scores = predict(session, data.validation.pixels, "novelty")
         task.novelty.threshold = float(np.quantile(scores, 1 - FALSE_ALARMS))
@@ -54,6 +57,17 @@ def _choose_threshold(task: pb.ImageClassificationTask, validation: Floats, labe
     task.operating_points.extend(operating_points(validation[:, 1], labels, task.labels[1]))
     task.default_operating_point = task.operating_points[0].name
     return task.operating_points[0].threshold
+
+
+def _set_curves(manifest: pb.Manifest, output: Mapping[str, Floats], data: Splits[Images]) -> None:
+    task = manifest.image_classification
+    del task.threshold_curves[:]
+    for label in dict.fromkeys(point.positive_label for point in task.operating_points):
+        column = list(task.labels).index(label)
+        for split, probabilities in output.items():
+            positive = (data.part(split).labels == column).astype(np.int64)
+            curve = threshold_curve(probabilities[:, column], positive, label, manifest.training.data, split)
+            task.threshold_curves.append(curve)
 
 
 def validation_metric(manifest: pb.Manifest, name: str) -> float:

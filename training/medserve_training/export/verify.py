@@ -1,7 +1,12 @@
 """Recomputes a manifest's figures from its ONNX file, with ONNX Runtime alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.export.manifest import figures
 from medserve_training.export.origin import Source
 from medserve_training.export.remeasure import measure_again
@@ -36,4 +41,25 @@ def verify(source: Source) -> list[Comparison]:
     """
     measured = measure_again(source)
     stated, recomputed = figures(measured.manifest), figures(measured.fresh)
-    return [Comparison(name, stated.get(name), recomputed.get(name)) for name in {**stated, **recomputed}]
+    compared = [Comparison(name, stated.get(name), recomputed.get(name)) for name in {**stated, **recomputed}]
+    return [*compared, *_compare_curves(measured.manifest, measured.fresh)]
+
+
+def _compare_curves(manifest: pb.Manifest, fresh: pb.Manifest) -> Iterator[Comparison]:
+    """Yields the largest difference of each threshold curve of the manifest, stated as 0; older files have none."""
+    recomputed = {_key(curve): _values(curve) for curve in fresh.image_classification.threshold_curves}
+    for curve in manifest.image_classification.threshold_curves:
+        stated, other = _values(curve), recomputed.get(_key(curve))
+        difference = None
+        if other is not None and other.shape == stated.shape:
+            difference = float(np.abs(other - stated).max())
+        label, split = _key(curve)
+        yield Comparison(f"{split}: threshold curve of {label}, largest difference", 0.0, difference)
+
+
+def _key(curve: pb.ThresholdCurve) -> tuple[str, str]:
+    return curve.positive_label, curve.split
+
+
+def _values(curve: pb.ThresholdCurve) -> NDArray[np.float64]:
+    return np.array([curve.thresholds, curve.sensitivities, curve.specificities])

@@ -1,4 +1,4 @@
-"""Operating points: decision thresholds chosen on validation data."""
+"""Operating points: decision thresholds chosen on validation data, and the figures at other thresholds."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ Labels = NDArray[np.int64]
 SENSITIVITIES = (0.95, 0.9, 0.98)
 # Cost of a false negative relative to a false positive.
 MISS_COSTS = (5,)
+# Without 1: whether a probability is rounded to 1 depends on the processor.
+GRID = np.arange(100) / 100
 
 
 def sensitivity_specificity(scores: Floats, labels: Labels, threshold: float) -> tuple[float, float]:
@@ -53,3 +55,25 @@ def operating_points(scores: Floats, labels: Labels, positive_label: str) -> lis
         )
         for name, index in chosen.items()
     ]
+
+
+def threshold_curve(scores: Floats, labels: Labels, positive_label: str, data: str, split: str) -> pb.ThresholdCurve:
+    """Computes sensitivity and specificity at the thresholds 0, 0.01, ..., 0.99.
+
+    Args:
+        scores: Probability of the positive label, [n].
+        labels: 1 for the positive label, 0 for all others, [n].
+        positive_label: Name of label 1.
+        data: Description of the data set.
+        split: Name of the split.
+    """
+    rates = [sensitivity_specificity(scores, labels, threshold) for threshold in GRID]
+    sensitivities, specificities = zip(*rates, strict=True)
+    return pb.ThresholdCurve(
+        positive_label=positive_label,
+        data=data,
+        split=split,
+        thresholds=GRID,
+        sensitivities=sensitivities,
+        specificities=specificities,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,25 @@ def test_a_manifest_that_matches_the_graph_is_read(tmp_path: Path, manifest: pb.
     assert read(tmp_path, manifest) == manifest
 
 
+def add_curve(task: pb.ImageClassificationTask, **changes: Any) -> None:  # noqa: ANN401 - fields of several types
+    """Adds a valid threshold curve, except for the changed fields."""
+    valid = {
+        "positive_label": "lesion",
+        "split": "test",
+        "thresholds": [0, 0.5, 1],
+        "sensitivities": [1, 0.9, 0],
+        "specificities": [0, 0.8, 1],
+    }
+    task.threshold_curves.append(pb.ThresholdCurve(**(valid | changes)))
+
+
+def test_a_manifest_with_threshold_curves_is_read(tmp_path: Path) -> None:
+    manifest = known.lesions_manifest()
+    add_curve(manifest.image_classification)
+    add_curve(manifest.image_classification, positive_label="clear", thresholds=[0.1, 0.2, 0.3])
+    assert read(tmp_path, manifest) == manifest
+
+
 BAD_IMAGE_TASKS: dict[str, tuple[Callable[[pb.ImageClassificationTask], object], str]] = {
     "members": (
         lambda task: setattr(task, "members", 4),
@@ -53,6 +73,38 @@ BAD_IMAGE_TASKS: dict[str, tuple[Callable[[pb.ImageClassificationTask], object],
     "layer twice": (
         lambda task: task.feature_maps.append(task.feature_maps[0]),
         "a layer of feature_maps occurs twice",
+    ),
+    "curve of another label": (
+        lambda task: add_curve(task, positive_label="tumor"),
+        "threshold_curves[0]: positive_label 'tumor' is not a label",
+    ),
+    "curve without thresholds": (
+        lambda task: add_curve(task, thresholds=[], sensitivities=[], specificities=[]),
+        "threshold_curves[0] has 0 thresholds, 0 sensitivities and 0 specificities, expected as many of each",
+    ),
+    "short curve": (
+        lambda task: add_curve(task, specificities=[0, 0.5]),
+        "threshold_curves[0] has 3 thresholds, 3 sensitivities and 2 specificities, expected as many of each",
+    ),
+    "unordered curve": (
+        lambda task: add_curve(task, thresholds=[0, 0.5, 0.5]),
+        "threshold_curves[0].thresholds are not strictly increasing",
+    ),
+    "curve beyond 1": (
+        lambda task: add_curve(task, thresholds=[0, 0.5, 1.5]),
+        "threshold_curves[0].thresholds contains 1.5, expected numbers from 0 to 1",
+    ),
+    "negative sensitivity": (
+        lambda task: add_curve(task, sensitivities=[1, 0.5, -0.1]),
+        "threshold_curves[0].sensitivities contains -0.1, expected numbers from 0 to 1",
+    ),
+    "infinite specificity": (
+        lambda task: add_curve(task, specificities=[0, 0.5, float("inf")]),
+        "threshold_curves[0].specificities contains inf, expected numbers from 0 to 1",
+    ),
+    "specificity without value": (
+        lambda task: add_curve(task, specificities=[0, 0.5, float("nan")]),
+        "image_classification.threshold_curves.specificities is NaN, expected a number",
     ),
 }
 BAD_RISK_TASKS: dict[str, tuple[Callable[[pb.PatientRiskTask], object], str]] = {
