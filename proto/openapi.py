@@ -14,7 +14,9 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
+from openapi_examples import EXAMPLES
 from openapi_inference import PROBES, inference_paths, inference_schemas
+from openapi_status import status_paths, status_schemas
 
 Schema = dict[str, Any]
 
@@ -81,9 +83,9 @@ def openapi(contracts: FileDescriptorSet) -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
-        "paths": paths | inference_paths() | PROBES,
+        "paths": paths | status_paths(_errors(body=False)) | inference_paths() | PROBES,
         "components": {
-            "schemas": {name: schemas[name] for name in sorted(requests)} | inference_schemas(),
+            "schemas": {name: schemas[name] for name in sorted(requests)} | status_schemas() | inference_schemas(),
             "responses": {
                 status: {"description": text, "content": _json({"$ref": "#/components/schemas/Error"})}
                 for status, text in _ERROR_DESCRIPTIONS.items()
@@ -115,6 +117,7 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
         }
         if rule.body:
             content = _json({"$ref": f"#/components/schemas/{_local(method.input_type)}"})
+            content["application/json"]["example"] = EXAMPLES[_local(method.input_type)]
             if method.name == "Classify":
                 content |= {kind: {} for kind in IMAGE_TYPES}
                 operation["parameters"] += _query()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from openapi_examples import EXAMPLES
+
 Schema = dict[str, Any]
 
 _PROTOCOL = "https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md"
@@ -125,6 +127,7 @@ def _infer(operation_id: str, *names: str) -> Schema:
         *names,
         body={"$ref": "#/components/schemas/InferenceRequest"},
     )
+    operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES["InferenceRequest"]
     answer = {"schema": {"$ref": "#/components/schemas/InferenceResponse"}}
     operation["responses"]["200"]["content"] = {"application/json": answer, "application/octet-stream": {}}
     return operation

@@ -27,6 +27,7 @@ from medserve_server.process.watchdog import POLL_INTERVAL, Watchdog, exit_soon
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRegistry
 from medserve_server.rest.application import Rest
+from medserve_server.rest.status import status_endpoint
 from medserve_server.security.auth import Tokens
 from medserve_server.security.limits import CallLimits
 from medserve_server.security.tls import server_context
@@ -102,7 +103,13 @@ class Server:
         max_bytes = settings.max_message_mib * 1024 * 1024
         self._open_calls = OpenCalls(max_bytes)
         rest = Rest(
-            interceptor, self._open_calls, max_bytes, self.why_not_ready, self._decoders, web_pages(settings.serves_web)
+            interceptor,
+            self._open_calls,
+            max_bytes,
+            self.why_not_ready,
+            self._decoders,
+            status_endpoint(self.metrics, settings),
+            web_pages(settings.serves_web),
         )
         self._transport: Transport
         self._http: HttpServer | None = None

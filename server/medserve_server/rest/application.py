@@ -18,6 +18,7 @@ from medserve_server.rest import inference, typed
 from medserve_server.rest.answer import HTTP_STATUS, Answer, ErrorBody, HttpError, long_error, short_error
 from medserve_server.rest.call import RestCall
 from medserve_server.rest.inference import Endpoint
+from medserve_server.rest.status import PATH
 from medserve_server.status import CODES, to_status
 from medserve_server.supervise import report
 
@@ -31,6 +32,7 @@ class Rest:
         max_message_bytes: maximum size of a body.
         why_not_ready: returns the reason why the server does not accept work as one line, or an empty string.
         decoders: threads that parse large bodies.
+        status: endpoint of `medserve_server.rest.status.PATH`.
         pages: pages by path.
     """
 
@@ -41,6 +43,7 @@ class Rest:
         max_message_bytes: int,
         why_not_ready: Callable[[], str],
         decoders: Executor,
+        status: Endpoint,
         pages: Mapping[str, Page],
     ) -> None:
         self._interceptor = interceptor
@@ -52,6 +55,7 @@ class Rest:
             [
                 *inference.ENDPOINTS,
                 *typed.endpoints(),
+                ("GET", PATH, status),
                 *(("GET", path, partial(_page, page)) for path, page in probes(why_not_ready).items()),
                 ("GET", "/openapi.json", self._document),
                 *(("GET", re.escape(path), partial(_page, page)) for path, page in pages.items()),

@@ -59,6 +59,10 @@ class FastHistogram(Collector):
         """Returns the series with these label values, and creates it if necessary."""
         return self._series.setdefault(values, Series(self._bounds))
 
+    def series(self) -> list[tuple[tuple[str, ...], Series]]:
+        """Returns all series with their label values."""
+        return list(self._series.items())
+
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
         """Removes all series with these label values, whatever their other labels."""
         wanted = [(self._labels.index(name), value) for name, value in labels.items()]
@@ -70,7 +74,7 @@ class FastHistogram(Collector):
         """Yields the metric family."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         bounds = [*map(floatToGoString, (*self._bounds, float("inf")))]
-        for values, series in list(self._series.items()):
+        for values, series in self.series():
             total, buckets = 0, []
             for bound, count in zip(bounds, list(series.counts), strict=True):
                 total += count

@@ -97,10 +97,10 @@ class Metrics:
             "grpc_service",
             "grpc_method",
         )
-        refused = self._counter(
+        self.refusals = self._counter(
             "medserve_refused_total", "Requests refused by a limit or for lack of permission.", "reason"
         )
-        self._refused = {limit: refused.labels(limit) for limit in get_args(Limit)}
+        self._refused = {limit: self.refusals.labels(limit) for limit in get_args(Limit)}
         self.unread = Counter(
             "medserve_unread_total",
             "Calls that ended before their message was received: too large, too slow, or cancelled by the client.",
@@ -110,8 +110,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         import onnxruntime  # noqa: PLC0415 - the supervisor of workers does not need it
 
-        build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
-        build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
+        self.build = self._gauge("medserve_build_info", "Versions; always 1.", "version", "onnxruntime", "python")
+        self.build.labels(version("medserve"), onnxruntime.__version__, platform.python_version()).set(1)
 
     def refused(self, error: ServingError) -> None:
         """Counts an error if it was caused by a limit."""

@@ -139,7 +139,7 @@ function tokenForm(entered) {
   }
 
   function toggle() {
-    setOpen(form.hidden);
+    setOpen(Boolean(form.hidden));
     if (!form.hidden) input.focus();
   }
 
