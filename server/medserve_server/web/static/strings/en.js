@@ -41,7 +41,6 @@ export const en = {
   "commands.copied": "Copied",
   "commands.not_copied": "The browser does not allow copying; select the text instead.",
 
-<<<<<<< HEAD
   "image.choose": "Choose images",
   "image.choose_hint": "or drop or paste them: PNG, JPEG, TIFF or DICOM, one or many. They are sent to this server only and are not stored.",
   "image.files": "Files",
@@ -97,6 +96,7 @@ export const en = {
   "image.named_points": "Operating points of the model",
   "image.point_name": "Name",
   "image.measured_on": "Sensitivity and specificity were measured on the {split} split.",
+  "image.other_split": "On the {split} split, at {threshold}: sensitivity {sensitivity}, specificity {specificity}.",
   "image.no_curve": "This model file does not contain sensitivity and specificity at other thresholds.",
   "image.point_changed": "The threshold applies to this page only; the server decides at {name}.",
   "image.explanation": "What the result depends on",
@@ -138,7 +138,6 @@ export const en = {
   "image.status_done": "Done",
   "image.status_failed": "Failed",
   "image.status_cancelled": "Cancelled",
-=======
   "models.intro": "The models that this server serves. Open one to use it; its card states what it is for and how good it is.",
   "models.none": "This server serves no model yet.",
   "models.task.TASK_IMAGE_CLASSIFICATION": "Image classification",
@@ -310,5 +309,4 @@ export const en = {
   "docs.or": " or ",
   "docs.array_of": "array of ",
   "docs.any": "any",
->>>>>>> web
 };

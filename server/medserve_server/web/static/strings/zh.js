@@ -96,6 +96,7 @@ export const zh = {
   "image.named_points": "模型的工作点",
   "image.point_name": "名称",
   "image.measured_on": "灵敏度和特异度在 {split} 数据集上测得。",
+  "image.other_split": "在 {split} 数据集上，阈值 {threshold}：灵敏度 {sensitivity}，特异度 {specificity}。",
   "image.no_curve": "此模型文件不含其他阈值下的灵敏度和特异度。",
   "image.point_changed": "该阈值仅用于本页；服务器按 {name} 判定。",
   "image.explanation": "结果的依据",

@@ -83,8 +83,9 @@ function node(url, name, frame, reasons) {
  */
 function python(model, name, frame, reasons) {
   const secure = location.protocol === "https:";
+  const target = location.port ? location.host : `${location.host}:${secure ? 443 : 80}`;
   const client = [
-    JSON.stringify(location.host),
+    JSON.stringify(target),
     ...(secure ? ["tls=Tls()"] : []),
     ...(hasToken() ? ['token=os.environ["MEDSERVE_TOKEN"]'] : []),
   ];
@@ -99,7 +100,7 @@ function python(model, name, frame, reasons) {
     ...(hasToken() ? ["import os", ""] : []),
     `from medserve_client import Client${reasons ? ", ImageReasons" : ""}${secure ? ", Tls" : ""}`,
     "",
-    "# gRPC has the address of this page, except with --transport grpcio.",
+    "# The address of gRPC; a server with --transport grpcio has REST on another port.",
     `with Client(${client.join(", ")}) as client:`,
     "    response = client.classify(",
     ...call.map((argument) => `        ${argument},`),

@@ -22,6 +22,15 @@
  * @property {{threshold: number}} [novelty]
  * @property {{height: number, width: number}} [classActivation]
  * @property {{layer: string, channels: number}[]} featureMaps
+ * @property {Curve[]} [thresholdCurves]
+ */
+/**
+ * @typedef {object} Curve  a ThresholdCurve of the manifest
+ * @property {string} positiveLabel
+ * @property {string} split
+ * @property {number[]} thresholds
+ * @property {number[]} sensitivities
+ * @property {number[]} specificities
  */
 
 /**
@@ -55,20 +64,42 @@ export function defaultPoint(task) {
  * @returns {Step[]}
  */
 export function stepsOf(task, positive) {
-  const curve = curveOf(task, positive)?.points;
   const unknown = { sensitivity: null, specificity: null };
-  const others = curve ?? Array.from({ length: 101 }, (_, index) => ({ threshold: index / 100, ...unknown }));
+  const hundredths = Array.from({ length: 101 }, (_, index) => ({ threshold: index / 100, ...unknown }));
+  const others = curvesOf(task, positive)[0]?.steps ?? hundredths;
   const named = task.operatingPoints.filter(({ positiveLabel }) => positiveLabel === positive);
   const steps = new Map([...others, ...named].map((one) => [one.threshold, one]));
   return [...steps.values()].sort((one, other) => one.threshold - other.threshold);
 }
 
 /**
- * Returns the curve of a label; null for files that were written before curves existed.
+ * Returns the curves of a label, first that of the split on which its operating points were chosen; files written before
+ * curves existed have none.
  * @param {Task} task
  * @param {string} positive
- * @returns {{points: Step[], split: string} | null}
+ * @returns {{split: string, steps: Step[]}[]}
  */
-export function curveOf(task, positive) {
-  return null;
+export function curvesOf({ operatingPoints, thresholdCurves = [] }, positive) {
+  const chosenOn = operatingPoints.find(({ positiveLabel }) => positiveLabel === positive)?.chosenOn;
+  return thresholdCurves
+    .filter(({ positiveLabel }) => positiveLabel === positive)
+    .sort((one, other) => Number(other.split === chosenOn) - Number(one.split === chosenOn))
+    .map(({ split, thresholds, sensitivities, specificities }) => ({
+      split,
+      steps: thresholds.map((threshold, index) => ({
+        threshold,
+        sensitivity: sensitivities[index],
+        specificity: specificities[index],
+      })),
+    }));
+}
+
+/**
+ * Returns the step of a curve that is nearest to a threshold.
+ * @param {Step[]} steps
+ * @param {number} threshold
+ */
+export function nearestStep(steps, threshold) {
+  const distance = (/** @type {Step} */ step) => Math.abs(step.threshold - threshold);
+  return steps.reduce((best, step) => (distance(step) < distance(best) ? step : best));
 }

@@ -3,7 +3,7 @@
 import { line } from "../charts.js";
 import { element, replace, svg } from "../dom.js";
 import { percent, t } from "../language.js";
-import { curveOf, stepsOf } from "./image_decision.js";
+import { curvesOf, nearestStep, stepsOf } from "./image_decision.js";
 
 /** @typedef {import("./image_decision.js").NamedPoint} NamedPoint */
 /** @typedef {import("./image_decision.js").Point} Point */
@@ -38,7 +38,7 @@ function pointControls(task, chosen, onChange) {
   const figures = element("dl", { class: "image-figures" });
   const ticks = element("div", {});
   const chart = element("div", {});
-  const note = element("p", { class: "muted" });
+  const notes = element("div", { class: "image-notes" });
   const radios = points.map(({ name }) => element("input", { type: "radio", name: "image-point", value: name }));
 
   function show() {
@@ -52,7 +52,7 @@ function pointControls(task, chosen, onChange) {
     replace(figures, ...figuresOf(steps[index]));
     replace(ticks, marks(steps, points));
     replace(chart, curveChart(task, current));
-    replace(note, noteOf(task, current));
+    replace(notes, ...notesOf(task, current));
   }
 
   slider.addEventListener("input", () => {
@@ -71,7 +71,7 @@ function pointControls(task, chosen, onChange) {
     }),
   );
   show();
-  return [figures, label, slider, ticks, chart, pointsTable(task, radios), note];
+  return [figures, label, slider, ticks, chart, pointsTable(task, radios), notes];
 }
 
 /** @param {Step} step */
@@ -112,13 +112,13 @@ function marks(steps, points) {
  * @param {Point} point
  */
 function curveChart(task, { positiveLabel, threshold }) {
-  const points = curveOf(task, positiveLabel)?.points;
-  if (!points) return null;
+  const [curve] = curvesOf(task, positiveLabel);
+  if (!curve) return null;
   return line({
-    x: points.map((one) => one.threshold),
+    x: curve.steps.map((step) => step.threshold),
     series: [
-      { label: t("image.sensitivity"), y: points.map(({ sensitivity }) => Number(sensitivity)) },
-      { label: t("image.specificity"), y: points.map(({ specificity }) => Number(specificity)) },
+      { label: t("image.sensitivity"), y: curve.steps.map(({ sensitivity }) => Number(sensitivity)) },
+      { label: t("image.specificity"), y: curve.steps.map(({ specificity }) => Number(specificity)) },
     ],
     xLabel: t("image.threshold"),
     yLabel: t("image.rate"),
@@ -129,19 +129,28 @@ function curveChart(task, { positiveLabel, threshold }) {
 }
 
 /**
+ * Returns on what the figures were measured, those on other splits, and where the threshold applies.
  * @param {Task} task
  * @param {Point} point
  */
-function noteOf(task, { name, positiveLabel }) {
-  const curve = curveOf(task, positiveLabel);
-  const named = task.operatingPoints.find((one) => one.name === name);
-  const measured = named
-    ? t("image.measured_on", { split: named.chosenOn })
-    : curve
-      ? t("image.measured_on", { split: curve.split })
-      : t("image.no_curve");
-  const changed = name === task.defaultOperatingPoint ? "" : t("image.point_changed", { name: task.defaultOperatingPoint });
-  return `${measured} ${changed}`;
+function notesOf(task, { name, positiveLabel, threshold }) {
+  const [curve, ...others] = curvesOf(task, positiveLabel);
+  const split = task.operatingPoints.find((one) => one.name === name)?.chosenOn ?? curve?.split;
+  const elsewhere = others.map(({ split: other, steps }) => {
+    const step = nearestStep(steps, threshold);
+    return t("image.other_split", {
+      split: other,
+      threshold: percent(step.threshold),
+      sensitivity: percent(Number(step.sensitivity)),
+      specificity: percent(Number(step.specificity)),
+    });
+  });
+  return [
+    ...(split ? [t("image.measured_on", { split })] : []),
+    ...elsewhere,
+    ...(curve ? [] : [t("image.no_curve")]),
+    ...(name === task.defaultOperatingPoint ? [] : [t("image.point_changed", { name: task.defaultOperatingPoint })]),
+  ].map((text) => element("p", { class: "muted" }, text));
 }
 
 /**

@@ -1,7 +1,7 @@
 // The files with their results, as a table and as CSV.
 
 import { element, replace } from "../dom.js";
-import { hasText, number, percent, t } from "../language.js";
+import { hasText, percent, t } from "../language.js";
 import { decide } from "./image_decision.js";
 import { UnreadableFile } from "./image_requests.js";
 import { warningText } from "./image_result.js";
