@@ -167,11 +167,16 @@ function pointsTable(task, radios) {
       ...[threshold, sensitivity, specificity].map((value) => element("td", { class: "numeric" }, percent(value))),
     ),
   );
+  const columns = head.map((key, index) => element("th", { scope: "col", class: index ? "numeric" : null }, t(key)));
   return element(
-    "table",
-    {},
-    element("caption", {}, t("image.named_points")),
-    element("thead", {}, element("tr", {}, ...head.map((key) => element("th", { scope: "col" }, t(key))))),
-    element("tbody", {}, ...rows),
+    "div",
+    { class: "table-scroll", tabindex: 0, role: "region", "aria-label": t("image.named_points") },
+    element(
+      "table",
+      {},
+      element("caption", {}, t("image.named_points")),
+      element("thead", {}, element("tr", {}, ...columns)),
+      element("tbody", {}, ...rows),
+    ),
   );
 }

@@ -27,12 +27,13 @@ import { modelPath, post } from "../api.js";
 export class UnreadableFile extends Error {}
 
 /**
+ * Checks that a file can be read: a request with a file that cannot be read fails like one without a connection.
  * @param {Blob} file
  * @throws {UnreadableFile}
  */
-async function contents(file) {
+async function checkReadable(file) {
   try {
-    return await file.arrayBuffer();
+    await file.slice(0, 1).arrayBuffer();
   } catch (error) {
     throw error instanceof DOMException ? new UnreadableFile(error.message) : error;
   }
@@ -70,11 +71,13 @@ function base64(file) {
 export async function classify(model, { file, format }, frame, reasons, signal) {
   const path = modelPath(model, "classify");
   if (frame === 0 && reasons === null) {
-    const body = await contents(file);
-    const { results } = await post(`${path}?preview=true`, body, { signal, contentType: format.contentType });
+    await checkReadable(file);
+    const { results } = await post(`${path}?preview=true`, file, { signal, contentType: format.contentType });
     return results[0];
   }
   const image = { encoded: await base64(file), ...(frame > 0 ? { frame } : {}) };
-  const { results } = await post(path, { images: [image], ...(reasons ? { reasons } : { preview: true }) }, { signal });
+  // As a Blob: Chromium took 0.6 s longer to send a text of 11 MB.
+  const body = new Blob([JSON.stringify({ images: [image], ...(reasons ? { reasons } : { preview: true }) })]);
+  const { results } = await post(path, body, { signal, contentType: "application/json" });
   return results[0];
 }
