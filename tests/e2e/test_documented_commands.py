@@ -48,7 +48,7 @@ FAILING = {
 }
 
 # Pages that start no server before they ask one.
-NEEDS_SERVER = {"docs/explanations.md", "docs/operations.md", "docs/python.md", "docs/rest.md"}
+NEEDS_SERVER = {"docs/explanations.md", "docs/images.md", "docs/operations.md", "docs/python.md", "docs/rest.md"}
 OUTPUTS = {"", "text"}
 
 OTHERS_FLAGS = {

@@ -148,7 +148,7 @@ def test_what_a_model_was_exported_without_is_refused(
 
 
 BAD_WISHES: dict[str, tuple[pb.ImageReasons, int, str, str]] = {
-    "unknown label": (pb.ImageReasons(label="tumour"), 1, "label", "is 'tumour', expected one of clear, lesion"),
+    "unknown label": (pb.ImageReasons(label="tumor"), 1, "label", "is 'tumor', expected one of clear, lesion"),
     "endless label": (pb.ImageReasons(label="x" * 9999), 1, "label", f"is '{'x' * 64}', expected one of"),
     "unknown layer": (pb.ImageReasons(feature_maps=["top"]), 1, "feature_maps[0]", "is 'top', expected one of pool"),
     "a layer twice": (

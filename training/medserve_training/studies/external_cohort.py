@@ -12,7 +12,7 @@ from medserve_training.data.schema import Schema, load_schema
 from medserve_training.data.splits import Patients
 from medserve_training.errors import UserError
 
-DESCRIPTION = "Rotterdam tumour bank, node-positive patients (R package survival), to GBSG 2"
+DESCRIPTION = "Rotterdam tumor bank, node-positive patients (R package survival), to GBSG 2"
 
 
 def load_external(data_dir: Path) -> tuple[Patients, Patients, Schema]:
