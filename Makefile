@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PIP_INSTALL = bin/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: help serve test test-fast test-tools test-container test-gpu coverage fuzz soak train checksums bench docs
+.PHONY: screenshots
 .PHONY: proto proto-check lint format lock sbom audit clean
 
 ## help: list the targets; most pass ARGS="..." on to their command
@@ -33,7 +34,7 @@ test-fast: .venv-dev/installed
 # Without them, these tests are skipped.
 test-tools:
 	apt-get -qq update
-	apt-get -qq install --yes --no-install-recommends dcmtk fish zsh
+	apt-get -qq install --yes --no-install-recommends chromium dcmtk fish fonts-noto-cjk zsh
 	command -v npm > /dev/null || apt-get -qq install --yes --no-install-recommends nodejs npm
 	npm ci --prefix tests/e2e/node --ignore-scripts --no-audit --no-fund
 
@@ -52,10 +53,10 @@ test-gpu:
 		echo "test-gpu: skipped, since it needs an NVIDIA GPU and its driver: nvidia-smi --list-gpus lists none"; \
 	fi
 
-## coverage: measure branch coverage of the unit and end-to-end tests in all processes except Envoy
+## coverage: measure branch coverage of the unit, end-to-end and web tests in all processes except Envoy
 coverage: .venv-dev/installed .venv-triton/installed
 	.venv-dev/bin/coverage erase
-	MEDSERVE_DATA=$(DATA) .venv-dev/bin/coverage run -m pytest tests/unit tests/e2e -n 4 --dist worksteal $(ARGS)
+	MEDSERVE_DATA=$(DATA) .venv-dev/bin/coverage run -m pytest tests/unit tests/e2e tests/web -n 4 --dist worksteal $(ARGS)
 	.venv-dev/bin/coverage combine --quiet
 	.venv-dev/bin/coverage report
 
@@ -104,6 +105,10 @@ bench: .venv-dev/installed
 ## docs: build the documentation site, build/site/index.html
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
+
+## screenshots: write six pictures of the web page to build/screenshots; needs Debian's Chromium (make test-tools)
+screenshots: .venv-dev/installed
+	PYTHONPATH=tests .venv-dev/bin/python -m web.screenshots build/screenshots
 
 ## proto: generate the stubs and the OpenAPI description from the proto files
 proto: .venv-proto/installed

@@ -56,7 +56,7 @@ def test_plain_lines_are_never_cut(models: Path, transport: str) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         process.terminate()
         assert process.stdout.read() == ""
     model = rf"model    {NAME}/1: \(no manifest: Open Inference Protocol only\); runs on cpu, .*; batches: up to 64\n"
@@ -64,7 +64,8 @@ def test_plain_lines_are_never_cut(models: Path, transport: str) -> None:
     assert lines[1] == f"serves   by {transport}\n"
     assert re.fullmatch(r"gRPC     127\.0\.0\.1:\d+\n", lines[2])
     assert re.fullmatch(r"REST     http://127\.0\.0\.1:\d+\n", lines[3])
-    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[4])
+    assert lines[4] == lines[3].replace("REST ", "web  ").replace("\n", "/\n")
+    assert re.fullmatch(r"metrics  http://127\.0\.0\.1:\d+/metrics\n", lines[5])
 
 
 def test_a_terminal_gets_a_table_with_the_whole_name(models: Path) -> None:
@@ -109,6 +110,7 @@ def test_a_log_of_json_has_a_record_for_each_model_and_for_the_addresses(models:
     assert model["threads"] >= 1
     assert (serving["message"], serving["workers"]) == ("serving", int(workers))
     assert serving["grpc"].startswith("127.0.0.1:")
+    assert serving["web"] == f"{serving['rest']}/"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", serving["metrics"])
 
 

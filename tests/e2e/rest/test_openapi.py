@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calls.rest_client import RestClient
-from medserve_server.rest import inference, typed
+from medserve_server.rest import inference, status, typed
 from servers.server_process import ServerProcess, environment
 from waiting import PATIENCE
 
@@ -18,7 +18,8 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 def test_every_path_is_described(rest: RestClient) -> None:
     document = rest.get("/openapi.json").json
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    endpoints = [*inference.ENDPOINTS, *typed.endpoints(), ("GET", "/livez", None), ("GET", "/readyz", None)]
+    others = [("GET", path, None) for path in (status.PATH, "/livez", "/readyz")]
+    endpoints = [*inference.ENDPOINTS, *typed.endpoints(), *others]
     unmatched = {
         (method, path)
         for method, path in described
@@ -27,6 +28,18 @@ def test_every_path_is_described(rest: RestClient) -> None:
     assert unmatched == set()
     for kind, pattern, _ in endpoints:
         assert any(kind == method and re.fullmatch(pattern, path) for method, path in described), pattern
+
+
+def test_the_examples_of_requests_are_accepted(rest: RestClient) -> None:
+    models = {"ClassifyRequest": "chest-xray", "PredictRequest": "breast-cancer-risk"}
+    for path, methods in rest.get("/openapi.json").json["paths"].items():
+        content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        if "example" in content:
+            kind = content["schema"]["$ref"].rpartition("/")[2]
+            names = {"name": models.get(kind, "breast-cancer-risk"), "version": "1"}
+            filled = re.sub(r"\{(?:model_)?(name|version)\}", lambda match, names=names: names[match[1]], path)
+            reply = rest.post(filled, content["example"])
+            assert reply.status == 200, (filled, reply.body)
 
 
 @pytest.mark.parametrize("transport", ["envoy"], indirect=True)

@@ -53,7 +53,7 @@ function tabs(texts) {
     element(
       "div",
       { role: "tabpanel", id: `${id}-panel-${index}`, "aria-labelledby": `${id}-tab-${index}` },
-      element("pre", { tabindex: "0", role: "region", "aria-label": name }, element("code", {}, text)),
+      element("pre", { tabindex: "0", role: "group", "aria-label": name }, element("code", {}, text)),
       copyButton(text),
     ),
   );

@@ -147,7 +147,7 @@ function body(title, holder, api) {
  */
 function exampleBlock(json, api) {
   const text = JSON.stringify(json.example ?? exampleOf(json.schema, api), null, 2);
-  return element("pre", { tabindex: "0", role: "region", "aria-label": t("docs.example") }, element("code", {}, text));
+  return element("pre", { tabindex: "0", role: "group", "aria-label": t("docs.example") }, element("code", {}, text));
 }
 
 /**

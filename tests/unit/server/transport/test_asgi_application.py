@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from medserve_server.call_context import Context
 from medserve_server.calls.interceptor import CallInterceptor
 from medserve_server.calls.open_calls import OpenCalls
+from medserve_server.config import Settings
 from medserve_server.errors import InvalidInput
 from medserve_server.http.asgi import Event
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.rest.application import Rest
+from medserve_server.rest.status import status_endpoint
 from medserve_server.security.limits import CallLimits
 from medserve_server.telemetry.metrics import Metrics
 from medserve_server.transport.application import Application
@@ -82,7 +84,8 @@ class Caller:
         }
         interceptor.add_registered_method_handlers("test.Echo", kinds)
         self.decoders = Decoders(1)
-        rest = Rest(interceptor, self.open_calls, MAX_BYTES, lambda: "", self.decoders)
+        status = status_endpoint(Metrics(), Settings())
+        rest = Rest(interceptor, self.open_calls, MAX_BYTES, lambda: "", self.decoders, status, {})
         self.application = Application(GrpcAdapter(interceptor, self.open_calls, MAX_BYTES), rest)
 
     async def call(self, path: str, *chunks: bytes, ends: bool = True, **options: Any) -> "Answer":  # noqa: ANN401 - of `exchange`

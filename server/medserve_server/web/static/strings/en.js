@@ -217,6 +217,7 @@ export const en = {
   "metric.integrated_brier_score": "Integrated Brier score",
   "metric.calibration_slope": "Calibration slope",
   "metric.observed_to_expected": "Observed / expected events",
+  "metric.d_calibration_rejected": "D-calibration rejected",
   "metric.d_calibration_p_value": "D-calibration, p-value",
 
   "tensors.intro": "This model has no description of its task. It is called with tensors, over the Open Inference Protocol.",

@@ -217,6 +217,7 @@ export const zh = {
   "metric.integrated_brier_score": "积分 Brier 分数",
   "metric.calibration_slope": "校准斜率",
   "metric.observed_to_expected": "观察与预期事件数之比",
+  "metric.d_calibration_rejected": "D 校准被拒绝",
   "metric.d_calibration_p_value": "D 校准 p 值",
 
   "tensors.intro": "该模型没有任务描述，通过 Open Inference Protocol 以张量调用。",

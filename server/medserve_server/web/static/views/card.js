@@ -52,7 +52,7 @@ export function definitions(entries) {
 export function table(label, header, rows) {
   return element(
     "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": label },
+    { class: "table-scroll", tabindex: "0", role: "group", "aria-label": label },
     element(
       "table",
       {},
