@@ -2,8 +2,8 @@
 
 import pytest
 
-from programs import node_modules
-from servers.server_process import REPOSITORY, ServerProcess
+from servers.server_process import ServerProcess
+from web.axe import violations
 from web.browser import Open, Page, expect
 
 FOCUSED = """() => {
@@ -12,14 +12,6 @@ FOCUSED = """() => {
 }"""
 """Names of the element with the focus, and the style of its outline."""
 PATHS = ("/", "/#/models/two-inputs/1", "/status", "/docs")
-
-
-def violations(page: Page) -> list[str]:
-    """Returns the rules of axe-core that the page violates, each with the elements that do."""
-    axe = node_modules(REPOSITORY / "tests/e2e/node") / "axe-core/axe.min.js"
-    page.evaluate(axe.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run()")["violations"]
-    return [f"{rule['id']}: {[node['html'][:150] for node in rule['nodes']]}" for rule in found]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -1,4 +1,4 @@
-// The original beside the image as the model received it, and the frames of a file.
+// The original next to the image as the model received it, and the frames of a file.
 
 import { element, replace, svg } from "../dom.js";
 import { t } from "../language.js";
@@ -87,7 +87,7 @@ export function frameSlider({ frame, result }, onFrame) {
   });
   return element(
     "div",
-    { class: "image-frames no-print" },
+    { class: "image-frames" },
     element("label", { for: "image-frame" }, t("image.frame")),
     slider,
     position,

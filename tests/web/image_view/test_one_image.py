@@ -1,6 +1,7 @@
 """One image in the browser: from the file to its result, operating point and explanations."""
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from samples.dicom_files import PATIENT, dicom
 from samples.explained_models import HEIGHT, WIDTH
 from servers.server_process import ServerProcess, running_server
 from web.browser import Open, Page, expect
-from web.image_view import CHANNELS, choose, classify, encoded, even, save_lesions, visit
+from web.image_view.view import CHANNELS, MARKUP, choose, classify, encoded, even, save_lesions, visit
 
 LESION = encoded(even(240))
 FRAMES = np.stack([even(brightness) for brightness in (10, 100, 200)])
@@ -39,13 +40,13 @@ def preview(page: Page) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_picture_is_shown_beside_the_models_input(clinic: ServerProcess, open_page: Open, kind: str) -> None:
+def test_a_picture_is_shown_next_to_the_models_input(clinic: ServerProcess, open_page: Open, kind: str) -> None:
     page = visit(open_page(clinic.http_url))
     classify(page, "picture", encoded(np.repeat(np.repeat(even(240), 2, 0), 2, 1), kind))
     original = page.get_by_role("img", name="Original of picture")
     expect(original).to_be_visible()
     assert original.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [2 * WIDTH, 2 * HEIGHT]
-    expect(page.get_by_text(f"{2 * WIDTH} × {2 * HEIGHT} pixels")).to_be_visible()
+    expect(page.get_by_text(f"{2 * WIDTH} \N{MULTIPLICATION SIGN} {2 * HEIGHT} pixels")).to_be_visible()
     expect(page.get_by_role("img", name="picture as the model received it")).to_be_visible()
     assert preview(page).startswith(b"\x89PNG")
     expect(page.locator(".image-label")).to_have_text("lesion")
@@ -190,7 +191,9 @@ def test_feature_maps_are_shown_by_channel(clinic: ServerProcess, open_page: Ope
     page.get_by_role("button", name="Compute").click()
     canvas = page.locator(".image-channels canvas")
     expect(canvas).to_have_count(12)
-    shades = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 3, 2).data.filter((_, at) => at % 4 === 0))"
+    shades = (
+        "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 3, 2).data.filter((_, at) => at % 4 === 0))"
+    )
     assert canvas.first.evaluate(shades) == [255, 0, 0, 0, 0, 0]
     expect(page.get_by_role("img", name="Channel 1: 0.00 to 1.00")).to_be_visible()
     page.get_by_role("button", name="Next").click()
@@ -208,7 +211,7 @@ def test_warnings_are_translated(clinic: ServerProcess, open_page: Open) -> None
     messages = warnings.locator("[lang=en]").all_inner_texts()
     page.get_by_label("Language").select_option("zh")
     expect(page.locator(".image-warnings h3")).to_have_text("警告")
-    expect(warnings.filter(has_text="颜色已转换：")).to_be_visible()
+    expect(warnings.filter(has_text="颜色已转换")).to_be_visible()
     assert warnings.locator("[lang=en]").all_inner_texts() == messages
     expect(page.get_by_role("heading", name="color.png", level=2)).to_be_visible()  # the file has stayed
 
@@ -234,3 +237,33 @@ def test_a_file_that_is_gone_is_reported(clinic: ServerProcess, open_page: Open,
     file.unlink()
     page.get_by_label("Frame", exact=True).press("End")
     expect(page.get_by_role("alert")).to_contain_text("The browser cannot read this file.")
+
+
+def test_markup_in_names_is_shown_as_text(clinic: ServerProcess, open_page: Open) -> None:
+    page = visit(open_page(clinic.http_url), "hostile-lesions")
+    classify(page, f"{MARKUP}.png", LESION)
+    expect(page.locator(".image-label")).to_have_text(f"lesion{MARKUP}")
+    expect(page.locator(".image-decision")).to_contain_text(f"point{MARKUP}")
+    page.get_by_role("radio", name="Occlusion").check()
+    expect(page.locator(".image-legend")).to_be_visible()
+    choose(page, (f"broken{MARKUP}", b"nothing"))
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert page.locator("main img[src=x]").count() == 0
+
+
+def test_a_result_prints_on_one_page(clinic: ServerProcess, open_page: Open) -> None:
+    page = visit(open_page(clinic.http_url))
+    choose(page, ("broken.png", b"nothing"), ("series.dcm", dicom(FRAMES, frames=3)))
+    page.get_by_role("button", name="series.dcm").click()
+    expect(page.locator(".image-decision")).to_be_visible()
+    page.get_by_role("radio", name="Occlusion").check()
+    page.get_by_label("Layer").select_option("wide")
+    page.get_by_role("button", name="Compute").click()
+    expect(page.locator(".image-channels canvas")).to_have_count(12)
+    assert len(re.findall(rb"/Type /Page\b", page.pdf(format="A4"))) == 1
+    page.emulate_media(media="print")
+    for shown in (".image-stage g rect", ".image-legend", ".image-figures", ".image-channels canvas", ".notice"):
+        expect(page.locator(shown).first).to_be_visible()
+    expect(page.get_by_text("1 of 3")).to_be_visible()
+    for hidden in (".drop", ".image-list", ".commands", "#image-threshold"):
+        expect(page.locator(hidden).first).to_be_hidden()

@@ -17,7 +17,7 @@ from samples.dicom_files import dicom
 from servers.server_process import ServerProcess, running_server
 from waiting import PATIENCE
 from web.browser import Open, Page, expect
-from web.image_view import classify, encoded, even, save_lesions, visit
+from web.image_view.view import classify, encoded, even, save_lesions, visit
 
 NAME = "it's a scan.dcm"
 SERIES = dicom(np.stack([even(10), even(240)]), frames=2)

@@ -4,16 +4,14 @@ import csv
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from calls.rest_client import Reply, RestClient
-from programs import node_modules
 from servers.held_server import HeldServer, held_server
-from servers.server_process import REPOSITORY
+from web.axe import violations
 from web.browser import Open, Page, expect
-from web.image_view import cells, choose, classify, encoded, even, expect_statuses, save_lesions, visit
+from web.image_view.view import cells, choose, classify, encoded, even, expect_statuses, save_lesions, visit
 
 BRIGHTNESS = (40, 240, 150)
 LIMIT = 6
@@ -166,10 +164,9 @@ def tab_to(page: Page, name: str) -> None:
 
 @pytest.mark.parametrize(("language", "theme", "size"), [("en", "light", "desktop"), ("zh", "dark", "phone")])
 def test_axe_finds_nothing(held: HeldServer, open_page: Open, language: str, theme: str, size: str) -> None:
-    axe = node_modules(REPOSITORY / "tests/e2e/node") / "axe-core/axe.min.js"
     page = visit(open_page(url(held), language=language, theme=theme, size=size), language=language)
     classify(page, "bright.png", encoded(even(240)))
-    assert violations(page, axe) == []
+    assert violations(page) == []
     page.locator("input[value=occlusion]").check()
     expect(page.locator(".image-legend")).to_be_visible()
     page.locator(".image-features button").click()
@@ -178,14 +175,8 @@ def test_axe_finds_nothing(held: HeldServer, open_page: Open, language: str, the
         summary.click()
     choose(page, ("broken.png", b"nothing"))
     expect(page.get_by_role("alert")).to_be_visible()
-    assert violations(page, axe) == []
+    assert violations(page) == []
     page.locator(".image-list button", has_text="bright.png").click()
     expect(page.locator(".image-decision")).to_be_visible()
-    assert violations(page, axe) == []
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def violations(page: Page, axe: Path) -> list[str]:
-    """Returns what axe-core finds on the page."""
-    found = page.evaluate(f"async () => {{ {axe.read_text('utf-8')}; return (await axe.run(document)).violations; }}")
-    return [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in found]

@@ -16,6 +16,7 @@ from samples.explained_models import HEIGHT, WIDTH
 from web.browser import Opened, Page, expect
 
 CHANNELS = 14
+MARKUP = "<img src=x onerror=alert(1)>"
 THRESHOLDS = [index / 100 for index in range(100)]
 
 
@@ -44,17 +45,26 @@ def lesions() -> onnx.ModelProto:
             specificities=THRESHOLDS,
         )
     model = explained_models.lesions(manifest)
-    model.graph.node.append(
-        helper.make_node("Concat", ["feature_map.pool"] * CHANNELS, ["feature_map.wide"], axis=1)
-    )
-    shape = ["batch", CHANNELS, 2, 3]
+    model.graph.node.append(helper.make_node("Concat", ["feature_map.pool"] * CHANNELS, ["feature_map.wide"], axis=1))
+    shape: list[str | int | None] = ["batch", CHANNELS, 2, 3]
     model.graph.output.append(helper.make_tensor_value_info("feature_map.wide", TensorProto.FLOAT, shape))
     return model
 
 
+def hostile_lesions() -> onnx.ModelProto:
+    """The model `lesions` with markup in the texts of its manifest that results contain."""
+    manifest = explained_models.plain_lesions_manifest()
+    task = manifest.image_classification
+    task.labels[1] += MARKUP
+    task.operating_points.add(name=f"point{MARKUP}", positive_label=task.labels[1], threshold=0.5, chosen_on=MARKUP)
+    task.default_operating_point = task.operating_points[0].name
+    return explained_models.lesions(manifest)
+
+
 def save_lesions(folder: Path) -> None:
-    """Saves the model, and one without operating points and explanations, to a model repository."""
+    """Saves `lesions`, with markup, and without operating points and explanations, to a model repository."""
     onnx_models.save(folder, "lesions", lesions())
+    onnx_models.save(folder, "hostile-lesions", hostile_lesions())
     onnx_models.save(folder, "plain-lesions", explained_models.lesions(explained_models.plain_lesions_manifest()))
 
 
