@@ -47,7 +47,7 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Opened:
-    """A page of the server, in a browser context of its own."""
+    """A page of the server in a separate browser context."""
 
     page: Page
     url: str

@@ -1,7 +1,7 @@
 """Writes six pictures of the web page, to be looked at: `make screenshots`.
 
-The list of models, the result of an image and that of a patient, each on a desktop with light colors and on a phone with
-dark colors.
+The list of models, the result of an image and that of a patient, each on a desktop with light colors and on a phone
+with dark colors.
 """
 
 import io
@@ -31,6 +31,7 @@ def main(folder: Path) -> None:
                     page = found.visit(path)
                     prepare(page)
                     page.wait_for_load_state("networkidle")
+                    page.evaluate("scrollTo(0, 0)")
                     file = folder / f"{name}-{size}.png"
                     page.screenshot(path=file, full_page=True, animations="disabled")
                     sys.stdout.write(f"{file}\n")

@@ -14,8 +14,7 @@ FOCUSED = """() => {
 PATHS = ("/", "/#/models/two-inputs/1", "/status", "/docs")
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "language"), [("light", "en"), ("dark", "zh")])
 def test_no_page_violates_a_rule(site: ServerProcess, open_page: Open, theme: str, language: str) -> None:
     opened = open_page(site.http_url, language=language, theme=theme)
     for path in PATHS:

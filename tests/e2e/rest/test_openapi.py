@@ -36,8 +36,8 @@ def test_the_examples_of_requests_are_accepted(rest: RestClient) -> None:
         content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
         if "example" in content:
             kind = content["schema"]["$ref"].rpartition("/")[2]
-            names = {"name": models.get(kind, "breast-cancer-risk"), "version": "1"}
-            filled = re.sub(r"\{(?:model_)?(name|version)\}", lambda match, names=names: names[match[1]], path)
+            filled = re.sub(r"\{(model_)?name\}", models.get(kind, "breast-cancer-risk"), path)
+            filled = re.sub(r"\{(model_)?version\}", "1", filled)
             reply = rest.post(filled, content["example"])
             assert reply.status == 200, (filled, reply.body)
 

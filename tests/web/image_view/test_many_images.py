@@ -93,14 +93,24 @@ def test_four_requests_are_in_flight_and_all_can_be_cancelled(held: HeldServer, 
         expect_statuses(page, [*["Classifying"] * 4, *["Waiting"] * 2])
         expect(page.get_by_role("progressbar")).to_be_visible()
         page.get_by_role("button", name="Cancel").click()
-        expect_statuses(page, ["Cancelled"] * 6)
+        expect_statuses(page, ["Canceled"] * 6)
         expect(page.get_by_role("progressbar")).to_be_hidden()
     page.get_by_role("button", name="Classify the remaining 6").click()
     expect_statuses(page, ["Done"] * 6)
     expect(page.get_by_role("button", name="Classify the remaining")).to_be_hidden()
-    page.get_by_role("button", name="Remove all").click()
-    expect(page.locator(".image-list tbody tr")).to_have_count(0)
-    expect(page.locator(".image-decision")).to_be_hidden()
+
+
+def test_files_can_be_removed_while_they_are_classified(held: HeldServer, open_page: Open) -> None:
+    page = visit(open_page(url(held)))
+    with held.hold():
+        choose(page, *pictures(2))
+        held.wait_for_calls(2)
+        page.get_by_role("button", name="Remove all").click()
+        expect(page.get_by_role("heading", level=2)).to_be_hidden()
+        held.wait_for_calls(0)
+    classify(page, "other.png", encoded(even(240)))
+    expect(page.locator(".image-list")).to_be_hidden()
+    assert [row[1] for row in cells(page)] == ["other.png"]
 
 
 def test_a_busy_server_is_asked_again_by_a_button(held: HeldServer, open_page: Open) -> None:

@@ -137,7 +137,7 @@ export const en = {
   "image.status_running": "Classifying …",
   "image.status_done": "Done",
   "image.status_failed": "Failed",
-  "image.status_cancelled": "Cancelled",
+  "image.status_cancelled": "Canceled",
   "models.intro": "The models that this server serves. Open one to use it; its card states what it is for and how good it is.",
   "models.none": "This server serves no model yet.",
   "models.task.TASK_IMAGE_CLASSIFICATION": "Image classification",

@@ -57,8 +57,8 @@ export function defaultPoint(task) {
 }
 
 /**
- * Returns the thresholds that can be chosen, in ascending order, with sensitivity and specificity where the manifest has
- * them: those of the named operating points and of the curve, or hundredths if there is no curve.
+ * Returns the thresholds that can be chosen, in ascending order, with sensitivity and specificity where the manifest
+ * has them: those of the named operating points and of the curve, or hundredths if there is no curve.
  * @param {Task} task
  * @param {string} positive
  * @returns {Step[]}
@@ -73,8 +73,8 @@ export function stepsOf(task, positive) {
 }
 
 /**
- * Returns the curves of a label, first that of the split on which its operating points were chosen; files written before
- * curves existed have none.
+ * Returns the curves of a label, first that of the split on which its operating points were chosen; files written
+ * before curves existed have none.
  * @param {Task} task
  * @param {string} positive
  * @returns {{split: string, steps: Step[]}[]}

@@ -119,7 +119,8 @@ export function imageDetail({ model, task, worklist, signal }, currentPoint, poi
 
   /** @param {Entry} cancelled */
   function retryButton(cancelled) {
-    return element("button", { type: "button", on: { click: () => worklist.retryOne(cancelled) } }, t("image.classify_now"));
+    const again = () => worklist.retryOne(cancelled);
+    return element("button", { type: "button", on: { click: again } }, t("image.classify_now"));
   }
 
   return { node, show, update, decide: showDecision };

@@ -160,13 +160,14 @@ function legend(kind, map) {
   const format = kind === "occlusion" ? percent : (/** @type {number} */ value) => number(value, 2);
   const peak = peakOf(values);
   const [lowest, highest] = [Math.min(...values), Math.max(...values)];
+  const name = t("image.legend", { low: format(-peak), high: format(peak) });
   return [
     element(
       "div",
       { class: "image-legend" },
       svg(
         "svg",
-        { role: "img", "aria-label": t("image.legend", { low: format(-peak), high: format(peak) }), width: "100%", height: 14 },
+        { role: "img", "aria-label": name, width: "100%", height: 14 },
         svg(
           "defs",
           {},
@@ -202,12 +203,13 @@ function legend(kind, map) {
  */
 function mapTable({ height, width, values }, format) {
   const columns = Array.from({ length: width }, (_, column) => element("th", { scope: "col" }, String(column + 1)));
+  const cell = (/** @type {number} */ value) => element("td", { class: "numeric" }, format(value));
   const rows = Array.from({ length: height }, (_, row) =>
     element(
       "tr",
       {},
       element("th", { scope: "row" }, String(row + 1)),
-      ...values.slice(row * width, (row + 1) * width).map((value) => element("td", { class: "numeric" }, format(value))),
+      ...values.slice(row * width, (row + 1) * width).map(cell),
     ),
   );
   return element(

@@ -103,7 +103,8 @@ function channel(index, values, height, width) {
   const high = values.reduce((one, other) => Math.max(one, other), -Infinity);
   const range = t("image.channel_range", { low: number(low, 2), high: number(high, 2) });
   const name = t("image.channel", { index });
-  const canvas = element("canvas", { width, height, class: "pixelated", role: "img", "aria-label": `${name}: ${range}` });
+  const label = `${name}: ${range}`;
+  const canvas = element("canvas", { width, height, class: "pixelated", role: "img", "aria-label": label });
   const pixels = new ImageData(width, height);
   values.forEach((value, at) => {
     const shade = high > low ? (255 * (value - low)) / (high - low) : 0;

@@ -48,7 +48,7 @@ export async function formatOf(file) {
 }
 
 /**
- * Returns the area on which files are dropped, with a button to choose files; files are also pasted anywhere on the page.
+ * Returns the area with a button to choose files. Files can also be dropped and pasted anywhere on the page.
  * @param {(files: File[]) => void} onFiles
  * @param {AbortSignal} signal  ends dropping and pasting
  */

@@ -81,7 +81,12 @@ function figuresOf({ threshold, sensitivity, specificity }) {
    * @param {number | null} value
    */
   const figure = (name, value) =>
-    element("div", {}, element("dt", {}, name), element("dd", {}, value === null ? t("image.unknown") : percent(value)));
+    element(
+      "div",
+      {},
+      element("dt", {}, name),
+      element("dd", {}, value === null ? t("image.unknown") : percent(value)),
+    );
   return [
     figure(t("image.threshold"), threshold),
     figure(t("image.sensitivity"), sensitivity),

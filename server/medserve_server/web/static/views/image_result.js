@@ -16,11 +16,12 @@ import { decide } from "./image_decision.js";
  */
 export function decision(result, point) {
   const { label, probability } = decide(result.labels, point);
+  const reason = point ? comparison(result, point) : t("image.most_probable", { probability: percent(probability) });
   return element(
     "div",
     { class: "image-decision" },
     element("p", { class: "image-label" }, label),
-    element("p", {}, point ? comparison(result, point) : t("image.most_probable", { probability: percent(probability) })),
+    element("p", {}, reason),
   );
 }
 
@@ -84,17 +85,20 @@ export function probabilities({ labels, uncertainty }) {
  */
 export function warnings({ warnings: found }) {
   if (!found.length) return element("p", { class: "muted" }, t("image.no_warnings"));
+  const items = found.map(({ kind, message }) =>
+    element(
+      "li",
+      {},
+      element("strong", {}, t("image.warning", { kind: warningText(kind) })),
+      " ",
+      element("span", { lang: "en" }, message),
+    ),
+  );
   return element(
     "section",
     { class: "image-warnings" },
     element("h3", {}, t("image.warnings")),
-    element(
-      "ul",
-      {},
-      ...found.map(({ kind, message }) =>
-        element("li", {}, element("strong", {}, t("image.warning", { kind: warningText(kind) })), " ", element("span", { lang: "en" }, message)),
-      ),
-    ),
+    element("ul", {}, ...items),
   );
 }
 
@@ -118,7 +122,10 @@ export function furtherValues({ novelty, sopInstanceUid }, task) {
       ? null
       : {
           name: t("image.novelty"),
-          text: t("image.novelty_threshold", { value: number(novelty, 2), threshold: number(task?.novelty?.threshold ?? 0, 2) }),
+          text: t("image.novelty_threshold", {
+            value: number(novelty, 2),
+            threshold: number(task?.novelty?.threshold ?? 0, 2),
+          }),
         },
     sopInstanceUid === undefined ? null : { name: t("image.sop_instance_uid"), text: sopInstanceUid },
   ].filter((value) => value !== null);

@@ -90,7 +90,8 @@ export function fileTable(entries, currentPoint, onSelect) {
       rows.set(entry, row);
       body.append(row);
       const name = element("button", { type: "button", class: "link" }, entry.file.name);
-      row.append(element("td", { class: "numeric" }, String(entries.indexOf(entry) + 1)), element("th", { scope: "row" }, name));
+      const order = element("td", { class: "numeric" }, String(entries.indexOf(entry) + 1));
+      row.append(order, element("th", { scope: "row" }, name));
     }
     [...row.children].slice(2).forEach((cell) => cell.remove()); // keeps the focus on the name
     row.append(...cells(entry, currentPoint()));
@@ -119,7 +120,12 @@ export function fileTable(entries, currentPoint, onSelect) {
         element(
           "thead",
           {},
-          element("tr", {}, ...headers, element("th", { scope: "col" }, t("image.warnings")), element("th", { scope: "col" }, t("image.status"))),
+          element(
+            "tr",
+            {},
+            ...headers,
+            ...["image.warnings", "image.status"].map((key) => element("th", { scope: "col" }, t(key))),
+          ),
         ),
         body,
       ),
@@ -165,7 +171,8 @@ function cells({ status, result, error }, point) {
  * @returns {(string | number | null)[][]}
  */
 export function csvRows(entries, labels, point) {
-  const head = ["file", "frame", "decision", "operating_point", "threshold", ...labels.map((label) => `probability_${label}`)];
+  const columns = labels.map((label) => `probability_${label}`);
+  const head = ["file", "frame", "decision", "operating_point", "threshold", ...columns];
   const rows = entries.map(({ file, frame, result, error, status }) => {
     const probability = (/** @type {string} */ name) =>
       result?.labels.find(({ label }) => label === name)?.probability ?? null;

@@ -63,7 +63,7 @@ export function createWorklist(model) {
     } finally {
       running -= 1;
     }
-    onChange(entry);
+    if (entries.includes(entry)) onChange(entry); // it may have been removed
     start();
   }
 
