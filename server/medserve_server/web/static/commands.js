@@ -11,7 +11,7 @@ import { t } from "./language.js";
  * @property {unknown} [body] sent as JSON
  * @property {string} [file] name of the file whose bytes are the body
  * @property {string} [contentType] of the file
- * @property {{python?: string, node?: string}} [client] programs that are shown instead of the generated ones
+ * @property {{curl?: string, python?: string, node?: string}} [client] programs that are shown instead of the generated ones
  */
 
 /**
@@ -22,7 +22,7 @@ import { t } from "./language.js";
  */
 export function commands(call) {
   const texts = {
-    curl: curl(call),
+    curl: call.client?.curl ?? curl(call),
     Python: call.client?.python ?? python(call),
     Node: call.client?.node ?? node(call),
   };

@@ -1,0 +1,130 @@
+// The request on screen as commands.
+
+import { hasToken, modelPath } from "../api.js";
+import { commands } from "../commands.js";
+
+/** @typedef {import("./image_requests.js").Reasons} Reasons */
+
+/**
+ * Returns the element with the commands.
+ * @param {import("./image_requests.js").Model} model
+ * @param {import("./image_worklist.js").Entry} entry
+ * @param {Reasons | null} reasons
+ */
+export function imageCommands(model, { file, format, frame }, reasons) {
+  const path = modelPath(model, "classify");
+  const plain = frame === 0 && reasons === null;
+  const url = location.origin + path;
+  return commands({
+    method: "POST",
+    path,
+    file: file.name,
+    contentType: format.contentType,
+    client: {
+      python: python(model, file.name, frame, reasons),
+      ...(plain ? {} : { curl: curl(url, file.name, frame, reasons), node: node(url, file.name, frame, reasons) }),
+    },
+  });
+}
+
+/**
+ * @param {string} url
+ * @param {string} name
+ * @param {number} frame
+ * @param {Reasons | null} reasons
+ */
+function curl(url, name, frame, reasons) {
+  const start = frame > 0 ? `{"images": [{"frame": ${frame}, "encoded": "` : '{"images": [{"encoded": "';
+  const end = reasons ? `"}], "reasons": ${JSON.stringify(reasons)}}` : '"}]}';
+  return [
+    "{",
+    `  printf %s ${quoted(start)}`,
+    `  base64 < ${quoted(name)} | tr -d '\\n'`,
+    `  printf %s ${quoted(end)}`,
+    `} | curl ${quoted(url)} \\`,
+    ...(hasToken() ? ['  -H "Authorization: Bearer $MEDSERVE_TOKEN" \\'] : []),
+    "  -H 'Content-Type: application/json' \\",
+    "  --data-binary @-",
+  ].join("\n");
+}
+
+/** @param {string} text */
+function quoted(text) {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/**
+ * @param {string} url
+ * @param {string} name
+ * @param {number} frame
+ * @param {Reasons | null} reasons
+ */
+function node(url, name, frame, reasons) {
+  const image = frame > 0 ? `{ encoded, frame: ${frame} }` : "{ encoded }";
+  const rest = reasons ? `, reasons: ${JSON.stringify(reasons)}` : "";
+  const token = hasToken() ? ", Authorization: `Bearer ${process.env.MEDSERVE_TOKEN}`" : "";
+  return [
+    'const { readFile } = await import("node:fs/promises");',
+    `const encoded = await readFile(${JSON.stringify(name)}, "base64");`,
+    `const response = await fetch(${JSON.stringify(url)}, {`,
+    '  method: "POST",',
+    `  headers: { "Content-Type": "application/json"${token} },`,
+    `  body: JSON.stringify({ images: [${image}]${rest} }),`,
+    "});",
+    "console.log(JSON.stringify(await response.json(), null, 2));",
+  ].join("\n");
+}
+
+/**
+ * @param {import("./image_requests.js").Model} model
+ * @param {string} name
+ * @param {number} frame
+ * @param {Reasons | null} reasons
+ */
+function python(model, name, frame, reasons) {
+  const secure = location.protocol === "https:";
+  const target = location.port ? location.host : `${location.host}:${secure ? 443 : 80}`;
+  const client = [
+    JSON.stringify(target),
+    ...(secure ? ["tls=Tls()"] : []),
+    ...(hasToken() ? ['token=os.environ["MEDSERVE_TOKEN"]'] : []),
+  ];
+  const call = [
+    JSON.stringify(name),
+    `model=${JSON.stringify(model.name)}`,
+    `version=${JSON.stringify(model.version)}`,
+    ...(frame > 0 ? [`frame=${frame}`] : []),
+    ...(reasons ? [`reasons=ImageReasons(${pythonReasons(reasons)})`] : []),
+  ];
+  return [
+    ...(hasToken() ? ["import os", ""] : []),
+    `from medserve_client import Client${reasons ? ", ImageReasons" : ""}${secure ? ", Tls" : ""}`,
+    "",
+    "# The address of gRPC; a server with --transport grpcio has REST on another port.",
+    `with Client(${client.join(", ")}) as client:`,
+    "    response = client.classify(",
+    ...call.map((argument) => `        ${argument},`),
+    "    )",
+    "result = response.results[0]",
+    "print(result.decision.label, [(one.label, one.probability) for one in result.labels])",
+    ...printedReasons(reasons),
+  ].join("\n");
+}
+
+/** @param {Reasons} reasons */
+function pythonReasons({ label, occlusion, classActivation, featureMaps }) {
+  return [
+    ...(label ? [`label=${JSON.stringify(label)}`] : []),
+    ...(occlusion ? ["occlusion=True"] : []),
+    ...(classActivation ? ["class_activation=True"] : []),
+    ...(featureMaps ? [`feature_maps=${JSON.stringify(featureMaps)}`] : []),
+  ].join(", ");
+}
+
+/** @param {Reasons | null} reasons */
+function printedReasons(reasons) {
+  if (reasons?.occlusion) return ["print(result.occlusion.values)"];
+  if (reasons?.classActivation) return ["print(result.class_activation.values)"];
+  if (reasons?.featureMaps) return ["print(result.feature_maps[0].values)"];
+  return [];
+}

@@ -1,0 +1,138 @@
+// The decision, the probabilities and the warnings of one image.
+
+import { bars } from "../charts.js";
+import { element } from "../dom.js";
+import { hasText, number, percent, t } from "../language.js";
+import { decide } from "./image_decision.js";
+
+/** @typedef {import("./image_requests.js").ImageResult} ImageResult */
+/** @typedef {import("./image_decision.js").Point} Point */
+/** @typedef {import("./image_decision.js").Task} Task */
+
+/**
+ * Returns the decision, with the reason for it.
+ * @param {ImageResult} result
+ * @param {Point | null} point
+ */
+export function decision(result, point) {
+  const { label, probability } = decide(result.labels, point);
+  const reason = point ? comparison(result, point) : t("image.most_probable", { probability: percent(probability) });
+  return element(
+    "div",
+    { class: "image-decision" },
+    element("p", { class: "image-label" }, label),
+    element("p", {}, reason),
+  );
+}
+
+/**
+ * @param {ImageResult} result
+ * @param {Point} point
+ */
+function comparison({ labels }, { name, positiveLabel, threshold }) {
+  const positive = labels.find(({ label }) => label === positiveLabel);
+  const reached = decide(labels, { name, positiveLabel, threshold }) === positive;
+  return t(reached ? "image.at_or_above" : "image.below", {
+    label: positiveLabel,
+    probability: percent(positive?.probability ?? 0),
+    threshold: percent(threshold),
+    point: name || t("image.chosen_here"),
+  });
+}
+
+/**
+ * Returns the probabilities as bars and as a table.
+ * @param {ImageResult} result
+ */
+export function probabilities({ labels, uncertainty }) {
+  const items = labels.map(({ label, probability }, index) => ({
+    label,
+    value: probability,
+    highlighted: index === 0,
+    ...(index === 0 && uncertainty !== undefined ? { spread: uncertainty } : {}),
+  }));
+  const rows = labels.map(({ label, probability }, index) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, label),
+      element("td", { class: "numeric" }, percent(probability)),
+      uncertainty === undefined
+        ? null
+        : element("td", { class: "numeric" }, index === 0 ? t("image.spread", { value: percent(uncertainty) }) : ""),
+    ),
+  );
+  const columns = ["image.label", "image.probability", ...(uncertainty === undefined ? [] : ["image.uncertainty"])];
+  return element(
+    "section",
+    {},
+    element("h3", {}, t("image.probabilities")),
+    bars({ items, max: 1, format: percent, label: t("image.probabilities") }),
+    uncertainty === undefined ? null : element("p", { class: "muted" }, t("image.uncertainty_meaning")),
+    element(
+      "table",
+      { class: "visually-hidden" },
+      element("caption", {}, t("image.probabilities")),
+      element("thead", {}, element("tr", {}, ...columns.map((key) => element("th", { scope: "col" }, t(key))))),
+      element("tbody", {}, ...rows),
+    ),
+  );
+}
+
+/**
+ * Returns the warnings in words, each with the server's message.
+ * @param {ImageResult} result
+ */
+export function warnings({ warnings: found }) {
+  if (!found.length) return element("p", { class: "muted" }, t("image.no_warnings"));
+  const items = found.map(({ kind, message }) =>
+    element(
+      "li",
+      {},
+      element("strong", {}, t("image.warning", { kind: warningText(kind) })),
+      " ",
+      element("span", { lang: "en" }, message),
+    ),
+  );
+  return element(
+    "section",
+    { class: "image-warnings" },
+    element("h3", {}, t("image.warnings")),
+    element("ul", {}, ...items),
+  );
+}
+
+/**
+ * Returns the text of a kind of warning; a general one for kinds of newer servers.
+ * @param {string} kind
+ */
+export function warningText(kind) {
+  const key = `image.${kind}`;
+  return t(hasText(key) ? key : "image.KIND_UNSPECIFIED");
+}
+
+/**
+ * Returns further values of a result; null if there are none.
+ * @param {ImageResult} result
+ * @param {Task | null} task
+ */
+export function furtherValues({ novelty, sopInstanceUid }, task) {
+  const values = [
+    novelty === undefined
+      ? null
+      : {
+          name: t("image.novelty"),
+          text: t("image.novelty_threshold", {
+            value: number(novelty, 2),
+            threshold: number(task?.novelty?.threshold ?? 0, 2),
+          }),
+        },
+    sopInstanceUid === undefined ? null : { name: t("image.sop_instance_uid"), text: sopInstanceUid },
+  ].filter((value) => value !== null);
+  if (!values.length) return null;
+  return element(
+    "dl",
+    { class: "image-further" },
+    ...values.flatMap(({ name, text }) => [element("dt", {}, name), element("dd", {}, text)]),
+  );
+}
