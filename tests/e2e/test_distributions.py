@@ -121,7 +121,9 @@ def test_source_distribution_contains_only_project_files(checkout: Path, tmp_pat
 
 def test_wheel_contains_only_packages(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
-        folders = {name.partition("/")[0] for name in archive.namelist()}
+        names = set(archive.namelist())
+    folders = {name.partition("/")[0] for name in names}
+    assert {f"medserve_server/web/static/{name}" for name in ("index.html", "style.css", "views/models.js")} <= names
     assert {name for name in folders if not name.endswith(".dist-info")} == PACKAGES
 
 
