@@ -103,6 +103,7 @@ export function whatIf(patient) {
   async function move(slider) {
     const { name } = slider.feature;
     current.set(name, slider.value());
+    comparing.abort(); // with the value before
     if (loading.name !== name) {
       loading.controller.abort(); // of a curve with the value before
     }
