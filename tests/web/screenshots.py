@@ -1,7 +1,7 @@
-"""Writes six pictures of the web page, to be looked at: `make screenshots`.
+"""Writes six pictures of the web page, to be looked at, and that of the README: `make screenshots`.
 
 The list of models, the result of an image and that of a patient, each on a desktop with light colors and on a phone
-with dark colors.
+with dark colors. `docs/web.png` is a copy of `web.png`, the upper part of one of them.
 """
 
 import io
@@ -35,6 +35,8 @@ def main(folder: Path) -> None:
                     file = folder / f"{name}-{size}.png"
                     page.screenshot(path=file, full_page=True, animations="disabled")
                     sys.stdout.write(f"{file}\n")
+    with Image.open(folder / "image-desktop.png") as picture:
+        picture.crop((0, 0, picture.width, 860)).quantize(128).save(folder / "web.png", optimize=True)
 
 
 def show_card(page: Page) -> None:
