@@ -44,6 +44,7 @@ class Caller:
         self.batcher = batcher
         self.outcomes: dict[object, list[Outcome]] = {}
         self.pool = ThreadPoolExecutor(2)
+        self.runs: list[Future[None]] = []
 
     def submit(
         self,
@@ -58,10 +59,14 @@ class Caller:
         return work
 
     def run(self) -> Future[None]:
-        return self.pool.submit(self.batcher.run_waiting)
+        run = self.pool.submit(self.batcher.run_waiting)
+        self.runs.append(run)
+        return run
 
     def finish(self) -> None:
         self.run()
+        for run in self.runs:
+            run.result(PATIENCE)
         self.pool.shutdown()
 
     def deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:

@@ -92,7 +92,7 @@ def test_requests_that_arrive_during_a_run_are_taken_by_its_thread() -> None:
         caller.submit(value, rows(value))
         caller.batcher.run_waiting()  # returns at once: the model is busy
     model.open.set()
-    running.result()
+    running.result(PATIENCE)
     assert model.batches == [1, 5]
     assert len(caller.outcomes) == 6
 
