@@ -7,8 +7,9 @@ import pytest
 
 from clock import Clock
 from medserve_server.engine.batcher import Batcher
+from medserve_server.engine.parts import split
 from medserve_server.engine.session import Tensors
-from medserve_server.engine.work import Arrays, Work
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Work
 from medserve_server.errors import DeadlineExceeded, Overloaded
 from unit.server.engine.batching import Caller, Doubling, make, rows
 
@@ -28,10 +29,22 @@ def test_a_full_queue_rejects_requests() -> None:
     caller = Caller(make(Doubling(), max_pending=3))
     for value in range(3):
         caller.submit(value, rows(value))
-    with pytest.raises(Overloaded, match="3 requests are already queued"):
+    text = "^3 requests are already queued for this model; try again later$"
+    with pytest.raises(Overloaded, match=text):
         caller.submit(9, rows(9))
+    with pytest.raises(Overloaded, match=text):
+        caller.batcher.check(1, 2, None)
     caller.finish()
     assert len(caller.outcomes) == 3
+
+
+def test_a_queue_for_one_request_accepts_any_priority() -> None:
+    caller = Caller(make(Doubling(), max_pending=1))
+    caller.submit(0, rows(0), priority=3)
+    with pytest.raises(Overloaded):
+        caller.submit(1, rows(1), priority=1)
+    caller.finish()
+    assert list(caller.outcomes) == [0]
 
 
 def test_low_priority_requests_use_at_most_half_of_the_queue() -> None:
@@ -48,14 +61,14 @@ def test_low_priority_requests_use_at_most_half_of_the_queue() -> None:
     assert list(caller.outcomes) == [2, 3, 0, 1]
 
 
-def slow_batcher(clock: Clock, seconds: float) -> Batcher:
-    """A batcher whose earlier runs, of up to two rows, took `seconds` each."""
+def slow_batcher(clock: Clock, seconds: float, max_rows: int = 2) -> Batcher:
+    """A batcher whose earlier runs took `seconds` each."""
 
     def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
         clock.sleep(seconds)
         return dict.fromkeys(outputs, np.asarray(inputs["x"]))
 
-    batcher = Batcher(run, max_rows=2, max_pending=100, observe=lambda *_: None)
+    batcher = Batcher(run, max_rows=max_rows, max_pending=100, observe=lambda *_: None)
     caller = Caller(batcher)
     caller.submit(0, rows(0))
     caller.finish()
@@ -116,6 +129,34 @@ def test_parts_of_a_request_do_not_cause_rejection_of_each_other(clock: Clock) -
     assert len(batcher) == 6
     caller.finish()
     assert list(caller.outcomes) == list(range(6))
+
+
+@pytest.mark.parametrize("max_rows", [0, 2])
+def test_a_request_is_admitted_before_it_is_decoded_as_when_it_is_queued(clock: Clock, max_rows: int) -> None:
+    """Twice the time until its last part has been run is needed: here after two batches, of two rows and of one."""
+    batcher = slow_batcher(clock, 1.0, max_rows)
+    caller = Caller(batcher)
+    for value in range(3):
+        caller.submit(value, rows(value))
+
+    def admitted(count: int, left: float) -> bool:
+        whole = Work(rows(*range(count)), count, ("y",), caller.deliver, clock.now + left)
+        if max_rows and count > max_rows:
+            split(whole, max_rows, lambda _: None)
+        parts = whole.parts or (whole,)
+        try:
+            batcher.submit(*parts)
+        except Overloaded:
+            with pytest.raises(Overloaded, match="the deadline leaves"):
+                batcher.check(count, DEFAULT_PRIORITY, clock.now + left)
+            return False
+        batcher.withdraw(*parts)
+        batcher.check(count, DEFAULT_PRIORITY, clock.now + left)
+        return True
+
+    lefts = [number / 4 for number in range(1, 60)]
+    needed = [next(left for left in lefts if admitted(count, left)) for count in range(1, 8)]
+    assert needed == ([4.0, 6.0, 8.0, 8.0, 10.0, 10.0, 12.0] if max_rows else [8.0] * 7)
 
 
 def test_a_withdrawn_request_frees_its_place_immediately() -> None:
