@@ -9,19 +9,35 @@ from clock import Clock
 from medserve_server.engine.batcher import Batcher
 from medserve_server.engine.parts import split
 from medserve_server.engine.session import Tensors
-from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Work
+from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, Overloaded
 from unit.server.engine.batching import Caller, Doubling, make, rows
+
+
+def assert_expired(outcomes: list[Outcome]) -> None:
+    (outcome,) = outcomes
+    assert isinstance(outcome, DeadlineExceeded)
+    assert outcome.message == "the deadline passed while the request was queued"
+
+
+def test_a_request_whose_deadline_has_passed_is_rejected(clock: Clock) -> None:
+    caller = Caller(make(Doubling()))
+    text = "^the deadline passed while the request was queued$"
+    with pytest.raises(DeadlineExceeded, match=text):
+        caller.submit(0, rows(0), deadline=clock.now)
+    with pytest.raises(DeadlineExceeded, match=text):
+        caller.batcher.check(1, DEFAULT_PRIORITY, clock.now)
+    assert len(caller.batcher) == 0
 
 
 def test_a_request_that_expires_in_the_queue_is_not_run(clock: Clock) -> None:
     model = Doubling()
     caller = Caller(make(model))
     caller.submit("kept", rows(1))
-    caller.submit("late", rows(2, 3), deadline=clock.now + 0.05)
-    clock.sleep(0.06)
+    caller.submit("late", rows(2, 3), deadline=clock.now + 0.5)
+    clock.sleep(0.5)
     caller.finish()
-    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    assert_expired(caller.outcomes["late"])
     assert model.batches == [1]
 
 
@@ -183,12 +199,16 @@ def test_a_withdrawn_request_is_excluded_from_the_estimate(clock: Clock) -> None
     assert list(caller.outcomes) == [20]
 
 
-def test_an_expired_request_is_answered_and_removed_when_the_next_one_arrives(clock: Clock) -> None:
+@pytest.mark.parametrize("check", [False, True])
+def test_an_expired_request_is_answered_and_removed_when_the_next_one_arrives(clock: Clock, check: bool) -> None:
     caller = Caller(make(Doubling(), max_pending=2))
     caller.submit("kept", rows(1))
-    caller.submit("late", rows(2), deadline=clock.now + 0.05)
-    clock.sleep(0.06)
-    caller.submit("next", rows(3))
-    assert isinstance(caller.outcomes["late"][0], DeadlineExceeded)
+    caller.submit("late", rows(2), deadline=clock.now + 0.5)
+    clock.sleep(0.5)
+    if check:
+        caller.batcher.check(1, DEFAULT_PRIORITY, None)
+    else:
+        caller.submit("next", rows(3))
+    assert_expired(caller.outcomes["late"])
     caller.finish()
-    assert set(caller.outcomes) == {"kept", "late", "next"}
+    assert set(caller.outcomes) == {"kept", "late"} | (set() if check else {"next"})
