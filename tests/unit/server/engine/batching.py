@@ -58,15 +58,18 @@ class Caller:
         self.batcher.submit(work)
         return work
 
-    def run(self) -> Future[None]:
-        run = self.pool.submit(self.batcher.run_waiting)
-        self.runs.append(run)
-        return run
+    def run(self) -> None:
+        """Starts a thread if the batcher requests it, as a model does."""
+        self.runs += [self.pool.submit(self.batcher.run_reserved) for _ in range(self.batcher.reserve())]
+
+    def wait(self) -> None:
+        """Waits until the queue is empty."""
+        for run in self.runs:
+            run.result(PATIENCE)
 
     def finish(self) -> None:
         self.run()
-        for run in self.runs:
-            run.result(PATIENCE)
+        self.wait()
         self.pool.shutdown()
 
     def deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:

@@ -11,7 +11,6 @@ from medserve_server.engine.parts import split
 from medserve_server.engine.work import DEFAULT_PRIORITY, Work
 from medserve_server.errors import InferenceFailed, Unavailable
 from unit.server.engine.batching import Caller, Doubling, make, rows
-from waiting import PATIENCE
 
 
 def test_if_a_part_fails_the_others_leave_the_queue() -> None:
@@ -81,7 +80,8 @@ def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answere
     for value in range(3):
         with suppress(error):
             caller.submit(value, rows(value))
-    caller.run().result(PATIENCE)
+    caller.run()
+    caller.wait()
     for value in range(3, 6):
         caller.submit(value, rows(value))
     caller.finish()
