@@ -88,10 +88,53 @@ def test_the_outcomes_of_a_run_are_delivered_in_one_call_per_receiver() -> None:
         receive(outcomes)
 
     caller = caller_of(Doubling())
-    for tag, deliver in enumerate((receive, receive_too, receive, receive)):
-        caller.batcher.submit(Work(rows(tag), 1, ("y",), deliver, tag=tag))
+    works = [
+        Work(rows(tag), 1, ("y",), deliver, tag=tag)
+        for tag, deliver in enumerate((receive, receive_too, receive, receive))
+    ]
+    for work in works:
+        caller.batcher.submit(work)
+    assert not any(work.answered for work in works)
     caller.finish()
     assert deliveries == [[0, 2, 3], [1]]
+    assert all(work.answered is True for work in works)
+
+
+def test_a_request_that_is_withdrawn_during_its_run_is_not_answered() -> None:
+    works: list[Work] = []
+
+    def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
+        caller.batcher.withdraw(works[0])
+        return copy(inputs, outputs)
+
+    caller = caller_of(run)
+    works += [caller.submit(tag, rows(tag)) for tag in range(3)]
+    caller.finish()
+    assert list(caller.outcomes) == [1, 2]
+    assert not works[0].answered
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_that_ends_after_the_batcher_was_suspended_is_not_answered_again(
+    clock: Clock, caplog: pytest.LogCaptureFixture, fails: bool
+) -> None:
+    observed: list[object] = []
+
+    def run(inputs: Tensors, outputs: Sequence[str]) -> Arrays:
+        batcher.suspend(clock.now)
+        clock.sleep(9)
+        if fails:
+            raise RuntimeError("after all")
+        return copy(inputs, outputs)
+
+    batcher = Batcher(run, max_rows=8, max_pending=9, observe=lambda *measured: observed.append(measured))
+    caller = Caller(batcher)
+    works = [caller.submit(tag, rows(tag)) for tag in range(2)]
+    works[0].record = record()
+    caller.finish()
+    text = "the model run exceeded the server's time limit (--max-run-seconds)"
+    assert errors(caller) == dict.fromkeys(range(2), (DeadlineExceeded, text))
+    assert (observed, works[0].record.finished, caplog.records) == ([], 0.0, [])
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def test_a_full_queue_rejects_requests() -> None:
 def test_a_queue_for_one_request_accepts_any_priority() -> None:
     caller = Caller(make(Doubling(), max_pending=1))
     caller.submit(0, rows(0), priority=3)
-    with pytest.raises(Overloaded):
-        caller.submit(1, rows(1), priority=1)
+    for priority in (1, 3):
+        with pytest.raises(Overloaded):
+            caller.submit(1, rows(1), priority=priority)
     caller.finish()
     assert list(caller.outcomes) == [0]
 
@@ -95,7 +96,7 @@ def test_a_request_that_would_miss_its_deadline_is_rejected_immediately(clock: C
     caller = Caller(slow_batcher(clock, 0.1))
     for value in range(8):  # four runs, 0.4 s
         caller.submit(value, rows(value), deadline=clock.now + 60)
-    with pytest.raises(Overloaded, match=r"takes about [\d.]+ s, and the deadline leaves 0\.\d+ s") as refused:
+    with pytest.raises(Overloaded, match=r"^the queue of this model takes about [\d.]+ s, and the dead") as refused:
         caller.submit(9, rows(9), deadline=clock.now + 0.7)
     assert refused.value.limit == "deadline"
     caller.submit(9, rows(9), deadline=clock.now + 10)
@@ -119,6 +120,26 @@ def test_an_empty_queue_accepts_requests_with_any_deadline(clock: Clock) -> None
     caller = Caller(slow_batcher(clock, 0.5))
     caller.submit(1, rows(1), deadline=clock.now + 0.9)
     caller.finish()
+    assert isinstance(caller.outcomes[1][0], dict)
+
+
+def test_a_request_that_joins_a_batch_which_is_about_to_start_is_accepted_with_any_deadline(clock: Clock) -> None:
+    caller = Caller(slow_batcher(clock, 0.5))
+    caller.submit(1, rows(1))
+    caller.submit(2, rows(2), deadline=clock.now + 0.9)
+    caller.finish()
+    assert isinstance(caller.outcomes[2][0], dict)
+
+
+def test_a_batch_whose_thread_has_not_started_takes_one_run(clock: Clock) -> None:
+    """A request that runs after it needs twice the time of two runs."""
+    caller = Caller(slow_batcher(clock, 0.5))
+    caller.submit(1, rows(1, 1))
+    assert caller.batcher.reserve() == 1
+    with pytest.raises(Overloaded, match="takes about 1 s, and the deadline leaves"):
+        caller.batcher.check(1, DEFAULT_PRIORITY, clock.now + 1.875)
+    caller.batcher.check(1, DEFAULT_PRIORITY, clock.now + 2)
+    caller.batcher.run_reserved()
     assert isinstance(caller.outcomes[1][0], dict)
 
 
