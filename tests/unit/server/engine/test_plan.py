@@ -178,10 +178,11 @@ def test_batches_are_joined_when_the_work_that_kept_them_apart_is_removed() -> N
     """Whether it had another key or filled its batch alone."""
     for between in (make(1, key="z"), make(2)):
         plan = Plan(2, 0.0)
-        first, last = make(1), make(1)
-        for work in (first, between, last):
+        ahead, first, last = make(1, key="w"), make(1), make(1)
+        for work in (ahead, first, between, last):
             plan.add(work)
         plan.remove(between)
+        assert plan.take() == [ahead]
         assert plan.take() == [first, last]
         assert (plan.batches, plan.works) == (0, 0)
 
