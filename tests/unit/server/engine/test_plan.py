@@ -141,7 +141,7 @@ def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
 def test_without_a_delay_no_batch_waits() -> None:
     plan = Plan(4, 0.0)
     for _ in range(2):
-        plan.add(make(1))
+        plan.add(make(1, since=100.0))
         assert plan.due == 0.0
 
 
