@@ -124,7 +124,7 @@ def test_an_empty_queue_accepts_requests_with_any_deadline(clock: Clock) -> None
 
 
 def test_a_request_that_joins_a_batch_which_is_about_to_start_is_accepted_with_any_deadline(clock: Clock) -> None:
-    caller = Caller(slow_batcher(clock, 0.5))
+    caller = Caller(slow_batcher(clock, 0.5, max_rows=4))
     caller.submit(1, rows(1))
     caller.submit(2, rows(2), deadline=clock.now + 0.9)
     caller.finish()
