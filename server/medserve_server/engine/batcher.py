@@ -140,9 +140,9 @@ class Batcher:
         with self._lock:
             self.suspended = True
             waiting = self._plan.clear()
-        late = [key for key, (began, _) in list(self._running.items()) if began <= latest]
-        for _, batch in [self._running.pop(key, (0.0, [])) for key in late]:
-            _deliver_error(batch, OVERDUE, DeadlineExceeded)
+        for key, (began, batch) in list(self._running.items()):
+            if began <= latest and self._running.pop(key, None) is not None:
+                _deliver_error(batch, OVERDUE, DeadlineExceeded)
         _deliver_error(waiting, HANGS, Unavailable)
 
     def resume(self) -> None:
@@ -158,14 +158,6 @@ class Batcher:
         _deliver_error(waiting, CLOSED, Unavailable)
         with self._lock:
             self._changed.wait_for(lambda: self._idle == self._runs)
-
-    def run_waiting(self) -> None:
-        """Runs batches in this thread until the queue is empty, if another thread should start."""
-        with self._lock:
-            if not self._starting(self._plan.surplus, self._plan.batches):
-                return
-            self._idle -= 1
-        self.run_reserved()
 
     def run_reserved(self) -> None:
         """Runs batches in this thread until the queue is empty.

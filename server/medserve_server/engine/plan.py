@@ -66,8 +66,7 @@ class Plan:
         """Batches that gain nothing by waiting, since they are full or other batches are queued behind them."""
         if not self.batches:
             return 0
-        levels = self._levels
-        last = levels[max(levels) if len(levels) > 1 else next(iter(levels))][-1]
+        last = self._levels[max(self._levels)][-1]
         return self.batches - (last.rows < self._max_rows)
 
     @property
@@ -90,7 +89,7 @@ class Plan:
         if not self.batches:
             return []
         priority = min(self._levels)
-        if self._freed and self._freed.get(priority):
+        if self._freed.get(priority):
             self._repack(priority)
         level = self._levels[priority]
         batch = level.popleft()
@@ -175,8 +174,7 @@ class Plan:
             if self._joins(last, work):
                 last.works.append(work)
                 last.rows += work.rows
-                if self._max_delay:
-                    last.due = min(last.due, due)
+                last.due = min(last.due, due)
                 work.batch = last
                 return
         work.batch = Batch(work, due)
@@ -204,5 +202,4 @@ class Plan:
 
     def _drop(self, priority: int) -> None:
         del self._levels[priority]
-        if self._freed:
-            self._freed.pop(priority, None)
+        self._freed.pop(priority, None)

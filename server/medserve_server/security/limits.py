@@ -28,8 +28,8 @@ class CallLimits:
         self._max_calls = max_calls
         self._max_client_calls = max_client_calls
         self.metered = max_client_rate is not None
-        self._rate = max_client_rate or 0.0
-        self._interval = 1 / max_client_rate if max_client_rate else 0.0
+        self._rate = max_client_rate or math.inf
+        self._interval = 1 / self._rate
         self._burst = max(1.0, self._interval)
         self._lock = threading.Lock()
         self._all = 0

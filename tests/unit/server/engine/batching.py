@@ -44,6 +44,7 @@ class Caller:
         self.batcher = batcher
         self.outcomes: dict[object, list[Outcome]] = {}
         self.pool = ThreadPoolExecutor(2)
+        self.runs: list[Future[None]] = []
 
     def submit(
         self,
@@ -57,11 +58,18 @@ class Caller:
         self.batcher.submit(work)
         return work
 
-    def run(self) -> Future[None]:
-        return self.pool.submit(self.batcher.run_waiting)
+    def run(self) -> None:
+        """Starts a thread if the batcher requests it, as a model does."""
+        self.runs += [self.pool.submit(self.batcher.run_reserved) for _ in range(self.batcher.reserve())]
+
+    def wait(self) -> None:
+        """Waits until the queue is empty."""
+        for run in self.runs:
+            run.result(PATIENCE)
 
     def finish(self) -> None:
         self.run()
+        self.wait()
         self.pool.shutdown()
 
     def deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:

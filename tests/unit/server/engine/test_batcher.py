@@ -86,13 +86,13 @@ def test_requests_that_arrive_during_a_run_are_taken_by_its_thread() -> None:
     model.open.clear()
     caller = Caller(make(model))
     caller.submit("first", rows(1))
-    running = caller.run()
+    caller.run()
     wait_until(lambda: not len(caller.batcher))  # until the run has started
     for value in range(5):
         caller.submit(value, rows(value))
-        caller.batcher.run_waiting()  # returns at once: the model is busy
+        assert caller.batcher.reserve() == 0, "the model is busy"
     model.open.set()
-    running.result()
+    caller.wait()
     assert model.batches == [1, 5]
     assert len(caller.outcomes) == 6
 
@@ -129,20 +129,24 @@ def test_a_delay_fills_the_batch() -> None:
     batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=2 * PATIENCE, observe=lambda *_: None)
     caller = Caller(batcher)
     caller.submit(0, rows(0))
-    running = caller.run()
+    caller.run()
     for value in (1, 2):
         caller.submit(value, rows(value))
-    running.result(timeout=PATIENCE)  # long before the delay ends: the batch is full
+    caller.wait()  # the delay has not ended: the batch is full
     assert model.batches == [3]
 
 
 def test_a_delay_ends() -> None:
-    model = Doubling()
-    batcher = Batcher(model, max_rows=3, max_pending=9, max_delay=0.01, observe=lambda *_: None)
+    observed: list[tuple[int, list[float], float]] = []
+    batcher = Batcher(
+        Doubling(), max_rows=3, max_pending=9, max_delay=0.1, observe=lambda *measured: observed.append(measured)
+    )
     caller = Caller(batcher)
     caller.submit(0, rows(0))
     caller.finish()
-    assert model.batches == [1]
+    ((count, (waited,), _),) = observed
+    assert count == 1
+    assert waited > 0.099, "it has waited for the delay"
 
 
 def test_a_model_that_loses_rows_fails_the_request() -> None:

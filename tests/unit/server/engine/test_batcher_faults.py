@@ -53,13 +53,17 @@ class Faulty:
         return self.right(*arguments)
 
 
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
 ERRORS = [ValueError, MemoryError, SystemExit]
 
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("part", ["observe", "take", "_run_joined", "_answer", "_next_batch_late"])
 def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answered(
-    part: str, error: type[BaseException]
+    part: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = Doubling()
     caller = Caller(make(model))
@@ -76,7 +80,8 @@ def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answere
     for value in range(3):
         with suppress(error):
             caller.submit(value, rows(value))
-    caller.run().result(timeout=10)
+    caller.run()
+    caller.wait()
     for value in range(3, 6):
         caller.submit(value, rows(value))
     caller.finish()
@@ -86,12 +91,17 @@ def test_after_any_failure_every_request_has_one_outcome_and_the_next_is_answere
             assert outcome["y"].tolist() == [[value * 2]]
         else:
             assert isinstance(outcome, InferenceFailed)
+            assert outcome.message == "internal server error; see the server log"
+    where = {"observe": "metrics", "take": "queue", "_answer": "batch"}.get(part)
+    if (part, error) == ("observe", SystemExit):
+        where = "batch"
+    assert messages(caplog) == ([f"{where} failed; this is a bug"] if where else [])
     assert all(isinstance(caller.outcomes[value][0], dict) for value in range(3, 6))
     batcher.close()  # no thread counts as running any more
 
 
 @pytest.mark.parametrize("times", [1, 1000])
-def test_a_failing_receiver_of_outcomes_does_not_affect_others(times: int) -> None:
+def test_a_failing_receiver_of_outcomes_does_not_affect_others(times: int, caplog: pytest.LogCaptureFixture) -> None:
     model = Doubling()
     bad, good = Caller(make(model)), Caller(make(model))
     good.batcher = bad.batcher
@@ -105,7 +115,10 @@ def test_a_failing_receiver_of_outcomes_does_not_affect_others(times: int) -> No
     assert len(good.outcomes) == 3
     outcomes = [outcome for (outcome,) in bad.outcomes.values()]
     assert len(outcomes) == (3 if times == 1 else 0)
-    assert all(isinstance(outcome, InferenceFailed) for outcome in outcomes)
+    for outcome in outcomes:
+        assert isinstance(outcome, InferenceFailed)
+        assert outcome.message == "internal server error; see the server log"
+    assert messages(caplog) == ["delivery failed; this is a bug"] * min(times, 1 + 3)
 
 
 def test_suspending_answers_all_requests_even_if_a_receiver_fails() -> None:

@@ -19,6 +19,9 @@ from waiting import PATIENCE, wait_until
 WHOLE = 2
 """Number of rows of a full batch."""
 
+CLOSED = Unavailable, "this model is no longer served; try another server"
+OVERDUE = DeadlineExceeded, "the model run exceeded the server's time limit (--max-run-seconds)"
+
 
 class Held:
     """Doubles its rows; each run blocks until it is released."""
@@ -86,8 +89,11 @@ class Threads:
             self.outcomes.setdefault(work.tag, []).append(outcome)
 
     def of(self, value: float) -> set[object]:
-        """Returns the kinds of outcomes of the requests with a value, and the numbers."""
-        return {outcome["y"].item() if isinstance(outcome, dict) else type(outcome) for outcome in self.outcomes[value]}
+        """Returns the outcomes of the requests with a value: numbers, and types and messages of errors."""
+        return {
+            outcome["y"].item() if isinstance(outcome, dict) else (type(outcome), outcome.message)
+            for outcome in self.outcomes[value]
+        }
 
 
 @pytest.fixture
@@ -181,7 +187,7 @@ def test_close_rejects_queued_and_new_requests(two: Threads) -> None:
     two.batcher.withdraw(two.submit(4))
     closing = two.pool.submit(two.batcher.close)
     wait_until(lambda: 3 in two.outcomes, "the answer to what waits")
-    assert two.of(3) == {Unavailable}
+    assert two.of(3) == {CLOSED}
     assert 4 not in two.outcomes
     with pytest.raises(Unavailable, match="no longer served"):
         two.submit(5)
@@ -198,26 +204,26 @@ def test_close_ends_the_wait_for_a_fuller_batch() -> None:
     assert threads.start() == 1
     closing = threads.pool.submit(threads.batcher.close)
     closing.result(PATIENCE)  # long before the delay ends
-    assert threads.of(1) == {Unavailable}
+    assert threads.of(1) == {CLOSED}
     threads.finish()
 
 
 def test_suspend_fails_only_overdue_runs(clock: Clock, two: Threads) -> None:
     two.start_full(1)
+    long_ago = clock.now
     clock.sleep(1)
-    long_ago = clock.now - 0.5
     two.start_full(2)
     two.submit(3)
     two.batcher.suspend(long_ago)
-    assert two.of(1) == {DeadlineExceeded}
-    assert two.of(3) == {Unavailable}
+    assert two.of(1) == {OVERDUE}
+    assert two.of(3) == {(Unavailable, "this model is suspended because a run hangs; try another server")}
     assert 2 not in two.outcomes
     with pytest.raises(Unavailable, match="hangs"):
         two.submit(4)
     two.model.let_through(2)
     for run in two.runs:
         run.result(PATIENCE)
-    assert two.of(1) == {DeadlineExceeded}, "the run that ends after all is not answered again"
+    assert two.of(1) == {OVERDUE}, "the run that ends after all is not answered again"
     assert two.of(2) == {4.0}
 
 

@@ -24,10 +24,10 @@ from medserve_server.engine.session import Tensors
 from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays, Outcome, Work
 from medserve_server.errors import DeadlineExceeded, Overloaded
 from medserve_server.inputs.decoders import Decoders
+from waiting import PATIENCE
 
 SECOND = 1.0
 STEP = 1 / 16  # clock resolution: exact in binary
-PATIENCE = 30.0
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Clock:
 
     now: float = 100.0
     ends: list[tuple[float, int, threading.Event]] = field(default_factory=list)
-    told: "SimpleQueue[tuple[float, threading.Event] | None]" = field(default_factory=SimpleQueue)
+    begun: "SimpleQueue[tuple[float, threading.Event] | None]" = field(default_factory=SimpleQueue)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def monotonic(self) -> float:
@@ -45,14 +45,14 @@ class Clock:
     def last(self, seconds: float = SECOND) -> None:
         """Blocks for this much simulated time; called in another thread."""
         gate = threading.Event()
-        self.told.put((self.now + seconds, gate))
+        self.begun.put((self.now + seconds, gate))
         assert gate.wait(PATIENCE)
 
     def settle(self) -> None:
         """Waits until a resumed thread has started new work or is idle."""
-        told = self.told.get(timeout=PATIENCE)
-        if told is not None:
-            heapq.heappush(self.ends, (told[0], next(self.numbers), told[1]))
+        begun = self.begun.get(timeout=PATIENCE)
+        if begun is not None:
+            heapq.heappush(self.ends, (begun[0], next(self.numbers), begun[1]))
 
     def advance(self, until: float) -> None:
         while self.ends and self.ends[0][0] <= until:
@@ -120,7 +120,7 @@ class Simulation:
 
     def _run_reserved(self) -> None:
         self.batcher.run_reserved()
-        self.clock.told.put(None)
+        self.clock.begun.put(None)
 
     def _deliver(self, outcomes: list[tuple[Work, Outcome]]) -> None:
         for work, outcome in outcomes:
@@ -242,7 +242,7 @@ def test_the_decoders_estimate_equals_the_actual_time(begins: list[float], threa
 
         def submit(number: int) -> None:
             future = decoders.submit(read, number)
-            future.add_done_callback(lambda _: clock.told.put(None) if not waiting() else None)
+            future.add_done_callback(lambda _: clock.begun.put(None) if not waiting() else None)
             if len(clock.ends) < threads:
                 clock.settle()
 

@@ -1,7 +1,5 @@
 """The queue, organized in the batches in which it will run."""
 
-import time
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +8,8 @@ from medserve_server.engine.plan import Place, Plan
 from medserve_server.engine.work import Work
 
 
-def make(rows: int, priority: int = 2, key: str = "y", deadline: float | None = None) -> Work:
-    return Work({"x": np.zeros((rows, 1))}, rows, (key,), lambda _: None, deadline, priority)
+def make(rows: int, priority: int = 2, key: str = "y", deadline: float | None = None, since: float = 0.0) -> Work:
+    return Work({"x": np.zeros((rows, 1))}, rows, (key,), lambda _: None, deadline, priority, since=since)
 
 
 adds = st.tuples(st.just("add"), st.integers(1, 6), st.integers(1, 3), st.sampled_from("yyyz"))
@@ -124,25 +122,67 @@ def test_withdrawing_takes_constant_time() -> None:
 
 def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
     plan = Plan(4, 60.0)
-    now = time.monotonic()
-    first = make(1)
-    plan.add(first)
-    assert plan.due == first.since + 60.0
-    hurried = make(1, deadline=now + 10)
-    plan.add(hurried)
-    assert now + 4.9 < plan.due <= now + 5.1
-    plan.add(make(2))
+    assert plan.due == 0.0, "there is no batch"
+    plan.add(make(1, since=100.0))
+    assert plan.due == 160.0
+    plan.add(make(1, deadline=130.0, since=110.0))
+    assert plan.due == 120.0
+    plan.add(make(1, deadline=500.0, since=115.0))
+    assert plan.due == 120.0
+    plan.add(make(1, since=115.0))
     assert plan.due == 0.0, "it is full"
+    plan.take()
+    plan.add(make(1, priority=3, deadline=500.0, since=115.0))
+    assert plan.due == 175.0
+    plan.add(make(1, priority=4, since=115.0))
+    assert plan.due == 0.0, "another batch is queued behind it"
+
+
+def test_without_a_delay_no_batch_waits() -> None:
+    plan = Plan(4, 0.0)
+    for _ in range(2):
+        plan.add(make(1, since=100.0))
+        assert plan.due == 0.0
+
+
+def test_batches_become_fewer_as_soon_as_a_whole_one_is_free() -> None:
+    plan = Plan(4, 0.0)
+    works = [make(1, priority) for priority in (1, 2) for _ in range(8)]
+    for work in works:
+        plan.add(work)
+    for work in works[:3] + works[8:11]:
+        plan.remove(work)
+    assert plan.batches == 4
+    plan.remove(works[4])
+    plan.remove(works[12])
+    assert (plan.batches, plan.surplus) == (2, 2)
+    assert [plan.take() for _ in range(3)] == [[works[3], *works[5:8]], [works[11], *works[13:]], []]
+
+
+def test_cleared_work_can_be_removed_or_queued_again() -> None:
+    """A request may be withdrawn after the batcher was suspended."""
+    plan = Plan(4, 0.0)
+    works = [make(1), make(1, priority=1, deadline=10.0)]
+    for work in works:
+        plan.add(work)
+    assert sorted(plan.clear(), key=works.index) == works
+    for work in works:
+        plan.remove(work)
+    assert (plan.works, plan.batches, plan.surplus, plan.earliest) == (0, 0, 0, float("inf"))
+    assert plan.take() == []
+    plan.add(works[0])
+    assert plan.take() == [works[0]]
 
 
 def test_batches_are_joined_when_the_work_that_kept_them_apart_is_removed() -> None:
     """Whether it had another key or filled its batch alone."""
     for between in (make(1, key="z"), make(2)):
         plan = Plan(2, 0.0)
-        first, last = make(1), make(1)
-        for work in (first, between, last):
+        ahead, first, last = make(1, key="w"), make(1), make(1)
+        for work in (ahead, first, between, last):
             plan.add(work)
         plan.remove(between)
+        assert plan.take() == [ahead]
         assert plan.take() == [first, last]
         assert (plan.batches, plan.works) == (0, 0)
 

@@ -72,9 +72,9 @@ def test_a_malformed_answer_does_not_stop_the_polling() -> None:
     link.ask()
     theirs.recv()
     theirs.send_bytes(b"no pickle")
-    assert link.answered.wait(10)
+    assert link.answered.wait(PATIENCE)
     link.ask()
-    assert theirs.poll(10), "it is asked again"
+    assert theirs.poll(PATIENCE), "it is asked again"
     theirs.recv()
     theirs.send(([Metric("requests", "", "counter")], "model a hangs"))
     wait_until(lambda: [family.name for family in link.metrics] == ["requests"], "the next answer")
@@ -111,16 +111,16 @@ def test_a_hanging_worker_is_shown_with_its_last_values_and_the_others_with_curr
     with ThreadPoolExecutor() as pool:
         try:
             monkeypatch.setattr("medserve_server.telemetry.worker_metrics.RESPONSE_TIMEOUT", PATIENCE)
-            told = pool.submit(seen, metrics)
+            scraped = pool.submit(seen, metrics)
             for end, number in ((hanging_end, 1), (other_end, 10)):
                 end.recv()
                 end.send((list(worker(number)), ""))
-            assert told.result(PATIENCE) == 11
+            assert scraped.result(PATIENCE) == 11
             monkeypatch.setattr("medserve_server.telemetry.worker_metrics.RESPONSE_TIMEOUT", 0.01)
-            told = pool.submit(seen, metrics)
+            scraped = pool.submit(seen, metrics)
             other_end.recv()
             other_end.send((list(worker(20)), ""))
-            assert told.result(PATIENCE) in {11, 21}, "it does not wait for the worker that hangs"
+            assert scraped.result(PATIENCE) in {11, 21}, "it does not wait for the worker that hangs"
             wait_until(lambda: seen(metrics) == 21, "the other's answer")
             hanging_end.recv()
             assert not hanging_end.poll(), "a worker that owes an answer is not asked again"
