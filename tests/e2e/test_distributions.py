@@ -121,7 +121,9 @@ def test_the_source_distribution_has_what_belongs_to_the_project(checkout: Path,
 
 def test_the_wheel_has_the_packages_alone(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
-        folders = {name.partition("/")[0] for name in archive.namelist()}
+        names = set(archive.namelist())
+    folders = {name.partition("/")[0] for name in names}
+    assert {f"medserve_server/web/static/{name}" for name in ("index.html", "style.css", "views/models.js")} <= names
     assert {name for name in folders if not name.endswith(".dist-info")} == PACKAGES
 
 

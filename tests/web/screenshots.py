@@ -31,6 +31,7 @@ def main(folder: Path) -> None:
                     page = found.visit(path)
                     prepare(page)
                     page.wait_for_load_state("networkidle")
+                    page.evaluate("scrollTo(0, 0)")
                     file = folder / f"{name}-{size}.png"
                     page.screenshot(path=file, full_page=True, animations="disabled")
                     sys.stdout.write(f"{file}\n")

@@ -45,7 +45,7 @@ function reference(api) {
   const schemas = group(t("docs.schemas"), Object.entries(api.components.schemas).map(([name, schema]) => schemaDetails(name, schema)));
   const errors = element(
     "section",
-    {},
+    { class: "card" },
     element("h2", {}, t("docs.errors")),
     table(t("docs.errors"), [t("docs.http_status"), t("docs.meaning")], Object.entries(api.components.responses).map(([code, response]) => [code, prose(response.description)])),
   );
