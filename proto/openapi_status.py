@@ -58,6 +58,7 @@ def status_schemas() -> Schema:
         "onnxruntime": _TEXT,
         "python": _TEXT,
         "transport": _TEXT,
+        "grpcPort": {**_COUNT, "description": "Port of gRPC; with the transport grpcio, REST has another one."},
         "workers": _COUNT,
         "durationBounds": {
             "type": "array",

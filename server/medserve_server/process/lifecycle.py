@@ -108,7 +108,7 @@ class Server:
             max_bytes,
             self.why_not_ready,
             self._decoders,
-            status_endpoint(self.metrics, settings),
+            status_endpoint(self.metrics, settings, lambda: self.port),
             web_pages(settings.serves_web),
         )
         self._transport: Transport

@@ -6,7 +6,7 @@ It has no gRPC method: it is authorized and limited as ListModels, whose scope a
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -27,17 +27,20 @@ Key = tuple[str, str]
 """Name and version of a model."""
 
 
-def status_endpoint(metrics: Metrics, settings: Settings) -> Endpoint:
+def status_endpoint(metrics: Metrics, settings: Settings, grpc_port: Callable[[], int]) -> Endpoint:
     """Returns the endpoint of `PATH`.
 
     Args:
         metrics: metrics of this process.
         settings: settings of the server.
+        grpc_port: returns the port of gRPC.
     """
-    return partial(_status, metrics, settings, time.monotonic())
+    return partial(_status, metrics, settings, grpc_port, time.monotonic())
 
 
-async def _status(metrics: Metrics, settings: Settings, started: float, call: RestCall, _: Names) -> Answer:
+async def _status(
+    metrics: Metrics, settings: Settings, grpc_port: Callable[[], int], started: float, call: RestCall, _: Names
+) -> Answer:
     listed: pb.ListModelsResponse = await call.run(_LIST_MODELS, lambda _: pb.ListModelsRequest())
     figures = _figures(metrics)
     (build,) = (sample.labels for family in metrics.build.collect() for sample in family.samples)
@@ -48,6 +51,7 @@ async def _status(metrics: Metrics, settings: Settings, started: float, call: Re
         "onnxruntime": build["onnxruntime"],
         "python": build["python"],
         "transport": settings.transport,
+        "grpcPort": grpc_port(),
         "workers": settings.workers,
         "durationBounds": SECONDS,
         "models": [

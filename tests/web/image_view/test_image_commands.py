@@ -26,10 +26,10 @@ PICTURE = "picture.png"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Serves on a transport where gRPC and the page have one port."""
+    """Serves on a transport where gRPC and the page have different ports."""
     folder = tmp_path_factory.mktemp("models")
     save_lesions(folder)
-    with running_server("--models", str(folder), "--transport", "envoy") as started:
+    with running_server("--models", str(folder), "--transport", "grpcio") as started:
         yield started
 
 

@@ -1,6 +1,7 @@
 /** The page /: the list of models, and the view of one model by its task. */
 
 import { get } from "./api.js";
+import { findGrpcTarget } from "./commands.js";
 import { element } from "./dom.js";
 import { t } from "./language.js";
 import { start } from "./shell.js";
@@ -84,6 +85,7 @@ async function showModel(root, models, name, version, signal) {
   const manifest = model.task === "TASK_UNSPECIFIED" ? null : (await get(path, signal)).manifest;
   /** @type {View} */
   const view = await import(VIEWS.get(model.task) ?? TENSORS);
+  await findGrpcTarget(signal);
   const body = element("div", { class: "body" });
   root.append(body);
   await view.show(body, { model, manifest, signal });

@@ -1,6 +1,6 @@
 /** The request on screen as commands for a terminal, for Python and for Node. */
 
-import { hasToken } from "./api.js";
+import { get, hasToken } from "./api.js";
 import { element } from "./dom.js";
 import { t } from "./language.js";
 
@@ -33,6 +33,24 @@ export function commands(call) {
     element("p", { class: "muted" }, t(hasToken() ? "commands.hint_token" : "commands.hint")),
     tabs(Object.entries(texts)),
   );
+}
+
+let target = "";
+
+/**
+ * Finds the address of gRPC, which has another port than the page with the transport grpcio.
+ *
+ * @param {AbortSignal} signal
+ */
+export async function findGrpcTarget(signal) {
+  const { transport, grpcPort } = await get("/v1/status", signal);
+  const port = transport === "grpcio" ? grpcPort : location.port || (location.protocol === "https:" ? 443 : 80);
+  target = `${location.hostname}:${port}`;
+}
+
+/** Returns the address of gRPC as HOST:PORT. */
+export function grpcTarget() {
+  return target;
 }
 
 let count = 0;

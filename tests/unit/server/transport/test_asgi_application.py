@@ -84,7 +84,7 @@ class Caller:
         }
         interceptor.add_registered_method_handlers("test.Echo", kinds)
         self.decoders = Decoders(1)
-        status = status_endpoint(Metrics(), Settings())
+        status = status_endpoint(Metrics(), Settings(), lambda: 0)
         rest = Rest(interceptor, self.open_calls, MAX_BYTES, lambda: "", self.decoders, status, {})
         self.application = Application(GrpcAdapter(interceptor, self.open_calls, MAX_BYTES), rest)
 

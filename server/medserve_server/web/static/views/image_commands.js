@@ -1,7 +1,7 @@
 // The request on screen as commands.
 
 import { hasToken, modelPath } from "../api.js";
-import { commands } from "../commands.js";
+import { commands, grpcTarget } from "../commands.js";
 
 /** @typedef {import("./image_requests.js").Reasons} Reasons */
 
@@ -83,9 +83,8 @@ function node(url, name, frame, reasons) {
  */
 function python(model, name, frame, reasons) {
   const secure = location.protocol === "https:";
-  const target = location.port ? location.host : `${location.host}:${secure ? 443 : 80}`;
   const client = [
-    JSON.stringify(target),
+    JSON.stringify(grpcTarget()),
     ...(secure ? ["tls=Tls()"] : []),
     ...(hasToken() ? ['token=os.environ["MEDSERVE_TOKEN"]'] : []),
   ];
@@ -100,7 +99,6 @@ function python(model, name, frame, reasons) {
     ...(hasToken() ? ["import os", ""] : []),
     `from medserve_client import Client${reasons ? ", ImageReasons" : ""}${secure ? ", Tls" : ""}`,
     "",
-    "# The address of gRPC; a server with --transport grpcio has REST on another port.",
     `with Client(${client.join(", ")}) as client:`,
     "    response = client.classify(",
     ...call.map((argument) => `        ${argument},`),

@@ -1,6 +1,7 @@
 /** The Python call of a risk with medserve_client. */
 
 import { hasToken } from "../api.js";
+import { grpcTarget } from "../commands.js";
 
 /** @typedef {import("./patient_features.js").Values} Values */
 /** @typedef {{feature: string, low?: number, high?: number, points?: number}} WhatIf */
@@ -16,9 +17,8 @@ import { hasToken } from "../api.js";
  */
 export function clientCode(model, values, reasons) {
   const secure = location.protocol === "https:";
-  const target = location.port ? location.host : `${location.host}:${secure ? 443 : 80}`;
   const options = [
-    python(target),
+    python(grpcTarget()),
     ...(secure ? ["tls=Tls()"] : []),
     ...(hasToken() ? ['token=os.environ["MEDSERVE_TOKEN"]'] : []),
   ];
@@ -33,7 +33,6 @@ export function clientCode(model, values, reasons) {
     "patient = {",
     ...[...values].filter(([, value]) => value !== null).map(([name, value]) => `    ${python(name)}: ${python(value)},`),
     "}",
-    "# The address of gRPC; a server with --transport grpcio has REST on another port.",
     `with Client(${options.join(", ")}) as client:`,
     `    response = client.predict_risk(${call.join(", ")})`,
     "for risk in response.results[0].risks:",
