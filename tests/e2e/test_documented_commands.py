@@ -3,14 +3,15 @@
 A fenced block is run here, belongs to a page that another test runs, or is listed with the reason it cannot run.
 """
 
+import io
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from PIL import Image
 
 from documented import PAGES, Block, Reader, blocks, shape
+from medserve_client.cli import main as client
+from medserve_server.process.cli import main as server
 from programs import environment_python, program
 from servers.server_process import REPOSITORY
 from waiting import PATIENCE
@@ -58,7 +61,20 @@ OTHERS_FLAGS = {
     "--target": "docker",
 }
 
-PROGRAMS = ("medserve", "medserve-server", "medserve-train")
+
+def training() -> object:
+    """Runs `medserve-train`."""
+    from medserve_training.commands.cli import main  # noqa: PLC0415 - imports PyTorch
+
+    return main()
+
+
+PROGRAMS: dict[str, Callable[[], object]] = {
+    "medserve": client,
+    "medserve-server": server,
+    "medserve-train": training,
+}
+"""The main function of each command, which imports as much in this process as each of its processes would."""
 
 
 def of(block: Block, page: str, start: str) -> bool:
@@ -116,18 +132,25 @@ def test_every_exception_matches_one_block() -> None:
 
 @cache
 def help_of(*command: str) -> str:
-    """Returns the help text of a command of this environment; the command must exist."""
-    path = sys.executable if command[0] == "python" else f"{sys.prefix}/bin/{command[0]}"
-    ended = subprocess.run(
-        [path, *command[1:], "--help"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode == 0, f"{shlex.join(command)}: {ended.stderr}"
-    return ended.stdout
+    """Returns the help text of a command; the command must exist."""
+    if command[0] == "python":
+        done = subprocess.run(
+            [sys.executable, *command[1:], "--help"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
+        return done.stdout
+    text, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(text), redirect_stderr(errors):
+        patch.setattr(sys, "argv", [*command, "--help"])
+        with pytest.raises(SystemExit) as caught:
+            PROGRAMS[command[0]]()
+    assert not caught.value.code, f"{shlex.join(command)}: {errors.getvalue()}"
+    return text.getvalue()
 
 
 def flags(text: str) -> set[str]:
@@ -155,20 +178,27 @@ def written_lines() -> Iterator[str]:
 
 
 _COMMAND = r"(?:\S*/)?(medserve(?:-server|-train)?|python -m benchmarks\.\w+) +(.+)"
-COMMANDS = sorted({line for line in written_lines() if re.match(_COMMAND, line)})
+LINES = sorted({line for line in written_lines() if re.match(_COMMAND, line)})
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_documented_subcommands_and_flags_exist(line: str) -> None:
+def parsed(line: str) -> tuple[tuple[str, ...], list[str]]:
+    """Returns the command and the words after it."""
     found = re.match(_COMMAND, line)
     assert found is not None
-    command, words = found[1].split(), shlex.split(found[2])
-    known = flags(help_of(*command))
-    if command[0] in PROGRAMS:
-        chosen = [word for word in words if word in subcommands(command[0])][:1]
-        assert chosen or command[0] == "medserve-server" or words == ["--help"], "no such command"
-        known |= flags(help_of(*command, *chosen))
-    assert flags(" ".join(words)) <= known
+    return tuple(found[1].split()), shlex.split(found[2])
+
+
+@pytest.mark.parametrize("command", sorted({parsed(line)[0] for line in LINES}), ids=" ".join)
+def test_documented_subcommands_and_flags_exist(command: tuple[str, ...]) -> None:
+    for line, (of_line, words) in ((line, parsed(line)) for line in LINES):
+        if of_line != command:
+            continue
+        known = flags(help_of(*command))
+        if command[0] in PROGRAMS:
+            chosen = [word for word in words if word in subcommands(command[0])][:1]
+            assert chosen or command[0] == "medserve-server" or words == ["--help"], f"no such command: {line}"
+            known |= flags(help_of(*command, *chosen))
+        assert flags(" ".join(words)) <= known, line
 
 
 def test_flags_in_sentences_exist() -> None:

@@ -1,8 +1,9 @@
-"""A component that fails outside of model runs: it raises on some of its uses once the server is ready."""
+"""Components that fail outside of model runs: once the server is ready, they raise on some of their uses."""
 
 import asyncio
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from medserve_server.engine import model
@@ -15,53 +16,59 @@ from medserve_server.process.lifecycle import Server
 from medserve_server.process.watchdog import Watchdog
 from medserve_server.registry.control import ModelControl
 from medserve_server.services.health import Health
-from medserve_server.telemetry import logs
 from medserve_server.telemetry.metrics import ModelMetrics
 
 READY = asyncio.Event()
 PRIVATE = "rows of a patient"  # must not appear in the log
 
 
-def failing(right: Callable[..., Any], times: int, when: Callable[..., bool] = lambda *_: True) -> Callable[..., Any]:
-    """Wraps a function so that some of its calls raise."""
-    left = itertools.count(times, -1)
+FAULTS = {
+    "metrics": 3,
+    "delivery": 1,
+    "plan": 3,
+    "batch": 3,
+    "withdrawn": 1,
+    "observer": 3,
+    "watchdog": 3,
+    "health": 1_000_000,
+    "watch": 1,
+    "repository": 1,
+    "poll": 1,
+    "retire": 1,
+}
+"""How often each component fails."""
+
+
+def failing(right: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    """Wraps a function so that its first calls raise while a file exists that has the name of its fault."""
+    left = itertools.count(FAULTS[file.name], -1)
 
     def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the original
-        if READY.is_set() and when(*arguments) and next(left) > 0:
+        if READY.is_set() and file.exists() and next(left) > 0:
             raise ZeroDivisionError(PRIVATE)
         return right(*arguments, **options)
 
     return call
 
 
-def patch(owner: Any, name: str, times: int, when: Callable[..., bool] = lambda *_: True) -> None:  # noqa: ANN401
-    setattr(owner, name, failing(getattr(owner, name), times, when))
+def apply(folder: str) -> None:
+    """Makes every component able to fail; each does so once the folder contains a file with its name."""
 
+    def patch(fault: str, owner: Any, name: str) -> None:  # noqa: ANN401
+        setattr(owner, name, failing(getattr(owner, name), Path(folder, fault)))
 
-def break_delivery(times: int) -> None:
-    """Delivery of outcomes to the event loop of the requests."""
-    patch(model, "call_in_loop", times)
-
-
-FAULTS: dict[str, Callable[[int], None]] = {
-    "metrics": lambda times: patch(ModelMetrics, "executed", times),
-    "delivery": break_delivery,
-    "plan": lambda times: patch(Plan, "add", times),
-    "batch": lambda times: patch(Batcher, "_answer", times),
-    "withdrawn": lambda times: setattr(Work, "withdrawn", property(failing(Work.withdrawn.fget, times))),  # type: ignore[attr-defined]
-    "observer": lambda times: setattr(lifecycle, "log_call", failing(logs.log_call, times)),
-    "watchdog": lambda times: patch(Watchdog, "check", times),
-    "suspend": lambda times: patch(Model, "suspend", times),
-    "health": lambda times: patch(Health, "set_serving", times),
-    "watch": lambda times: patch(Health, "_follow", times),
-    "repository": lambda times: patch(ModelControl, "_poll", times),
-    "poll": lambda times: patch(ModelControl, "poll", times),
-    "retire": lambda times: patch(Model, "retire", times),
-}
-
-
-def apply(fault: str, times: str) -> None:
-    FAULTS[fault](int(times))
+    patch("metrics", ModelMetrics, "executed")
+    patch("delivery", model, "call_in_loop")
+    patch("plan", Plan, "add")
+    patch("batch", Batcher, "_answer")
+    patch("observer", lifecycle, "log_call")
+    patch("watchdog", Watchdog, "check")
+    patch("health", Health, "set_serving")
+    patch("watch", Health, "_follow")
+    patch("repository", ModelControl, "_poll")
+    patch("poll", ModelControl, "poll")
+    patch("retire", Model, "retire")
+    Work.withdrawn = property(failing(Work.withdrawn.fget, Path(folder, "withdrawn")))  # type: ignore[attr-defined,assignment]
     run = Server.run
 
     async def run_and_tell(self: Server, started: Callable[[Server], None]) -> None:

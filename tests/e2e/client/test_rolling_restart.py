@@ -13,7 +13,7 @@ from medserve_client import Client
 from servers.server_process import free_port, running_server
 from waiting import wait_until
 
-RESTARTS = int(os.environ.get("MEDSERVE_RESTARTS", "4"))
+RESTARTS = int(os.environ.get("MEDSERVE_RESTARTS", "2"))
 
 
 class Callers:

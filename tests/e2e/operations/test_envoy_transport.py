@@ -211,9 +211,10 @@ def test_server_stopped_during_startup_leaves_no_processes_or_files(
         started(command(*flags), cwd=REPOSITORY, env=environment(), stdout=errors, stderr=errors) as process,
     ):
         end = time.monotonic() + PATIENCE
-        while not reached():  # without pauses, so that the process is stopped in this stage
+        while not reached():
             assert process.poll() is None
             assert time.monotonic() < end
+            time.sleep(0.001)  # a short pause, so that the process is stopped in this stage
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(number)
         process.wait(PATIENCE)

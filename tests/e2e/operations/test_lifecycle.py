@@ -1,7 +1,5 @@
 """Startup and shutdown of the real server."""
 
-import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -12,17 +10,14 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import onnx
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from processes import started
-from samples import onnx_models
 from servers.held_server import held_server
-from servers.server_process import REPOSITORY, ServerProcess, command, environment, refusal, running_server
+from servers.server_process import ServerProcess, refusal, running_server
 from waiting import PATIENCE, wait_until
 
 
@@ -74,7 +69,7 @@ class Load:
                         self.wrong += not (response == number).all()
                 if code is not grpc.StatusCode.OK:
                     return
-                time.sleep(0.01)  # leaves CPU time to other processes
+                time.sleep(0.02)  # leaves CPU time to other processes
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -158,115 +153,13 @@ def test_shutdown_ends_after_the_grace_period(flags: list[str], tmp_path: Path) 
     assert "--grace 0.2 s passed" in log.read_text()
 
 
-def test_unavailable_cuda_is_an_error() -> None:
-    text = refusal("--provider", "cuda")
-    assert "CUDAExecutionProvider" in text
-    assert "--allow-fallback" in text
-
-
 def test_allowed_fallback_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running_server("--provider", "cuda", "--allow-fallback", log=log) as server:
+    with running_server("--provider", "cuda", "--allow-fallback", "--transport", "grpcio", log=log) as server:
         assert 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu"' in server.metrics()
     assert "falling back to cpu" in log.read_text()
-
-
-def one_model(folder: Path, name: str = "chest-xray") -> Path:
-    shutil.copytree(REPOSITORY / "models" / name, folder / name)
-    return folder / name / "1/model.onnx"
-
-
-def test_missing_repository_is_reported() -> None:
-    assert "--models nowhere: the folder" in refusal("--models", "nowhere")
-
-
-def test_empty_repository_is_reported(tmp_path: Path) -> None:
-    expected = f"--models {tmp_path}: {tmp_path} contains no model; expected a folder with <name>/<version>/model.onnx"
-    assert expected in refusal("--models", str(tmp_path))
-
-
-@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
-def test_corrupt_model_is_reported(tmp_path: Path, damage: str) -> None:
-    path = one_model(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"no model", "empty": b""}[damage])
-    assert f"{path}: " in refusal("--models", str(tmp_path))
-
-
-def test_link_out_of_the_repository_is_refused(tmp_path: Path) -> None:
-    target = one_model(tmp_path / "elsewhere")
-    link = tmp_path / "models/chest-xray/1/model.onnx"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(target)
-    assert "it is a link that points outside the repository" in refusal("--models", str(tmp_path / "models"))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "text"),
-    [
-        ('"schema_version":1', '"schema_version":7', "schema_version is 7, this server supports 1"),
-        ('"normal"', '"normal","normal"', "a label occurs twice"),
-        ('"sensitivity-0.95"', '"sensitivity-0.5"', ""),
-        ('"height":28', '"height":32', "input image is UINT8 [-1, 28, 28, 1] in the graph and UINT8 [-1, 32, 28, 1]"),
-        ('"labels"', '"label"', 'has no field named "label"'),
-    ],
-)
-def test_manifest_that_contradicts_its_graph_is_refused(tmp_path: Path, old: str, new: str, text: str) -> None:
-    path = one_model(tmp_path)
-    model = onnx.load(path)
-    (entry,) = [entry for entry in model.metadata_props if entry.key == "medserve.manifest"]
-    compact = re.sub(r'("|\d|\]|\}|\{|\[|,)\s*(:|,)\s*', r"\1\2", entry.value)
-    assert old in compact
-    entry.value = compact.replace(old, new, 1)
-    onnx.save(model, path)
-    assert text in refusal("--models", str(tmp_path))
 
 
 def test_port_in_use_is_reported(server: ServerProcess) -> None:
     port = server.target.rsplit(":", 1)[1]
     assert f"cannot listen on 127.0.0.1:{port}" in refusal("--port", port)
-
-
-def test_settings_precedence_is_flags_environment_file(tmp_path: Path) -> None:
-    file = tmp_path / "settings.toml"
-    onnx_models.save(tmp_path / "models", "x", onnx_models.identity("FP32", ["batch", 3]))
-    file.write_text(f'models = "{tmp_path}/models"\nmax_batch_rows = 3\nmax_request_rows = 5\nmax_message_mib = 2\n')
-    variables = {"MEDSERVE_CONFIG": str(file), "MEDSERVE_MAX_BATCH_ROWS": "4", "MEDSERVE_MAX_REQUEST_ROWS": "6"}
-    with started(
-        [*command("--max-batch-rows", "5")],
-        cwd=REPOSITORY,
-        env=environment() | variables,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        output = ""
-        for line in process.stdout:
-            output += line
-            if line.startswith("metrics"):
-                break
-        process.terminate()
-    assert "up to 5" in output
-
-
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
-        (("--port", "many"), "port: "),
-        (("--prot", "1"), "unrecognized arguments: --prot 1"),
-        (("--config", "nowhere.toml"), "nowhere.toml: no such file"),
-    ],
-)
-def test_invalid_setting_is_reported(flags: tuple[str, ...], text: str) -> None:
-    ended = subprocess.run(
-        command(*flags),
-        cwd=REPOSITORY,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode != 0
-    assert text in ended.stderr
-    assert "Traceback" not in ended.stderr

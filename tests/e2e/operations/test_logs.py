@@ -21,6 +21,7 @@ from waiting import PATIENCE
 NAME = "a-model-with-a-name-that-takes-more-than-the-eighty-columns-of-an-old-terminal-for-itself"
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING|ERROR) medserve_server\.")
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+JSON, AS_JSON = ("--log-format", "json"), {"MEDSERVE_LOG_FORMAT": "json"}
 GARBAGE = (b"\x16\x03\x01garbage" * 20, HELLO + b"\xff" * 200, b"", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000)
 
 
@@ -72,7 +73,7 @@ def test_plain_lines_are_never_truncated(models: Path, transport: str) -> None:
 def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
     ours, theirs = pty.openpty()
     with started(
-        command("--models", str(models)),
+        command("--models", str(models), "--transport", "grpcio"),
         cwd=REPOSITORY,
         env=environment() | {"COLUMNS": "80", "TERM": "dumb"},
         stdout=theirs,
@@ -89,10 +90,11 @@ def test_terminal_shows_a_table_with_full_names(models: Path) -> None:
     assert "…" not in text
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, workers: str) -> None:
+@pytest.mark.parametrize(("transport", "workers"), [("grpcio", "1"), ("envoy", "2")])
+def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, transport: str, workers: str) -> None:
+    flags = ("--log-format", "json", "--log-level", "error", "--transport", transport, "--workers", workers)
     with started(
-        command("--models", str(models), "--log-format", "json", "--log-level", "error", "--workers", workers),
+        command("--models", str(models), *flags),
         cwd=REPOSITORY,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -116,21 +118,23 @@ def test_json_log_has_records_of_each_model_and_the_addresses(models: Path, work
 
 
 @pytest.mark.parametrize(
-    ("flags", "text", "status"),
+    ("flags", "variables", "text", "status"),
     [
-        (("--models", "nowhere"), "--models nowhere: the folder", 1),
-        (("--models", "nowhere", "--workers", "2"), "--models nowhere: the folder", 1),
-        (("--port", "many"), "--port: is 'many', expected a whole number", 1),
-        (("--prot", "1"), "error: unrecognized arguments: --prot 1", 2),
-        (("--config", "nowhere.toml"), "--config nowhere.toml: no such file", 1),
+        (("--models", "nowhere", "--transport", "grpcio", *JSON), {}, "--models nowhere: the folder", 1),
+        (("--models", "nowhere", "--workers", "2"), AS_JSON, "--models nowhere: the folder", 1),
+        (("--port", "many", *JSON), {}, "--port: is 'many', expected a whole number", 1),
+        (("--prot", "1"), AS_JSON, "error: unrecognized arguments: --prot 1", 2),
+        (("--config", "nowhere.toml"), AS_JSON, "--config nowhere.toml: no such file", 1),
     ],
 )
-def test_startup_error_is_a_json_record(flags: tuple[str, ...], text: str, status: int) -> None:
-    for server in (ended(*flags, "--log-format", "json"), ended(*flags, MEDSERVE_LOG_FORMAT="json")):
-        assert (server.returncode, server.stdout) == (status, "")
-        (record,) = records(server.stderr)
-        assert record["level"] == "CRITICAL"
-        assert record["message"].startswith(text)
+def test_startup_error_is_a_json_record(
+    flags: tuple[str, ...], variables: dict[str, str], text: str, status: int
+) -> None:
+    server = ended(*flags, **variables)
+    assert (server.returncode, server.stdout) == (status, "")
+    (record,) = records(server.stderr)
+    assert record["level"] == "CRITICAL"
+    assert record["message"].startswith(text)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -108,7 +108,7 @@ def test_duration_buckets_range_from_100_microseconds_to_10_seconds(zoo: ServerP
 
 
 def test_session_info_describes_the_session() -> None:
-    with running_server("--threads", "1") as server:
+    with running_server("--threads", "1", "--transport", "grpcio") as server:
         info = 'medserve_session_info{model="chest-xray",precision="fp32",provider="cpu",threads="1",version="1"} 1.0'
         assert info in server.metrics()
 

@@ -98,7 +98,7 @@ def test_server_is_ready_while_any_worker_is_ready(models: Path) -> None:
 
 def test_1000_connections_use_a_bounded_number_of_descriptors(models: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running_server("--models", str(models), log=log) as server:
+    with running_server("--models", str(models), "--transport", "grpcio", log=log) as server:
         files = Path(f"/proc/{server.process.pid}/fd")
         before = len(list(files.iterdir()))
         with ExitStack() as crowd:
@@ -114,8 +114,9 @@ def test_1000_connections_use_a_bounded_number_of_descriptors(models: Path, tmp_
 def test_port_in_use_is_reported_with_its_flag(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
+        flags = ("--models", str(models), "--transport", "grpcio", "--metrics-port", port)
         for workers in ("1", "2"):
-            get = refusal("--models", str(models), "--metrics-port", port, "--workers", workers)
+            get = refusal(*flags, "--workers", workers)
             reason = f"cannot listen on 127.0.0.1:{port}; if it is in use, choose another port with --metrics-port"
             assert get == f"medserve-server: {reason}\n"
 

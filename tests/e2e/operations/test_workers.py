@@ -205,13 +205,6 @@ def test_second_signal_ends_all_workers_immediately(flags: list[str], repository
         server.process.wait(PATIENCE)
 
 
-def test_corrupt_model_is_reported_once(transport: str, tmp_path: Path) -> None:
-    path = tmp_path / "chest-xray/1/model.onnx"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"no model")
-    assert f"{path}: " in refusal_line("--workers", "2", "--transport", transport, "--models", str(tmp_path))
-
-
 def test_server_ends_if_a_worker_cannot_be_replaced(flags: list[str], tmp_path: Path) -> None:
     models, log = tmp_path / "models", tmp_path / "log"
     shutil.copytree(REPOSITORY / "models/chest-xray", models / "chest-xray")

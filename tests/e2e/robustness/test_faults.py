@@ -173,4 +173,4 @@ def test_memory_is_bounded_with_the_largest_messages(flags: tuple[str, ...]) -> 
             return int(status.partition("VmRSS:")[2].split()[0])
 
         ask(30)
-        assert ask(120) < 700_000, "KiB; 150 messages and their responses need 1,200,000"
+        assert ask(70) < 600_000, "KiB; 100 messages and their responses need 800,000"

@@ -53,20 +53,29 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def flags(models: Path, transport: str) -> tuple[str, ...]:
     return ("--models", str(models), "--transport", transport, "--max-run-seconds", "2")
 
 
-@pytest.fixture
-def hanging(flags: tuple[str, ...], tmp_path: Path) -> Iterator[Hanging]:
-    file, log = tmp_path / "hang", tmp_path / "log"
+@pytest.fixture(scope="module")
+def started(flags: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hanging]:
+    folder = tmp_path_factory.mktemp("hanging")
+    file, log = folder / "hang", folder / "log"
     with (
         running_server(*flags, patch=("hanging", str(file)), log=log) as server,
         grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
     ):
         yield Hanging(server, Caller(channel), channel, file, log)
-        file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def hanging(started: Hanging) -> Iterator[Hanging]:
+    """A server of several tests, which does not hang before and after each."""
+    assert started.serving()
+    yield started
+    started.file.unlink(missing_ok=True)
+    wait_until(started.serving, "the models to recover")
 
 
 def test_run_that_exceeds_the_limit_is_terminated(hanging: Hanging) -> None:

@@ -3,6 +3,8 @@
 import re
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -10,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from patches.faulty import PRIVATE
+from patches.faulty import FAULTS, PRIVATE
 from samples import onnx_models
 from servers.model_folder import OK, POLL, Caller, ModelFolder, request
 from servers.server_process import ServerProcess, running_server
@@ -18,7 +20,6 @@ from waiting import PATIENCE, wait_until
 
 INTERNAL = grpc.StatusCode.INTERNAL
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
-TIMES = 3
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +37,50 @@ def counted(server: ServerProcess, where: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in server.metrics().splitlines() if line.startswith(name))
 
 
-def check_log(log: Path, where: str) -> None:
-    text = log.read_text()
+def check_log(text: str, where: str) -> None:
     assert re.search(rf"{where}( of \S+)? failed; this is a bug", text)
     assert "ZeroDivisionError" in text
     assert PRIVATE not in text
 
 
+@dataclass(frozen=True)
+class Faulty:
+    """A server whose components fail once `begin` names them."""
+
+    server: ServerProcess
+    folder: Path
+    log: Path
+
+    def begin(self, fault: str) -> None:
+        (self.folder / fault).touch()
+
+
+@pytest.fixture(scope="module")
+def faulty(models: Path, transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    folder = tmp_path_factory.mktemp("faults")
+    log = folder / "log"
+    flags = ("--models", str(models), "--transport", transport, "--access-log", "--threads", "2")
+    with running_server(*flags, patch=("faulty", str(folder)), log=log) as server:
+        yield Faulty(server, folder, log)
+
+
 @pytest.mark.parametrize(
-    ("fault", "times", "where"),
+    ("fault", "where"),
     [
-        ("metrics", 3, "metrics"),
-        ("delivery", 1, "delivery"),
-        ("batch", 3, "batch"),
-        ("withdrawn", 1, "batch"),
-        ("plan", 3, "call"),
-        ("observer", 3, "observer"),
+        ("metrics", "metrics"),
+        ("delivery", "delivery"),
+        ("batch", "batch"),
+        ("withdrawn", "batch"),
+        ("plan", "call"),
+        ("observer", "observer"),
     ],
 )
-def test_every_call_is_answered_if_a_component_fails(
-    models: Path, transport: str, tmp_path: Path, fault: str, times: int, where: str
-) -> None:
-    log = tmp_path / "log"
-    flags = ("--models", str(models), "--transport", transport, "--access-log", "--threads", "2")
-    with (
-        running_server(*flags, patch=("faulty", fault, str(times)), log=log) as server,
-        grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel,
-    ):
+def test_every_call_is_answered_if_a_component_fails(faulty: Faulty, fault: str, where: str) -> None:
+    server, before, lines = faulty.server, counted(faulty.server, where), len(faulty.log.read_text())
+    with grpc.insecure_channel(server.target, [("grpc.enable_retries", 0)]) as channel:
         caller = Caller(channel)
         codes: Counter[grpc.StatusCode] = Counter()
+        faulty.begin(fault)
         for _ in range(10):
             calls = [
                 caller.stub.ModelInfer.future(request(name, *rows), timeout=PATIENCE)
@@ -79,30 +95,46 @@ def test_every_call_is_answered_if_a_component_fails(
             assert caller.number("b") == 2
         assert server.sample('medserve_inflight_requests{model="a"') == 0
         assert server.sample('medserve_pending_requests{model="a"') == 0
-        assert counted(server, where) >= 1
-        check_log(log, where)
+        assert counted(server, where) > before
+        check_log(faulty.log.read_text()[lines:], where)
+
+
+def test_failed_health_watch_ends_with_an_error(faulty: Faulty) -> None:
+    before, lines = counted(faulty.server, "health"), len(faulty.log.read_text())
+    with grpc.insecure_channel(faulty.server.target) as channel:
+        watch = HealthStub(channel).Watch  # type: ignore[attr-defined]
+        faulty.begin("watch")
+        failed = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert failed.code() is INTERNAL
+        watcher = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(watcher).status == health_pb2.HealthCheckResponse.SERVING
+        watcher.cancel()
+    assert counted(faulty.server, "health") == before + 1
+    check_log(faulty.log.read_text()[lines:], "health")
 
 
 def test_hanging_runs_are_detected_after_a_failed_check(models: Path, transport: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
+    (tmp_path / "watchdog").touch()
     flags = ("--models", str(models), "--transport", transport, "--max-run-seconds", "1")
     with (
-        running_server(*flags, patch=("faulty", "watchdog", str(TIMES)), log=log) as server,
+        running_server(*flags, patch=("faulty", str(tmp_path)), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         call = Caller(channel).stub.ModelInfer.future(request("loop", 1e12), timeout=PATIENCE)
         assert call.code() is DEADLINE_EXCEEDED
         assert server.sample('medserve_overdue_runs_total{model="loop"') == 1
-        assert counted(server, "watchdog") == TIMES
-        check_log(log, "watchdog")
+        assert counted(server, "watchdog") == FAULTS["watchdog"]
+        check_log(log.read_text(), "watchdog")
 
 
 def test_health_is_updated_after_a_failed_update(models: Path, transport: str, tmp_path: Path) -> None:
     """A server that cannot update its health still answers accepted calls before it exits."""
     log = tmp_path / "log"
+    (tmp_path / "health").touch()
     flags = ("--models", str(models), "--transport", transport)
     with (
-        running_server(*flags, patch=("faulty", "health", "1000000"), log=log) as server,
+        running_server(*flags, patch=("faulty", str(tmp_path)), log=log) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         wait_until(lambda: counted(server, "health") > 1, "health to fail")
@@ -113,41 +145,26 @@ def test_health_is_updated_after_a_failed_update(models: Path, transport: str, t
         server.process.send_signal(signal.SIGTERM)
         assert call.code() is OK
         assert server.process.wait(PATIENCE) == 0
-    check_log(log, "health")
+    check_log(log.read_text(), "health")
 
 
-def test_failed_health_watch_ends_with_an_error(models: Path, transport: str, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    flags = ("--models", str(models), "--transport", transport)
-    with (
-        running_server(*flags, patch=("faulty", "watch", "1"), log=log) as server,
-        grpc.insecure_channel(server.target) as channel,
-    ):
-        watch = HealthStub(channel).Watch  # type: ignore[attr-defined]
-        failed = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-        assert failed.code() is INTERNAL
-        watcher = watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-        assert next(watcher).status == health_pb2.HealthCheckResponse.SERVING
-        watcher.cancel()
-        assert counted(server, "health") == 1
-        check_log(log, "health")
-
-
-@pytest.mark.parametrize("fault", ["repository", "poll", "retire"])
-def test_models_are_updated_after_a_failed_scan(transport: str, tmp_path: Path, fault: str) -> None:
-    log = tmp_path / "log"
+def test_models_are_updated_after_a_failed_scan(transport: str, tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path / "models")
     folder.publish("a", 1, onnx_models.add(1))
     flags = ("--models", str(folder.folder), "--transport", transport, "--version-policy", "latest:1", *POLL)
+    (tmp_path / "poll").touch()  # called once, at startup
+    newest = 1
     with (
-        running_server(*flags, patch=("faulty", fault, "1"), log=log) as server,
+        running_server(*flags, patch=("faulty", str(tmp_path))) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         caller = Caller(channel)
-        folder.publish("a", 2, onnx_models.add(2))
-        caller.wait_for_number("a", 2)
-        folder.publish("a", 3, onnx_models.add(3))
-        caller.wait_for_number("a", 3)
-        wait_until(lambda: 'version="1"' not in server.metrics(), "the first version to be unloaded")
-        wait_until(lambda: 'version="2"' not in server.metrics(), "the second version to be unloaded")
-        assert counted(server, "closing a model" if fault == "retire" else "repository") == 1
+        for fault, errors in (("poll", (1, 0)), ("repository", (2, 0)), ("retire", (2, 1))):
+            (tmp_path / fault).touch()
+            for _ in range(2):
+                newest += 1
+                folder.publish("a", newest, onnx_models.add(newest))
+                caller.wait_for_number("a", newest)
+                replaced = f'version="{newest - 1}"'
+                wait_until(lambda: replaced not in server.metrics(), "the replaced version to be unloaded")  # noqa: B023
+            assert (counted(server, "repository"), counted(server, "closing a model")) == errors

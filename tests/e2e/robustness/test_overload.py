@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pytest
 from PIL import Image
 
 from medserve_client import AsyncClient, ClassificationResponse, OverloadedError
@@ -39,8 +38,7 @@ def codes(calls: Sequence[Any]) -> Counter[grpc.StatusCode]:
     return Counter(call.code() for call in calls)
 
 
-@pytest.mark.parametrize("times", [3, 5])
-def test_refused_calls_have_little_effect_on_others(transport: str, tmp_path: Path, times: int) -> None:
+def test_refused_calls_have_little_effect_on_others(transport: str, tmp_path: Path) -> None:
     onnx_models.save(tmp_path, "slow", onnx_models.slow())
     flags = ("--transport", transport, "--models", str(tmp_path), "--max-batch-rows", "1")
     with (
@@ -58,7 +56,7 @@ def test_refused_calls_have_little_effect_on_others(transport: str, tmp_path: Pa
 
         began = held.cpu_seconds()
         with held.hold():
-            calls = [ask() for _ in range(times * 20)]
+            calls = [ask() for _ in range(100)]
             # Refused calls do not wait for the model, which is blocked.
             wait_until(lambda: sum(call.done() for call in calls) >= len(calls) - PENDING - 1, "refusals")
             refused = [call for call in calls if call.done()]
@@ -67,8 +65,8 @@ def test_refused_calls_have_little_effect_on_others(transport: str, tmp_path: Pa
         found = codes(calls)
         assert found == {RESOURCE_EXHAUSTED: len(refused), OK: len(calls) - len(refused)}  # nothing hangs or is lost
         assert found[OK] >= PENDING  # the queue was full
-        # At `times` times the load that it can serve, it still serves at least half of its capacity.
-        assert times * cpu_per_refusal < cpu_per_response
+        # At 5 times the load that it can serve, it still serves at least half of its capacity.
+        assert 5 * cpu_per_refusal < cpu_per_response
         assert ask().code() is OK
 
 

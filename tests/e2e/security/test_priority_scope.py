@@ -37,10 +37,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def guarded(models: Path, transport: str, tmp_path: Path) -> Iterator[Guarded]:
+@pytest.fixture(scope="module")
+def guarded(models: Path, transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     made = {"plain": new_token("plain", "infer"), "urgent": new_token("urgent", "infer,priority")}
-    tokens = tmp_path / "tokens"
+    tokens = tmp_path_factory.mktemp("guarded") / "tokens"
     tokens.write_text("\n".join(line for _, line in made.values()))
     flags = ("--models", str(models), "--transport", transport, "--tokens", str(tokens))
     with running_server(*flags) as server, grpc.insecure_channel(server.target) as channel:
@@ -61,12 +61,17 @@ def with_priority(priority: int | None, *, unsigned: bool = False) -> pb.ModelIn
     return asked
 
 
+def refusals(guarded: Guarded) -> float:
+    return guarded.server.sample('medserve_refused_total{reason="permission"}')
+
+
 def ask(guarded: Guarded, client: str, asked: pb.ModelInferRequest) -> tuple[grpc.StatusCode, str]:
     call = guarded.stub.ModelInfer.future(asked, metadata=guarded.metadata[client], timeout=30)
     return call.code(), call.details() or ""
 
 
 def test_high_priority_requires_the_scope(guarded: Guarded) -> None:
+    before = refusals(guarded)
     for _ in range(3):  # regardless of the previous caller in the same server thread
         for unsigned in (False, True):
             assert ask(guarded, "urgent", with_priority(1, unsigned=unsigned))[0] is OK
@@ -76,10 +81,11 @@ def test_high_priority_requires_the_scope(guarded: Guarded) -> None:
         for priority in (None, 0, 2, 3, 2**62):
             assert ask(guarded, "plain", with_priority(priority))[0] is OK
             assert ask(guarded, "urgent", with_priority(priority))[0] is OK
-    assert guarded.server.sample('medserve_refused_total{reason="permission"}') == 6
+    assert refusals(guarded) == before + 6
 
 
 def test_stream_continues_after_a_request_without_permission(guarded: Guarded) -> None:
+    before = refusals(guarded)
     asked = [with_priority(priority) for priority in (None, 1, 2, 1, 3)]
     errors = {
         client: [
@@ -90,7 +96,7 @@ def test_stream_continues_after_a_request_without_permission(guarded: Guarded) -
     }
     assert [LACKS in error for error in errors["plain"]] == [False, True, False, True, False]
     assert errors["urgent"] == [""] * 5
-    assert guarded.server.sample('medserve_refused_total{reason="permission"}') == 2
+    assert refusals(guarded) == before + 2
 
 
 def test_open_stream_loses_a_revoked_scope(guarded: Guarded) -> None:

@@ -173,6 +173,40 @@ def test_an_invalid_command_line_is_rejected(arguments: list[str], capsys: Captu
     assert "usage: medserve" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("::1:9101", "[::1]:9101"),
+        ("2001:db8::7:8001", "[2001:db8::7]:8001"),
+        ("fe80::1%eth0:8001", "[fe80::1%eth0]:8001"),
+        ("::1", "[::1]:PORT"),
+        ("1:2:3:4:5:6:7:8", "[1:2:3:4:5:6:7:8]:PORT"),
+        ("dns:///::1:9101", "dns:///[::1]:9101"),
+        ("ipv6:[::1]:1,::2:9101", "ipv6:[::2]:9101"),
+    ],
+)
+@pytest.mark.parametrize("place", ["flag", "environment", "after the command"])
+def test_ipv6_address_without_brackets_is_refused_with_the_correct_form(
+    address: str, meant: str, place: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    flags = ("--server", address)
+    arguments = {"flag": [*flags, "health"], "environment": ["health"], "after the command": ["loadtest", *flags]}
+    if place == "environment":
+        monkeypatch.setenv("MEDSERVE_SERVER", address)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments[place])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"write {meant}\n")
+
+
+@pytest.mark.parametrize("address", ["[::1]", "localhost"])
+def test_address_without_a_port_is_refused(address: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--server", address, "health"])
+    assert caught.value.code == 2
+    assert "has no port" in capsys.readouterr().err
+
+
 def test_help_lists_the_exit_statuses(capsys: Captured) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])

@@ -14,7 +14,7 @@ from calls.rest_client import RestClient, tensor
 from samples import onnx_models
 from samples.certificates import Authority
 from servers.held_server import held_server
-from servers.server_process import refusal, running_server
+from servers.server_process import ServerProcess, refusal, running_server
 from waiting import PATIENCE, wait_until
 
 ROW = tensor("FP32", [1, 3], [1, 2, 3])
@@ -28,10 +28,17 @@ def connected(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
         yield connection
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    onnx_models.save(tmp_path / "models", "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
-    return tmp_path / "models"
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    onnx_models.save(folder, "identity-fp32", onnx_models.identity("FP32", ["batch", 3]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, transport: str) -> Iterator[ServerProcess]:
+    with running_server("--transport", transport, "--models", str(models)) as started:
+        yield started
 
 
 def test_port_in_use_is_reported_with_its_flag() -> None:
@@ -78,12 +85,9 @@ def test_slow_and_malformed_requests_are_terminated(models: Path, transport: str
         assert RestClient(server.http_url, {}).get("/livez").status == 200
 
 
-def test_several_requests_on_one_connection(models: Path, transport: str) -> None:
+def test_several_requests_on_one_connection(server: ServerProcess) -> None:
     request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
-    with (
-        running_server("--transport", transport, "--models", str(models)) as server,
-        connected(server.http_url) as connection,
-    ):
+    with connected(server.http_url) as connection:
         for _ in range(3):
             connection.sendall(request)
             response = b""
@@ -91,16 +95,15 @@ def test_several_requests_on_one_connection(models: Path, transport: str) -> Non
                 response += connection.recv(1000)
 
 
-def test_http_1_0(models: Path, transport: str) -> None:
+def test_http_1_0(server: ServerProcess) -> None:
     """Some proxies still use it, possibly without a Host header."""
-    with running_server("--transport", transport, "--models", str(models)) as server:
-        for request in (b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez HTTP/1.0\r\nhost: a\r\n\r\n"):
-            response = b""
-            with connected(server.http_url, request) as connection:
-                while received := connection.recv(1000):
-                    response += received
-            assert response.split(b" ")[1] == b"200"
-            assert response.endswith(b"\r\n\r\nok\n")
+    for request in (b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez HTTP/1.0\r\nhost: a\r\n\r\n"):
+        response = b""
+        with connected(server.http_url, request) as connection:
+            while received := connection.recv(1000):
+                response += received
+        assert response.split(b" ")[1] == b"200"
+        assert response.endswith(b"\r\n\r\nok\n")
 
 
 @pytest.mark.parametrize(
@@ -112,17 +115,13 @@ def test_http_1_0(models: Path, transport: str) -> None:
     ],
 )
 @pytest.mark.parametrize("target", [b"POST /v2/models/identity-fp32/infer", b"GET /livez", b"POST /v1/nothing"])
-def test_body_with_two_lengths_is_refused(models: Path, transport: str, target: bytes, headers: bytes) -> None:
+def test_body_with_two_lengths_is_refused(server: ServerProcess, target: bytes, headers: bytes) -> None:
     """Otherwise bytes that a proxy considers part of the body could be read as another request."""
     body = b"0\r\n\r\n"
     smuggled = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
     request = target + b" HTTP/1.1\r\nhost: a\r\n" + headers + b"\r\n" + body + smuggled
     response = b""
-    with (
-        running_server("--transport", transport, "--models", str(models)) as server,
-        connected(server.http_url, request) as connection,
-        suppress(ConnectionError),
-    ):
+    with connected(server.http_url, request) as connection, suppress(ConnectionError):
         while received := connection.recv(1000):
             response += received
             assert b"HTTP/1.1 200 " not in response

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from calls.rest_client import RestClient
 from servers.server_process import running_server
 
@@ -23,10 +21,9 @@ def allowed(client: RestClient, origin: str) -> str | None:
     return client.get("/v1/models", Origin=origin).headers.get("access-control-allow-origin")
 
 
-def test_no_origin_is_allowed_by_default(transport: str) -> None:
-    with serving(transport) as client:
-        assert allowed(client, VIEWER) is None
-        assert client.ask("OPTIONS", "/v1/models", Origin=VIEWER, **PREFLIGHT).status == 405
+def test_no_origin_is_allowed_by_default(rest: RestClient) -> None:
+    assert allowed(rest, VIEWER) is None
+    assert rest.ask("OPTIONS", "/v1/models", Origin=VIEWER, **PREFLIGHT).status == 405
 
 
 def test_named_origins_are_allowed(transport: str) -> None:
@@ -50,7 +47,6 @@ def test_named_origins_are_allowed(transport: str) -> None:
         assert client.ask("OPTIONS", "/v1/models", Origin=OTHER, **PREFLIGHT).status == 405
 
 
-@pytest.mark.parametrize("origin", [VIEWER, "null"])
-def test_all_origins_may_be_allowed(transport: str, origin: str) -> None:
+def test_all_origins_may_be_allowed(transport: str) -> None:
     with serving(transport, "*") as client:
-        assert allowed(client, origin) == "*"
+        assert {allowed(client, origin) for origin in (VIEWER, "null")} == {"*"}

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,16 +38,21 @@ LOADS = {
 }
 
 
+@pytest.fixture(scope="module")
+def holding(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RestClient, Path]]:
+    """Yields a client of a server that stops parsing while a file exists, and that file."""
+    held = tmp_path_factory.mktemp("bodies") / "held"
+    with running_server("--transport", transport, patch=("held_bodies", str(held))) as server:
+        yield RestClient(server.http_url, {}), held
+
+
 @pytest.mark.parametrize("load", LOADS)
-def test_other_calls_are_not_delayed(transport: str, tmp_path: Path, load: str) -> None:
+def test_other_calls_are_not_delayed(holding: tuple[RestClient, Path], load: str) -> None:
     path, body, headers = LOADS[load]
-    held = tmp_path / "held"
+    client, held = holding
+    held.with_suffix(".reached").unlink(missing_ok=True)
     many = 2 * (os.cpu_count() or 1) + 2  # more than there are threads to read them
-    with (
-        running_server("--transport", transport, patch=("held_bodies", str(held))) as server,
-        ThreadPoolExecutor(many) as pool,
-    ):
-        client = RestClient(server.http_url, {})
+    with ThreadPoolExecutor(many) as pool:
 
         def send(path: str, body: bytes, headers: dict[str, str]) -> Reply:
             return client.post(path, body, **headers)
