@@ -1,17 +1,15 @@
-"""Metrics of survival models, from scikit-survival and `risk_calibration`, with bootstrap intervals."""
+"""Metrics of survival models, with bootstrap intervals."""
 
 import numpy as np
 from numpy.typing import NDArray
-from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, cumulative_dynamic_auc
-from sksurv.util import Surv
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.splits import Patients, take
 from medserve_training.errors import UserError
+from medserve_training.metrics.censoring import area_at, brier_scores, censoring_weights, concordance
 from medserve_training.metrics.risk_calibration import (
     calibration_slope,
     censor_after,
-    comparable,
     d_calibration,
     observed_to_expected,
 )
@@ -70,29 +68,22 @@ def discrimination(survival: Floats, train: Patients, rows: Patients, task: pb.P
     """
     end = max(horizon.time for horizon in task.horizons)
     train, rows = censor_after(end, train), censor_after(end, rows)
-    train_outcome = Surv.from_arrays(train.events, train.times)
-    outcome = Surv.from_arrays(rows.events, rows.times)
     risk = reference_risk(survival, task)
     longest = rows.times.max()
-    ranked = comparable(rows)
+    weights = censoring_weights(train, rows)
     figures = {
-        "concordance_index": concordance_index_censored(rows.events, rows.times, risk)[0] if ranked else np.nan,
-        "concordance_index_uno": concordance_index_ipcw(train_outcome, outcome, risk, tau=end)[0] if ranked else np.nan,
+        "concordance_index": concordance(risk, rows, np.ones(len(risk))),
+        "concordance_index_uno": concordance(risk, rows, np.where(rows.times < end, weights**2, 0)),
         "integrated_brier_score": np.nan,
     }
     grid = np.array([time for time in task.curve_times if rows.times.min() <= time <= end and time < longest])
     if longest > end and len(grid) and rows.events.any():  # a resample or a subgroup may have no event by then
-        scores = brier_score(train_outcome, outcome, survival[:, np.isin(task.curve_times, grid)], grid)[1]
+        scores = brier_scores(survival[:, np.isin(task.curve_times, grid)], grid, train, rows)
         # At time 0 no patient has had an event, so the score is 0.
         figures["integrated_brier_score"] = np.trapezoid([0, *scores], [0, *grid]) / end
-    first = rows.times[rows.events].min(initial=np.inf)
-    # The AUC is undefined before the first event and after the end of follow-up, as in some resamples and subgroups.
-    defined = [horizon for horizon in task.horizons if first <= horizon.time < longest]
-    times = [horizon.time for horizon in defined]
-    risks = np.stack([risk_at(survival, task, time) for time in times], axis=1) if times else np.empty((len(risk), 0))
-    areas = cumulative_dynamic_auc(train_outcome, outcome, risks, times)[0] if times else []
-    found = {_name(horizon): area for horizon, area in zip(defined, areas, strict=True)}
-    figures |= {f"auroc_{_name(horizon)}": found.get(_name(horizon), np.nan) for horizon in task.horizons}
+    for horizon in task.horizons:
+        risk = risk_at(survival, task, horizon.time)
+        figures[f"auroc_{_name(horizon)}"] = area_at(horizon.time, risk, rows, weights)
     return {name: float(value) for name, value in figures.items()}
 
 

@@ -3,15 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
-from sksurv.nonparametric import kaplan_meier_estimator
 
 from medserve_training.data.splits import Patients
+from medserve_training.metrics.censoring import kaplan_meier
 
 Floats = NDArray[np.float64]
 
 _BINS = 10
 # Keeps log(-log S) finite.
 _EDGE = 1e-7
+# Step of Newton's method after which the slope is exact: the method doubles the number of correct digits in each step.
+_CONVERGED = 1e-8
 
 
 def censor_after(end: float, rows: Patients) -> Patients:
@@ -53,12 +55,14 @@ def calibration_slope(risk: Floats, rows: Patients, time: float) -> float:
         information = (second / total - mean**2).sum()
         step = (predictor[events] - mean).sum() / max(information, _EDGE)
         slope += float(np.clip(step, -1, 1))
+        if abs(step) < _CONVERGED:
+            break
     return slope
 
 
 def observed_to_expected(risk: Floats, rows: Patients, time: float) -> float:
     """Returns the ratio of the observed risk by a time (1 - Kaplan-Meier) to the mean of the predicted risks, [n]."""
-    times, alive = kaplan_meier_estimator(rows.events, rows.times)
+    times, alive = kaplan_meier(rows)
     before = np.searchsorted(times, time, side="right") - 1
     observed = 1 - alive[before] if before >= 0 else 0.0
     return float(observed / risk.mean())
