@@ -1,5 +1,6 @@
 """Queries the GPU: whether one is available, and its memory in use."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ import onnxruntime as ort
 from medserve_server.engine.providers import GPU_PROVIDERS, ONNX_NAMES, Provider
 from samples import onnx_models
 from waiting import PATIENCE
+
+PROVIDERS = os.environ.get("MEDSERVE_GPU_TEST_PROVIDERS", "cuda tensorrt").split()
 
 
 def query(*arguments: str) -> list[list[str]]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from gpu.conftest import PROVIDERS
-from gpu.device import missing
+from gpu.device import PROVIDERS, missing
 from servers.server_process import refusal, running_server
 
 pytestmark = pytest.mark.gpu
