@@ -14,6 +14,9 @@ from medserve_training.training.fit import fit
 
 Fit = Callable[..., Path]
 
+DATE = 86400
+"""SOURCE_DATE_EPOCH of the models that tests share: 1970-01-02."""
+
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
@@ -48,7 +51,9 @@ def fit_once(fit_into: Fit, shared_folder: Path) -> Fit:
         folder, unfinished = shared_folder / name, shared_folder / f"{name}-unfinished"
         with FileLock(shared_folder / f"{name}.lock"):
             if not folder.exists():
-                fit_into(unfinished, recipe, *overrides)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setenv("SOURCE_DATE_EPOCH", str(DATE))
+                    fit_into(unfinished, recipe, *overrides)
                 unfinished.rename(folder)
         return folder / "model.onnx"
 
@@ -62,7 +67,7 @@ def digits_model(fit_once: Fit) -> Path:
 
 @pytest.fixture(scope="session")
 def risk_model(fit_once: Fit) -> Path:
-    return fit_once("risk", "breast-cancer-risk", "training.epochs=3")
+    return fit_once("risk", "breast-cancer-risk", "training.epochs=3", "training.members=2")
 
 
 @pytest.fixture(scope="session")

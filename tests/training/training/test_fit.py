@@ -41,21 +41,15 @@ def patients() -> NDArray[np.float32]:
     return load_patients(load_recipe("breast-cancer-risk"))[0].test.features
 
 
-def weights(path: Path) -> dict[str, bytes]:
-    graph = onnx.load(path).graph
-    return {entry.name: onnx.numpy_helper.to_array(entry).tobytes() for entry in graph.initializer}
-
-
-def test_the_same_seed_gives_the_same_file_and_another_one_other_weights(
+def test_the_same_seed_and_date_give_the_same_file(
     fit_into: Fit, digits_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another process may have written the other file."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     torch.manual_seed(99)
-    first, second = (fit_into(tmp_path / name, "digits", "training.epochs=1") for name in ("first", "second"))
-    other = fit_into(tmp_path / "other", "digits", "training.epochs=1", "seed=2")
-    assert weights(first) == weights(digits_model) != weights(other)
-    assert first.read_bytes() == second.read_bytes()
-    assert read_manifest(first).training.date == "1970-01-02"
+    again = fit_into(tmp_path, "digits", "training.epochs=1")
+    assert again.read_bytes() == digits_model.read_bytes()
+    assert read_manifest(again).training.date == "1970-01-02"
 
 
 @pytest.mark.parametrize("model", ["digits_model", "risk_model"])
@@ -97,10 +91,10 @@ def test_the_risk_manifest_matches_its_graph(risk_model: Path) -> None:
     assert (features.name, features.type, features.shape) == ("features", "tensor(float)", ["batch", 8])
     assert [(output.name, output.type, output.shape) for output in outputs] == [
         ("survival", "tensor(float)", ["batch", 13]),
-        ("member_survival", "tensor(float)", ["batch", 5, 13]),
+        ("member_survival", "tensor(float)", ["batch", 2, 13]),
         ("novelty", "tensor(float)", ["batch"]),
     ]
-    assert task.members == 5
+    assert task.members == 2
     assert task.novelty.threshold > 0
     assert (len(task.features), len(task.curve_times)) == (8, 13)
     assert [feature.name for feature in task.features if feature.required] == ["age", "positive_nodes"]
