@@ -187,7 +187,7 @@ def test_the_committed_chest_xray_model_can_be_quantized(
     pneumonia_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", "medmnist:pneumoniamnist", "--data-dir", str(pneumonia_folder)]
-    assert main(["quantize", str(CHEST_XRAY), *data, "--output", str(tmp_path / "1")]) == 0
+    assert main(["quantize", str(CHEST_XRAY), *data, "--rows", "128", "--output", str(tmp_path / "1")]) == 0
     path = tmp_path / "1" / "model.onnx"
     manifest = read_manifest(path)
     assert manifest.quantization.metric == "auroc"
