@@ -3,18 +3,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from medserve_training.commands.cli import main
 from medserve_training.export.manifest import read_manifest
-
-# A small and short training.
-FAST = ["--set", "training.epochs=1", "--set", "network.widths=[2, 2, 2]"]
+from samples.made_up_data import SMALL_NETWORK, write_pictures
 
 
 def test_fit_writes_model_and_report_to_the_given_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     title = "Digits [/all] :heart: [bold]"  # neither markup nor an emoji code
-    arguments = ["fit", "digits", *FAST, "--accelerator", "cpu", "--set", f"manifest.title={title}"]
+    arguments = ["fit", "digits", *SMALL_NETWORK, "--accelerator", "cpu", "--set", f"manifest.title={title}"]
     folder = tmp_path / "my models" / "x" / "2"
     folder.mkdir(parents=True)
     (folder / "card.md").write_text("of the model that was here before", encoding="utf-8")
@@ -44,16 +43,24 @@ def test_an_output_that_no_server_would_find_is_rejected_immediately(
     assert not list(tmp_path.iterdir())
 
 
+def weights(path: Path) -> list[bytes]:
+    return [entry.raw_data for entry in onnx.load(path).graph.initializer]
+
+
 def test_repeat_trains_each_seed_once_and_reports_mean_and_spread(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["repeat", "digits", *FAST, "--seeds", "2", "--runs", str(tmp_path)]
+    _, recipe = write_pictures(tmp_path, [14, 14])
+    runs = tmp_path / "runs"
+    arguments = ["repeat", str(recipe), *SMALL_NETWORK, "--seeds", "2", "--runs", str(runs)]
     assert main(arguments) == 0
-    folder = tmp_path / "digits-seeds"
+    folder = runs / "digits-seeds"
     figures = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"]
     first, second = figures["test: accuracy"]
     assert f"{(first + second) / 2:.4f}" in capsys.readouterr().out
-    assert [read_manifest(folder / f"seed-{seed}" / "model.onnx").training.seed for seed in (1, 2)] == [1, 2]
+    models = [folder / f"seed-{seed}" / "model.onnx" for seed in (1, 2)]
+    assert [read_manifest(model).training.seed for model in models] == [1, 2]
+    assert weights(models[0]) != weights(models[1])
     assert main(arguments) == 0
     assert "is trained" not in capsys.readouterr().out
     assert json.loads((folder / "seeds.json").read_text(encoding="utf-8"))["figures"] == figures
