@@ -83,7 +83,11 @@ def _remotes(process: Path) -> Iterator[str]:
     inodes = set()
     for entry in (process / "fd").iterdir():
         with contextlib.suppress(OSError):  # it may be closed
-            inodes.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
+            target = str(entry.readlink())
+            if target.startswith("socket:["):
+                inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+    if not inodes:  # the tables of a busy machine are long
+        return
     for kind in ("tcp", "tcp6", "udp", "udp6"):
         for line in (process / "net" / kind).read_text().splitlines()[1:]:
             columns = line.split()
