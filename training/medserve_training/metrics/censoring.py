@@ -18,7 +18,8 @@ _TIED = 1e-8
 def kaplan_meier(rows: Patients) -> tuple[Floats, Floats]:
     """Returns the distinct times of follow-up, and the survival after each (Kaplan & Meier 1958)."""
     times, observed, _, at_risk = _counts(rows)
-    return times, np.cumprod(1 - observed / at_risk)
+    survival: Floats = np.cumprod(1 - observed / at_risk, dtype=np.float64)
+    return times, survival
 
 
 def uncensored(rows: Patients, times: Floats) -> Floats:
@@ -93,8 +94,10 @@ def brier_scores(survival: Floats, times: Floats, train: Patients, rows: Patient
 def _counts(rows: Patients) -> tuple[Floats, Floats, Floats, Floats]:
     """Returns the distinct times, and at each the number of events, of patients censored, and of patients at risk."""
     times, index = np.unique(rows.times, return_inverse=True)
-    total, observed = np.bincount(index), np.bincount(index, weights=rows.events)
-    return times, observed, total - observed, total[::-1].cumsum()[::-1].astype(np.float64)
+    total = np.bincount(index).astype(np.float64)
+    observed = np.bincount(index, weights=rows.events).astype(np.float64)
+    at_risk: Floats = total[::-1].cumsum()[::-1]
+    return times, observed, total - observed, at_risk
 
 
 def _ranked(cases: Floats, others: Floats, weights: Floats, pairs: NDArray[np.bool_]) -> float:
