@@ -5,9 +5,11 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from calls.rest_client import Reply, RestClient
+from samples.dicom_files import dicom
 from servers.held_server import HeldServer, held_server
 from web.axe import violations
 from web.browser import Open, Page, expect
@@ -83,6 +85,39 @@ def test_the_table_is_saved_as_csv(held: HeldServer, open_page: Open) -> None:
     assert (bright["error"], broken["decision"], broken["probability_lesion"]) == ("", "", "")
     assert "images[0].encoded" in broken["error"]
     assert broken["file"] == "'=broken.png"  # no formula for a spreadsheet
+
+
+def test_nothing_of_one_frame_is_shown_as_that_of_another(held: HeldServer, open_page: Open) -> None:
+    page = visit(open_page(url(held)))
+    frames = np.stack([even(brightness) for brightness in (240, 10)])
+    choose(page, ("series.dcm", dicom(frames, frames=2)), ("other.png", encoded(even(240))))
+    expect_statuses(page, ["Done", "Done"])
+    with held.hold():
+        page.get_by_label("Frame", exact=True).press("End")
+        expect_statuses(page, ["Classifying", "Done"])
+        page.get_by_role("radio", name="Occlusion").check()
+        curl = page.locator(".commands pre").first
+        expect(curl).to_contain_text('"occlusion":true')
+        expect(curl).not_to_contain_text('"frame"')  # the map of the frame whose result is shown
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as CSV").click()
+        series, _ = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig")))
+        assert (series["frame"], series["decision"], series["probability_lesion"]) == ("1", "", "")
+        assert series["error"].startswith("Classifying")
+    expect(page.locator(".image-label")).to_have_text("clear")
+
+
+def test_results_that_arrive_later_are_sorted(held: HeldServer, open_page: Open) -> None:
+    page = visit(open_page(url(held)))
+    with held.hold():
+        choose(page, *pictures(3))
+        held.wait_for_calls(3)
+        page.get_by_role("button", name="Probability of lesion").click()
+        page.get_by_role("button", name="picture 1.png").focus()
+    expect_statuses(page, ["Done"] * 3)
+    expect(page.locator(".image-list tbody th").first).to_have_text("picture 2.png")
+    assert [row[0] for row in cells(page)] == ["3", "2", "1"]
+    expect(page.get_by_role("button", name="picture 1.png")).to_be_focused()
 
 
 def test_four_requests_are_in_flight_and_all_can_be_cancelled(held: HeldServer, open_page: Open) -> None:

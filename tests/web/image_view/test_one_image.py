@@ -143,6 +143,12 @@ def test_the_operating_point_can_be_moved(clinic: ServerProcess, open_page: Open
     expect(page.locator(".image-ticks line")).to_have_count(2)
 
 
+def test_a_probability_close_to_its_threshold_is_shown_with_more_digits(clinic: ServerProcess, open_page: Open) -> None:
+    page = visit(open_page(clinic.http_url), "close-lesions")
+    classify(page, "faint.png", encoded(even(100)))
+    expect(page.get_by_text("The probability of lesion, 35.29%, is below the threshold of 35.30%")).to_be_visible()
+
+
 def test_a_model_without_operating_points_decides_for_the_most_probable(clinic: ServerProcess, open_page: Open) -> None:
     page = visit(open_page(clinic.http_url), "plain-lesions")
     classify(page, "picture.png", LESION)

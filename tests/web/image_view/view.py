@@ -51,6 +51,15 @@ def lesions() -> onnx.ModelProto:
     return model
 
 
+def close_lesions() -> onnx.ModelProto:
+    """The model `lesions` with a threshold just above 0.9 * 100 / 255, the p(lesion) of brightness 100."""
+    manifest = explained_models.plain_lesions_manifest()
+    task = manifest.image_classification
+    task.operating_points.add(name="close", positive_label="lesion", threshold=0.35302, chosen_on="validation")
+    task.default_operating_point = "close"
+    return explained_models.lesions(manifest)
+
+
 def hostile_lesions() -> onnx.ModelProto:
     """The model `lesions` with markup in the texts of its manifest that results contain."""
     manifest = explained_models.plain_lesions_manifest()
@@ -62,8 +71,9 @@ def hostile_lesions() -> onnx.ModelProto:
 
 
 def save_lesions(folder: Path) -> None:
-    """Saves `lesions`, with markup, and without operating points and explanations, to a model repository."""
+    """Saves `lesions` and its variants, of which `plain-lesions` has no operating points and explanations."""
     onnx_models.save(folder, "lesions", lesions())
+    onnx_models.save(folder, "close-lesions", close_lesions())
     onnx_models.save(folder, "hostile-lesions", hostile_lesions())
     onnx_models.save(folder, "plain-lesions", explained_models.lesions(explained_models.plain_lesions_manifest()))
 

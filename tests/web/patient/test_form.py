@@ -94,9 +94,9 @@ def test_missing_values_are_marked_as_assumed(page: Page, site: ServerProcess, d
     assert numbers(page, ".patient-risks")[0] == pytest.approx(expected.risks[0].risk, abs=1e-9)
     warnings = page.locator(".patient-warnings li")
     expect(warnings).to_have_count(len(expected.warnings))
-    expect(
-        warnings.filter(has_text="Largest diameter of the tumour is missing; the model assumed 25 mm")
-    ).to_have_count(1)
+    expect(warnings.filter(has_text="Largest diameter of the tumor is missing; the model assumed 25 mm")).to_have_count(
+        1
+    )
     expect(warnings.filter(has_text="Menopausal status is missing; the model assumed post")).to_have_count(1)
     expect(page.locator(".patient-shapley tr", has_text="Largest diameter")).to_contain_text("missing; 25 mm assumed")
 
@@ -141,7 +141,7 @@ def test_a_value_that_the_server_would_refuse_is_not_sent(
 def test_a_result_of_earlier_values_says_so(page: Page, description: ModelDescription) -> None:
     enter(page, description, PATIENT)
     predict(page)
-    stale = page.get_by_text("The values have changed since this result was computed.")
+    stale = page.get_by_text("The values have changed since this result was computed.").first
     expect(stale).to_be_hidden()
     enter(page, description, {"age": 60})
     expect(stale).to_be_visible()
@@ -150,6 +150,30 @@ def test_a_result_of_earlier_values_says_so(page: Page, description: ModelDescri
     page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator(".patient-risks")).to_have_count(0)
     expect(page.locator(".patient-form").get_by_label("Age at diagnosis")).to_have_value("")
+
+
+def test_a_result_of_values_that_changed_while_it_was_computed_says_so(
+    page: Page, site: ServerProcess, description: ModelDescription
+) -> None:
+    enter(page, description, PATIENT)
+    # In one script, so that the value changes before the response can arrive.
+    page.locator(".patient-form").evaluate("""form => {
+        form.requestSubmit();
+        const age = form.querySelector("input[type=text]");
+        age.value = "60";
+        age.dispatchEvent(new Event("input", { bubbles: true }));
+    }""")
+    expect(page.locator(".patient-risks")).to_be_visible()
+    expected = answer(site, PATIENT).results[0].risks[0].risk
+    assert numbers(page, ".patient-risks")[0] == pytest.approx(expected, abs=1e-9)
+    notes = page.get_by_text("The values have changed since this result was computed.")
+    expect(notes.filter(visible=True)).to_have_count(2)  # above the result, and above the what-if sliders
+
+
+def test_only_what_is_certain_is_shown_as_certain(page: Page) -> None:
+    script = "values => import('./language.js').then(({ percent }) => values.map((value) => percent(value)))"
+    shown = page.evaluate(script, [0, 0.0004, 0.0006, 0.9994, 0.9996, 1])
+    assert shown == ["0.0%", "<0.1%", "0.1%", "99.9%", ">99.9%", "100.0%"]
 
 
 def test_everything_works_by_keyboard(page: Page, site: ServerProcess) -> None:

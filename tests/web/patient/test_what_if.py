@@ -73,14 +73,14 @@ def test_the_curve_of_a_category_has_all_its_names(
     page = visit(open_page(site.http_url))
     enter(page, description, PATIENT)
     predict(page)
-    group = page.locator(".patient-what-if").get_by_role("group", name="Histological grade of the tumour")
+    group = page.locator(".patient-what-if").get_by_role("group", name="Histological grade of the tumor")
     group.get_by_role("radio", name="III", exact=True).check()
     expected = curve(site, PATIENT, "grade")
     expect_risk(page, expected["III"])
     bars = page.locator(".patient-what-if svg.bars")
     for name, risk in expected.items():
         expect(bars).to_have_attribute("aria-label", re.compile(re.escape(f"{name}: {risk:.1%}")))
-    expect_comparison(page, ask(site, PATIENT | {"grade": "III"}), "Histological grade of the tumour: III")
+    expect_comparison(page, ask(site, PATIENT | {"grade": "III"}), "Histological grade of the tumor: III")
 
 
 def test_a_second_slider_keeps_the_value_of_the_first(

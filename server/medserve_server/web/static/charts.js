@@ -50,8 +50,7 @@ export function bars({ items, max, format, label }) {
  *
  * @param {object} chart
  * @param {number[]} chart.x ascending
- * @param {{label: string, y: number[], low?: number[], high?: number[]}[]} chart.series an area is drawn from `low` to
- *     `high`; a value that is not finite interrupts the line
+ * @param {{label: string, y: number[]}[]} chart.series a value that is not finite interrupts the line
  * @param {string} chart.xLabel
  * @param {string} chart.yLabel
  * @param {number} chart.yMax
@@ -66,10 +65,7 @@ export function line({ x, series, xLabel, yLabel, yMax, format, marker }) {
   const drawing = svg(
     "svg",
     { viewBox: "0 0 100 100", preserveAspectRatio: "none", width: "100%", height: "100%" },
-    ...series.flatMap(({ y, low, high }, index) => [
-      low && high ? svg("path", { class: `area series-${index}`, d: area(x, low, high, atX, atY) }) : null,
-      svg("path", { class: `line series-${index}`, d: path(x, y, atX, atY) }),
-    ]),
+    ...series.map(({ y }, index) => svg("path", { class: `line series-${index}`, d: path(x, y, atX, atY) })),
   );
   const grid = ticks(0, yMax, 4).flatMap((value) => [
     svg("line", { class: "grid", x1: 0, x2: "100%", y1: `${atY(value)}%`, y2: `${atY(value)}%` }),
@@ -160,19 +156,6 @@ function path(x, y, atX, atY) {
     return `${command}${atX(value).toFixed(3)} ${atY(y[index]).toFixed(3)}`;
   });
   return parts.join("");
-}
-
-/**
- * @param {number[]} x
- * @param {number[]} low
- * @param {number[]} high
- * @param {(value: number) => number} atX
- * @param {(value: number) => number} atY
- */
-function area(x, low, high, atX, atY) {
-  const upper = path(x, high, atX, atY);
-  const lower = path([...x].reverse(), [...low].reverse(), atX, atY);
-  return `${upper}${lower.replace("M", "L")}Z`;
 }
 
 /** @param {number} percent */

@@ -133,8 +133,12 @@ function curl(call) {
   return parts.join(" \\\n  ");
 }
 
-/** @param {string} text */
-function shell(text) {
+/**
+ * Returns a text as one word of a POSIX shell.
+ *
+ * @param {string} text
+ */
+export function shell(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 

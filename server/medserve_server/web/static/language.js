@@ -77,7 +77,8 @@ export function number(value, digits) {
 }
 
 /**
- * Formats a fraction as a percentage.
+ * Formats a fraction as a percentage. Only 0 and 1 are shown as 0 % and 100 %; a value that rounds to them is shown as
+ * below or above the nearest other value, e.g. ">99.9%".
  *
  * @param {number} value 1 is 100 %
  * @param {number} [digits] number of decimal places
@@ -88,5 +89,10 @@ export function percent(value, digits = 1) {
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   });
-  return new Intl.NumberFormat(LOCALES[language], options).format(value);
+  const { format } = new Intl.NumberFormat(LOCALES[language], options);
+  const text = format(value);
+  const step = 10 ** (-digits - 2);
+  if (value > 0 && text === format(0)) return `<${format(step)}`;
+  if (value < 1 && text === format(1)) return `>${format(1 - step)}`;
+  return text;
 }

@@ -79,6 +79,7 @@ export async function show(root, { model, manifest, signal }) {
 
   worklist.listen((entry) => {
     table.update(entry);
+    if (worklist.pending() === 0) table.refresh(); // rows move once, when all results are there
     batch.update();
     if (entry === state.selected) detail.update();
   });

@@ -1,7 +1,7 @@
 // The request on screen as commands.
 
 import { hasToken, modelPath } from "../api.js";
-import { commands, grpcTarget } from "../commands.js";
+import { commands, grpcTarget, shell } from "../commands.js";
 
 /** @typedef {import("./image_requests.js").Reasons} Reasons */
 
@@ -11,7 +11,7 @@ import { commands, grpcTarget } from "../commands.js";
  * @param {import("./image_worklist.js").Entry} entry
  * @param {Reasons | null} reasons
  */
-export function imageCommands(model, { file, format, frame }, reasons) {
+export function imageCommands(model, { file, format, resultFrame: frame }, reasons) {
   const path = modelPath(model, "classify");
   const plain = frame === 0 && reasons === null;
   const url = location.origin + path;
@@ -38,19 +38,14 @@ function curl(url, name, frame, reasons) {
   const end = reasons ? `"}], "reasons": ${JSON.stringify(reasons)}}` : '"}]}';
   return [
     "{",
-    `  printf %s ${quoted(start)}`,
-    `  base64 < ${quoted(name)} | tr -d '\\n'`,
-    `  printf %s ${quoted(end)}`,
-    `} | curl ${quoted(url)} \\`,
+    `  printf %s ${shell(start)}`,
+    `  base64 < ${shell(name)} | tr -d '\\n'`,
+    `  printf %s ${shell(end)}`,
+    `} | curl ${shell(url)} \\`,
     ...(hasToken() ? ['  -H "Authorization: Bearer $MEDSERVE_TOKEN" \\'] : []),
     "  -H 'Content-Type: application/json' \\",
     "  --data-binary @-",
   ].join("\n");
-}
-
-/** @param {string} text */
-function quoted(text) {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 /**

@@ -78,7 +78,7 @@ export function explanations({ model, entry, task, signal }, layer, decided, onR
    * @returns {Promise<ReasonMap>}
    */
   async function mapOf(chosen, reasons) {
-    const { explanations: known, frame } = entry;
+    const { explanations: known, resultFrame: frame } = entry;
     const key = `${chosen} ${reasons.label}`;
     const map = known.get(key) ?? (await classify(model, entry, frame, reasons, signal))[chosen];
     known.set(key, map);

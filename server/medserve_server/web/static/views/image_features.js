@@ -29,7 +29,7 @@ export function featureMaps({ model, entry, task, signal }, onRequest) {
     const name = layer.value;
     const reasons = { featureMaps: [name] };
     const key = `layer ${name}`;
-    const { explanations, frame } = entry;
+    const { explanations, resultFrame: frame } = entry;
     onRequest(reasons);
     try {
       replace(maps, element("p", { class: "loading" }, t("image.computing")));

@@ -9,6 +9,9 @@ import { decide } from "./image_decision.js";
 /** @typedef {import("./image_decision.js").Point} Point */
 /** @typedef {import("./image_decision.js").Task} Task */
 
+/** Decimal places of a probability and its threshold: the first at which they differ. */
+const DIGITS = [1, 2, 3, 4, 5, 6];
+
 /**
  * Returns the decision, with the reason for it.
  * @param {ImageResult} result
@@ -31,11 +34,13 @@ export function decision(result, point) {
  */
 function comparison({ labels }, { name, positiveLabel, threshold }) {
   const positive = labels.find(({ label }) => label === positiveLabel);
+  const probability = positive?.probability ?? 0;
   const reached = decide(labels, { name, positiveLabel, threshold }) === positive;
+  const digits = DIGITS.find((count) => percent(probability, count) !== percent(threshold, count));
   return t(reached ? "image.at_or_above" : "image.below", {
     label: positiveLabel,
-    probability: percent(positive?.probability ?? 0),
-    threshold: percent(threshold),
+    probability: percent(probability, digits),
+    threshold: percent(threshold, digits),
     point: name || t("image.chosen_here"),
   });
 }

@@ -105,7 +105,9 @@ export function fileTable(entries, currentPoint, onSelect) {
     const compare = (/** @type {any} */ one, /** @type {any} */ other) =>
       typeof one === "string" ? one.localeCompare(other, undefined, { numeric: true }) : one - other;
     const inOrder = [...entries].sort((one, other) => compare(keys.get(one), keys.get(other)));
+    const focused = document.activeElement;
     replace(body, ...inOrder.map((entry) => rows.get(entry) ?? null));
+    if (focused instanceof HTMLElement && body.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   sort("order");
@@ -173,7 +175,8 @@ function cells({ status, result, error }, point) {
 export function csvRows(entries, labels, point) {
   const columns = labels.map((label) => `probability_${label}`);
   const head = ["file", "frame", "decision", "operating_point", "threshold", ...columns];
-  const rows = entries.map(({ file, frame, result, error, status }) => {
+  const rows = entries.map(({ file, frame, result: latest, error, status }) => {
+    const result = status === "done" ? latest : null; // otherwise it may be that of another frame
     const probability = (/** @type {string} */ name) =>
       result?.labels.find(({ label }) => label === name)?.probability ?? null;
     return [

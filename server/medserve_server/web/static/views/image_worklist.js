@@ -10,11 +10,12 @@ import { classify } from "./image_requests.js";
  * @typedef {object} Entry  a file with its result
  * @property {File} file
  * @property {import("./image_files.js").Format} format
- * @property {number} frame  from 0
+ * @property {number} frame  the chosen one, from 0
  * @property {"waiting" | "running" | "done" | "failed" | "cancelled"} status
- * @property {ImageResult | null} result  that of the frame
+ * @property {ImageResult | null} result
+ * @property {number} resultFrame  the frame of the result; differs from the chosen one while that is being classified
  * @property {Error | null} error
- * @property {Map<string, unknown>} explanations  of the frame, by what was requested
+ * @property {Map<string, unknown>} explanations  of the result, by what was requested
  */
 /** @typedef {ReturnType<typeof createWorklist>} Worklist */
 
@@ -77,6 +78,7 @@ export function createWorklist(model) {
     do {
       ({ frame } = entry);
       entry.result = await classify(model, entry, frame, null, signal);
+      entry.resultFrame = frame;
       entry.explanations = new Map();
     } while (frame !== entry.frame);
   }
@@ -167,5 +169,6 @@ export function createWorklist(model) {
  * @returns {Entry}
  */
 function newEntry(file, format) {
-  return { file, format, frame: 0, status: "waiting", result: null, error: null, explanations: new Map() };
+  const none = { result: null, resultFrame: 0, error: null, explanations: new Map() };
+  return { file, format, frame: 0, status: "waiting", ...none };
 }

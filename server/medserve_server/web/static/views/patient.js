@@ -40,6 +40,7 @@ export async function show(root, { model, manifest, signal }) {
   await stylesheet();
   let sending = new AbortController();
   let hasResult = false;
+  let hasChanged = false; // since the last request
   const horizon = horizonList(task, () => hasResult && void predict());
   const { element: pasteArea, paste } = pasteSection(task.features, model.name, (values) => form.fill(values));
   const form = patientForm(task.features, [actions(horizon, clear)], {
@@ -50,11 +51,16 @@ export async function show(root, { model, manifest, signal }) {
   const status = element("p", { class: "visually-hidden", role: "status" });
   const result = element("div", { class: "patient-result" });
   const more = element("div", {});
+  const staleNotes = [staleNote(), staleNote()];
   const heading = element("h2", { id: "patient-result", tabindex: "-1" }, t("patient.result_title"));
-  const stale = element("p", { class: "warning", hidden: true }, t("patient.result_stale"));
 
   function markStale() {
-    stale.hidden = !hasResult;
+    hasChanged = true;
+    showStale();
+  }
+
+  function showStale() {
+    staleNotes.forEach((note) => (note.hidden = !(hasResult && hasChanged)));
   }
 
   function clear() {
@@ -74,6 +80,7 @@ export async function show(root, { model, manifest, signal }) {
     }
     sending.abort();
     sending = new AbortController();
+    hasChanged = false;
     const reasons = { horizon: horizon.value, ...(hasShapley(task) ? { shapley: true } : {}) };
     const body = { patients: [toPatient(values)], reasons };
     const path = modelPath(model, "predictRisk");
@@ -95,7 +102,7 @@ export async function show(root, { model, manifest, signal }) {
       status.textContent = "";
       hasResult = false;
     }
-    stale.hidden = true;
+    showStale();
     result.removeAttribute("aria-busy");
     scrollTo(heading);
   }
@@ -111,8 +118,9 @@ export async function show(root, { model, manifest, signal }) {
         pasteArea,
         form.element,
       ),
-      element("section", { class: "card", "aria-labelledby": "patient-result" }, heading, status, stale, result),
+      element("section", { class: "card", "aria-labelledby": "patient-result" }, heading, status, staleNotes[0], result),
     ),
+    staleNotes[1],
     more,
     manySection(model, task, signal),
   );
@@ -128,6 +136,11 @@ export async function show(root, { model, manifest, signal }) {
     }
   }
   draft = null;
+}
+
+/** Returns the note that a result belongs to earlier values, hidden. */
+function staleNote() {
+  return element("p", { class: "warning", hidden: true }, t("patient.result_stale"));
 }
 
 /**
