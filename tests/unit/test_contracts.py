@@ -147,7 +147,7 @@ def test_breaking_change_is_detected(workspace: Path, old: str, new: str, rule: 
 
 
 def test_new_field_is_compatible(workspace: Path) -> None:
-    edit(workspace, "uint32 top_k = 4;", "uint32 top_k = 4;\n  bool new_field = 7;")
+    edit(workspace, "uint32 top_k = 4;", "uint32 top_k = 4;\n  bool new_field = 100;")
     assert complaints(workspace, *BREAKING) == []
 
 

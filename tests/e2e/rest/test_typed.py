@@ -185,7 +185,7 @@ def test_http_status_corresponds_to_grpc_status(rest: RestClient) -> None:
 
 
 def test_unknown_paths_and_methods(rest: RestClient) -> None:
-    for path in ("/", "/v1", "/v1/models/", "/v1/models/a:b", "/v3", "/v1/models/a/b:classify", "//v1/models"):
+    for path in ("/v1", "/v1/models/", "/v1/models/a:b", "/v3", "/v1/models/a/b:classify", "//v1/models"):
         reply = rest.get(path)
         assert (reply.status, reply.json["error"]["status"]) == (404, "NOT_FOUND")
     for method in ("GET", "PUT", "DELETE", "OPTIONS"):
