@@ -91,6 +91,8 @@ def test_an_unknown_model_is_reported(site: ServerProcess, open_page: Open) -> N
     expect(page.get_by_role("heading", name="Model not found")).to_be_visible()
     page.get_by_role("link", name="← All models").click()
     expect(page.get_by_role("article")).to_have_count(3)
+    page.goto(f"{site.http_url}/#/models/%/1")
+    expect(page.get_by_role("heading", name="Model not found")).to_be_visible()
 
 
 def bytes_received(page: Page) -> list[int]:

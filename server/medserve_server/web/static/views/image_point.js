@@ -50,7 +50,8 @@ function pointControls(task, chosen, onChange) {
     radios.forEach((radio) => (radio.checked = radio.value === current.name));
     replace(label, t("image.threshold_of", { label: current.positiveLabel }));
     replace(figures, ...figuresOf(steps[index]));
-    replace(ticks, marks(steps, points));
+    const marked = points.filter(({ positiveLabel }) => positiveLabel === current.positiveLabel);
+    replace(ticks, marks(steps, marked));
     replace(chart, curveChart(task, current));
     replace(notes, ...notesOf(task, current));
   }
@@ -95,8 +96,8 @@ function figuresOf({ threshold, sensitivity, specificity }) {
 }
 
 /**
- * Marks the named operating points below the slider.
- * @param {Step[]} steps
+ * Marks named operating points below the slider.
+ * @param {Step[]} steps  with a step for each point
  * @param {NamedPoint[]} points
  */
 function marks(steps, points) {

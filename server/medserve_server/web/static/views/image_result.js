@@ -19,7 +19,11 @@ const DIGITS = [1, 2, 3, 4, 5, 6];
  */
 export function decision(result, point) {
   const { label, probability } = decide(result.labels, point);
-  const reason = point ? comparison(result, point) : t("image.most_probable", { probability: percent(probability) });
+  const positive = result.labels.find((one) => one.label === point?.positiveLabel);
+  const reason =
+    point && positive
+      ? comparison(positive, point, positive.label === label)
+      : t("image.most_probable", { probability: percent(probability) });
   return element(
     "div",
     { class: "image-decision" },
@@ -29,16 +33,14 @@ export function decision(result, point) {
 }
 
 /**
- * @param {ImageResult} result
+ * @param {import("./image_requests.js").LabelProbability} positive
  * @param {Point} point
+ * @param {boolean} reached  whether the probability is at or above the threshold
  */
-function comparison({ labels }, { name, positiveLabel, threshold }) {
-  const positive = labels.find(({ label }) => label === positiveLabel);
-  const probability = positive?.probability ?? 0;
-  const reached = decide(labels, { name, positiveLabel, threshold }) === positive;
+function comparison({ label, probability }, { name, threshold }, reached) {
   const digits = DIGITS.find((count) => percent(probability, count) !== percent(threshold, count));
   return t(reached ? "image.at_or_above" : "image.below", {
-    label: positiveLabel,
+    label,
     probability: percent(probability, digits),
     threshold: percent(threshold, digits),
     point: name || t("image.chosen_here"),
@@ -123,21 +125,22 @@ export function warningText(kind) {
  */
 export function furtherValues({ novelty, sopInstanceUid }, task) {
   const values = [
-    novelty === undefined
-      ? null
-      : {
-          name: t("image.novelty"),
-          text: t("image.novelty_threshold", {
-            value: number(novelty, 2),
-            threshold: number(task?.novelty?.threshold ?? 0, 2),
-          }),
-        },
-    sopInstanceUid === undefined ? null : { name: t("image.sop_instance_uid"), text: sopInstanceUid },
-  ].filter((value) => value !== null);
+    ...(novelty === undefined ? [] : [{ name: t("image.novelty"), text: noveltyText(novelty, task?.novelty) }]),
+    ...(sopInstanceUid === undefined ? [] : [{ name: t("image.sop_instance_uid"), text: sopInstanceUid }]),
+  ];
   if (!values.length) return null;
   return element(
     "dl",
     { class: "image-further" },
     ...values.flatMap(({ name, text }) => [element("dt", {}, name), element("dd", {}, text)]),
   );
+}
+
+/**
+ * @param {number} novelty
+ * @param {Task["novelty"]} measured
+ */
+function noveltyText(novelty, measured) {
+  const value = number(novelty, 2);
+  return measured ? t("image.novelty_threshold", { value, threshold: number(measured.threshold, 2) }) : value;
 }

@@ -61,7 +61,7 @@ export function fileTable(entries, currentPoint, onSelect) {
     ["file", t("image.column_file")],
     ["decision", t("image.decision")],
     ["probability", positive ? t("image.probability_of", { label: positive }) : t("image.probability")],
-    ["uncertainty", t("image.uncertainty")],
+    ["uncertainty", t("image.column_uncertainty")],
   ];
   const headers = columns.map(([key, text]) =>
     element(

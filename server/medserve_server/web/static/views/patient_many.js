@@ -119,6 +119,9 @@ async function fileText(file) {
     if (error instanceof TypeError) {
       throw new TableError(t("patient.many_not_utf8"));
     }
+    if (error instanceof DOMException) {
+      throw new TableError(t("patient.many_unreadable"));
+    }
     throw error;
   }
 }

@@ -41,7 +41,8 @@ export function whatIf(patient) {
   const entered = patient.result.risks.find((risk) => risk.horizon === horizon)?.risk ?? NaN;
   /** @type {Values} */
   let current = new Map(patient.values);
-  let known = entered; // the risk with the current values
+  /** @type {number | null} */
+  let known = entered; // the risk with the current values; null while it is computed
   /** @type {Map<string, Curve>} */
   const curves = new Map();
   let loading = { name: "", controller: new AbortController() };
@@ -84,7 +85,10 @@ export function whatIf(patient) {
       return;
     }
     const value = current.get(slider.feature.name) ?? slider.start;
-    show(riskAt(curve, value) ?? known);
+    const risk = riskAt(curve, value) ?? known;
+    if (risk !== null) {
+      show(risk);
+    }
     replace(chart, curveChart(slider.feature, curve, value, horizon, entered));
   }
 
@@ -103,6 +107,7 @@ export function whatIf(patient) {
   async function move(slider) {
     const { name } = slider.feature;
     current.set(name, slider.value());
+    known = null;
     comparing.abort(); // with the value before
     if (loading.name !== name) {
       loading.controller.abort(); // of a curve with the value before
@@ -118,6 +123,9 @@ export function whatIf(patient) {
   /** @param {Slider} slider */
   async function touch(slider) {
     await attempt(async () => {
+      if (known === null && !curves.has(slider.feature.name)) {
+        replace(readout, t("patient.what_if_computing"));
+      }
       await load(slider);
       draw(slider);
     }, () => touch(slider));
@@ -129,14 +137,20 @@ export function whatIf(patient) {
     comparing = new AbortController();
     const own = comparing;
     outcome.setAttribute("aria-busy", "true");
-    await attempt(async () => {
+    const isDone = await attempt(async () => {
       const values = new Map(current);
       const body = { patients: [toPatient(values)] };
       const { results } = await post(modelPath(model, "predictRisk"), body, { signal: both(own.signal, signal) });
       show(results[0].risks.find((/** @type {{horizon: string}} */ risk) => risk.horizon === horizon).risk);
       replace(outcome, ...comparison(patient, values, results[0]), curveCommands(slider, values));
-      outcome.removeAttribute("aria-busy");
     }, () => compare(slider));
+    if (own.signal.aborted) {
+      return; // by a later comparison, which will follow or has begun
+    }
+    if (!isDone) {
+      replace(outcome); // of other values
+    }
+    outcome.removeAttribute("aria-busy");
   }
 
   /**
@@ -144,15 +158,21 @@ export function whatIf(patient) {
    *
    * @param {() => Promise<void>} run
    * @param {() => Promise<void>} again
+   * @returns {Promise<boolean>} whether the request was completed
    */
   async function attempt(run, again) {
     try {
       await run();
       replace(failed);
+      return true;
     } catch (error) {
       if (!(error instanceof DOMException && error.name === "AbortError")) {
         replace(failed, errorBox(error, () => void again()));
+        if (known === null) {
+          replace(readout);
+        }
       }
+      return false;
     }
   }
 
@@ -176,6 +196,7 @@ export function whatIf(patient) {
     replace(readout, t("patient.what_if_start"));
     replace(chart);
     replace(outcome);
+    outcome.removeAttribute("aria-busy");
     replace(failed);
   }
 
