@@ -11,7 +11,10 @@ from calls.rest_client import RestClient
 from samples import onnx_models
 from servers.server_process import TRANSPORTS, running_server
 
-PAGES = ("/", "/status", "/docs", "/app.js", "/style.css", "/views/models.js", "/strings/zh.js", "/icon.svg")
+PAGES = (
+    *("/", "/status", "/docs", "/app.js", "/style.css", "/icon.svg"),
+    *("/strings/zh.js", "/views/models.js", "/views/image/view.js", "/views/patient/style.css"),
+)
 POLICY = {
     "default-src 'none'",
     "script-src 'self'",
@@ -86,7 +89,7 @@ def test_other_methods_are_refused(rest: RestClient) -> None:
     assert reply.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/index.html", "/views/", "/views/other.js", "/../pages.py", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/index.html", "/views/", "/views/image", "/views/other.js", "/../pages.py", "/static/app.js"])
 def test_nothing_else_is_served(rest: RestClient, path: str) -> None:
     assert rest.get(path).status == 404
 

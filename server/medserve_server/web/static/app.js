@@ -26,8 +26,8 @@ import { errorBox } from "./views/errors.js";
 
 /** The module of each task's view; any other model is shown by its tensors. */
 const VIEWS = new Map([
-  ["TASK_IMAGE_CLASSIFICATION", "./views/image.js"],
-  ["TASK_PATIENT_RISK", "./views/patient.js"],
+  ["TASK_IMAGE_CLASSIFICATION", "./views/image/view.js"],
+  ["TASK_PATIENT_RISK", "./views/patient/view.js"],
 ]);
 const TENSORS = "./views/tensors.js";
 

@@ -15,6 +15,7 @@ export const en = {
   "shell.token_hint": "Kept in memory until this page is closed or reloaded; stored nowhere.",
   "shell.token_invalid": "A token consists of printable ASCII characters without spaces.",
   "shell.loading": "Loading …",
+  "shell.style": "The style of this view cannot be loaded.",
   "shell.back": "← All models",
   "shell.model": "{name}, version {version}, runs on {provider}",
   "shell.no_model": "Model not found",
@@ -438,5 +439,4 @@ export const en = {
   "patient.table_needed": "{model} needs a column for {names}",
   "patient.table_width": "{count} cells, but the header has {width}",
   "patient.table_column": "column {column}: {error}",
-  "patient.style": "The style of this view cannot be loaded.",
 };

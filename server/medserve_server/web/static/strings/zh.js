@@ -15,6 +15,7 @@ export const zh = {
   "shell.token_hint": "仅保存在内存中，关闭或重新加载页面后即消失，不会存储。",
   "shell.token_invalid": "令牌由可打印的 ASCII 字符组成，不含空格。",
   "shell.loading": "正在加载……",
+  "shell.style": "无法加载此页面的样式。",
   "shell.back": "← 全部模型",
   "shell.model": "{name}，版本 {version}，运行于 {provider}",
   "shell.no_model": "未找到模型",
@@ -438,5 +439,4 @@ export const zh = {
   "patient.table_needed": "{model} 需要以下各列：{names}",
   "patient.table_width": "有 {count} 个单元格，而表头有 {width} 个",
   "patient.table_column": "列 {column}：{error}",
-  "patient.style": "无法加载此页面的样式。",
 };
