@@ -89,7 +89,9 @@ def test_other_methods_are_refused(rest: RestClient) -> None:
     assert reply.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/index.html", "/views/", "/views/image", "/views/other.js", "/../pages.py", "/static/app.js"])
+@pytest.mark.parametrize(
+    "path", ["/index.html", "/views/", "/views/image", "/views/other.js", "/../pages.py", "/static/app.js"]
+)
 def test_nothing_else_is_served(rest: RestClient, path: str) -> None:
     assert rest.get(path).status == 404
 

@@ -120,6 +120,7 @@ def test_no_risk_is_shown_beside_a_slider_while_it_is_computed(
         page.get_by_role("slider", name="Age at diagnosis").press("Home")
         held.wait_for_calls(2)
         expect(readout).to_have_text("Computing …")
+    expect(page.locator(".patient-comparison")).to_be_visible()
     with Client(held.server.target) as client:
         (expected,) = client.predict_risk(PATIENT | {"age": 21}, MODEL).results
     expect(readout).to_contain_text(f"{expected.risks[2].risk:.1%}")
