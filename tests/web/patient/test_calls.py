@@ -107,7 +107,7 @@ def test_only_the_last_of_several_requests_is_shown(
     assert numbers(page, ".patient-risks")[0] == pytest.approx(expected.risks[0].risk, abs=1e-9)
 
 
-def test_no_risk_is_shown_beside_a_slider_while_it_is_computed(
+def test_no_risk_is_shown_while_that_of_a_new_value_is_computed(
     page: Page, held: HeldServer, description: ModelDescription
 ) -> None:
     enter(page, description, PATIENT)
