@@ -123,7 +123,8 @@ def test_wheel_contains_only_packages(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
     folders = {name.partition("/")[0] for name in names}
-    assert {f"medserve_server/web/static/{name}" for name in ("index.html", "style.css", "views/models.js")} <= names
+    static = ("index.html", "style.css", "views/models.js", "views/image/view.js", "views/patient/style.css")
+    assert {f"medserve_server/web/static/{name}" for name in static} <= names
     assert {name for name in folders if not name.endswith(".dist-info")} == PACKAGES
 
 

@@ -11,7 +11,10 @@ from calls.rest_client import RestClient
 from samples import onnx_models
 from servers.server_process import TRANSPORTS, running_server
 
-PAGES = ("/", "/status", "/docs", "/app.js", "/style.css", "/views/models.js", "/strings/zh.js", "/icon.svg")
+PAGES = (
+    *("/", "/status", "/docs", "/app.js", "/style.css", "/icon.svg"),
+    *("/strings/zh.js", "/views/models.js", "/views/image/view.js", "/views/patient/style.css"),
+)
 POLICY = {
     "default-src 'none'",
     "script-src 'self'",
@@ -53,13 +56,13 @@ def test_every_file_has_the_headers_of_a_page(rest: RestClient, path: str) -> No
 
 def test_a_file_is_compressed_for_clients_that_accept_it(rest: RestClient) -> None:
     plain = rest.get("/app.js")
-    for accepted in ("gzip", "br, gzip;q=0.5", "*"):
+    for accepted in ("gzip", "br, gzip;q=0.5", "*", "*;q=0, gzip"):
         packed = rest.get("/app.js", accept_encoding=accepted)
         assert packed.headers["content-encoding"] == "gzip"
         assert gzip.decompress(packed.body) == plain.body
         assert packed.headers["etag"] != plain.headers["etag"]
     assert plain.headers["vary"] == "Accept-Encoding"
-    for accepted in ("", "br", "gzip;q=0", "*;q=0"):
+    for accepted in ("", "br", "gzip;q=0", "*;q=0", "*, gzip;q=0"):
         assert "content-encoding" not in rest.get("/app.js", accept_encoding=accepted).headers
 
 
@@ -86,7 +89,9 @@ def test_other_methods_are_refused(rest: RestClient) -> None:
     assert reply.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/index.html", "/views/", "/views/other.js", "/../pages.py", "/static/app.js"])
+@pytest.mark.parametrize(
+    "path", ["/index.html", "/views/", "/views/image", "/views/other.js", "/../pages.py", "/static/app.js"]
+)
 def test_nothing_else_is_served(rest: RestClient, path: str) -> None:
     assert rest.get(path).status == 404
 

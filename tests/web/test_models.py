@@ -91,6 +91,20 @@ def test_an_unknown_model_is_reported(site: ServerProcess, open_page: Open) -> N
     expect(page.get_by_role("heading", name="Model not found")).to_be_visible()
     page.get_by_role("link", name="← All models").click()
     expect(page.get_by_role("article")).to_have_count(3)
+    page.goto(f"{site.http_url}/#/models/%/1")
+    expect(page.get_by_role("heading", name="Model not found")).to_be_visible()
+
+
+@pytest.mark.parametrize(("view", "name"), [("image", "chest-xray"), ("patient", "breast-cancer-risk")])
+def test_a_view_without_its_style_is_reported(site: ServerProcess, open_page: Open, view: str, name: str) -> None:
+    opened = open_page(site.http_url)
+    opened.page.route(f"**/views/{view}/style.css", lambda route: route.abort())
+    page = opened.visit(f"/#/models/{name}/1")
+    alert = page.locator("main").get_by_role("alert")
+    expect(alert).to_contain_text("The style of this view cannot be loaded.")
+    page.unroute_all()
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator("#image-files, .patient-form")).to_be_attached()
 
 
 def bytes_received(page: Page) -> list[int]:

@@ -53,18 +53,19 @@ class _Variant:
 
 def web_pages(enabled: bool) -> dict[str, Page]:
     """Returns the pages by path; if they are not enabled, each responds with 404 and names the flag `--web`."""
+    found = _found(files("medserve_server.web").joinpath("static"))
     if not enabled:
-        return {path: _off for path, _ in _found()}
-    return {path: partial(_serve, _variants(file)) for path, file in _found()}
+        return {path: _off for path, _ in found}
+    return {path: partial(_serve, _variants(file)) for path, file in found}
 
 
-def _found() -> Iterator[tuple[str, Traversable]]:
-    """Yields path and file of everything that is served."""
-    root = files("medserve_server.web").joinpath("static")
-    for folder, prefix in ((root, "/"), *((item, f"/{item.name}/") for item in root.iterdir() if item.is_dir())):
-        for file in folder.iterdir():
-            if file.is_file() and file.name.rpartition(".")[2] in CONTENT_TYPES:
-                yield prefix + NAMES.get(file.name, file.name), file
+def _found(folder: Traversable, prefix: str = "/") -> Iterator[tuple[str, Traversable]]:
+    """Yields path and file of everything in the folder that is served."""
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _found(item, f"{prefix}{item.name}/")
+        elif item.name.rpartition(".")[2] in CONTENT_TYPES:
+            yield prefix + NAMES.get(item.name, item.name), item
 
 
 def _variants(file: Traversable) -> Mapping[str, _Variant]:
@@ -97,11 +98,11 @@ async def _off(_: Scope) -> Response:
 
 def _accepts_gzip(accepted: str) -> bool:
     """Returns whether Accept-Encoding allows gzip (RFC 9110, section 12.5.3)."""
+    allowed = {}
     for part in accepted.lower().split(","):
         name, _, quality = part.replace(" ", "").partition(";q=")
-        if name in {"gzip", "*"}:
-            return quality.strip("0.") != "" or not quality
-    return False
+        allowed[name] = not quality or quality.strip("0.") != ""
+    return allowed.get("gzip", allowed.get("*", False))
 
 
 def _matches(tags: str, tag: str) -> bool:

@@ -149,6 +149,14 @@ def test_a_probability_close_to_its_threshold_is_shown_with_more_digits(clinic: 
     expect(page.get_by_text("The probability of lesion, 35.29%, is below the threshold of 35.30%")).to_be_visible()
 
 
+def test_only_operating_points_of_the_same_label_are_marked(clinic: ServerProcess, open_page: Open) -> None:
+    page = visit(open_page(clinic.http_url), "close-lesions")
+    classify(page, "faint.png", encoded(even(100)))
+    expect(page.locator(".image-ticks title")).to_have_text(["close"])
+    page.get_by_role("radio", name="other").check()
+    expect(page.locator(".image-ticks title")).to_have_text(["other"])
+
+
 def test_a_model_without_operating_points_decides_for_the_most_probable(clinic: ServerProcess, open_page: Open) -> None:
     page = visit(open_page(clinic.http_url), "plain-lesions")
     classify(page, "picture.png", LESION)

@@ -52,10 +52,14 @@ def lesions() -> onnx.ModelProto:
 
 
 def close_lesions() -> onnx.ModelProto:
-    """The model `lesions` with a threshold just above 0.9 * 100 / 255, the p(lesion) of brightness 100."""
+    """The model `lesions` with a threshold just above 0.9 * 100 / 255, the p(lesion) of brightness 100.
+
+    Another operating point has the other label as positive.
+    """
     manifest = explained_models.plain_lesions_manifest()
     task = manifest.image_classification
     task.operating_points.add(name="close", positive_label="lesion", threshold=0.35302, chosen_on="validation")
+    task.operating_points.add(name="other", positive_label="clear", threshold=0.7777, chosen_on="validation")
     task.default_operating_point = "close"
     return explained_models.lesions(manifest)
 

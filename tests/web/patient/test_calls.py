@@ -107,6 +107,25 @@ def test_only_the_last_of_several_requests_is_shown(
     assert numbers(page, ".patient-risks")[0] == pytest.approx(expected.risks[0].risk, abs=1e-9)
 
 
+def test_no_risk_is_shown_while_that_of_a_new_value_is_computed(
+    page: Page, held: HeldServer, description: ModelDescription
+) -> None:
+    enter(page, description, PATIENT)
+    predict(page)
+    readout = page.locator(".patient-readout")
+    nodes = page.get_by_role("slider", name="Number of positive")
+    nodes.focus()
+    expect(readout.locator("data")).to_be_visible()
+    with held.hold():
+        page.get_by_role("slider", name="Age at diagnosis").press("Home")
+        held.wait_for_calls(2)
+        expect(readout).to_have_text("Computing …")
+    expect(page.locator(".patient-comparison")).to_be_visible()
+    with Client(held.server.target) as client:
+        (expected,) = client.predict_risk(PATIENT | {"age": 21}, MODEL).results
+    expect(readout).to_contain_text(f"{expected.risks[2].risk:.1%}")
+
+
 def test_many_patients_can_be_canceled_and_continued(page: Page, held: HeldServer) -> None:
     section = page.get_by_role("region", name="Many patients")
     with held.hold():

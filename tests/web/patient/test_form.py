@@ -172,8 +172,8 @@ def test_a_result_of_values_that_changed_while_it_was_computed_says_so(
 
 def test_only_what_is_certain_is_shown_as_certain(page: Page) -> None:
     script = "values => import('./language.js').then(({ percent }) => values.map((value) => percent(value)))"
-    shown = page.evaluate(script, [0, 0.0004, 0.0006, 0.9994, 0.9996, 1])
-    assert shown == ["0.0%", "<0.1%", "0.1%", "99.9%", ">99.9%", "100.0%"]
+    shown = page.evaluate(script, [-0.0006, -0.0004, -0.0, 0, 0.0004, 0.0006, 0.9994, 0.9996, 1])
+    assert shown == ["-0.1%", ">-0.1%", "0.0%", "0.0%", "<0.1%", "0.1%", "99.9%", ">99.9%", "100.0%"]
 
 
 def test_everything_works_by_keyboard(page: Page, site: ServerProcess) -> None:

@@ -111,6 +111,18 @@ def test_other_bytes_and_large_files_are_refused(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("at most 32 MiB are accepted")
 
 
+def test_a_file_that_is_gone_is_reported(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_text(f"{HEADER}\n{ROW}\n")
+    # The page learns of the file when it is gone.
+    page.evaluate("addEventListener('change', (event) => event.stopPropagation(), { capture: true, once: true })")
+    field = page.get_by_label("CSV file")
+    field.set_input_files(file)
+    file.unlink()
+    field.dispatch_event("change")
+    expect(page.get_by_role("alert")).to_contain_text("patients.csv: the browser cannot read this file")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -136,6 +136,12 @@ def test_a_lost_connection_can_be_tried_again(
     alert.get_by_role("button", name="Try again").click()
     expect(alert).to_have_count(0)
     expect_risk(page, curve(site, PATIENT, AGES)[21])
+    expect(page.locator(".patient-comparison")).to_be_visible()
+    page.context.set_offline(True)
+    page.get_by_role("slider", name="Age at diagnosis").press("ArrowRight")
+    expect(alert).to_be_visible()
+    expect(page.locator(".patient-comparison")).to_have_count(0)  # of the values before
+    expect(page.locator(".patient-what-if [aria-busy]")).to_have_count(0)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { findGrpcTarget } from "./commands.js";
 import { element } from "./dom.js";
 import { t } from "./language.js";
-import { start } from "./shell.js";
+import { decoded, start } from "./shell.js";
 import { errorBox } from "./views/errors.js";
 
 /**
@@ -26,8 +26,8 @@ import { errorBox } from "./views/errors.js";
 
 /** The module of each task's view; any other model is shown by its tensors. */
 const VIEWS = new Map([
-  ["TASK_IMAGE_CLASSIFICATION", "./views/image.js"],
-  ["TASK_PATIENT_RISK", "./views/patient.js"],
+  ["TASK_IMAGE_CLASSIFICATION", "./views/image/view.js"],
+  ["TASK_PATIENT_RISK", "./views/patient/view.js"],
 ]);
 const TENSORS = "./views/tensors.js";
 
@@ -49,7 +49,7 @@ async function show(root, signal) {
     const { models } = await get("/v1/models", signal);
     const route = location.hash.match(/^#\/models\/([^/]+)\/([^/]+)$/);
     if (route) {
-      await showModel(root, models, decodeURIComponent(route[1]), decodeURIComponent(route[2]), signal);
+      await showModel(root, models, decoded(route[1]), decoded(route[2]), signal);
     } else {
       document.title = "medserve";
       const { show: list } = await import("./views/models.js");

@@ -48,9 +48,32 @@ export async function findGrpcTarget(signal) {
   target = `${location.hostname}:${port}`;
 }
 
-/** Returns the address of gRPC as HOST:PORT. */
-export function grpcTarget() {
-  return target;
+/**
+ * Returns a Python program that calls this server with medserve_client.
+ *
+ * @param {object} program
+ * @param {string[]} program.names what it imports from medserve_client besides Client and Tls
+ * @param {string[]} [program.before] lines before the client is created
+ * @param {string[]} program.call lines that use `client`
+ * @param {string[]} program.after lines after the client is closed
+ */
+export function clientProgram({ names, before = [], call, after }) {
+  const secure = location.protocol === "https:";
+  const imported = ["Client", ...names, ...(secure ? ["Tls"] : [])].sort();
+  const options = [
+    JSON.stringify(target),
+    ...(secure ? ["tls=Tls()"] : []),
+    ...(hasToken() ? ['token=os.environ["MEDSERVE_TOKEN"]'] : []),
+  ];
+  return [
+    ...(hasToken() ? ["import os", ""] : []),
+    `from medserve_client import ${imported.join(", ")}`,
+    "",
+    ...before,
+    `with Client(${options.join(", ")}) as client:`,
+    ...call.map((line) => `    ${line}`),
+    ...after,
+  ].join("\n");
 }
 
 let count = 0;

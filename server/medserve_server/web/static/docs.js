@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { element } from "./dom.js";
 import { number, t } from "./language.js";
 import { exampleOf, typeOf } from "./schemas.js";
-import { start } from "./shell.js";
+import { decoded, start } from "./shell.js";
 import { table } from "./views/card.js";
 import { errorBox } from "./views/errors.js";
 
@@ -183,7 +183,7 @@ function prose(text) {
 
 /** Opens the entry that the address names, so that links to it work. */
 function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(decoded(location.hash.slice(1)));
   if (target instanceof HTMLDetailsElement) {
     target.open = true;
     target.scrollIntoView();

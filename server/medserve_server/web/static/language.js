@@ -66,19 +66,21 @@ export function t(key, values = {}) {
 }
 
 /**
- * Formats a number.
+ * Formats a number; none is shown as negative zero.
  *
  * @param {number} value
  * @param {number} [digits] number of decimal places; by default as many as needed, at most 3
  */
 export function number(value, digits) {
   const options = digits === undefined ? {} : { minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return new Intl.NumberFormat(LOCALES[language], options).format(value);
+  const { format } = new Intl.NumberFormat(LOCALES[language], options);
+  const text = format(value);
+  return text === format(-0) ? format(0) : text;
 }
 
 /**
  * Formats a fraction as a percentage. Only 0 and 1 are shown as 0 % and 100 %; a value that rounds to them is shown as
- * below or above the nearest other value, e.g. ">99.9%".
+ * below or above the nearest other value, e.g. ">99.9%" or ">-0.1%".
  *
  * @param {number} value 1 is 100 %
  * @param {number} [digits] number of decimal places
@@ -92,6 +94,7 @@ export function percent(value, digits = 1) {
   const { format } = new Intl.NumberFormat(LOCALES[language], options);
   const text = format(value);
   const step = 10 ** (-digits - 2);
+  if (text === format(-0)) return value < 0 ? `>${format(-step)}` : format(0);
   if (value > 0 && text === format(0)) return `<${format(step)}`;
   if (value < 1 && text === format(1)) return `>${format(1 - step)}`;
   return text;

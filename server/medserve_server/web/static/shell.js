@@ -80,6 +80,20 @@ export function page(path) {
   return `${path}?language=${currentLanguage()}`;
 }
 
+/**
+ * Returns a part of the address decoded, or as it is if it is not well-formed.
+ *
+ * @param {string} part
+ */
+export function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error;
+    return part;
+  }
+}
+
 function languageChoice() {
   const choose = (/** @type {Event} */ event) => {
     const { value } = /** @type {HTMLSelectElement} */ (event.target);

@@ -1,0 +1,127 @@
+// One file: its pictures, its result, and the explanations that are asked for.
+
+import { element, replace } from "../../dom.js";
+import { t } from "../../language.js";
+import { errorBox } from "../errors.js";
+import { imageCommands } from "./commands.js";
+import { decide } from "./decision.js";
+import { explanations } from "./explanations.js";
+import { featureMaps } from "./features.js";
+import { frameSlider, pictures } from "./pictures.js";
+import { UnreadableFile } from "./requests.js";
+import { decision, furtherValues, probabilities, warnings } from "./result.js";
+import { isBusy } from "./worklist.js";
+
+/** @typedef {import("./worklist.js").Entry} Entry */
+/** @typedef {import("./requests.js").Reasons} Reasons */
+/**
+ * @typedef {object} Context
+ * @property {import("./requests.js").Model} model
+ * @property {import("./decision.js").Task | null} task
+ * @property {import("./worklist.js").Worklist} worklist
+ * @property {AbortSignal} signal  ends with the view
+ */
+
+/**
+ * Returns the area of the selected file: `show` selects another, `update` shows its changes, and `decide` another
+ * operating point.
+ * @param {Context} context
+ * @param {() => import("./decision.js").Point | null} currentPoint
+ * @param {HTMLElement} pointSection
+ */
+export function imageDetail({ model, task, worklist, signal }, currentPoint, pointSection) {
+  /** @type {Entry | null} */
+  let entry = null;
+  /** @type {import("./requests.js").ImageResult | null} */
+  let drawn = null;
+  const title = element("h2", {});
+  const status = element("p", { role: "status", class: "muted" });
+  const problem = element("div", {});
+  const frames = element("div", {});
+  const pictureBox = element("div", {});
+  const explained = element("div", {});
+  const verdict = element("div", { "aria-live": "polite" });
+  const numbers = element("div", {});
+  const further = element("div", {});
+  const requests = element("div", {});
+  const body = element(
+    "div",
+    { class: "image-result" },
+    element("div", { class: "card" }, pictureBox, explained),
+    element("div", { class: "card" }, verdict, numbers, pointSection, further),
+  );
+  const print = element("button", { type: "button", on: { click: () => window.print() } }, t("image.print"));
+  const heading = element("div", { class: "image-heading" }, title, print);
+  const node = element("section", { hidden: true }, heading, status, frames, problem, body, requests);
+
+  /** @param {Entry | null} selected */
+  function show(selected) {
+    entry = selected;
+    drawn = null;
+    node.hidden = entry === null;
+    replace(title, entry?.file.name ?? "");
+    replace(frames);
+    update();
+  }
+
+  function update() {
+    if (!entry) return;
+    const { status: state, error, result } = entry;
+    const complete = state === "done" || (state === "running" && result !== null);
+    replace(status, state === "done" || error ? "" : t(`image.status_${state}`));
+    replace(problem, error ? problemBox(entry, error) : null, state === "cancelled" ? retryButton(entry) : null);
+    body.hidden = requests.hidden = print.hidden = !complete;
+    body.setAttribute("aria-busy", String(state === "running"));
+    if (result && result !== drawn) draw(entry, result);
+  }
+
+  /**
+   * @param {Entry} shown
+   * @param {import("./requests.js").ImageResult} result
+   */
+  function draw(shown, result) {
+    drawn = result;
+    const { node: pair, layer } = pictures(shown, task);
+    const request = { model, entry: shown, task, signal };
+    if (!frames.hasChildNodes()) replace(frames, frameSlider(shown, (frame) => worklist.setFrame(shown, frame)));
+    replace(pictureBox, pair);
+    showDecision();
+    replace(numbers, probabilities(result), warnings(result));
+    replace(further, furtherValues(result, task));
+    const decided = decide(result.labels, currentPoint()).label;
+    replace(explained, explanations(request, layer, decided, showCommands), featureMaps(request, showCommands));
+    showCommands(null);
+  }
+
+  function showDecision() {
+    if (entry?.result) replace(verdict, decision(entry.result, currentPoint()));
+  }
+
+  /** @param {Reasons | null} reasons */
+  function showCommands(reasons) {
+    if (!entry) return;
+    const before = requests.querySelector("details");
+    const after = imageCommands(model, entry, reasons);
+    after.open = before?.open ?? false;
+    replace(requests, after);
+  }
+
+  /**
+   * @param {Entry} failed
+   * @param {Error} error
+   */
+  function problemBox(failed, error) {
+    if (error instanceof UnreadableFile) {
+      return element("div", { class: "error", role: "alert" }, element("p", {}, t("image.unreadable")));
+    }
+    return errorBox(error, isBusy(error) ? () => worklist.retryOne(failed) : undefined);
+  }
+
+  /** @param {Entry} cancelled */
+  function retryButton(cancelled) {
+    const again = () => worklist.retryOne(cancelled);
+    return element("button", { type: "button", on: { click: again } }, t("image.classify_now"));
+  }
+
+  return { node, show, update, decide: showDecision };
+}
