@@ -191,7 +191,8 @@ def test_expired_request_is_not_computed(held: HeldServer, held_stub: GRPCInfere
     with held.hold():
         long = held_stub.ModelInfer.future(raw_request("x", np.zeros((320, 1), np.float32), "FP32"))
         held.wait_for_calls(1)
-        late = [held_stub.ModelInfer.future(request, timeout=2) for _ in range(3)]
+        late = [held_stub.ModelInfer.future(request, timeout=5) for _ in range(3)]
+        held.wait_for_all([long, *late])
         # The server may refuse those that it reads in time, since the batches of the long request come first.
         assert {call.code() for call in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
         held.wait_for_calls(1)
