@@ -55,7 +55,7 @@ def texts() -> dict[str, str]:
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_phrase_does_not_reappear(phrase: str, texts: dict[str, str]) -> None:
-    """Phrases are rejected in any use, e.g. `beside`, for which "next to" is clearer; `besides` is a different word."""
+    """Rejects each phrase as whole words, in any context: `beside` ("next to" is clearer), but not `besides`."""
     words = phrase.replace(" ", BETWEEN_WORDS)
     pattern = re.compile(rf"(?<![a-z]){words}(?![a-z])", re.IGNORECASE)
     assert "CONTRIBUTING.md" in texts

@@ -11,11 +11,11 @@ from programs import program
 from waiting import PATIENCE
 
 try:
-    from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect, sync_playwright
 except ImportError:
     pytest.skip("needs the package playwright: make .venv-dev/installed", allow_module_level=True)
 
-__all__ = ["Browser", "Open", "Opened", "Page", "chromium", "expect", "opened"]
+__all__ = ["Browser", "Locator", "Open", "Opened", "Page", "Route", "chromium", "expect", "opened"]
 
 FLAGS = (
     "--no-sandbox",  # which root cannot use

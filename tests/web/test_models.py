@@ -1,16 +1,13 @@
 """The list of models with their cards, and the view of a model by its tensors."""
 
 import json
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
-from programs import program
 from servers.server_process import ServerProcess
-from waiting import PATIENCE
 from web.browser import Open, Page, expect
+from web.shown_commands import run_shown
 
 
 def test_the_list_shows_every_model_with_its_card(site: ServerProcess, open_page: Open) -> None:
@@ -69,21 +66,10 @@ def test_a_model_without_a_manifest_is_called_with_tensors(site: ServerProcess, 
 
 
 @pytest.mark.parametrize("name", ["curl", "Python", "Node"])
-def test_the_commands_run_as_shown(site: ServerProcess, open_page: Open, name: str) -> None:
-    interpreter = {
-        "curl": lambda: ["bash", "-c"],
-        "Python": lambda: [sys.executable, "-c"],
-        "Node": lambda: [program("node", "nodejs"), "--input-type=module", "-e"],
-    }
+def test_the_commands_run_as_shown(site: ServerProcess, open_page: Open, tmp_path: Path, name: str) -> None:
     page = open_page(site.http_url).visit("/#/models/two-inputs/1")
-    page.get_by_text("The same request from a program").click()
-    page.get_by_role("tab", name=name).click()
-    text = page.get_by_role("tabpanel").locator("pre").inner_text()
-    command = [*interpreter[name](), text]
-    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["outputs"][0]["data"] == [0, 0]
+    details = page.locator("details").filter(has_text="The same request from a program")
+    assert json.loads(run_shown(details, name, tmp_path))["outputs"][0]["data"] == [0, 0]
 
 
 def test_an_unknown_model_is_reported(site: ServerProcess, open_page: Open) -> None:

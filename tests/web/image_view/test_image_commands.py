@@ -1,9 +1,6 @@
 """The commands that the image view shows run as shown, for every kind of request."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +9,11 @@ import pytest
 
 from medserve_client import Client, ImageReasons
 from medserve_server.security.auth import new_token
-from programs import program
 from samples.dicom_files import dicom
 from servers.server_process import ServerProcess, running_server
-from waiting import PATIENCE
 from web.browser import Open, Page, expect
 from web.image_view.view import classify, encoded, even, save_lesions, visit
+from web.shown_commands import run_shown
 
 NAME = "it's a scan.dcm"
 SERIES = dicom(np.stack([even(10), even(240)]), frames=2)
@@ -33,29 +29,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield started
 
 
-def interpreters() -> dict[str, list[str]]:
-    return {
-        "curl": [program("bash", "bash"), "-c"],
-        "Python": [sys.executable, "-W", "error", "-c"],
-        "Node": [program("node", "nodejs"), "--input-type=module", "-e"],
-    }
-
-
 def run(page: Page, name: str, folder: Path, **variables: str) -> str:
-    """Runs the command in a tab, next to the files that it names, and returns its output."""
-    program("curl", "curl")
-    details = page.locator("details.commands")
-    if details.get_attribute("open") is None:
-        details.locator("summary").click()
-    page.get_by_role("tab", name=name).click()
-    text = page.get_by_role("tabpanel").locator("pre").inner_text()
-    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")} | variables
-    command = [*interpreters()[name], text]
-    ended = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert ended.returncode == 0, f"{text}\n{ended.stderr}"
-    return ended.stdout
+    return run_shown(page.locator("details.commands"), name, folder, **variables)
 
 
 @pytest.mark.parametrize("name", ["curl", "Node", "Python"])
@@ -120,6 +95,6 @@ def test_a_token_is_read_from_the_environment(open_page: Open, tmp_path: Path) -
         classify(page, PICTURE, encoded(even(240)))
         page.get_by_role("radio", name="Class activation").check()
         expect(page.locator(".image-legend")).to_be_visible()
-        for name in interpreters():
+        for name in ("curl", "Python", "Node"):
             assert "lesion" in run(page, name, tmp_path, MEDSERVE_TOKEN=token)
         assert token not in page.content()

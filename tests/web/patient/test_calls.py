@@ -1,24 +1,20 @@
 """The calls of the patient view: a busy server, a lost connection, and the commands that it shows."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route
 
 from medserve_client import Client, ModelDescription, RiskReasons
-from programs import program
 from samples.patient import PATIENT
 from servers.held_server import HeldServer, held_server
 from waiting import PATIENCE
-from web.browser import Open, Page, expect
+from web.browser import Open, Page, Route, expect
 from web.patient.view import MODEL, describe, enter, numbers, predict, visit
+from web.shown_commands import run_shown
 
 ROWS = 600
 """More than two batches."""
@@ -161,10 +157,7 @@ def test_the_commands_run_as_shown(
     if part == ".patient-what-if":
         page.get_by_role("slider", name="Age at diagnosis").press("Home")
         expect(page.locator(".patient-comparison")).to_be_visible()
-    commands = page.locator(f"{part} .commands")
-    commands.locator("summary").click()
-    commands.get_by_role("tab", name=language).click()
-    output = execute(language, commands.locator("pre:visible").inner_text(), tmp_path)
+    output = run_shown(page.locator(f"{part} .commands"), language, tmp_path)
     age = 21 if part == ".patient-what-if" else PATIENT["age"]
     with Client(held.server.target) as client:
         reasons = RiskReasons(shapley=True)
@@ -177,19 +170,3 @@ def test_the_commands_run_as_shown(
         (found,) = json.loads(output)["results"]
         assert [risk["risk"] for risk in found["risks"]] == pytest.approx([risk.risk for risk in expected.risks])
         assert ("whatIf" if age == 21 else "shapley") in found
-
-
-def execute(language: str, text: str, folder: Path) -> str:
-    """Runs a command as pasted; returns its standard output."""
-    script = folder / "script"
-    script.write_text(text, "utf-8")
-    starts = {
-        "curl": lambda: [program("bash", "bash"), str(script)],
-        "Python": lambda: [sys.executable, "-W", "error", str(script)],
-        "Node": lambda: [program("node", "nodejs"), "--input-type=module", "-e", text],
-    }
-    done = subprocess.run(
-        starts[language](), capture_output=True, text=True, timeout=PATIENCE, check=False, env=dict(os.environ)
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -162,8 +162,8 @@ def test_a_row_pasted_into_a_field_fills_in_all(page: Page) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "There is no row with values."),
-        (HEADER, "There is no row with values."),
+        ("", "No row contains values."),
+        (HEADER, "No row contains values."),
         (f"{HEADER}\n{ROW}\n{ROW}", "These are several rows"),
         ("55,post,22", "The row has 3 cells; without a header, 8 are expected, in this order: age, menopause"),
         (ROW.replace("55", "NA"), "column age: 'NA' is not a number"),

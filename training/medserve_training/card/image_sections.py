@@ -182,7 +182,7 @@ def limits(manifest: pb.Manifest, data: Splits[Images]) -> list[str]:
         f"It sees {task.input.width} by {task.input.height} pixels; finer detail is lost.",
         f"It distinguishes only {_either(task.labels)}: any other finding is classified as one of these.",
         "Intervals describe the sampling error on images like these, not the performance at another site.",
-        "The maps show what the prediction responds to. They are no evidence of disease, nor of its absence.",
+        "The maps show what the prediction responds to. They are not evidence of disease or of its absence.",
     ]
     if len(task.labels) == 2:
         shares = [percent(float(data.part(split).labels.mean())) for split in ("train", "validation", "test")]

@@ -45,7 +45,7 @@ def censoring_weights(train: Patients, rows: Patients) -> Floats:
 def concordance(risk: Floats, rows: Patients, weights: Floats) -> float:
     """Returns the fraction of comparable pairs in which the patient with the earlier event has the higher risk.
 
-    NaN if there is no comparable pair.
+    NaN if no pair is comparable.
 
     Args:
         risk: [n].

@@ -122,7 +122,7 @@ def test_withdrawing_takes_constant_time() -> None:
 
 def test_a_batch_waits_for_at_most_half_of_the_time_to_its_deadlines() -> None:
     plan = Plan(4, 60.0)
-    assert plan.due == 0.0, "there is no batch"
+    assert plan.due == 0.0, "no batch is planned"
     plan.add(make(1, since=100.0))
     assert plan.due == 160.0
     plan.add(make(1, deadline=130.0, since=110.0))

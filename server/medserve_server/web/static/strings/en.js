@@ -346,7 +346,7 @@ export const en = {
   "patient.paste_hint": "Cells separated by tabs, commas or semicolons. Without a header, in this order: {names}. Empty cells are missing values.",
   "patient.paste_apply": "Fill in the form",
   "patient.paste_done": "The form is filled in.",
-  "patient.paste_empty": "There is no row with values.",
+  "patient.paste_empty": "No row contains values.",
   "patient.paste_too_many": "These are several rows; paste one row, or use a CSV file for many patients.",
   "patient.paste_too_long": "The text is longer than one row; at most {max} characters are accepted.",
   "patient.paste_width": "The row has {count} cells; without a header, {expected} are expected, in this order: {names}",
