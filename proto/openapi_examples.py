@@ -13,15 +13,18 @@ _FEATURES = {
     "hormone_therapy": {"category": "yes"},
 }
 
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAFElEQVR42mNowAMYRiVHJUclYQAA14+IELSdtnwAAAAASUVORK5CYII="
+
 EXAMPLES: dict[str, Any] = {
     "ClassifyRequest": {
         "images": [
-            {
-                "encoded": "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAFElEQVR42mNowAMYRiVHJUclYQAA14+IELSdtnwA"
-                "AAAASUVORK5CYII="
-            }
+            {"encoded": _PNG},
         ],
         "topK": 1,
+    },
+    "SegmentRequest": {
+        "images": [{"image": {"encoded": _PNG}, "pixelSpacing": {"rowMm": 0.5, "columnMm": 0.5}}],
+        "contours": True,
     },
     "PredictRequest": {
         "patients": [{"features": [{"key": name, "value": value} for name, value in _FEATURES.items()]}],

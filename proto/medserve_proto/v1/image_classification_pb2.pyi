@@ -455,6 +455,14 @@ class ImageWarning(_message.Message):
         """An element of a DICOM file was ignored, because it is not supported or
         contradicts what was used instead.
         """
+        KIND_TILED: ImageWarning._Kind.ValueType  # 10
+        """The image was segmented in several tiles."""
+        KIND_SPACING_UNKNOWN: ImageWarning._Kind.ValueType  # 11
+        """The pixel spacing is not known, so there are no sizes in millimeters."""
+        KIND_MAGNIFIED: ImageWarning._Kind.ValueType  # 12
+        """The pixel spacing is that at the detector: objects are smaller than
+        measured, by the magnification of the projection.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: ImageWarning.Kind.ValueType  # 0
@@ -484,6 +492,14 @@ class ImageWarning(_message.Message):
     KIND_ELEMENT_IGNORED: ImageWarning.Kind.ValueType  # 9
     """An element of a DICOM file was ignored, because it is not supported or
     contradicts what was used instead.
+    """
+    KIND_TILED: ImageWarning.Kind.ValueType  # 10
+    """The image was segmented in several tiles."""
+    KIND_SPACING_UNKNOWN: ImageWarning.Kind.ValueType  # 11
+    """The pixel spacing is not known, so there are no sizes in millimeters."""
+    KIND_MAGNIFIED: ImageWarning.Kind.ValueType  # 12
+    """The pixel spacing is that at the detector: objects are smaller than
+    measured, by the magnification of the projection.
     """
 
     KIND_FIELD_NUMBER: _builtins.int

@@ -100,6 +100,7 @@ class Manifest(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     IMAGE_CLASSIFICATION_FIELD_NUMBER: _builtins.int
     PATIENT_RISK_FIELD_NUMBER: _builtins.int
+    IMAGE_SEGMENTATION_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     EVALUATIONS_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
@@ -120,6 +121,8 @@ class Manifest(_message.Message):
     def image_classification(self) -> Global___ImageClassificationTask: ...
     @_builtins.property
     def patient_risk(self) -> Global___PatientRiskTask: ...
+    @_builtins.property
+    def image_segmentation(self) -> Global___ImageSegmentationTask: ...
     @_builtins.property
     def training(self) -> Global___Training:
         """Provenance of the weights."""
@@ -150,16 +153,17 @@ class Manifest(_message.Message):
         license: _builtins.str = ...,
         image_classification: Global___ImageClassificationTask | None = ...,
         patient_risk: Global___PatientRiskTask | None = ...,
+        image_segmentation: Global___ImageSegmentationTask | None = ...,
         training: Global___Training | None = ...,
         evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
         reference: _abc.Iterable[Global___ReferenceRow] | None = ...,
         quantization: Global___Quantization | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_classification", b"image_classification", "patient_risk", b"patient_risk", "quantization", b"quantization", "task", b"task", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_classification", b"image_classification", "image_segmentation", b"image_segmentation", "patient_risk", b"patient_risk", "quantization", b"quantization", "task", b"task", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "evaluations", b"evaluations", "image_classification", b"image_classification", "intended_use", b"intended_use", "license", b"license", "name", b"name", "patient_risk", b"patient_risk", "quantization", b"quantization", "reference", b"reference", "schema_version", b"schema_version", "task", b"task", "title", b"title", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "evaluations", b"evaluations", "image_classification", b"image_classification", "image_segmentation", b"image_segmentation", "intended_use", b"intended_use", "license", b"license", "name", b"name", "patient_risk", b"patient_risk", "quantization", b"quantization", "reference", b"reference", "schema_version", b"schema_version", "task", b"task", "title", b"title", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["image_classification", "patient_risk"]  # noqa: Y015
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["image_classification", "patient_risk", "image_segmentation"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
 
@@ -775,6 +779,303 @@ class RiskGroup(_message.Message):
 Global___RiskGroup: _TypeAlias = RiskGroup  # noqa: Y015
 
 @_typing.final
+class ImageSegmentationTask(_message.Message):
+    """Graph interface. Input `image`: uint8 [batch, height, width, channels], with
+    any height and width that are multiples of the stride.
+    Output `probabilities`: float32 [batch, number of labels, height, width], each
+    from 0 to 1. Optional outputs, each present only if declared by a field below:
+    - `distance`, float32 [batch, number of labels, height, width]: the distance
+      from the border of the object, divided by its maximum in the object.
+    - `disagreement`, float32 [batch, number of labels, height, width]: the
+      standard deviation over the members' probabilities.
+    - `novelty`, float32 [batch].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    members: _builtins.int
+    """Number of ensemble members. Above 1: output `disagreement`."""
+    @_builtins.property
+    def input(self) -> Global___SegmentationInput: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentedLabel]:
+        """In the order of the outputs; labels may overlap."""
+
+    @_builtins.property
+    def novelty(self) -> Global___Novelty:
+        """Output `novelty`. The novelty of an image is the mean over its tiles."""
+
+    def __init__(
+        self,
+        *,
+        input: Global___SegmentationInput | None = ...,
+        labels: _abc.Iterable[Global___SegmentedLabel] | None = ...,
+        members: _builtins.int = ...,
+        novelty: Global___Novelty | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "novelty", b"novelty"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "labels", b"labels", "members", b"members", "novelty", b"novelty"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageSegmentationTask: _TypeAlias = ImageSegmentationTask  # noqa: Y015
+
+@_typing.final
+class SegmentationInput(_message.Message):
+    """How images become inputs of the graph."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLOR_SPACE_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    FIXED_FIELD_NUMBER: _builtins.int
+    TILING_FIELD_NUMBER: _builtins.int
+    color_space: Global___ColorSpace.ValueType
+    stride: _builtins.int
+    """Height and width of an input must be multiples of this number."""
+    @_builtins.property
+    def fixed(self) -> Global___FixedSize:
+        """The image is stretched to this size, and the outputs back to the size of
+        the image.
+        """
+
+    @_builtins.property
+    def tiling(self) -> Global___Tiling:
+        """The image is segmented at its own resolution, in overlapping tiles."""
+
+    def __init__(
+        self,
+        *,
+        color_space: Global___ColorSpace.ValueType = ...,
+        stride: _builtins.int = ...,
+        fixed: Global___FixedSize | None = ...,
+        tiling: Global___Tiling | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extent", b"extent", "fixed", b"fixed", "tiling", b"tiling"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["color_space", b"color_space", "extent", b"extent", "fixed", b"fixed", "stride", b"stride", "tiling", b"tiling"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_extent: _TypeAlias = _typing.Literal["fixed", "tiling"]  # noqa: Y015
+    _WhichOneofArgType_extent: _TypeAlias = _typing.Literal["extent", b"extent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_extent) -> _WhichOneofReturnType_extent | None: ...
+
+Global___SegmentationInput: _TypeAlias = SegmentationInput  # noqa: Y015
+
+@_typing.final
+class FixedSize(_message.Message):
+    """The size of the graph's input; both are multiples of the stride."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    RESAMPLING_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    width: _builtins.int
+    resampling: Global___Resampling.ValueType
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        resampling: Global___Resampling.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "resampling", b"resampling", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FixedSize: _TypeAlias = FixedSize  # noqa: Y015
+
+@_typing.final
+class Tiling(_message.Message):
+    """How an image is cut into tiles. Images up to max_side are a single tile,
+    padded to the stride by reflection.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SIDE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    max_side: _builtins.int
+    """Maximum height and width of a tile; a multiple of the stride."""
+    margin: _builtins.int
+    """Width of the frame of a tile in which its outputs are not used, in pixels,
+    except at the border of the image.
+    """
+    def __init__(
+        self,
+        *,
+        max_side: _builtins.int = ...,
+        margin: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin", "max_side", b"max_side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tiling: _TypeAlias = Tiling  # noqa: Y015
+
+@_typing.final
+class SegmentedLabel(_message.Message):
+    """A label, and how its objects are found in the outputs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    MARKER_DISTANCE_FIELD_NUMBER: _builtins.int
+    MIN_AREA_PX_FIELD_NUMBER: _builtins.int
+    LARGEST_ONLY_FIELD_NUMBER: _builtins.int
+    FILL_HOLES_FIELD_NUMBER: _builtins.int
+    CHOSEN_ON_FIELD_NUMBER: _builtins.int
+    COUNT_ERROR_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    threshold: _builtins.float
+    """Pixels with at least this probability belong to the label."""
+    marker_distance: _builtins.float
+    """Touching objects are separated: connected areas whose distance is at or
+    above this value are the markers of a watershed. If absent, an object is a
+    connected area of the label.
+    """
+    min_area_px: _builtins.int
+    """Smaller objects are discarded."""
+    largest_only: _builtins.bool
+    """Only the largest object is kept."""
+    fill_holes: _builtins.bool
+    """Holes in objects are filled."""
+    chosen_on: _builtins.str
+    """The split on which thresholds and errors were chosen, e.g. "validation"."""
+    @_builtins.property
+    def count_error(self) -> Global___CountError:
+        """Absent if objects are not counted."""
+
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measure]:
+        """Derived measures of the largest object."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        threshold: _builtins.float = ...,
+        marker_distance: _builtins.float | None = ...,
+        min_area_px: _builtins.int = ...,
+        largest_only: _builtins.bool = ...,
+        fill_holes: _builtins.bool = ...,
+        chosen_on: _builtins.str = ...,
+        count_error: Global___CountError | None = ...,
+        measures: _abc.Iterable[Global___Measure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_count_error", b"_count_error", "_marker_distance", b"_marker_distance", "count_error", b"count_error", "marker_distance", b"marker_distance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count_error", b"_count_error", "_marker_distance", b"_marker_distance", "chosen_on", b"chosen_on", "count_error", b"count_error", "fill_holes", b"fill_holes", "largest_only", b"largest_only", "marker_distance", b"marker_distance", "measures", b"measures", "min_area_px", b"min_area_px", "name", b"name", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__count_error: _TypeAlias = _typing.Literal["count_error"]  # noqa: Y015
+    _WhichOneofArgType__count_error: _TypeAlias = _typing.Literal["_count_error", b"_count_error"]  # noqa: Y015
+    _WhichOneofReturnType__marker_distance: _TypeAlias = _typing.Literal["marker_distance"]  # noqa: Y015
+    _WhichOneofArgType__marker_distance: _TypeAlias = _typing.Literal["_marker_distance", b"_marker_distance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__count_error) -> _WhichOneofReturnType__count_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__marker_distance) -> _WhichOneofReturnType__marker_distance | None: ...
+
+Global___SegmentedLabel: _TypeAlias = SegmentedLabel  # noqa: Y015
+
+@_typing.final
+class CountError(_message.Message):
+    """The error of counts on the split on which thresholds were chosen: the true
+    count is between low_ratio and high_ratio times the count for this fraction
+    of images.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_RATIO_FIELD_NUMBER: _builtins.int
+    HIGH_RATIO_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    low_ratio: _builtins.float
+    high_ratio: _builtins.float
+    coverage: _builtins.float
+    def __init__(
+        self,
+        *,
+        low_ratio: _builtins.float = ...,
+        high_ratio: _builtins.float = ...,
+        coverage: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "high_ratio", b"high_ratio", "low_ratio", b"low_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountError: _TypeAlias = CountError  # noqa: Y015
+
+@_typing.final
+class Measure(_message.Message):
+    """A measure derived from the mask of an object."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Measure._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Measure._Kind.ValueType  # 0
+        KIND_ELLIPSE_CIRCUMFERENCE: Measure._Kind.ValueType  # 1
+        """Circumference of the ellipse with the same second moments."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Measure.Kind.ValueType  # 0
+    KIND_ELLIPSE_CIRCUMFERENCE: Measure.Kind.ValueType  # 1
+    """Circumference of the ellipse with the same second moments."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OFFSET_PX_FIELD_NUMBER: _builtins.int
+    BIAS_MM_FIELD_NUMBER: _builtins.int
+    AGREEMENT_MM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """e.g. "head circumference"."""
+    kind: Global___Measure.Kind.ValueType
+    offset_px: _builtins.float
+    """Added to the measure, in pixels of the graph's input: the mean difference
+    from the reference on training and validation.
+    """
+    bias_mm: _builtins.float
+    """Limits of agreement (Bland & Altman 1986) with the reference on validation:
+    mean difference and 1.96 standard deviations, in millimeters.
+    """
+    agreement_mm: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___Measure.Kind.ValueType = ...,
+        offset_px: _builtins.float = ...,
+        bias_mm: _builtins.float = ...,
+        agreement_mm: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_mm", b"agreement_mm", "bias_mm", b"bias_mm", "kind", b"kind", "name", b"name", "offset_px", b"offset_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Measure: _TypeAlias = Measure  # noqa: Y015
+
+@_typing.final
 class Training(_message.Message):
     """Provenance of the weights."""
 
@@ -854,6 +1155,7 @@ class ReferenceRow(_message.Message):
     PIXELS_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     pixels: _builtins.bytes
     """For images: uint8 pixels, in the order of the tensor."""
     @_builtins.property
@@ -862,7 +1164,13 @@ class ReferenceRow(_message.Message):
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The expected output row."""
+        """The expected output row; for segmentation, of the output `probabilities` at
+        every eighth row and column, from the first.
+        """
+
+    @_builtins.property
+    def size(self) -> Global___MapSize:
+        """For segmentation, height and width of the pixels."""
 
     def __init__(
         self,
@@ -870,10 +1178,11 @@ class ReferenceRow(_message.Message):
         pixels: _builtins.bytes = ...,
         features: _abc.Iterable[_builtins.float] | None = ...,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        size: Global___MapSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "pixels", b"pixels", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "pixels", b"pixels", "probabilities", b"probabilities", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
