@@ -122,8 +122,38 @@ class ProjectionRiskCnn:
     effect: Literal["constant", "fading", "free"] = "constant"
 
 
+@dataclass(frozen=True, config=STRICT)
+class UNet:
+    """U-Net (Ronneberger et al. 2015) with "same" padding: two convolutions at each resolution, halved between them.
+
+    Attributes:
+        name: Discriminator.
+        widths: Number of channels at each resolution, the highest first; their number is the depth.
+        block: Two plain convolutions, or two with a residual connection around them (He et al. 2016).
+        normalization: After each convolution: batch norm, or none. Instance and group norm are not offered: their
+            output depends on the whole tile, so seams between tiles would become visible.
+        activation: After each normalization.
+        dropout: Dropout rate of whole channels at the lowest resolution.
+        initialization: Of all weights.
+    """
+
+    name: Literal["u-net"]
+    widths: Several[Count] = (16, 32, 64, 128)
+    block: Literal["plain", "residual"] = "plain"
+    normalization: Literal["batch", "none"] = "batch"
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    initialization: Initialization = "he-normal"
+
+    @property
+    def stride(self) -> int:
+        """The number of which an input's height and width must be multiples."""
+        return int(2 ** (len(self.widths) - 1))
+
+
 # Networks that are added here also need a builder in `networks/`.
 ImageNetworkSettings = BaselineCnn | LeNet5 | AlexNet | Vgg | ResNet | ResidualSe
+SegmentationNetworkSettings = UNet
 RiskNetworkSettings = BaselineRiskCnn | ProjectionRiskCnn
 
 

@@ -10,7 +10,13 @@ from pydantic.dataclasses import dataclass
 
 from medserve_images import Target
 from medserve_training.errors import UserError
-from medserve_training.recipes.network_settings import ImageNetworkSettings, RiskNetworkSettings, names
+from medserve_training.recipes.network_settings import (
+    ImageNetworkSettings,
+    RiskNetworkSettings,
+    SegmentationNetworkSettings,
+    names,
+)
+from medserve_training.recipes.segmentation_settings import Crops, SegmentationLoss, SegmentationTask
 from medserve_training.recipes.strict_toml import (
     STRICT,
     Count,
@@ -36,13 +42,29 @@ class Data:
 
 @dataclass(frozen=True, config=STRICT)
 class Split:
-    """Fractions of the data that are split off for validation and test, unless the data set defines these splits."""
+    """Fractions of the data that are split off for validation and test, unless the data set defines these splits.
+
+    Attributes:
+        validation: Fraction for validation.
+        test: Fraction for test.
+        by: For segmentation: whether the images of a group stay together, or are split independently, which is
+            optimistic.
+        validation_groups: For segmentation: the groups of validation, instead of a fraction.
+        test_groups: For segmentation: the groups of test, instead of a fraction.
+    """
 
     validation: Fraction = 0.15
     test: Fraction = 0.15
+    by: Literal["group", "image"] = "group"
+    validation_groups: tuple[str, ...] = ()
+    test_groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Rejects fractions that leave nothing for training."""
+        """Rejects fractions that leave nothing for training, and incomplete or shared groups."""
+        if bool(self.validation_groups) != bool(self.test_groups):
+            raise ValueError("expected both or neither of validation_groups and test_groups")
+        if shared := set(self.validation_groups) & set(self.test_groups):
+            raise ValueError(f"the group {min(shared)!r} is in validation_groups and in test_groups")
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation {self.validation:g} and test {self.test:g} leave nothing for training; "
@@ -164,6 +186,7 @@ _SUPPORTED = {
         names(ImageNetworkSettings),
         ["cross-entropy", "binary-cross-entropy", "mean-absolute-error"],
     ),
+    "image-segmentation": (names(SegmentationNetworkSettings), ["segmentation"]),
     "survival": (names(RiskNetworkSettings), ["logistic-hazard", "cox"]),
     "status": (names(RiskNetworkSettings), ["binary-cross-entropy"]),
 }
@@ -176,12 +199,16 @@ class Recipe:
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: Data
-    network: Annotated[ImageNetworkSettings | RiskNetworkSettings, Field(discriminator="name")]
+    network: Annotated[
+        ImageNetworkSettings | SegmentationNetworkSettings | RiskNetworkSettings, Field(discriminator="name")
+    ]
     training: Training
     manifest: Texts
-    task: Annotated[ImageTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
+    task: Annotated[ImageTask | SegmentationTask | SurvivalTask | StatusTask, Field(discriminator="kind")]
     split: Split = Split()
     augmentation: Augmentation | None = None
+    crops: Crops | None = None
+    segmentation_loss: SegmentationLoss = SegmentationLoss()
     calibration: Calibration = Calibration()
     export: Export = Export()
     card: CardTexts = CardTexts()
@@ -198,6 +225,36 @@ class Recipe:
             raise ValueError("training.loss 'binary-cross-entropy' requires two task.labels; use 'cross-entropy'")
         if self.augmentation is not None and self.task.kind != "image-classification":
             raise ValueError(f"augmentation requires images; remove it for the task {self.task.kind!r}")
+        _check_segmentation(self)
+
+
+def _check_segmentation(recipe: Recipe) -> None:
+    """Checks that a recipe has the settings of segmentation if that is its task, and only then."""
+    if not (isinstance(recipe.task, SegmentationTask) and isinstance(recipe.network, SegmentationNetworkSettings)):
+        if recipe.crops is not None or recipe.split.test_groups or recipe.split.by != "group":
+            raise ValueError(
+                f"crops, and split by group or image, are settings of the task 'image-segmentation', not of "
+                f"{recipe.task.kind!r}"
+            )
+        return
+    if recipe.crops is None:
+        raise ValueError("the task 'image-segmentation' requires the table crops")
+    if recipe.task.separates != (recipe.segmentation_loss.distance > 0):
+        raise ValueError(
+            f"segmentation_loss.distance is {recipe.segmentation_loss.distance:g} with task.objects "
+            f"{recipe.task.objects!r}; a weight above 0 is needed for 'touching', and only for it"
+        )
+    if recipe.training.balance != "none" or recipe.training.label_smoothing:
+        raise ValueError("balance and label_smoothing are not supported by the task 'image-segmentation'")
+    stride = recipe.network.stride
+    sizes = {"crops.height": recipe.crops.height, "crops.width": recipe.crops.width}
+    if recipe.task.fixed is not None:
+        sizes |= {"task.fixed.height": recipe.task.fixed.height, "task.fixed.width": recipe.task.fixed.width}
+    if recipe.task.tiling is not None:
+        sizes["task.tiling.max_side"] = recipe.task.tiling.max_side
+    for key, size in sizes.items():
+        if size % stride:
+            raise ValueError(f"{key} is {size}, expected a multiple of {stride}, as network.widths determines")
 
 
 def _one_of(choices: Sequence[str]) -> str:

@@ -10,7 +10,9 @@ from medserve_training.recipes.strict_toml import STRICT, Count, Positive
 # From 0 (inclusive) to 1 (exclusive).
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
-LossName = Literal["cross-entropy", "binary-cross-entropy", "mean-absolute-error", "logistic-hazard", "cox"]
+LossName = Literal[
+    "cross-entropy", "binary-cross-entropy", "mean-absolute-error", "segmentation", "logistic-hazard", "cox"
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -21,7 +23,7 @@ class Training:
         epochs: Maximum number of epochs.
         batch_size: Rows per step.
         learning_rate: Maximum of the learning rate schedule.
-        loss: Loss function.
+        loss: Loss function; "segmentation" combines the terms of the table `[segmentation_loss]`.
         optimizer: Gradient descent, plain or with momentum 0.9, Adam or AdamW.
         weight_decay: Weight decay of AdamW (Loshchilov & Hutter 2019), of weights but not of biases and scales.
         l1: Coefficient of the L1 penalty on the weights.

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from medserve_training.data.splits import Splits
 from medserve_training.errors import Diverged
@@ -26,6 +26,7 @@ from medserve_training.training.optimization import clip, make_optimizer, make_s
 
 Model = TypeVar("Model", bound=nn.Module)
 Change = Callable[[Tensor], Tensor]
+Rows = Dataset[tuple[Tensor, ...]]
 # Difference between the seeds of consecutive ensemble members.
 _SEED_STEP = 1000
 
@@ -65,12 +66,13 @@ def tensors(*arrays: NDArray[np.generic] | Tensor) -> TensorDataset:
 
 def train_members(
     build: Callable[[], Model],
-    data: Splits[TensorDataset],
+    data: Splits[TensorDataset] | Splits[Rows],
     settings: Training,
     seed: int,
     fabric: Fabric,
     console: Console,
     change: Change | None = None,
+    loss: Loss | None = None,
 ) -> tuple[list[Model], list[Epoch]]:
     """Trains an ensemble of `settings.members` models, each with its own seed.
 
@@ -82,6 +84,7 @@ def train_members(
         fabric: A launched Fabric.
         console: Receives the progress bar.
         change: As for `train`.
+        loss: As for `train`.
 
     Returns:
         The models, on the CPU, and the epochs of all of them.
@@ -90,18 +93,19 @@ def train_members(
     for member in range(settings.members):
         seed_everything(seed + _SEED_STEP * member)
         model = build()
-        history += train(model, data, settings, fabric, console, change, member)
+        history += train(model, data, settings, fabric, console, change, loss, member)
         models.append(model.cpu())
     return models, history
 
 
 def train(
     model: nn.Module,
-    data: Splits[TensorDataset],
+    data: Splits[TensorDataset] | Splits[Rows],
     settings: Training,
     fabric: Fabric,
     console: Console,
     change: Change | None = None,
+    loss: Loss | None = None,
     member: int = 0,
 ) -> list[Epoch]:
     """Trains a model in place.
@@ -110,11 +114,12 @@ def train(
 
     Args:
         model: The model, on any device, which takes the first tensor of a batch.
-        data: Tensors of the model's input and the targets of the loss; the test split is not used.
+        data: Rows of the model's input and the targets of the loss; the test split is not used.
         settings: Training hyperparameters.
         fabric: A launched Fabric.
         console: Receives the progress bar, if it is a terminal.
         change: Transform of a batch of training input, e.g. augmentation.
+        loss: Loss to use instead of the one that the settings name.
         member: Index of the model in an ensemble.
 
     Returns:
@@ -127,7 +132,7 @@ def train(
     wrapped, optimizer = fabric.setup(model, optimizer)
     batches, checks = fabric.setup_dataloaders(
         _training_batches(data.train, settings),
-        DataLoader(data.validation, batch_size=1024),
+        DataLoader(data.validation, batch_size=1024 if loss is None else settings.batch_size),
     )
     steps = settings.epochs * len(batches)
     average = moving_average(model, settings.weight_average) if settings.weight_average else None
@@ -136,7 +141,7 @@ def train(
         optimizer,
         make_schedule(optimizer, settings, steps),
         average,
-        smoothed(settings.loss, settings.label_smoothing),
+        loss or smoothed(settings.loss, settings.label_smoothing),
         _weights(data.train, settings, fabric),
         settings,
         change,
@@ -149,7 +154,7 @@ def train(
         for number in range(1, settings.epochs + 1):
             rate = optimizer.param_groups[0]["lr"]
             train_loss, norms = _train_epoch(step, progress.track(batches, task_id=task), fabric)
-            validation_loss = _validate(evaluated, LOSSES[settings.loss], checks, fabric)
+            validation_loss = _validate(evaluated, loss or LOSSES[settings.loss], checks, fabric)
             epoch = Epoch(number, train_loss, validation_loss, sum(norms) / len(norms), max(norms), rate, member)
             if not math.isfinite(epoch.train_loss + epoch.validation_loss):
                 raise Diverged(f"the loss is {epoch.train_loss} in epoch {number}; lower training.learning_rate")
@@ -178,16 +183,16 @@ class _Step:
     change: Change | None
 
 
-def _training_batches(rows: TensorDataset, settings: Training) -> DataLoader[tuple[Tensor, ...]]:
-    if settings.balance != "sampling":
+def _training_batches(rows: TensorDataset | Rows, settings: Training) -> DataLoader[tuple[Tensor, ...]]:
+    if settings.balance != "sampling" or not isinstance(rows, TensorDataset):
         return DataLoader(rows, batch_size=settings.batch_size, shuffle=True)
     labels = rows.tensors[1].long()
     chances = class_weights(labels)[labels].tolist()
     return DataLoader(rows, batch_size=settings.batch_size, sampler=WeightedRandomSampler(chances, len(labels)))
 
 
-def _weights(rows: TensorDataset, settings: Training, fabric: Fabric) -> Tensor | None:
-    if settings.balance != "class-weights":
+def _weights(rows: TensorDataset | Rows, settings: Training, fabric: Fabric) -> Tensor | None:
+    if settings.balance != "class-weights" or not isinstance(rows, TensorDataset):
         return None
     return fabric.to_device(class_weights(rows.tensors[1]))
 
