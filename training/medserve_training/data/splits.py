@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -112,7 +112,7 @@ def drop_shared(splits: Splits[Images]) -> Splits[Images]:
     return Splits(take(splits.train, np.flatnonzero(kept)), splits.validation, splits.test)
 
 
-def fingerprint(rows: Images | Patients) -> str:
+def fingerprint(rows: Iterable[NDArray[np.generic]]) -> str:
     """Returns the SHA-256 of dtype, shape and bytes of the arrays, in order, as hexadecimal digits."""
     digest = hashlib.sha256()
     for array in rows:

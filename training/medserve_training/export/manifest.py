@@ -15,6 +15,7 @@ from medserve_training.data.schema import Category, Number, Schema
 from medserve_training.data.splits import Images, Patients, fingerprint
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask
+from medserve_training.recipes.segmentation_settings import SegmentationTask
 
 KEY = "medserve.manifest"
 SCHEMA_VERSION = 1
@@ -23,9 +24,9 @@ NOVELTY = "Mahalanobis distance of the last features to the nearest class, mean 
 SPLITS = ("validation", "test")
 RISK_NOVELTY = "Mahalanobis distance of the encoded covariates"
 
-_COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
+COLORS = {"gray": pb.COLOR_SPACE_GRAY, "rgb": pb.COLOR_SPACE_RGB}
 _CROPS = {"none": pb.CROP_NONE, "center": pb.CROP_CENTER}
-_RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
+RESAMPLINGS = {"bilinear": pb.RESAMPLING_BILINEAR, "bicubic": pb.RESAMPLING_BICUBIC}
 
 
 def image_manifest(
@@ -40,15 +41,15 @@ def image_manifest(
         calibration: The calibration of the probabilities, if any.
         graph: The exported graph, whose optional outputs are described.
     """
-    manifest = _common(recipe, train)
+    manifest = base_manifest(recipe, fingerprint(train))
     manifest.image_classification.CopyFrom(
         pb.ImageClassificationTask(
             input=pb.ImageInput(
                 height=task.height,
                 width=task.width,
-                color_space=_COLORS[task.color],
+                color_space=COLORS[task.color],
                 crop=_CROPS[task.crop],
-                resampling=_RESAMPLINGS[task.resampling],
+                resampling=RESAMPLINGS[task.resampling],
             ),
             labels=task.labels,
             calibration=calibration,
@@ -79,7 +80,7 @@ def risk_manifest(
     recipe: Recipe, task: SurvivalTask, schema: Schema, covariates: Covariates, train: Patients
 ) -> pb.Manifest:
     """Builds the manifest of a survival model, without evaluations and bounds of the risk groups."""
-    manifest = _common(recipe, train)
+    manifest = base_manifest(recipe, fingerprint(train))
     manifest.patient_risk.CopyFrom(
         pb.PatientRiskTask(
             features=[_feature(spec) for spec in schema.features],
@@ -97,9 +98,16 @@ def risk_manifest(
     return manifest
 
 
-def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
+def base_manifest(recipe: Recipe, data_sha256: str) -> pb.Manifest:
+    """Returns a manifest with the texts of a recipe and the provenance of its weights, without a task.
+
+    Args:
+        recipe: The recipe of the model.
+        data_sha256: Fingerprint of the training split.
+    """
     texts = recipe.manifest
-    packages = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn", "scikit-survival")
+    packages = ["torch", "onnx", "onnxruntime", "numpy", "scikit-learn"]
+    packages.append("scikit-image" if isinstance(recipe.task, SegmentationTask) else "scikit-survival")
     return pb.Manifest(
         schema_version=SCHEMA_VERSION,
         name=recipe.name,
@@ -110,7 +118,7 @@ def _common(recipe: Recipe, train: Images | Patients) -> pb.Manifest:
         training=pb.Training(
             recipe=recipe.name,
             data=recipe.data.description,
-            data_sha256=fingerprint(train),
+            data_sha256=data_sha256,
             date=_today(),
             seed=recipe.seed,
             packages={name: version(name).partition("+")[0] for name in packages},
@@ -188,6 +196,8 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     for point in manifest.image_classification.operating_points:
         for name in ("threshold", "sensitivity", "specificity"):
             found[f"operating point {point.name}: {name}"] = getattr(point, name)
+    for label in manifest.image_segmentation.labels:
+        found |= _label_figures(label)
     found |= _novelty_figures(manifest)
     for feature in manifest.patient_risk.features:
         if feature.WhichOneof("missing") == "imputed_as":
@@ -205,8 +215,26 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
     return found
 
 
+def _label_figures(label: pb.SegmentedLabel) -> dict[str, float]:
+    """Returns what was chosen and measured for a label of a segmentation model."""
+    found: dict[str, float] = {
+        f"{label.name}: threshold": label.threshold,
+        f"{label.name}: minimum area": label.min_area_px,
+    }
+    if label.HasField("marker_distance"):
+        found[f"{label.name}: marker distance"] = label.marker_distance
+    if label.HasField("count_error"):
+        found[f"{label.name}: true count over count, low"] = label.count_error.low_ratio
+        found[f"{label.name}: true count over count, high"] = label.count_error.high_ratio
+    for measure in label.measures:
+        found[f"{measure.name}: offset in pixels"] = measure.offset_px
+        found[f"{measure.name}: bias in mm"] = measure.bias_mm
+        found[f"{measure.name}: limits of agreement in mm"] = measure.agreement_mm
+    return found
+
+
 def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
-    task = manifest.patient_risk if manifest.WhichOneof("task") == "patient_risk" else manifest.image_classification
+    task = getattr(manifest, manifest.WhichOneof("task"))
     if not task.HasField("novelty"):
         return {}
     return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}

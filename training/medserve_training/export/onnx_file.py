@@ -27,24 +27,30 @@ LARGEST_DEVIATION = 1e-5
 CARD_FILES = ("card.md", "card.html")
 
 
-def to_onnx(model: nn.Module, example: torch.Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
+def to_onnx(
+    model: nn.Module, example: torch.Tensor, outputs: Sequence[str], stride: int | None = None
+) -> onnx.ModelProto:
     """Exports a single-input model, whose input is named after its argument, with a dynamic batch axis.
 
     Args:
         model: A model on the CPU; switched to evaluation mode.
         example: Two rows of input.
         outputs: Names of the outputs.
+        stride: The number of which height and width, the second and third axis, are multiples; None if they are fixed.
 
     Returns:
         The checked graph, without metadata of the exporter or of this machine.
     """
     model.eval()
+    axes: dict[int, object] = {0: torch.export.Dim("batch")}
+    if stride is not None:
+        axes |= {1: stride * torch.export.Dim("rows"), 2: stride * torch.export.Dim("columns")}
     with _quiet_exporter():
         exported = torch.onnx.export(
             model,
             (example,),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(axes,),
             output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,

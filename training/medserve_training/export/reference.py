@@ -1,5 +1,6 @@
 """Reference rows: synthetic input with PyTorch's output, with which a server checks an execution provider."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,10 @@ from medserve_proto.v1 import manifest_pb2 as pb
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+# Minimum height and width of the reference rows of segmentation models.
+_REFERENCE_SIDE = 32
+# See ReferenceRow.probabilities in the manifest.
+_REFERENCE_STEP = 8
 
 
 def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[pb.ReferenceRow]:
@@ -30,6 +35,8 @@ def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[p
             pb.ReferenceRow(pixels=row.tobytes(), probabilities=answer)
             for row, answer in zip(pixels, answers(model, pixels).tolist(), strict=True)
         ]
+    if manifest.WhichOneof("task") == "image_segmentation":
+        return _reference_tiles(model, manifest.image_segmentation.input, random)
     features = made_up_patients(manifest.patient_risk.features, random)
     return [
         pb.ReferenceRow(features=row, probabilities=answer)
@@ -37,19 +44,39 @@ def reference_rows(model: nn.Module, manifest: pb.Manifest, seed: int) -> list[p
     ]
 
 
+def _reference_tiles(
+    model: nn.Module, size: pb.SegmentationInput, random: np.random.Generator
+) -> list[pb.ReferenceRow]:
+    """Generates small tiles, since the manifest contains them."""
+    side = size.stride * math.ceil(_REFERENCE_SIDE / size.stride)
+    pixels = made_up_images(side, side, 3 if size.color_space == pb.COLOR_SPACE_RGB else 1, random)
+    return [
+        pb.ReferenceRow(pixels=row.tobytes(), probabilities=answer, size=pb.MapSize(height=side, width=side))
+        for row, answer in zip(pixels, _sampled(answers(model, pixels)).tolist(), strict=True)
+    ]
+
+
+def _sampled(maps: Floats) -> Floats:
+    """Returns every eighth row and column of maps [n, labels, h, w] as rows, [n, values]."""
+    return maps[:, :, ::_REFERENCE_STEP, ::_REFERENCE_STEP].reshape(len(maps), -1)
+
+
 def reference_input(manifest: pb.Manifest) -> Pixels | Floats:
     """Returns the rows as the input tensor of the graph."""
-    if manifest.WhichOneof("task") == "image_classification":
-        size = manifest.image_classification.input
-        pixels = np.stack([np.frombuffer(row.pixels, dtype=np.uint8) for row in manifest.reference])
-        return pixels.reshape(len(pixels), size.height, size.width, -1)
-    return np.array([row.features for row in manifest.reference], dtype=np.float32)
+    task = manifest.WhichOneof("task")
+    if task == "patient_risk":
+        return np.array([row.features for row in manifest.reference], dtype=np.float32)
+    first = manifest.reference[0]
+    size = manifest.image_classification.input if task == "image_classification" else first.size
+    pixels = np.stack([np.frombuffer(row.pixels, dtype=np.uint8) for row in manifest.reference])
+    return pixels.reshape(len(pixels), size.height, size.width, -1)
 
 
 def reference_deviation(manifest: pb.Manifest, output: Floats) -> float:
     """Returns the largest absolute difference between the manifest's probabilities for the rows and `output`."""
     expected = np.array([row.probabilities for row in manifest.reference], dtype=np.float32)
-    return float(np.abs(expected - output).max())
+    found = _sampled(output) if manifest.WhichOneof("task") == "image_segmentation" else output
+    return float(np.abs(expected - found).max())
 
 
 def made_up_images(height: int, width: int, channels: int, random: np.random.Generator) -> Pixels:

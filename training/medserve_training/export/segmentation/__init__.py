@@ -1,0 +1,1 @@
+"""Exports, evaluates and describes segmentation models."""

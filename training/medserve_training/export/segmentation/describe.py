@@ -1,0 +1,59 @@
+"""The manifest of a segmentation model, from its recipe and data."""
+
+import onnx
+
+from medserve_masks import ObjectRule
+from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.masks import MaskedImages
+from medserve_training.data.splits import fingerprint
+from medserve_training.export.manifest import COLORS, RESAMPLINGS, base_manifest
+from medserve_training.recipes.recipe import Recipe
+from medserve_training.recipes.segmentation_settings import SegmentationTask
+
+NOVELTY = "Mahalanobis distance of the lowest maps' means to the nearest group, mean over the members and the image"
+
+
+def segmentation_manifest(
+    recipe: Recipe, task: SegmentationTask, train: MaskedImages, stride: int, graph: onnx.GraphProto
+) -> pb.Manifest:
+    """Builds the manifest of a segmentation model, without thresholds and evaluations.
+
+    Args:
+        recipe: The recipe of the model.
+        task: Its task.
+        train: The training split.
+        stride: The number of which height and width of an input must be multiples.
+        graph: The exported graph.
+    """
+    manifest = base_manifest(recipe, image_fingerprint(train))
+    described = manifest.image_segmentation
+    described.input.color_space = COLORS[task.color]
+    described.input.stride = stride
+    if task.fixed is not None:
+        described.input.fixed.height, described.input.fixed.width = task.fixed.height, task.fixed.width
+        described.input.fixed.resampling = RESAMPLINGS[task.fixed.resampling]
+    if task.tiling is not None:
+        described.input.tiling.max_side, described.input.tiling.margin = task.tiling.max_side, task.tiling.margin
+    for name in task.labels:
+        label = described.labels.add(name=name, threshold=0.5)
+        label.largest_only = label.fill_holes = task.objects == "largest"
+    described.members = recipe.training.members
+    if any(output.name == "novelty" for output in graph.output):
+        described.novelty.method = NOVELTY
+    return manifest
+
+
+def image_fingerprint(images: MaskedImages) -> str:
+    """Returns the SHA-256 of pixels and masks of all images, in order."""
+    return fingerprint([array for image in images for array in (image.pixels, image.labels)])
+
+
+def object_rule(label: pb.SegmentedLabel) -> ObjectRule:
+    """Returns how the objects of a label are found."""
+    return ObjectRule(
+        threshold=label.threshold,
+        marker_distance=label.marker_distance if label.HasField("marker_distance") else None,
+        min_area=label.min_area_px,
+        largest_only=label.largest_only,
+        fill_holes=label.fill_holes,
+    )
