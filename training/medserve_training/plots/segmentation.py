@@ -101,7 +101,7 @@ def _precision(segmented: Parts, index: int, label: str) -> Figure:
             for overlap in _OVERLAPS.tolist()
         ]
         axes.plot(_OVERLAPS, means, "o-", markersize=4, label=name)
-    axes.set(xlabel="intersection over union at which an object counts as found", ylabel="average precision")
+    axes.set(xlabel="minimum intersection over union (IoU)", ylabel="average precision")
     axes.set(xlim=(0.48, 0.97), ylim=(-0.01, 1.01), title=f"Precision of {label}: TP / (TP + FP + FN)\nmean of images")
     axes.legend(loc="lower left", fontsize="small")
     return figure
@@ -140,9 +140,8 @@ def _sizes(segmented: Parts, index: int, label: str) -> Figure:
         points = _size_classes(diameters, hits)
         size, share, low, high = np.array(points).T
         axes.errorbar(size, share, [share - low, high - share], fmt="o-", capsize=3, markersize=4, label=name)
-    axes.set(xlabel="diameter of a circle of the same area, in pixels", ylabel="fraction found", ylim=(-0.03, 1.03))
-    axes.set(xscale="log", title=f"Found {label}, by size\nintersection over union above 0.5; 95 % intervals (Wilson)")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set(xlabel="diameter of a circle of the same area, pixels", ylabel="fraction found", ylim=(-0.03, 1.03))
+    axes.set(xlim=(0, None), title=f"Found {label} (IoU above 0.5), by size\n95 % intervals (Wilson)")
     axes.legend(loc="lower right", fontsize="small")
     return figure
 
