@@ -17,6 +17,7 @@ from medserve_training.data.masks import MaskedImage, MaskedImages
 from medserve_training.errors import UserError
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
+_CYTOLOGY_WIDTH = 1024
 _MASK_TYPES = (".png", ".tif", ".tiff")
 _COLUMNS = ("name", "group", "kind", "row_mm", "column_mm", "reference_mm")
 
@@ -63,12 +64,19 @@ def _read_nuclei(place: str, task: SegmentationTask, data_dir: Path) -> MaskedIm
                     continue
                 pixels = _decode(file.read(f"{row['name']}.png"), row["name"], reader)
                 labels = _decode_labels(file.read(f"{row['name']}_label.png"), f"{row['name']}_label.png")
-                images.append(MaskedImage(row["name"], row["group"], pixels, labels[None], row["stain"]))
+                images.append(MaskedImage(row["name"], row["group"], pixels, labels[None], _nuclei_kind(row)))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; --data-dir or MEDSERVE_DATA names its folder") from error
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise UserError(f"{path} and its table do not belong together, or are corrupt: {error}") from error
     return tuple(images)
+
+
+def _nuclei_kind(row: Mapping[str, str]) -> str:
+    """Returns the kind of an image: the large stained images are of cytology, all others are of tissue or cultures."""
+    if row["stain"] == "fluorescence":
+        return "fluorescence"
+    return "stained cytology" if int(row["width"]) >= _CYTOLOGY_WIDTH else "stained tissue"
 
 
 def _read_heads(path: Path, task: SegmentationTask) -> MaskedImages:
@@ -81,7 +89,9 @@ def _read_heads(path: Path, task: SegmentationTask) -> MaskedImages:
         raise UserError(f"{path} is not a file of HC18 images: {error}") from error
     height, width = arrays["images"].shape[1:]
     if task.fixed is None or (task.fixed.height, task.fixed.width) != (height, width):
-        raise UserError(f"{path}: has images of {height} x {width}; set task.fixed.height and task.fixed.width to these")
+        raise UserError(
+            f"{path}: has images of {height} x {width}; set task.fixed.height and task.fixed.width to these"
+        )
     # The images are reduced from 540 x 800 pixels, to which the pixel size refers.
     scale = np.array([540 / height, 800 / width])
     return tuple(

@@ -47,9 +47,12 @@ def choose_rule(label: pb.SegmentedLabel, index: int, images: MaskedImages, maps
     kinds = np.array([image.kind for image in images])
     best, best_score = candidates[0], -1.0
     for rule in candidates:
-        scores = np.array([
-            score(image.labels[index], find_objects(one, index, rule)) for image, one in zip(images, maps, strict=True)
-        ])
+        scores = np.array(
+            [
+                score(image.labels[index], find_objects(one, index, rule))
+                for image, one in zip(images, maps, strict=True)
+            ]
+        )
         mean = float(np.mean([scores[kinds == kind].mean() for kind in np.unique(kinds)]))
         if mean > best_score:
             best, best_score = rule, mean
@@ -104,5 +107,3 @@ def measured_circumference(labels: Labels, spacing: tuple[float, float], offset_
     if not labels.any():
         return None
     return ellipse_circumference(labels == 1, spacing) + offset_px * float(np.mean(spacing))
-
-

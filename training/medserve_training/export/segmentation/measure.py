@@ -67,8 +67,7 @@ def measure_segmentation(
     """
     described = manifest.image_segmentation
     maps = {
-        split: [predict_maps(session, image.pixels, described.input) for image in data.part(split)]
-        for split in splits
+        split: [predict_maps(session, image.pixels, described.input) for image in data.part(split)] for split in splits
     }
     for index, label in enumerate(described.labels):
         choose_rule(label, index, data.validation, maps["validation"])
