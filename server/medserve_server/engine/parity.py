@@ -11,6 +11,7 @@ from medserve_server.engine.manifest.segmentation import REFERENCE_STEP
 from medserve_server.engine.session import Session
 
 Values = NDArray[np.generic]
+Expected = NDArray[np.float64]
 
 
 def deviation(session: Session, manifest: Manifest) -> float | None:
@@ -23,7 +24,7 @@ def deviation(session: Session, manifest: Manifest) -> float | None:
     return worst if np.isfinite(worst) else float("inf")
 
 
-def _rows(session: Session, manifest: Manifest) -> tuple[Values, Values]:
+def _rows(session: Session, manifest: Manifest) -> tuple[Values, Expected]:
     """Returns the session's output for all reference rows, and the reference."""
     (spec,) = session.inputs
     name = main_output(manifest)
@@ -36,7 +37,7 @@ def _rows(session: Session, manifest: Manifest) -> tuple[Values, Values]:
     return outputs[name], np.array([row.probabilities for row in manifest.reference])
 
 
-def _maps(session: Session, manifest: Manifest) -> Iterator[tuple[Values, Values]]:
+def _maps(session: Session, manifest: Manifest) -> Iterator[tuple[Values, Expected]]:
     """Yields the session's output for each reference image, at every eighth row and column, and the reference."""
     (spec,) = session.inputs
     for row in manifest.reference:
