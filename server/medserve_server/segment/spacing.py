@@ -42,7 +42,9 @@ def conflicts(image: ImageToSegment, info: FileInfo, field: str) -> list[FieldVi
 def pixel_spacing(image: ImageToSegment, info: FileInfo) -> PixelSpacing | None:
     """Returns the pixel spacing of an image; None if neither its file nor the request states it."""
     if (stated := info.spacing) is not None:
-        return PixelSpacing(row_mm=stated.row, column_mm=stated.column, source=PixelSpacing.Source.Value(f"SOURCE_{stated.source}"))
+        return PixelSpacing(
+            row_mm=stated.row, column_mm=stated.column, source=PixelSpacing.Source.Value(f"SOURCE_{stated.source}")
+        )
     if image.HasField("pixel_spacing"):
         given = image.pixel_spacing
         return PixelSpacing(row_mm=given.row_mm, column_mm=given.column_mm, source=PixelSpacing.SOURCE_REQUEST)

@@ -16,7 +16,7 @@ async def answer_in_order(
     answer: Callable[[Request], Coroutine[Any, Any, Response]],
     stopping: asyncio.Event,
     window: int,
-) -> AsyncGenerator[Response]:
+) -> AsyncGenerator[Response, None]:
     """Answers a stream's requests concurrently and yields the responses in the order of the requests.
 
     Args:
