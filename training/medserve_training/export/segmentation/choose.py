@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
-MARKER_DISTANCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-MINIMUM_AREAS = (5, 15, 30)
+MARKER_DISTANCES = (0.3, 0.4, 0.5, 0.6)
+# The first is used while the other values are chosen.
+MINIMUM_AREAS = (15, 5, 30)
 # Precision at these overlaps is averaged: at 0.5 alone, masks that are too large or too small are not detected.
 OVERLAPS = (0.5, 0.6, 0.7)
 # Fraction of the validation images whose true count is within the interval.
@@ -37,25 +39,29 @@ def choose_rule(label: pb.SegmentedLabel, index: int, images: MaskedImages, maps
         maps: The outputs for each image.
     """
     separates = "distance" in maps[0]
-    candidates = [
-        ObjectRule(threshold, marker, area, label.largest_only, label.fill_holes)
-        for threshold, marker, area in itertools.product(
-            THRESHOLDS, MARKER_DISTANCES if separates else (None,), MINIMUM_AREAS if separates else (0,)
-        )
-    ]
     score: Callable[[Labels, Labels], float] = _precision if separates else _dice
     kinds = np.array([image.kind for image in images])
-    best, best_score = candidates[0], -1.0
-    for rule in candidates:
+
+    def mean_score(rule: ObjectRule) -> float:
         scores = np.array(
             [
                 score(image.labels[index], find_objects(one, index, rule))
                 for image, one in zip(images, maps, strict=True)
             ]
         )
-        mean = float(np.mean([scores[kinds == kind].mean() for kind in np.unique(kinds)]))
-        if mean > best_score:
-            best, best_score = rule, mean
+        return float(np.mean([scores[kinds == kind].mean() for kind in np.unique(kinds)]))
+
+    area = MINIMUM_AREAS[0] if separates else 0
+    markers = MARKER_DISTANCES if separates else (None,)
+    best = max(
+        (
+            ObjectRule(threshold, marker, area, label.largest_only, label.fill_holes)
+            for threshold, marker in itertools.product(THRESHOLDS, markers)
+        ),
+        key=mean_score,
+    )
+    if separates:
+        best = max((replace(best, min_area=area) for area in MINIMUM_AREAS), key=mean_score)
     label.threshold, label.min_area_px, label.chosen_on = best.threshold, best.min_area, "validation"
     if best.marker_distance is not None:
         label.marker_distance = best.marker_distance
