@@ -185,6 +185,11 @@ class SegmentationResult:
     frames: int = 1
     tiles: int = 1
 
+    @property
+    def unit(self) -> str:
+        """Unit of the objects' lengths: "mm", or "px" if the pixel spacing is not known."""
+        return "px" if self.pixel_spacing is None else "mm"
+
     def mask(self, label: str) -> NDArray[np.int32]:
         """Returns the pixels of a label's listed objects: int32 [height, width], their IDs, and 0 for background.
 
