@@ -13,7 +13,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.v1 import image_classification_pb2, manifest_pb2, patient_risk_pb2
 from medserve_server.config import Settings
 from medserve_server.engine.datatypes import DATATYPES
-from medserve_server.engine.manifest import KEY, read_manifest
+from medserve_server.engine.manifest.reader import KEY, read_manifest
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.session import Session, TensorSpec
 from medserve_server.errors import ModelLoadError, ServingError

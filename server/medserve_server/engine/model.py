@@ -12,7 +12,7 @@ from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.config import Settings
 from medserve_server.engine.batcher import Batcher
 from medserve_server.engine.datatypes import DATATYPES
-from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.manifest.reader import read_manifest
 from medserve_server.engine.model_file import ModelFile
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.parts import split
