@@ -61,15 +61,15 @@ def csv_text(text: str) -> str:
     return terminal.printable(f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text)
 
 
-def csv_cell(value: object) -> str:
-    """Returns a value for a CSV cell: empty for None, and numbers that are not whole with six decimals."""
+def csv_cell(value: object, float_format: str = ".6f") -> str:
+    """Returns a value for a CSV cell; empty for None."""
     match value:
         case None:
             return ""
         case bool():
             return str(value).lower()
         case float():
-            return f"{value:.6f}"
+            return format(value, float_format)
     return csv_text(str(value))
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medserve_client.cli.results_file import csv_cell, csv_line, written_whole
+from medserve_client.cli.segment.record import FLOAT_FORMAT
 from medserve_client.segmentation.results import SegmentationResult
 
 _SIZES = (
@@ -39,6 +40,6 @@ def objects_file(path: Path, frame: int) -> Iterator[Callable[[str, Segmentation
                     box = (one.box.left, one.box.top, one.box.width, one.box.height)
                     sizes = (getattr(one, size) for size in _SIZES)
                     cells = (name, frame, label.label, one.id, *box, *one.centroid, *sizes, result.unit)
-                    file.write(csv_line([csv_cell(cell) for cell in cells]))
+                    file.write(csv_line([csv_cell(cell, FLOAT_FORMAT) for cell in cells]))
 
         yield add

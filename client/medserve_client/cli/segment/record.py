@@ -9,6 +9,8 @@ from medserve_client.cli.results_file import csv_cell
 from medserve_client.results import ModelDescription
 from medserve_client.segmentation.results import LabelResult, SegmentationResult, SegmentedObject
 
+FLOAT_FORMAT = ".6g"
+"""Of numbers in CSV files: areas of cells in mm² are small."""
 _SIZE = ("height", "width", "row_mm", "column_mm")
 _NOTES = ("uncertainty", "novelty", "tiles")
 _COUNT = ("count", "count_low", "count_high", "area_px", "area_mm2", "area_share")
@@ -82,20 +84,18 @@ def csv_columns(model: ModelDescription) -> list[str]:
 
 
 def csv_row(outcome: Outcome[SegmentationResult], model: ModelDescription, frame: int) -> dict[str, object]:
-    """Returns the CSV row of a file, by column: numbers with six decimals, empty cells for unknown values."""
+    """Returns the CSV row of a file, by column: numbers with six digits, empty cells for unknown values."""
     whole = record(outcome, model, frame)
-    cells = dict.fromkeys(csv_columns(model), "")
-    cells |= {name: csv_cell(whole.get(name)) for name in (*FILE_COLUMNS, "height", "width", *_NOTES, "error")}
+    values = {name: whole.get(name) for name in (*FILE_COLUMNS, "height", "width", *_NOTES, "error")}
     if (result := outcome.result) is not None:
-        if result.pixel_spacing is not None:
-            cells["row_mm"] = csv_cell(result.pixel_spacing.row_mm)
-            cells["column_mm"] = csv_cell(result.pixel_spacing.column_mm)
-        cells |= {name: csv_cell(value) for one in result.labels for name, value in _label_cells(one)}
-        cells["warnings"] = csv_cell("; ".join(one.message for one in result.warnings))
-    return dict(cells)
+        if (spacing := result.pixel_spacing) is not None:
+            values |= {"row_mm": spacing.row_mm, "column_mm": spacing.column_mm}
+        values |= {name: value for one in result.labels for name, value in _label_values(one)}
+        values["warnings"] = "; ".join(one.message for one in result.warnings)
+    return {column: csv_cell(values.get(column), FLOAT_FORMAT) for column in csv_columns(model)}
 
 
-def _label_cells(one: LabelResult) -> Iterator[tuple[str, object]]:
+def _label_values(one: LabelResult) -> Iterator[tuple[str, object]]:
     low, high = (one.count_interval.low, one.count_interval.high) if one.count_interval else (None, None)
     values = (one.count, low, high, one.area_px, one.area_mm2, one.area_share)
     yield from ((f"{name}_{one.label}", value) for name, value in zip(_COUNT, values, strict=True))

@@ -16,13 +16,13 @@ Captured = pytest.CaptureFixture[str]
 Run = Callable[..., int]
 SIZES = {
     "area_px": "15",
-    "area": "3.750000",
-    "equivalent_diameter": "2.000000",
-    "major_axis": "2.500000",
-    "minor_axis": "1.500000",
-    "perimeter": "8.000000",
-    "circularity": "0.500000",
-    "mean_probability": "0.750000",
+    "area": "3.75",
+    "equivalent_diameter": "2",
+    "major_axis": "2.5",
+    "minor_axis": "1.5",
+    "perimeter": "8",
+    "circularity": "0.5",
+    "mean_probability": "0.75",
     "touches_border": "false",
     "unit": "mm",
 }
@@ -76,7 +76,7 @@ def test_objects_are_written_with_their_unit_and_no_formulas(run: Run, folder: P
     path = tmp_path / "objects.csv"
     assert run(folder / "a.png", *SPACING, "--objects", path) == 0
     first, second = rows(path)
-    place = {"left": "1", "top": "2", "width": "4", "height": "4", "centroid_x": "3.000000", "centroid_y": "4.500000"}
+    place = {"left": "1", "top": "2", "width": "4", "height": "4", "centroid_x": "3", "centroid_y": "4.5"}
     name = {"file": str(folder / "a.png"), "frame": "0", "label": "'=nucleus/1", "id": "1"}
     assert first == name | place | SIZES
     assert (second["id"], second["touches_border"]) == ("2", "true")
@@ -155,19 +155,19 @@ def test_result_files_have_a_column_for_each_quantity(run: Run, folder: Path, tm
     first, bad, _ = rows(output)
     cells: dict[str, Any] = {
         "height": "9",
-        "row_mm": "0.500000",
-        "column_mm": "0.250000",
+        "row_mm": "0.5",
+        "column_mm": "0.25",
         "count_=nucleus/1": "2",
-        "count_low_=nucleus/1": "1.750000",
-        "count_high_=nucleus/1": "2.500000",
+        "count_low_=nucleus/1": "1.75",
+        "count_high_=nucleus/1": "2.5",
         "area_px_=nucleus/1": "16",
-        "area_mm2_=nucleus/1": "4.000000",
+        "area_mm2_=nucleus/1": "4",
         "count_low_cell": "",
-        "area_share_cell": "0.500000",
-        "cell_circumference_cell": "20.000000",
-        "cell_circumference_low_cell": "18.500000",
+        "area_share_cell": "0.5",
+        "cell_circumference_cell": "20",
+        "cell_circumference_low_cell": "18.5",
         "cell_circumference_unit_cell": "mm",
-        "uncertainty": "0.125000",
+        "uncertainty": "0.125",
         "novelty": "",
         "warnings": "4 bytes in 2 tiles",
         "error": "",
