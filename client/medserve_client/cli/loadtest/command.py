@@ -33,6 +33,7 @@ from medserve_client.loadtest.requests import (
 from medserve_client.loadtest.server_metrics import compare, scrape
 from medserve_client.messages import Patient
 from medserve_client.results import ModelDescription, Task
+from medserve_client.segmentation.results import MaskFormat
 
 _CONCURRENCY = 16
 _HTTP_CONNECTIONS = 64
@@ -99,7 +100,7 @@ def _workload(client: Client, model: ModelDescription, options: argparse.Namespa
             answered = len(client.classify(images[:count], model.name, model.version).results)
             workload = image_workload(model, images, options.batch)
         else:
-            answered = len(client.segment(images[:count], model.name, model.version).results)
+            answered = len(client.segment(images[:count], model.name, model.version, masks=MaskFormat.NONE).results)
             workload = segmentation_workload(model, images, options.batch)
     if answered != count:
         raise UsageError(f"the server answered {count} items with {answered} results; nothing can be measured")
