@@ -127,7 +127,8 @@ def test_the_command_writes_objects_annotations_and_overlays(
         found[RunLength(one["segmentation"]["counts"], *one["segmentation"]["size"]).mask()] = one["id"] - 3
     np.testing.assert_array_equal(found, MASK)
     assert sorted(path.name for path in seen.iterdir()) == ["a.overlay.png", "b.overlay.png"]
-    assert Image.open(seen / "a.overlay.png").size == (WIDTH, HEIGHT)
+    with Image.open(seen / "a.overlay.png") as overlay:
+        assert overlay.size == (WIDTH, HEIGHT)
 
 
 def test_a_spacing_that_contradicts_a_file_is_refused(
