@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,17 @@ def test_results_are_resumed(run: Run, folder: Path, tmp_path: Path, format_: st
     assert names(tmp_path) == [output.name, "slides"]
 
 
+def test_a_file_whose_name_is_a_formula_is_resumed(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "a.png").rename("=a.png")
+    for _ in range(2):
+        assert run("=a.png", "-o", "results.csv") == 0
+        assert [row["file"] for row in rows(folder / "results.csv")] == ["'=a.png"]
+    assert "results.csv: has the results of 1 of 1 files, which are skipped" in capsys.readouterr().err
+
+
 def test_result_files_have_a_column_for_each_quantity(run: Run, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "results.csv"
     run(folder, "-o", output, *SPACING)
@@ -190,6 +203,25 @@ def test_a_failed_command_leaves_no_file(
     assert names(tmp_path) == ["objects.csv", "slides"]
     assert existing.read_text() == "of an earlier run"
     assert capsys.readouterr().err
+
+
+@pytest.mark.process
+def test_a_closed_pipe_leaves_no_file(laboratory: str, folder: Path, tmp_path: Path) -> None:
+    script = (
+        '"$0" -m medserve_client.cli --server "$1" segment --json --objects "$2" $(yes "$3" | head -n 50) | head -n 1'
+    )
+    command: list[str | Path] = [
+        "sh",
+        "-c",
+        script,
+        sys.executable,
+        laboratory,
+        tmp_path / "objects.csv",
+        folder / "a.png",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+    assert names(tmp_path) == ["slides"]
 
 
 @pytest.mark.parametrize("spacing", ["0.5", "0.5,0", "-1,1", "nan,1", "1,inf", "1,2,3", "a,b"])
