@@ -54,17 +54,18 @@ def _subgroups(manifest: pb.Manifest) -> list[Block]:
     parts = [entry for entry in manifest.evaluations if entry.subgroup]
     if not parts:
         return []
-    reference = manifest.patient_risk.reference_horizon.replace(" ", "_")
-    wanted = ["concordance_index", f"auroc_{reference}", f"observed_to_expected_{reference}"]
-    present = {metric.name for entry in parts for metric in entry.metrics}
-    names = [name for name in wanted if name in present]
+    names = list(dict.fromkeys(metric.name for entry in parts for metric in entry.metrics))
+    if manifest.HasField("patient_risk"):
+        reference = manifest.patient_risk.reference_horizon.replace(" ", "_")
+        wanted = ["concordance_index", f"auroc_{reference}", f"observed_to_expected_{reference}"]
+        names = [name for name in wanted if name in names]
     rows = [[entry.subgroup, entry.split, f"{entry.size}", *_part(entry, names)] for entry in parts]
     head = ["subgroup", "split", "n", *(title(name)[0] for name in names)]
     note = (
         "Wide intervals can hide large differences: overlapping intervals do not show that the model performs equally "
         "in two subgroups. Subgroups with too few events for meaningful figures have none."
     )
-    return ["Subgroups of the test split:", Table(head, rows, note)]
+    return ["Subgroups:", Table(head, rows, note)]
 
 
 def _part(entry: pb.Evaluation, names: Sequence[str]) -> list[str]:
