@@ -10,7 +10,7 @@ from medserve_masks import ObjectRule, ellipse_circumference, label_objects
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.masks import MaskedImages
 from medserve_training.export.segmentation.maps import Maps
-from medserve_training.metrics.objects import average_precision
+from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
@@ -68,7 +68,8 @@ def find_objects(maps: Mapping[str, Maps], index: int, rule: ObjectRule) -> Labe
 
 
 def _precision(truth: Labels, found: Labels) -> float:
-    return float(np.mean([average_precision(truth, found, overlap) for overlap in OVERLAPS]))
+    matches = match_objects(truth, found)
+    return float(np.mean([average_precision(matches, overlap) for overlap in OVERLAPS]))
 
 
 def _dice(truth: Labels, found: Labels) -> float:

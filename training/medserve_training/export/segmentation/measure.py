@@ -20,11 +20,13 @@ from medserve_training.export.segmentation.choose import (
 from medserve_training.export.segmentation.describe import object_rule
 from medserve_training.export.segmentation.maps import Maps, predict_maps
 from medserve_training.metrics.agreement import limits_of_agreement
-from medserve_training.metrics.segmentation import ImageScore, score_image, summarize
+from medserve_training.metrics.segmentation import area_figures, measure_figures, object_figures, summarize
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
 # Fraction of the validation split that the novelty threshold flags.
 FALSE_ALARMS = 0.03
+# An image whose score is below this limit is a failure, which should be flagged as unfamiliar.
+FAILURES = {"average_precision_50": 0.3, "dice": 0.8}
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,14 @@ class Segmented:
     Attributes:
         image: The image with its masks.
         labels: The objects that were found, int32 [labels, h, w].
-        score: Its figures.
+        figures: Its figures, by name; with several labels, the name of the label precedes each.
         novelty: Its novelty score; None if the model has none.
         measure: The task's measure in mm; None if it has none, or nothing was found.
     """
 
     image: MaskedImage
     labels: NDArray[np.int32]
-    score: ImageScore
+    figures: dict[str, float]
     novelty: float | None
     measure: float | None
 
@@ -93,11 +95,17 @@ def measure_segmentation(
 
 def _segment(image: MaskedImage, maps: Mapping[str, Maps], task: pb.ImageSegmentationTask) -> Segmented:
     labels = np.stack([find_objects(maps, index, object_rule(label)) for index, label in enumerate(task.labels)])
+    figures: dict[str, float] = {}
+    for label, truth, found in zip(task.labels, image.labels, labels, strict=True):
+        of_label = area_figures(truth, found, image.spacing) if label.largest_only else object_figures(truth, found)
+        prefix = f"{label.name}: " if len(task.labels) > 1 else ""
+        figures |= {f"{prefix}{name}": value for name, value in of_label.items()}
     measure = None
-    if task.labels[0].measures and image.spacing is not None:
+    if task.labels[0].measures and image.spacing is not None and image.reference is not None:
         measure = measured_circumference(labels[0], image.spacing, task.labels[0].measures[0].offset_px)
+        figures |= measure_figures(measure, image.reference)
     novelty = float(maps["novelty"]) if "novelty" in maps else None
-    return Segmented(image, labels, score_image(image.labels, labels, image.spacing), novelty, measure)
+    return Segmented(image, labels, figures, novelty, measure)
 
 
 def _choose_agreement(task: pb.ImageSegmentationTask, segmented: Sequence[Segmented]) -> None:
@@ -124,12 +132,24 @@ def _set_evaluations(manifest: pb.Manifest, segmented: Mapping[str, Sequence[Seg
         kinds = sorted({one.image.kind for one in images})
         for kind in ("", *(kinds if len(kinds) > 1 else ())):
             chosen = [one for one in images if kind in ("", one.image.kind)]
+            metrics = summarize([one.figures for one in chosen], [one.image.group for one in chosen])
+            if not kind:
+                metrics += _novelty_metrics(manifest.image_segmentation, images)
             manifest.evaluations.append(
                 pb.Evaluation(
-                    data=manifest.training.data,
-                    split=split,
-                    subgroup=kind,
-                    size=len(chosen),
-                    metrics=summarize([one.score for one in chosen], [one.image.group for one in chosen]),
+                    data=manifest.training.data, split=split, subgroup=kind, size=len(chosen), metrics=metrics
                 )
             )
+
+
+def _novelty_metrics(task: pb.ImageSegmentationTask, images: Sequence[Segmented]) -> list[pb.Metric]:
+    """Returns the fraction of failures and of other images that are flagged as unfamiliar."""
+    name = "dice" if task.labels[0].largest_only else "average_precision_50"
+    limit = FAILURES[name]
+    scored = [(one.figures.get(name), one.novelty) for one in images]
+    flags: dict[bool, list[bool]] = {True: [], False: []}
+    for score, novelty in scored:
+        if score is not None and novelty is not None:
+            flags[score < limit].append(novelty > task.novelty.threshold)
+    named = {"unfamiliar_among_failures": flags[True], "unfamiliar_among_others": flags[False]}
+    return [pb.Metric(name=key, value=float(np.mean(values))) for key, values in named.items() if values]
