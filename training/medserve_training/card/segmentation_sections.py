@@ -8,20 +8,15 @@ import numpy as np
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.map_pictures import permitted
 from medserve_training.card.parts import Block, Picture, Pictures, Section, Table, interval, percent
+from medserve_training.card.quality_sections import title
 from medserve_training.card.segmentation_pictures import examples
 from medserve_training.card.svg import draw, labeled
 from medserve_training.data.masks import MaskedImages
 from medserve_training.data.splits import Splits
 from medserve_training.export.remeasure import Measured
-from medserve_training.export.segmentation.measure import Segmented
+from medserve_training.export.segmentation.measure import FAILURES, Segmented
 from medserve_training.metrics.agreement import limits_of_agreement
-from medserve_training.metrics.objects import average_precision
-from medserve_training.metrics.overlap import dice
 from medserve_training.plots.segmentation import counts, measured_pairs, quality_figures, size_classes
-
-# An answer below this average precision, or Dice coefficient if an image has one object, is poor.
-_POOR_PRECISION = 0.3
-_POOR_DICE = 0.8
 
 _CAPTIONS = {
     "precision": "Average precision, TP / (TP + FP + FN), by the intersection over union above which an object counts "
@@ -165,13 +160,12 @@ def _unfamiliar(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> li
         return []
     novelty = task.novelty
     flagged = np.array([one.novelty is not None and one.novelty > novelty.threshold for one in test])
-    poor = np.array([_is_poor(task, one) for one in test])
-    words = f"a Dice coefficient below {_POOR_DICE}"
-    if not task.labels[0].largest_only:
-        words = f"an average precision below {_POOR_PRECISION} (at an intersection over union of 0.5)"
+    name = _score_name(task)
+    failed = np.array([_score(task, one) < FAILURES[name] for one in test])
+    words = f"failures, with {title(name)[0]} below {FAILURES[name]}"
     rows = [
-        [name, f"{members.sum():,}", f"{flagged[members].sum():,}"]
-        for name, members in ((f"test, {words}", poor), ("test, others: false alarms", ~poor))
+        [kind, f"{members.sum():,}", f"{flagged[members].sum():,}"]
+        for kind, members in ((words, failed), ("others, for which a warning is a false alarm", ~failed))
     ]
     text = (
         f"{novelty.method}. An image with a score above {novelty.threshold:.4g} is returned with a warning; the "
@@ -180,30 +174,25 @@ def _unfamiliar(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> li
     note = (
         "The absence of a warning does not show that an image resembles the training data, or that the answer is good."
     )
-    return [Section("Unfamiliar images", [text, Table(["images", "n", "with a warning"], rows, note)])]
+    return [Section("Unfamiliar images", [text, Table(["images of test", "n", "with a warning"], rows, note)])]
+
+
+def _score_name(task: pb.ImageSegmentationTask) -> str:
+    """Returns the figure by which images are ranked: of the masks if there is one object, else of the objects."""
+    return "dice" if task.labels[0].largest_only else "average_precision_50"
 
 
 def _score(task: pb.ImageSegmentationTask, one: Segmented) -> float:
-    """Returns average precision, or the Dice coefficient if an image has one object, averaged over the labels."""
-    return float(
-        np.mean(
-            [
-                dice(truth > 0, answer > 0) if label.largest_only else average_precision(truth, answer, 0.5)
-                for label, truth, answer in zip(task.labels, one.image.labels, one.labels, strict=True)
-            ]
-        )
-    )
-
-
-def _is_poor(task: pb.ImageSegmentationTask, one: Segmented) -> bool:
-    return _score(task, one) < (_POOR_DICE if task.labels[0].largest_only else _POOR_PRECISION)
+    """Returns this figure, averaged over the labels."""
+    name = _score_name(task)
+    return float(np.mean([value for key, value in one.figures.items() if key.split(": ")[-1] == name]))
 
 
 def _chosen(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> list[tuple[str, Segmented]]:
     """Returns the worst, the median and the best test image, with captions."""
     scores = [_score(task, one) for one in test]
     order = np.argsort(scores, kind="stable").tolist()
-    what = "Dice coefficient" if task.labels[0].largest_only else "average precision"
+    what, _ = title(_score_name(task))
     chosen = []
     for word, place in (("worst", 0), ("median", len(order) // 2), ("best", -1)):
         one, score = test[order[place]], scores[order[place]]

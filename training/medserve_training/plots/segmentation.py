@@ -15,15 +15,15 @@ from scipy.stats import binomtest
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.export.segmentation.measure import Segmented
 from medserve_training.metrics.agreement import limits_of_agreement
-from medserve_training.metrics.objects import average_precision
+from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
+from medserve_training.metrics.segmentation import OVERLAPS
 from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
 # The segmented images of each split.
 Parts = Mapping[str, Sequence[Segmented]]
 
-_OVERLAPS = np.arange(0.5, 0.96, 0.05)
 # Number of classes of object size; with more, each has too few objects.
 _SIZES = 6
 
@@ -97,11 +97,9 @@ def _precision(segmented: Parts, index: int, label: str) -> Figure:
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = figure.subplots()
     for name, images in _lines(segmented):
-        means = [
-            np.mean([average_precision(one.image.labels[index], one.labels[index], overlap) for one in images])
-            for overlap in _OVERLAPS.tolist()
-        ]
-        axes.plot(_OVERLAPS, means, "o-", markersize=4, label=name)
+        matches = [match_objects(one.image.labels[index], one.labels[index]) for one in images]
+        means = [np.mean([average_precision(of_image, overlap) for of_image in matches]) for overlap in OVERLAPS]
+        axes.plot(OVERLAPS, means, "o-", markersize=4, label=name)
     axes.set(xlabel="minimum intersection over union (IoU)", ylabel="average precision")
     axes.set(xlim=(0.48, 0.97), ylim=(-0.01, 1.01), title=f"Precision of {label}: TP / (TP + FP + FN)\nmean of images")
     axes.legend(loc="lower left", fontsize="small")
@@ -185,13 +183,10 @@ def size_classes(images: Sequence[Segmented], index: int) -> list[SizeClass]:
 
 def _found_by_size(one: Segmented, index: int) -> tuple[Floats, NDArray[np.bool_]]:
     """Returns the equivalent diameter of each true object in pixels, and whether it was found."""
-    truth, found = one.image.labels[index], one.labels[index]
-    numbers, areas = np.unique(truth, return_counts=True)
-    found_areas = np.bincount(found.ravel())
-    pairs, shared = np.unique(np.stack([truth, found])[:, (truth > 0) & (found > 0)], axis=1, return_counts=True)
-    union = areas[np.searchsorted(numbers, pairs[0])] + found_areas[pairs[1]] - shared
-    hits = np.isin(numbers, pairs[0][shared > 0.5 * union])
-    return 2 * np.sqrt(areas / np.pi)[numbers > 0], hits[numbers > 0]
+    matches = match_objects(one.image.labels[index], one.labels[index])
+    hits = np.zeros(len(matches.true_areas), np.bool_)
+    hits[matches.pairs[matches.overlaps > 0.5, 0]] = True
+    return 2 * np.sqrt(matches.true_areas / np.pi), hits
 
 
 def _agreement(segmented: Parts, measure: pb.Measure) -> Figure:

@@ -7,19 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from medserve_training.export.segmentation.measure import Segmented
-from medserve_training.metrics.objects import average_precision
-from medserve_training.metrics.overlap import dice
-
-_COLUMNS = (
-    "split", "image", "group", "kind", "label", "objects", "true_objects", "dice", "average_precision", "novelty",
-    "measure_mm", "reference_mm",
-)  # fmt: skip
 
 
 def write_predictions(segmented: Mapping[str, Sequence[Segmented]], labels: Sequence[str], folder: Path) -> None:
-    """Writes predictions.csv, a row for each image and label, and predictions.npz.
+    """Writes predictions.csv, the figures of each image, and predictions.npz, the objects found.
 
-    The latter has an array SPLIT/IMAGE for each image: the number of the object at each pixel, 0 for background,
+    The latter has an array "SPLIT/IMAGE" for each image: the number of the object at each pixel, 0 for background,
     int32 [labels, h, w].
 
     Args:
@@ -27,19 +20,18 @@ def write_predictions(segmented: Mapping[str, Sequence[Segmented]], labels: Sequ
         labels: Names of the labels.
         folder: Output folder.
     """
+    rows = [_row(split, one, labels) for split, images in segmented.items() for one in images]
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(_COLUMNS)
-        for split, images in segmented.items():
-            for one in images:
-                for label, true, found in zip(labels, one.image.labels, one.labels, strict=True):
-                    table.writerow(
-                        [
-                            *(split, one.image.name, one.image.group, one.image.kind, label),
-                            *(int(found.max()), len(np.unique(true[true > 0]))),
-                            *(dice(true > 0, found > 0), average_precision(true, found, 0.5)),
-                            *(one.novelty, one.measure, one.image.reference),
-                        ]
-                    )
+        table = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))
+        table.writeheader()
+        table.writerows(rows)
     arrays = {f"{split}/{one.image.name}": one.labels for split, images in segmented.items() for one in images}
     np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **arrays)
+
+
+def _row(split: str, one: Segmented, labels: Sequence[str]) -> dict[str, object]:
+    image = one.image
+    row: dict[str, object] = {"split": split, "image": image.name, "group": image.group, "kind": image.kind}
+    for label, true, found in zip(labels, image.labels, one.labels, strict=True):
+        row |= {f"{label}: objects found": int(found.max()), f"{label}: true objects": len(np.unique(true[true > 0]))}
+    return row | one.figures | {"novelty": one.novelty, "measure_mm": one.measure, "reference_mm": image.reference}
