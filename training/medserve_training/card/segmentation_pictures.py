@@ -81,8 +81,8 @@ def _outlines(labels: NDArray[np.int32]) -> Markup:
             corners = outline(parts, number, box).tolist()
             lines.append("M" + " ".join(f"{x} {y}" for x, y in corners) + "Z")
         paths.append(
-            Markup('<path d="{}" fill="none" stroke="{}" stroke-width="1"/>').format(
-                "".join(lines), COLORS[(1 + index) % len(COLORS)]
-            )
+            Markup(
+                '<path d="{}" fill="none" stroke="{}" stroke-width="1.5" vector-effect="non-scaling-stroke"/>'
+            ).format("".join(lines), COLORS[(1 + index) % len(COLORS)])
         )
     return Markup("").join(paths)

@@ -22,7 +22,7 @@ _CAPTIONS = {
     "precision": "Average precision, TP / (TP + FP + FN), by the intersection over union above which an object counts "
     "as found.",
     "counts": "True number of objects against the number found in each image; the band is that of the count's error.",
-    "sizes": "Fraction of the objects that are found, by size.",
+    "sizes": "Fraction of the objects of the test split that are found, by size.",
     "dice": "Fraction of the images up to each Dice coefficient.",
     "agreement": "Bland-Altman plot: difference from the reference against the mean of both; lines: bias and limits of "
     "agreement.",
@@ -127,7 +127,7 @@ def _decisions(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> lis
             number, true = counts(test, index)
             within = (error.low_ratio * number <= true) & (true <= error.high_ratio * number)
             blocks.append(
-                f"Count of {label.name}: for {percent(error.coverage)} of the images of {label.chosen_on}, the true "
+                f"Count of {label.name}: for {error.coverage:.0%} of the images of {label.chosen_on}, the true "
                 f"count is between {error.low_ratio:.2f} and {error.high_ratio:.2f} times the count; on test, for "
                 f"{percent(float(within.mean()))}."
             )
@@ -197,7 +197,7 @@ def _chosen(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> list[t
     for word, place in (("worst", 0), ("median", len(order) // 2), ("best", -1)):
         one, score = test[order[place]], scores[order[place]]
         kind = f" ({one.image.kind})" if one.image.kind else ""
-        chosen.append((f"{word} test image{kind}: {what} {score:.2f}", one))
+        chosen.append((f"{word} test image{kind}, {what}: {score:.2f}", one))
     return chosen
 
 

@@ -51,9 +51,10 @@ def plot_segmentation(segmented: Parts, manifest: pb.Manifest, folder: Path) -> 
 def quality_figures(segmented: Parts, task: pb.ImageSegmentationTask) -> dict[str, Figure]:
     """Returns the plots by name, legible on a phone.
 
-    For each label, average precision ("precision"), counts ("counts") and found objects by size ("sizes") or, if there
-    is one object in an image, its Dice coefficient ("dice"); with several labels, the names end in the label's number.
-    For a measure, its agreement with the reference ("agreement") and both against each other ("measured").
+    For each label, average precision ("precision"), counts ("counts") and, for the last split, found objects by size
+    ("sizes") or, if there is one object in an image, its Dice coefficient ("dice"); with several labels, the names end
+    in the label's number. For a measure, its agreement with the reference ("agreement") and both against each other
+    ("measured").
 
     Args:
         segmented: The segmented images of each split.
@@ -130,7 +131,7 @@ def _counts(segmented: Parts, index: int, label: pb.SegmentedLabel) -> Figure:
 def _sizes(segmented: Parts, index: int, label: str) -> Figure:
     figure = Figure(figsize=(4.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    for name, images in _lines(segmented):
+    for name, images in _lines(dict([list(segmented.items())[-1]])):
         classes = size_classes(images, index)
         share = np.array([one.found / one.number for one in classes])
         bounds = [one.interval for one in classes]
