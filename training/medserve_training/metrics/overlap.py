@@ -8,7 +8,7 @@ Mask = NDArray[np.bool_]
 
 
 def dice(truth: Mask, found: Mask) -> float:
-    """Returns the Dice coefficient (1945), twice the shared area over the sum of both; 1 if both masks are empty.
+    """Returns the Dice coefficient (1945), twice the shared area over the sum; 1 if both masks are empty.
 
     Args:
         truth: [h, w].
@@ -19,7 +19,7 @@ def dice(truth: Mask, found: Mask) -> float:
 
 
 def intersection_over_union(truth: Mask, found: Mask) -> float:
-    """Returns the shared area over the joint area, the Jaccard index; 1 if both masks are empty; arguments as for `dice`."""
+    """Returns the shared over the joint area, the Jaccard index; 1 if both masks are empty; arguments as for `dice`."""
     union = int((truth | found).sum())
     return int((truth & found).sum()) / union if union else 1.0
 
