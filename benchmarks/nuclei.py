@@ -76,11 +76,12 @@ def otsu_objects(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
     gray = pixels.mean(axis=2)
     if gray.mean() > 127:
         gray = 255 - gray
-    labels, count = ndimage.label(gray > threshold_otsu(gray))
+    labels, count = ndimage.label(gray > threshold_otsu(gray))  # type: ignore[no-untyped-call]
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     kept = np.where(sizes >= SMALLEST_OBJECT, np.cumsum(sizes >= SMALLEST_OBJECT), 0)
-    return kept[labels].astype(np.int32)
+    objects: NDArray[np.int32] = kept[labels].astype(np.int32)
+    return objects
 
 
 def stained_tissue(data_dir: Path) -> list[MaskedImage]:

@@ -240,7 +240,7 @@ def _label_figures(label: pb.SegmentedLabel) -> dict[str, float]:
 
 
 def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
-    task = getattr(manifest, manifest.WhichOneof("task"))
+    task = getattr(manifest, manifest.WhichOneof("task") or "image_classification")
     if not task.HasField("novelty"):
         return {}
     return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}

@@ -57,7 +57,8 @@ class RandomCrops(Dataset[Targets]):
         """Returns the center of the crop, of half of the crops at an object, relative to height and width."""
         centers = self._centers[index]
         if len(centers) and torch.rand(()) < 0.5:
-            return centers[int(torch.randint(len(centers), ()))]
+            center: NDArray[np.float64] = centers[int(torch.randint(len(centers), ()))]
+            return center
         return torch.rand(2, dtype=torch.float64).numpy()
 
     def _scale(self, index: int) -> float:
