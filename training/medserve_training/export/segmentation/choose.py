@@ -1,6 +1,7 @@
 """Chooses the thresholds and the errors of a segmentation model on its validation split."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -105,7 +106,7 @@ def choose_offset(images: MaskedImages, index: int) -> float:
     for image in images:
         assert image.spacing is not None and image.reference is not None  # noqa: S101, PT018 - checked when read
         circumference = ellipse_circumference(image.labels[index] > 0, image.spacing)
-        differences.append((image.reference - circumference) / np.mean(image.spacing))
+        differences.append((image.reference - circumference) / _pixel(image.spacing))
     return float(np.mean(differences))
 
 
@@ -113,4 +114,9 @@ def measured_circumference(labels: Labels, spacing: tuple[float, float], offset_
     """Returns the circumference of the largest object in mm, corrected by the offset; None if there is no object."""
     if not labels.any():
         return None
-    return ellipse_circumference(labels == 1, spacing) + offset_px * float(np.mean(spacing))
+    return ellipse_circumference(labels == 1, spacing) + offset_px * _pixel(spacing)
+
+
+def _pixel(spacing: tuple[float, float]) -> float:
+    """Returns the side of a square with the area of a pixel, as a server does."""
+    return math.sqrt(spacing[0] * spacing[1])
