@@ -5,7 +5,8 @@ Training and serving both use this package, so that a model sees the same pixels
 
 from medserve_images.errors import ImageRefused
 from medserve_images.reader import FileInfo, ImageReader, Pixels
+from medserve_images.spacing import Spacing
 from medserve_images.target import ImageLimits, Target
 from medserve_images.warning import ImageWarning
 
-__all__ = ["FileInfo", "ImageLimits", "ImageReader", "ImageRefused", "ImageWarning", "Pixels", "Target"]
+__all__ = ["FileInfo", "ImageLimits", "ImageReader", "ImageRefused", "ImageWarning", "Pixels", "Spacing", "Target"]

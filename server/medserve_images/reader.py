@@ -9,6 +9,7 @@ from PIL import Image
 
 from medserve_images.errors import ImageRefused
 from medserve_images.raster.reader import decode_raster
+from medserve_images.spacing import Spacing
 from medserve_images.target import ImageLimits, Target
 from medserve_images.warning import ImageWarning
 
@@ -29,11 +30,13 @@ class FileInfo:
         frames: Number of frames of a DICOM file; 1 for other files.
         sop_instance_uid: SOP Instance UID of a DICOM file; "" for other files, or if it is missing or does not consist
             of at most 64 digits and dots.
+        spacing: Distance between the pixels of a DICOM file; None for other files, or if it is missing or invalid.
     """
 
     warnings: list[ImageWarning] = field(default_factory=list)
     frames: int = 1
     sop_instance_uid: str = ""
+    spacing: Spacing | None = None
 
 
 class ImageReader:
@@ -78,23 +81,25 @@ class ImageReader:
     def fit(self, image: Image.Image, warnings: list[ImageWarning]) -> Pixels:
         """Crops and resizes an image, which must have the target's mode, to uint8 [height, width, channels]."""
         target = self.target
-        if image.size != (target.width, target.height):
-            box = self._box(image, warnings)
+        size = target.width or image.width, target.height or image.height
+        if image.size != size:
+            box = self._box(image, size, warnings)
             width, height = box[2] - box[0], box[3] - box[1]
-            if (width, height) != (target.width, target.height):
-                message = f"resized from {width:g} x {height:g} to {target.width} x {target.height}"
+            if (width, height) != size:
+                message = f"resized from {width:g} x {height:g} to {size[0]} x {size[1]}"
                 warnings.append(ImageWarning("RESIZED", message))
-            image = image.resize((target.width, target.height), _RESAMPLING[target.resampling], box=box)
-        return np.asarray(image, np.uint8).reshape(target.height, target.width, target.channels)
+            image = image.resize(size, _RESAMPLING[target.resampling], box=box)
+        return np.asarray(image, np.uint8).reshape(image.height, image.width, target.channels)
 
-    def _box(self, image: Image.Image, warnings: list[ImageWarning]) -> tuple[float, float, float, float]:
-        """Returns the crop box: left, top, right and bottom, in pixels."""
-        target = self.target
-        if target.crop == "none" or image.width * target.height == image.height * target.width:
+    def _box(
+        self, image: Image.Image, size: tuple[int, int], warnings: list[ImageWarning]
+    ) -> tuple[float, float, float, float]:
+        """Returns the crop box for a target of this width and height: left, top, right and bottom, in pixels."""
+        if self.target.crop == "none" or image.width * size[1] == image.height * size[0]:
             return 0.0, 0.0, float(image.width), float(image.height)
-        scale = min(image.width / target.width, image.height / target.height)
-        width = min(target.width * scale, image.width)  # rounding may exceed the image
-        height = min(target.height * scale, image.height)
+        scale = min(image.width / size[0], image.height / size[1])
+        width = min(size[0] * scale, image.width)  # rounding may exceed the image
+        height = min(size[1] * scale, image.height)
         left, top = (image.width - width) / 2, (image.height - height) / 2
         warnings.append(
             ImageWarning("CROPPED", f"cropped to the central {width:g} x {height:g} of {image.width} x {image.height}")
@@ -116,7 +121,7 @@ class ImageReader:
                 "is a DICOM file, which requires the extra dicom "
                 "(pip install '.[dicom]' in a checkout of medserve, or 'FILE.whl[dicom]' with its wheel); or send a PNG"
             ) from error
-        image, info.frames, info.sop_instance_uid = read_dicom(data, frame, self.limits, info.warnings)
+        image, info.frames, info.sop_instance_uid, info.spacing = read_dicom(data, frame, self.limits, info.warnings)
         return image
 
 

@@ -13,7 +13,7 @@ class Target:
     """The input format of an image model.
 
     Attributes:
-        height: In pixels.
+        height: In pixels; None, as the width, for the size of each image.
         width: In pixels.
         color: One channel (luma by ITU-R 601-2), or red, green and blue.
         crop: How an image with a different aspect ratio is handled: "none" stretches it, "center" crops it to the
@@ -21,11 +21,11 @@ class Target:
         resampling: The filter for resizing.
     """
 
-    height: int
-    width: int
+    height: int | None
+    width: int | None
     color: Color
-    crop: Crop
-    resampling: Resampling
+    crop: Crop = "none"
+    resampling: Resampling = "bilinear"
 
     @property
     def channels(self) -> int:

@@ -12,6 +12,9 @@ Kind = Literal[
     "RANGE_UNUSED",
     "PROFILE_IGNORED",
     "ELEMENT_IGNORED",
+    "TILED",
+    "SPACING_UNKNOWN",
+    "MAGNIFIED",
 ]
 
 

@@ -13,11 +13,11 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.v1 import image_classification_pb2, manifest_pb2, patient_risk_pb2
 from medserve_server.config import Settings
 from medserve_server.engine.datatypes import DATATYPES
-from medserve_server.engine.manifest import KEY, read_manifest
+from medserve_server.engine.manifest.reader import KEY, read_manifest
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.session import Session, TensorSpec
 from medserve_server.errors import ModelLoadError, ServingError
-from medserve_server.inputs.images import RequestImages
+from medserve_server.inputs.images import RequestImages, target_of
 from medserve_server.inputs.patients import PatientReader, Value
 from medserve_server.registry.integrity import read_model
 from medserve_server.services import codec
@@ -71,7 +71,7 @@ def tensors(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     """Decodes an image file, including DICOM."""
-    reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
+    reader = RequestImages(target_of(manifest("chest-xray").image_classification.input), LIMITS)
     try:
         pixels, _ = reader.from_encoded(data, "images[0]")
     except ServingError as error:
@@ -87,7 +87,7 @@ def raw_image(data: bytes) -> None:
         message = image_classification_pb2.Image.FromString(data)
     except DecodeError:
         return
-    reader = RequestImages(manifest("chest-xray").image_classification.input, LIMITS)
+    reader = RequestImages(target_of(manifest("chest-xray").image_classification.input), LIMITS)
     try:
         reader.from_raw(message.raw.pixels, tuple(message.raw.shape), "images[0].raw")
     except ServingError as error:

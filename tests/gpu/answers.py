@@ -13,7 +13,7 @@ from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.config import Settings
-from medserve_server.engine.manifest import main_output, read_manifest
+from medserve_server.engine.manifest.reader import main_output, read_manifest
 from medserve_server.engine.model_file import ModelFile
 from medserve_server.engine.providers import Provider
 from medserve_server.engine.session import Session

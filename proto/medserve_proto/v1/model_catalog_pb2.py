@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from medserve_proto.v1 import manifest_pb2 as medserve_dot_v1_dot_manifest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmedserve/v1/model_catalog.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amedserve/v1/manifest.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.medserve.v1.ModelSummary\"~\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.medserve.v1.Task\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08provider\x18\x06 \x01(\t\"?\n\x12GetManifestRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"e\n\x13GetManifestResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Manifest\x12\x0e\n\x06sha256\x18\x03 \x01(\t*R\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1d\n\x19TASK_IMAGE_CLASSIFICATION\x10\x01\x12\x15\n\x11TASK_PATIENT_RISK\x10\x02\x32\xab\x02\n\x0cModelCatalog\x12\x61\n\nListModels\x12\x1e.medserve.v1.ListModelsRequest\x1a\x1f.medserve.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\xb7\x01\n\x0bGetManifest\x12\x1f.medserve.v1.GetManifestRequest\x1a .medserve.v1.GetManifestResponse\"e\x82\xd3\xe4\x93\x02_\x12 /v1/models/{model_name}/manifestZ;\x12\x39/v1/models/{model_name}/versions/{model_version}/manifestb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmedserve/v1/model_catalog.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1amedserve/v1/manifest.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.medserve.v1.ModelSummary\"~\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.medserve.v1.Task\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08provider\x18\x06 \x01(\t\"?\n\x12GetManifestRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"e\n\x13GetManifestResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.medserve.v1.Manifest\x12\x0e\n\x06sha256\x18\x03 \x01(\t*o\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1d\n\x19TASK_IMAGE_CLASSIFICATION\x10\x01\x12\x15\n\x11TASK_PATIENT_RISK\x10\x02\x12\x1b\n\x17TASK_IMAGE_SEGMENTATION\x10\x03\x32\xab\x02\n\x0cModelCatalog\x12\x61\n\nListModels\x12\x1e.medserve.v1.ListModelsRequest\x1a\x1f.medserve.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\xb7\x01\n\x0bGetManifest\x12\x1f.medserve.v1.GetManifestRequest\x1a .medserve.v1.GetManifestResponse\"e\x82\xd3\xe4\x93\x02_\x12 /v1/models/{model_name}/manifestZ;\x12\x39/v1/models/{model_name}/versions/{model_version}/manifestb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCATALOG'].methods_by_name['GetManifest']._loaded_options = None
   _globals['_MODELCATALOG'].methods_by_name['GetManifest']._serialized_options = b'\202\323\344\223\002_\022 /v1/models/{model_name}/manifestZ;\0229/v1/models/{model_name}/versions/{model_version}/manifest'
   _globals['_TASK']._serialized_start=488
-  _globals['_TASK']._serialized_end=570
+  _globals['_TASK']._serialized_end=599
   _globals['_LISTMODELSREQUEST']._serialized_start=106
   _globals['_LISTMODELSREQUEST']._serialized_end=125
   _globals['_LISTMODELSRESPONSE']._serialized_start=127
@@ -49,6 +49,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMANIFESTREQUEST']._serialized_end=383
   _globals['_GETMANIFESTRESPONSE']._serialized_start=385
   _globals['_GETMANIFESTRESPONSE']._serialized_end=486
-  _globals['_MODELCATALOG']._serialized_start=573
-  _globals['_MODELCATALOG']._serialized_end=872
+  _globals['_MODELCATALOG']._serialized_start=602
+  _globals['_MODELCATALOG']._serialized_end=901
 # @@protoc_insertion_point(module_scope)

@@ -29,12 +29,14 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_UNSPECIFIED: _Task.ValueType  # 0
     TASK_IMAGE_CLASSIFICATION: _Task.ValueType  # 1
     TASK_PATIENT_RISK: _Task.ValueType  # 2
+    TASK_IMAGE_SEGMENTATION: _Task.ValueType  # 3
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper): ...
 
 TASK_UNSPECIFIED: Task.ValueType  # 0
 TASK_IMAGE_CLASSIFICATION: Task.ValueType  # 1
 TASK_PATIENT_RISK: Task.ValueType  # 2
+TASK_IMAGE_SEGMENTATION: Task.ValueType  # 3
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final

@@ -177,6 +177,21 @@ def item_of(dataset: Dataset, keyword: str, index: int = 0) -> Dataset | None:
         ImageRefused: The sequence has too few items, or the element is not a sequence.
         TooComplex: The sequence is too large.
     """
+    sequence = items_of(dataset, keyword)
+    if sequence is None:
+        return None
+    if index and index >= len(sequence):
+        raise refusal(f"whose {keyword} has {len(sequence)} items, expected at least {index + 1}")
+    return sequence[index] if len(sequence) else None
+
+
+def items_of(dataset: Dataset, keyword: str) -> Sequence | None:
+    """Returns the items of a sequence; None if it is missing.
+
+    Raises:
+        ImageRefused: The element is not a sequence.
+        TooComplex: The sequence is too large.
+    """
     if keyword not in dataset:
         return None
     element: object = dataset.get_item(keyword)
@@ -186,9 +201,7 @@ def item_of(dataset: Dataset, keyword: str, index: int = 0) -> Dataset | None:
         sequence = getattr(element, "value", None)
     if not isinstance(sequence, Sequence):
         raise refusal(f"whose {keyword} is not a sequence")
-    if index and index >= len(sequence):
-        raise refusal(f"whose {keyword} has {len(sequence)} items, expected at least {index + 1}")
-    return sequence[index] if len(sequence) else None
+    return sequence
 
 
 def _parsed(element: RawDataElement) -> Sequence | None:

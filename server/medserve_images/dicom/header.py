@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydicom import config, uid
@@ -79,6 +80,9 @@ KEYWORDS = (
     "VOILUTSequence",
     "PresentationLUTSequence",
     "PresentationLUTShape",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SequenceOfUltrasoundRegions",
     *PALETTE,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
@@ -227,10 +231,21 @@ def apply_functional_groups(dataset: Dataset, frame: int) -> None:
         ImageRefused: There are per-frame functional groups, but none for this frame.
         TooComplex: The groups are too large.
     """
+    for keyword in GROUPS:
+        for group in functional_groups(dataset, frame, keyword):
+            dataset.update(group)
+
+
+def functional_groups(dataset: Dataset, frame: int, keyword: str) -> Iterator[Dataset]:
+    """Yields the functional groups of this name that apply to a frame: that of all frames, then its own.
+
+    Raises:
+        ImageRefused: There are per-frame functional groups, but none for this frame.
+        TooComplex: The groups are too large.
+    """
     for groups in (
         item_of(dataset, "SharedFunctionalGroupsSequence"),
         item_of(dataset, "PerFrameFunctionalGroupsSequence", frame),
     ):
-        for keyword in GROUPS:
-            if groups is not None and (group := item_of(groups, keyword)) is not None:
-                dataset.update(group)
+        if groups is not None and (group := item_of(groups, keyword)) is not None:
+            yield group

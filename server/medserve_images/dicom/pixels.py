@@ -11,12 +11,12 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import convert_color_space
 
+from medserve_images.dicom.codecs.jpeg import decode_jpeg
+from medserve_images.dicom.codecs.jpeg2000 import decode_jpeg_2000
+from medserve_images.dicom.codecs.jpeg_lossless import decode_jpeg_lossless
+from medserve_images.dicom.codecs.rle import decode_rle
 from medserve_images.dicom.elements import BoundedFile, refusal
 from medserve_images.dicom.header import JPEG, JPEG_LOSSLESS, Layout
-from medserve_images.dicom.jpeg import decode_jpeg
-from medserve_images.dicom.jpeg2000 import decode_jpeg_2000
-from medserve_images.dicom.jpeg_lossless import decode_jpeg_lossless
-from medserve_images.dicom.rle import decode_rle
 from medserve_images.warning import ImageWarning
 
 Words = NDArray[np.uint8] | NDArray[np.uint16]

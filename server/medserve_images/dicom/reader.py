@@ -21,7 +21,9 @@ from medserve_images.dicom.header import (
     read_sop_instance_uid,
 )
 from medserve_images.dicom.pixels import Words, decode
+from medserve_images.dicom.spacing import read_spacing
 from medserve_images.errors import ImageRefused
+from medserve_images.spacing import Spacing
 from medserve_images.target import ImageLimits
 from medserve_images.warning import ImageWarning
 
@@ -33,11 +35,13 @@ class DicomFrame(NamedTuple):
         image: The frame, of mode L or RGB.
         frames: Number of frames of the file.
         sop_instance_uid: "" if it is missing or does not consist of at most 64 digits and dots.
+        spacing: None if it is missing or invalid.
     """
 
     image: Image.Image
     frames: int
     sop_instance_uid: str
+    spacing: Spacing | None
 
 
 def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: list[ImageWarning]) -> DicomFrame:
@@ -75,7 +79,7 @@ def read_dicom(data: bytes, frame: int | None, limits: ImageLimits, warnings: li
     with _refusing("is a DICOM file with a corrupt sequence of lookup tables or functional groups"):
         apply_functional_groups(dataset, frame)
         image = Image.fromarray(np.ascontiguousarray(_show(words, dataset, layout, warnings)))
-    return DicomFrame(image, layout.frames, instance)
+    return DicomFrame(image, layout.frames, instance, read_spacing(dataset, frame, warnings))
 
 
 @contextmanager

@@ -148,9 +148,14 @@ class Session:
         if self._session.get_providers()[0] != ONNX_NAMES[self.provider]:
             raise _not_started(self.path, self.provider)
 
-    def warm_up(self, rows: int) -> None:
-        """Runs the model on zeros with this many rows, so that kernels are selected and memory is allocated."""
-        self.run({spec.name: _zeros(spec, rows) for spec in self.inputs}, [spec.name for spec in self.outputs])
+    def warm_up(self, rows: int, row: tuple[int, ...] | None = None) -> None:
+        """Runs the model on zeros with this many rows, so that kernels are selected and memory is allocated.
+
+        Args:
+            rows: number of rows.
+            row: shape of a row; by default that of the graph's inputs.
+        """
+        self.run({spec.name: _zeros(spec, rows, row) for spec in self.inputs}, [spec.name for spec in self.outputs])
 
     def forget_file(self) -> None:
         """Frees the file's bytes; called once the session will not be reloaded."""
@@ -258,8 +263,8 @@ def _external_data_refused(path: Path, refused: re.Match[str]) -> ModelLoadError
     )
 
 
-def _zeros(spec: TensorSpec, rows: int) -> NDArray[np.generic]:
-    shape = (rows if spec.shape[0] == -1 else spec.shape[0], *spec.shape[1:]) if spec.shape else ()
+def _zeros(spec: TensorSpec, rows: int, row: tuple[int, ...] | None) -> NDArray[np.generic]:
+    shape = (rows if spec.shape[0] == -1 else spec.shape[0], *(row or spec.shape[1:])) if spec.shape else ()
     return np.full(shape, "", object) if spec.datatype == "BYTES" else np.zeros(shape, DATATYPES[spec.datatype].dtype)
 
 

@@ -11,6 +11,8 @@ from medserve_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from medserve_proto.v1 import (
     image_classification_pb2,
     image_classification_pb2_grpc,
+    image_segmentation_pb2,
+    image_segmentation_pb2_grpc,
     model_catalog_pb2,
     model_catalog_pb2_grpc,
     patient_risk_pb2,
@@ -33,6 +35,7 @@ from medserve_server.security.limits import CallLimits
 from medserve_server.security.tls import server_context
 from medserve_server.services.health import Health
 from medserve_server.services.image_classification import ImageClassification
+from medserve_server.services.image_segmentation import ImageSegmentation
 from medserve_server.services.inference import Inference
 from medserve_server.services.model_catalog import ModelCatalog
 from medserve_server.services.patient_risk import PatientRisk
@@ -58,7 +61,13 @@ log = logging.getLogger(__name__)
 EXECUTOR_THREADS = 4
 """Threads of the default executor, used by `asyncio.to_thread`."""
 
-CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
+CONTRACTS = (
+    image_classification_pb2,
+    image_segmentation_pb2,
+    patient_risk_pb2,
+    model_catalog_pb2,
+    grpc_service_pb2,
+)
 SERVICES = [service.full_name for contract in CONTRACTS for service in contract.DESCRIPTOR.services_by_name.values()]
 
 
@@ -87,10 +96,19 @@ class Server:
         self._health = Health(SERVICES, self._stopping, settings.max_connections)
         self._decoders = Decoders(settings.cpus)
         self._control = ModelControl(settings, self.models, self.metrics)
+        # One thread may find the objects of a large image meanwhile.
+        self._segmenters = Pool(max(2, settings.cpus), thread_name_prefix="segment")
         context = ServerContext(
-            self.models, settings, self._stopping, self._decoders, self.metrics.refused, self._control
+            self.models,
+            settings,
+            self._stopping,
+            self._decoders,
+            self.metrics.refused,
+            self._control,
+            self._segmenters,
         )
         self._classification = ImageClassification(context)
+        self._segmentation = ImageSegmentation(context)
         self._risk = PatientRisk(context)
         self._inference = Inference(context)
         self._watchdog = Watchdog(settings.max_run_seconds)
@@ -174,6 +192,7 @@ class Server:
             with reporting("stop"):
                 await asyncio.to_thread(self._control.close)
             self._decoders.shutdown(cancel_futures=True)
+            self._segmenters.shutdown(cancel_futures=True)
             for close in self._closers:
                 with reporting("stop"):
                     await asyncio.to_thread(close)
@@ -248,6 +267,7 @@ class Server:
 
     def _add_services(self, server: Any) -> None:  # noqa: ANN401 - grpc's server, or an object with the same registration methods
         image_classification_pb2_grpc.add_ImageClassificationServicer_to_server(self._classification, server)
+        image_segmentation_pb2_grpc.add_ImageSegmentationServicer_to_server(self._segmentation, server)
         patient_risk_pb2_grpc.add_PatientRiskServicer_to_server(self._risk, server)
         model_catalog_pb2_grpc.add_ModelCatalogServicer_to_server(ModelCatalog(self.models), server)
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._inference, server)

@@ -16,7 +16,9 @@ from google.protobuf.json_format import MessageToDict, Parse, ParseDict, ParseEr
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_proto.v1 import image_classification_pb2, image_segmentation_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
+from medserve_proto.v1.image_segmentation_pb2 import SegmentRequest
 from medserve_server.errors import InvalidInput
 from medserve_server.rest.answer import Answer, HttpError
 from medserve_server.rest.call import RestCall
@@ -24,6 +26,7 @@ from medserve_server.rest.inference import Endpoint, Names
 
 CONTRACTS: tuple[FileDescriptor, ...] = (
     image_classification_pb2.DESCRIPTOR,
+    image_segmentation_pb2.DESCRIPTOR,
     patient_risk_pb2.DESCRIPTOR,
     model_catalog_pb2.DESCRIPTOR,
 )
@@ -88,8 +91,10 @@ def _endpoint(rule: Rule) -> Callable[[RestCall, Names], Awaitable[Answer]]:
         def read(body: bytes) -> Message:
             if image or not rule.body:
                 request = _from_query(message_type(), query)
-                if image:
-                    request.images.add(encoded=body)  # type: ignore[attr-defined]  # a ClassifyRequest
+                if isinstance(request, ClassifyRequest):
+                    request.images.add(encoded=body)
+                elif isinstance(request, SegmentRequest):
+                    request.images.add().image.encoded = body
             else:
                 request = _from_json(message_type(), body)
                 if query:

@@ -28,6 +28,8 @@ SCOPE_OF_METHOD = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": METADATA,
     "/medserve.v1.ImageClassification/Classify": INFER,
     "/medserve.v1.ImageClassification/ClassifyStream": INFER,
+    "/medserve.v1.ImageSegmentation/Segment": INFER,
+    "/medserve.v1.ImageSegmentation/SegmentStream": INFER,
     "/medserve.v1.PatientRisk/Predict": INFER,
     "/medserve.v1.PatientRisk/PredictStream": INFER,
     "/medserve.v1.ModelCatalog/ListModels": METADATA,

@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.call_context import Context
 from medserve_server.engine.model import Model
 from medserve_server.engine.session import Tensors
 from medserve_server.engine.work import DEFAULT_PRIORITY, Arrays
-from medserve_server.errors import InferenceFailed, InvalidInput, ServingError
+from medserve_server.errors import InferenceFailed, InvalidInput, ServingError, WrongModel
+from medserve_server.inputs.images import RequestImages
 from medserve_server.security.auth import GRANT, Grant, check_priority
 from medserve_server.services.server_context import ServerContext
 from medserve_server.services.streaming import answer_in_order
@@ -57,11 +59,7 @@ def priority(request: Message) -> int:
 
 
 class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
-    """A service with one unary method that runs a model, and a streaming variant of it.
-
-    Transports either await `unary` and iterate over `stream`, or perform the steps themselves: `begin`, `read`,
-    `Model.submit`, `Job.answer`.
-    """
+    """A service with one unary method that runs a model, and a streaming variant of it."""
 
     name: ClassVar[str]
     """Value of the label `api` in metrics."""
@@ -88,35 +86,24 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
         self._refused = server.refused
 
     @abstractmethod
-    def read(self, model: Model, request: Request) -> Job[Response]:
-        """Validates a request and converts it to arrays.
+    async def compute(
+        self, model: Model, request: Request, deadline: float | None, record: CallRecord | None
+    ) -> Response:
+        """Answers a request for a model.
+
+        Args:
+            model: the model, which stays open meanwhile.
+            request: the request message.
+            deadline: on the clock of `time.monotonic`.
+            record: where the timing of the model's runs is recorded.
 
         Raises:
-            ServingError: the request is invalid, or the model has a different task.
+            ServingError: the request is invalid, the model has a different task, or it cannot be answered in time.
         """
 
     @abstractmethod
     def in_stream(self, request: Request, outcome: Response | ServingError) -> StreamResponse:
         """Wraps a response or an error as a stream response."""
-
-    def is_slow(self, request: Request) -> bool:
-        """Returns whether decoding the request takes long enough that it must not run in the event loop."""
-        del request
-        return False
-
-    @abstractmethod
-    def estimate_load(self, request: Request) -> tuple[int, int]:
-        """Returns a lower bound on the rows, and the priority, of a request that is slow to decode, before decoding."""
-
-    def admit(self, model: Model, request: Request, deadline: float | None) -> None:
-        """Checks admission for a request that is slow to decode, before it is decoded.
-
-        Raises:
-            ServingError: the model, or the decoding threads, cannot process it before its deadline.
-        """
-        rows, priority = self.estimate_load(request)
-        model.check(rows, priority, deadline)
-        self._decoders.check(deadline)
 
     def begin(self, request: Request, record: CallRecord | None, grant: Grant) -> tuple[Model, RequestTimer]:
         """Looks up the model of a request, which stays open until the timer ends.
@@ -176,21 +163,76 @@ class ModelApi(ABC, Generic[Request, Response, StreamResponse]):
             yield response
 
     async def _answer(self, request: Request, deadline: float | None, record: CallRecord | None) -> Response:
-        grant = GRANT.get()
-        model, timer = self.begin(request, record, grant)
+        model, timer = self.begin(request, record, GRANT.get())
         with timer:
-            loop = asyncio.get_running_loop()
-            if self.is_slow(request):
-                self.admit(model, request, deadline)
-                job = await loop.run_in_executor(self._decoders, self.read, model, request)
-            else:
-                job = self.read(model, request)
-            if job.priority < DEFAULT_PRIORITY:
-                check_priority(job.priority, grant)
-            outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, record)
-            if job.slow:
-                return await loop.run_in_executor(self._decoders, job.answer, outputs)
-            return job.answer(outputs)
+            return await self.compute(model, request, deadline, record)
+
+
+class RowsApi(ModelApi[Request, Response, StreamResponse]):
+    """A service whose requests are rows of one model run."""
+
+    @abstractmethod
+    def read(self, model: Model, request: Request) -> Job[Response]:
+        """Validates a request and converts it to arrays.
+
+        Raises:
+            ServingError: the request is invalid, or the model has a different task.
+        """
+
+    def is_slow(self, request: Request) -> bool:
+        """Returns whether decoding the request takes long enough that it must not run in the event loop."""
+        del request
+        return False
+
+    @abstractmethod
+    def estimate_load(self, request: Request) -> tuple[int, int]:
+        """Returns a lower bound on the rows, and the priority, of a request that is slow to decode, before decoding."""
+
+    def admit(self, model: Model, request: Request, deadline: float | None) -> None:
+        """Checks admission for a request that is slow to decode, before it is decoded.
+
+        Raises:
+            ServingError: the model, or the decoding threads, cannot process it before its deadline.
+        """
+        rows, priority = self.estimate_load(request)
+        model.check(rows, priority, deadline)
+        self._decoders.check(deadline)
+
+    async def compute(
+        self, model: Model, request: Request, deadline: float | None, record: CallRecord | None
+    ) -> Response:
+        """Decodes the request, runs its rows with those of other requests, and builds the response."""
+        loop = asyncio.get_running_loop()
+        if self.is_slow(request):
+            self.admit(model, request, deadline)
+            job = await loop.run_in_executor(self._decoders, self.read, model, request)
+        else:
+            job = self.read(model, request)
+        if job.priority < DEFAULT_PRIORITY:
+            check_priority(job.priority, GRANT.get())
+        outputs = await model.infer(job.inputs, job.rows, job.outputs, job.deadline(deadline), job.priority, record)
+        if job.slow:
+            return await loop.run_in_executor(self._decoders, job.answer, outputs)
+        return job.answer(outputs)
+
+
+def image_model(
+    model: Model, task: Literal["image_classification", "image_segmentation"], does: str
+) -> tuple[Manifest, RequestImages]:
+    """Returns the manifest and the image reader of a model.
+
+    Args:
+        model: the model of the request.
+        task: the task that it must have.
+        does: what such a model does, for the error.
+
+    Raises:
+        WrongModel: the model has a different task.
+    """
+    manifest = model.manifest
+    if manifest is None or manifest.WhichOneof("task") != task or not isinstance(model.reader, RequestImages):
+        raise WrongModel(f"model {model.name} does not {does}; ModelCatalog lists each model's task")
+    return manifest, model.reader
 
 
 def checked(model: Model, output: NDArray[np.generic]) -> NDArray[np.generic]:

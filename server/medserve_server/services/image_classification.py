@@ -14,17 +14,16 @@ from medserve_proto.v1.manifest_pb2 import ImageClassificationTask, OperatingPoi
 from medserve_server.call_context import Context
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
-from medserve_server.errors import FieldViolation, InvalidInput, Limit, ServingError, WrongModel
+from medserve_server.errors import ServingError
 from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.explain.images import ExplainedImages
 from medserve_server.explain.preview import check_preview_size, to_picture, to_png
-from medserve_server.inputs.images import RequestImages
-from medserve_server.services.api import Job, ModelApi, checked, priority
+from medserve_server.services.api import Job, RowsApi, checked, image_model, priority
 from medserve_server.status import to_status
 
 
 class ImageClassification(
-    ModelApi[pb.ClassifyRequest, pb.ClassifyResponse, pb.ClassifyStreamResponse], ImageClassificationServicer
+    RowsApi[pb.ClassifyRequest, pb.ClassifyResponse, pb.ClassifyStreamResponse], ImageClassificationServicer
 ):
     """Classifies images and decides at the model's operating point."""
 
@@ -66,13 +65,17 @@ class ImageClassification(
     def read(self, model: Model, request: pb.ClassifyRequest) -> Job[pb.ClassifyResponse]:
         """Stacks the images, and the rows for their reasons, to uint8 [rows, height, width, channels]."""
         began = monotonic()
-        if model.manifest is None or not isinstance(model.reader, RequestImages):
-            raise WrongModel(f"model {model.name} does not classify images; ModelCatalog lists each model's task")
+        manifest, reader = image_model(model, "image_classification", "classify images")
+        task = manifest.image_classification
         self.check_rows("images", len(request.images))
+        shape = (task.input.height, task.input.width, reader.channels)
         if request.preview:
-            check_preview_size(len(request.images), model.reader.shape, self._max_bytes)
-        images, infos = _read_images(request, model.reader)
-        task = model.manifest.image_classification
+            check_preview_size(len(request.images), shape, self._max_bytes)
+        images, infos = np.empty((len(request.images), *shape), np.uint8), []
+        named = [(f"images[{index}]", image) for index, image in enumerate(request.images)]
+        for index, pixels, info in reader.read(named):
+            images[index] = pixels
+            infos.append(info)
         names = ("probabilities", *confidence_outputs(task, "member_probabilities"))
         answer: Callable[[Arrays], pb.ClassifyResponse] = partial(_response, request, model, task, infos)
         if request.preview:
@@ -88,35 +91,6 @@ class ImageClassification(
             priority(request),
             slow=True,
         )
-
-
-def _read_images(request: pb.ClassifyRequest, reader: RequestImages) -> tuple[Pixels, list[FileInfo]]:
-    images = np.empty((len(request.images), *reader.shape), np.uint8)
-    infos: list[FileInfo] = []
-    violations: list[FieldViolation] = []
-    limit: Limit | None = None
-    for index, image in enumerate(request.images):
-        name = f"images[{index}]"
-        info = FileInfo()
-        try:
-            match image.WhichOneof("source"):
-                case "encoded":
-                    images[index], info = reader.from_encoded(image.encoded, name, image.frame)
-                case "raw" if image.frame:
-                    raise InvalidInput.of(
-                        f"{name}.frame", f"is {image.frame}, but only DICOM files can have several frames"
-                    )
-                case "raw":
-                    images[index] = reader.from_raw(image.raw.pixels, tuple(image.raw.shape), f"{name}.raw")
-                case _:
-                    raise InvalidInput.of(name, "is empty; set encoded or raw")
-        except InvalidInput as error:
-            violations += error.violations
-            limit = limit or error.limit
-        infos.append(info)
-    if violations:
-        raise InvalidInput(violations, limit)
-    return images, infos
 
 
 def _response_with_previews(

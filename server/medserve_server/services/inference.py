@@ -16,7 +16,7 @@ from medserve_server.errors import FieldViolation, InvalidInput, NotFound, Servi
 from medserve_server.inputs.patients import PatientReader
 from medserve_server.security.auth import GRANT
 from medserve_server.services import codec
-from medserve_server.services.api import Job, ModelApi
+from medserve_server.services.api import Job, RowsApi
 from medserve_server.services.server_context import ServerContext
 from medserve_server.status import to_status
 from medserve_server.telemetry.metrics import Duration
@@ -27,7 +27,7 @@ NO_EFFECT = frozenset({"unload_dependents"})  # parameter of RepositoryModelUnlo
 
 
 class Inference(
-    ModelApi[pb.ModelInferRequest, pb.ModelInferResponse, pb.ModelStreamInferResponse], GRPCInferenceServiceServicer
+    RowsApi[pb.ModelInferRequest, pb.ModelInferResponse, pb.ModelStreamInferResponse], GRPCInferenceServiceServicer
 ):
     """Tensor-level inference for all models, with or without a manifest."""
 

@@ -8,7 +8,11 @@ from medserve_server.errors import WrongModel
 from medserve_server.registry.registry import ModelRegistry
 from medserve_server.security.auth import GRANT
 
-TASKS = {"image_classification": pb.TASK_IMAGE_CLASSIFICATION, "patient_risk": pb.TASK_PATIENT_RISK}
+TASKS = {
+    "image_classification": pb.TASK_IMAGE_CLASSIFICATION,
+    "image_segmentation": pb.TASK_IMAGE_SEGMENTATION,
+    "patient_risk": pb.TASK_PATIENT_RISK,
+}
 
 
 class ModelCatalog(ModelCatalogServicer):

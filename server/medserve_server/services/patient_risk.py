@@ -14,13 +14,13 @@ from medserve_server.errors import ServingError, WrongModel
 from medserve_server.explain.confidence import confidence_outputs, spread, unfamiliar
 from medserve_server.explain.patients import ExplainedPatients
 from medserve_server.inputs.patients import PatientReader, PatientWarning, Value
-from medserve_server.services.api import Job, ModelApi, checked, priority
+from medserve_server.services.api import Job, RowsApi, checked, priority
 from medserve_server.status import to_status
 
 Warnings = list[list[PatientWarning]]
 
 
-class PatientRisk(ModelApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStreamResponse], PatientRiskServicer):
+class PatientRisk(RowsApi[pb.PredictRequest, pb.PredictResponse, pb.PredictStreamResponse], PatientRiskServicer):
     """Predicts survival curves and derives risks and risk groups from them."""
 
     name = "patient_risk"

@@ -9,6 +9,7 @@ from medserve_server.errors import ServingError
 from medserve_server.inputs.decoders import Decoders
 from medserve_server.registry.control import ModelControl
 from medserve_server.registry.registry import ModelRegistry
+from medserve_server.supervise import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,5 @@ class ServerContext:
     refused: Callable[[ServingError], None]
     """Counts an error within a stream."""
     control: ModelControl
+    segmenters: Pool
+    """Threads that cut images into inputs of segmentation models, and find and measure objects in their outputs."""

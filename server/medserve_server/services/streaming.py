@@ -1,7 +1,7 @@
 """Bidirectional streams: processes requests concurrently and returns responses in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from medserve_server.errors import Unavailable
@@ -16,7 +16,7 @@ async def answer_in_order(
     answer: Callable[[Request], Coroutine[Any, Any, Response]],
     stopping: asyncio.Event,
     window: int,
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response, None]:
     """Answers a stream's requests concurrently and yields the responses in the order of the requests.
 
     Args:

@@ -53,6 +53,11 @@ class CallRecord:
         """Records the model; not called for unknown models, whose names are arbitrary text from the client."""
         self.model, self.version, self.sha256 = model, version, sha256
 
+    def waits(self, rows: int, since: float) -> None:
+        """Records that rows wait for the model; with several runs, adds the rows and keeps the first start."""
+        self.rows += rows
+        self.queued = self.queued or since
+
     def ran(self, started: float, finished: float) -> None:
         """Records a model run; with several runs, keeps the start of the first and the end of the last."""
         self.started = self.started or started

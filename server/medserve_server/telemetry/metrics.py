@@ -19,7 +19,7 @@ from medserve_server.telemetry.histogram import FastHistogram
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 Family = TypeVar("Family", Counter, Gauge, FastHistogram)
-APIS = ("image_classification", "patient_risk", "inference")
+APIS = ("image_classification", "image_segmentation", "patient_risk", "inference")
 
 
 class Metrics:
@@ -53,6 +53,8 @@ class Metrics:
             "reason",
         )
         self.reason_rows = self._counter("medserve_reason_rows_total", "Rows computed for reasons.", *model, "reason")
+        self.tiles = self._counter("medserve_segmented_tiles_total", "Tiles of segmented images.", *model)
+        self.objects = self._counter("medserve_segmented_objects_total", "Objects found in images.", *model)
         self.overdue_runs = self._counter(
             "medserve_overdue_runs_total", "Model runs that exceeded --max-run-seconds.", *model
         )
@@ -272,6 +274,11 @@ class ModelMetrics:
             self._metrics.reason_rows.labels(*self._labels, kind).inc(rows)
             with self._lock:
                 self._metrics.reason_seconds.labels(*self._labels, kind).observe(seconds)
+
+    def segmented(self, tiles: int, objects: int) -> None:
+        """Records a response of a segmentation model: the tiles of its images, and the objects found in them."""
+        self._metrics.tiles.labels(*self._labels).inc(tiles)
+        self._metrics.objects.labels(*self._labels).inc(objects)
 
     def request(self, api: str) -> "RequestTimer":
         """Starts a request, which is in progress until the returned timer ends, in a `with` statement or by `end`."""

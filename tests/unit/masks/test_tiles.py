@@ -19,12 +19,13 @@ sides = st.integers(1, 60)
 
 def surroundings(tile: Floats) -> Floats:
     """A network that needs three pixels of context in each direction."""
-    return ndimage.uniform_filter(tile, 2 * MARGIN + 1, mode="mirror")
+    outputs: Floats = ndimage.uniform_filter(tile, 2 * MARGIN + 1, mode="mirror")
+    return outputs
 
 
 def blocks(tile: Floats) -> Floats:
     """A strided network: the mean of each block of 4 x 4 pixels."""
-    means = tile.reshape(tile.shape[0] // STRIDE, STRIDE, -1, STRIDE).mean(axis=(1, 3))
+    means: Floats = tile.reshape(tile.shape[0] // STRIDE, STRIDE, -1, STRIDE).mean(axis=(1, 3))
     return means.repeat(STRIDE, axis=0).repeat(STRIDE, axis=1)
 
 

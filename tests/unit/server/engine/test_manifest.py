@@ -8,7 +8,7 @@ import pytest
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_server.config import Settings
-from medserve_server.engine.manifest import read_manifest
+from medserve_server.engine.manifest.reader import read_manifest
 from medserve_server.engine.session import Session
 from medserve_server.errors import ModelLoadError
 from medserve_server.registry.integrity import read_model

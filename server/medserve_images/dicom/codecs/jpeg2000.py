@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medserve_images.dicom.codecs.jpeg import check_size
 from medserve_images.dicom.elements import MAX_SEGMENTS, TooComplex, refusal
 from medserve_images.dicom.header import Layout
-from medserve_images.dicom.jpeg import check_size
 
 SOC, SIZ, COD, SOT, EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF90, 0xFFD9
 MAX_TILE_PARTS = 65_535

@@ -8,9 +8,9 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from medserve_images.dicom.codecs.jpeg import check_size, jpeg_header
 from medserve_images.dicom.elements import refusal
 from medserve_images.dicom.header import Layout
-from medserve_images.dicom.jpeg import check_size, jpeg_header
 
 # Compressed bytes decoded at a time, which bounds the memory for the arrays with one entry per bit.
 CHUNK = 64 * 1024

@@ -1,0 +1,1 @@
+"""Decoders of the compressed transfer syntaxes of DICOM."""

@@ -1,0 +1,1 @@
+"""The manifest of a model: reading and validation, with one module per task."""
