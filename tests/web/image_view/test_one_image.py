@@ -112,7 +112,7 @@ def test_the_slider_shows_each_frame(clinic: ServerProcess, open_page: Open) -> 
         last = client.classify(data, "lesions", frame=2, preview=True).results[0]
     probability = next(one.probability for one in last.labels if one.label == "lesion")
     expect(page.locator(".image-decision")).to_contain_text(f"{100 * probability:.1f}%")
-    expect(page.locator(".image-result")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".files-result")).not_to_have_attribute("aria-busy", "true")
     assert preview(page) == last.preview_png != first
     expect(slider).to_be_focused()
     page.keyboard.press("Home")
