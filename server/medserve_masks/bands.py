@@ -14,11 +14,11 @@ _PIXELS = 2**19
 
 
 def bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Yields slices of the rows of a map, [h, w], from the top; together they cover it."""
+    """Yields slices that together cover the rows of a map, [h, w], from the top."""
     height, width = shape
     rows = max(_PIXELS // max(width, 1), 1)
     for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
+        yield slice(top, top + rows)
 
 
 def pixel_counts(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:

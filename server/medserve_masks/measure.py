@@ -72,7 +72,7 @@ def measure_objects(
     lengths = perimeters(labels, count, spacing)
     return Objects(
         boxes=boxes,
-        centroids=found.means[:, ::-1] + 0.5,
+        centroids=found.means + 0.5,
         areas_px=found.areas,
         areas=areas,
         equivalent_diameters=np.sqrt(4 * areas / np.pi),

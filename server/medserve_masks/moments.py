@@ -16,7 +16,7 @@ class Moments:
 
     Attributes:
         areas: Number of pixels, [n].
-        means: Mean column and row in pixels, [n, 2]; 0 is the center of the first ones.
+        means: Mean column and row, [n, 2], of which the first are 0.
         covariances: Second central moments xx, yy and xy in the squared unit of the spacing, [n, 3].
     """
 

@@ -60,7 +60,7 @@ def _separate(labels: Labels, count: int, distance: Floats, marker_distance: flo
     boxes = ndimage.find_objects(labels, max_label=int(several.sum())) if several.any() else []
     for number, box in enumerate(boxes, start=1):
         area = labels[box] == number
-        objects = watershed(-distance[box], np.where(area, markers[box], 0), mask=area)  # type: ignore[no-untyped-call]
+        objects = watershed(-distance[box], markers[box], mask=area)  # type: ignore[no-untyped-call]
         labels[box][area] = count + objects[area]
     return count + len(owners) - 1
 

@@ -71,13 +71,15 @@ def spots(manifest: pb.Manifest) -> onnx.ModelProto:
         helper.make_node("Mul", ["probabilities", "half"], ["disagreement"]),
         helper.make_node("ReduceMean", ["pixels", "space"], ["novelty"], keepdims=0),
     ]
-    maps: onnx_models.Shape = ["batch", len(task.labels), "height", "width"]
-    return explained_models.with_manifest(
-        onnx_models.make(
-            nodes,
-            {"image": (TensorProto.UINT8, ["batch", "height", "width", 1])},
-            {name: (TensorProto.FLOAT, maps) for name in ("probabilities", "distance", "disagreement")}
-            | {"novelty": (TensorProto.FLOAT, ["batch"])},
-        ),
-        manifest,
+    maps: tuple[int, onnx_models.Shape] = (TensorProto.FLOAT, ["batch", len(task.labels), "height", "width"])
+    model = onnx_models.make(
+        nodes,
+        {"image": (TensorProto.UINT8, ["batch", "height", "width", 1])},
+        {
+            "probabilities": maps,
+            "distance": maps,
+            "disagreement": maps,
+            "novelty": (TensorProto.FLOAT, ["batch"]),
+        },
     )
+    return explained_models.with_manifest(model, manifest)

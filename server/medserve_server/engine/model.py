@@ -6,24 +6,20 @@ import math
 import re
 import threading
 import time
-from dataclasses import replace
 
-from medserve_images import ImageLimits
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.config import Settings
 from medserve_server.engine.batcher import Batcher
 from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.engine.manifest.reader import read_manifest
-from medserve_server.engine.manifest.segmentation import input_shape, map_outputs
 from medserve_server.engine.model_file import ModelFile
+from medserve_server.engine.model_input import largest_tile, reader_of, rows_per_run
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.parts import split
 from medserve_server.engine.providers import SHAPE_SPECIALIZING_PROVIDERS, candidates
 from medserve_server.engine.session import Session, Tensors
 from medserve_server.engine.work import Arrays, Deliver, Outcome, Work
 from medserve_server.errors import ModelLoadError, ServingError, printable
-from medserve_server.inputs.images import RequestImages, free_target_of, target_of
-from medserve_server.inputs.patients import PatientReader
 from medserve_server.supervise import Pool, call_in_loop
 from medserve_server.telemetry.call_record import CallRecord
 from medserve_server.telemetry.metrics import Metrics, ModelMetrics
@@ -34,14 +30,6 @@ log = logging.getLogger(__name__)
 # manifest are not batched: the axis may be a sequence, and rows of different requests would interact.
 BATCH_SYMBOL = re.compile(r"n|.*batch.*", re.IGNORECASE)
 RETIRE_POLL_INTERVAL = 0.02
-
-MAX_BATCH_PIXELS = 2**18
-"""Maximum number of pixels that a segmentation model computes in one run, unless a single tile has more. A network
-keeps dozens of float values per pixel, so that memory grows with the batch, while a tile of 256 x 256 pixels is enough
-work to keep all threads busy."""
-MAP_VALUES = 4
-"""Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
-more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""
 
 
 class Model:
@@ -59,12 +47,12 @@ class Model:
         self.version = version
         self.sha256 = file.sha256
         self.session, self.manifest = _open_session(name, version, file, settings, metrics)
-        self.reader = _reader(self.manifest, settings)
+        self.reader = reader_of(self.manifest, settings)
         self.output_names = tuple(spec.name for spec in self.session.outputs)
-        self._tile = _tile_shape(self.manifest)
+        self._tile = largest_tile(self.manifest)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
         if self._tile is not None:
-            self.max_batch_rows = max(1, min(self.max_batch_rows, MAX_BATCH_PIXELS // math.prod(self._tile[:2])))
+            self.max_batch_rows = min(self.max_batch_rows, rows_per_run(self._tile))
         _check_row_sizes(self.session, settings)
         self._warm_up()
         self.session.forget_file()
@@ -238,24 +226,6 @@ def _check_row_sizes(session: Session, settings: Settings) -> None:
             )
 
 
-def _tile_shape(manifest: Manifest | None) -> tuple[int, int, int] | None:
-    """Returns height, width and channels of the largest input of a segmentation model; None for other models.
-
-    Raises:
-        ModelLoadError: the server was installed without the extra for segmentation.
-    """
-    if manifest is None or manifest.WhichOneof("task") != "image_segmentation":
-        return None
-    try:
-        import medserve_masks  # noqa: F401, PLC0415 - scikit-image is optional, and takes a second to import
-    except ModuleNotFoundError as error:
-        raise ModelLoadError(
-            f"{manifest.name} is a segmentation model, which requires the extra segmentation "
-            "(pip install '.[segmentation]' in a checkout of medserve, or 'FILE.whl[segmentation]' with its wheel)"
-        ) from error
-    return input_shape(manifest.image_segmentation)
-
-
 def _open_session(
     name: str, version: str, file: ModelFile, settings: Settings, metrics: Metrics
 ) -> tuple[Session, Manifest | None]:
@@ -301,20 +271,6 @@ def _resolve(outcomes: list[tuple[Work, Outcome]]) -> None:
             future.exception()  # marks it as retrieved, in case the call has just been cancelled
         else:
             future.set_result(outcome)
-
-
-def _reader(manifest: Manifest | None, settings: Settings) -> RequestImages | PatientReader | None:
-    if manifest is None:
-        return None
-    if manifest.WhichOneof("task") == "patient_risk":
-        return PatientReader(manifest.patient_risk, settings.max_patient_features)
-    limits = ImageLimits(int(settings.max_image_megapixels * 1e6), settings.max_image_ratio)
-    if manifest.WhichOneof("task") == "image_segmentation":
-        task = manifest.image_segmentation
-        values = len(task.labels) * len(map_outputs(task))
-        pixels = limits.max_pixels * min(MAP_VALUES, values) // values
-        return RequestImages(free_target_of(task.input), replace(limits, max_pixels=pixels))
-    return RequestImages(target_of(manifest.image_classification.input), limits)
 
 
 def _joins_rows(manifest: Manifest | None, session: Session) -> bool:

@@ -22,7 +22,7 @@ from medserve_server.security.auth import Metadata
 from medserve_server.status import DETAILS_KEY
 
 LARGE_BYTES = 256 * 1024
-"""Size from which JSON is parsed in a thread, so that it does not block the event loop."""
+"""Size from which JSON is parsed and written in a thread, so that it does not block the event loop."""
 _FORMATS = {"gzip": GZIP, "deflate": ZLIB}
 """zlib `wbits` by Content-Encoding (RFC 9110)."""
 
@@ -36,7 +36,7 @@ class RestCall:
         interceptor: provides the handlers of all methods.
         max_bytes: maximum size of the body, both compressed and decompressed.
         error_body: serializes an error for the client.
-        decoders: threads that parse large bodies.
+        decoders: threads that parse and write large bodies.
     """
 
     __slots__ = ("_decoders", "_error_body", "_interceptor", "_max_bytes", "_opened", "headers", "scope")
@@ -90,6 +90,12 @@ class RestCall:
             return await handler.unary_unary(payload, call)
         except aio.AbortError:
             raise self._error(HTTP_STATUS[call.code()], call) from None
+
+    async def written(self, response: Message, write: Callable[[Message], bytes]) -> bytes:
+        """Returns the body for a response; that of a large one is written in a thread."""
+        if response.ByteSize() < LARGE_BYTES:
+            return write(response)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, write, response)
 
     async def _refuse(self, refusal: Any, call: HttpCall, error: ServingError) -> None:  # noqa: ANN401
         try:

@@ -102,9 +102,13 @@ def _endpoint(rule: Rule) -> Callable[[RestCall, Names], Awaitable[Answer]]:
             return _with_names(request, names)
 
         response = await call.run(path, read, 0 if image else None)
-        return Answer(orjson.dumps(MessageToDict(response, always_print_fields_with_no_presence=True)))
+        return Answer(await call.written(response, _to_json))
 
     return answer
+
+
+def _to_json(response: Message) -> bytes:
+    return orjson.dumps(MessageToDict(response, always_print_fields_with_no_presence=True))
 
 
 def _unknown_type(content_type: str, accepted: str) -> HttpError:

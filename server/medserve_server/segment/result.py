@@ -20,8 +20,12 @@ MAX_DEVIATION = 0.5
 
 def add_result(
     result: pb.SegmentResult, request: pb.SegmentRequest, task: ImageSegmentationTask, image: SegmentedImage
-) -> None:
-    """Fills the result for an image from its maps, which are freed once they are no longer needed."""
+) -> int:
+    """Fills the result for an image from its maps, which are freed once they are no longer needed.
+
+    Returns:
+        The size of the result in bytes.
+    """
     height, width, _ = image.pixels.shape
     result.height, result.width = height, width
     result.frames, result.tiles = image.info.frames, len(image.plan)
@@ -44,6 +48,7 @@ def add_result(
     image.maps.clear()
     if overlay is not None:
         result.overlay_png = overlay.png()
+    return result.ByteSize()
 
 
 def _add_uncertainty(

@@ -110,10 +110,11 @@ class ImageSegmentation(
         priority = DEFAULT_PRIORITY + (inputs > model.max_batch_rows)
         model.check(inputs, priority, deadline)
         response = pb.SegmentResponse(model_name=model.name, model_version=model.version, request_id=request.request_id)
+        size = 0
         for image in images:
             await self._run(model, task, image, deadline, priority, record)
-            await self._in_thread(add_result, response.results.add(), request, task, image)
-            self._check_size(response)
+            size += await self._in_thread(add_result, response.results.add(), request, task, image)
+            self._check_size(size)
         objects = sum(label.count for result in response.results for label in result.labels)
         model.metrics.segmented(inputs, objects)
         return response
@@ -148,9 +149,9 @@ class ImageSegmentation(
         del kwargs
         return await asyncio.get_running_loop().run_in_executor(self._segmenters, function, *args)
 
-    def _check_size(self, response: pb.SegmentResponse) -> None:
-        """Raises InvalidInput if a response is larger than a message may be."""
-        if (size := response.ByteSize()) > self._max_bytes:
+    def _check_size(self, size: int) -> None:
+        """Raises InvalidInput if results of this many bytes are larger than a message may be."""
+        if size > self._max_bytes:
             text = f"have results of more than {size / 2**20:.3g} MiB, at most {self._max_bytes / 2**20:g} are allowed"
             raise InvalidInput.of("images", f"{text}; send fewer images, or ask for less of each", "message_size")
 

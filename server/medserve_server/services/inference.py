@@ -9,7 +9,9 @@ import numpy as np
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference import model_config_pb2 as config_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
+from medserve_proto.v1.manifest_pb2 import ImageSegmentationTask
 from medserve_server.call_context import Context
+from medserve_server.engine.manifest.segmentation import input_shape
 from medserve_server.engine.model import Model
 from medserve_server.engine.work import Arrays
 from medserve_server.errors import FieldViolation, InvalidInput, NotFound, ServingError, Unavailable
@@ -65,13 +67,15 @@ class Inference(
         return 1, codec.scheduling(request)[0]
 
     def read(self, model: Model, request: pb.ModelInferRequest) -> Job[pb.ModelInferResponse]:
-        """Decodes the tensors and validates them against the graph; for risk models, also against the manifest."""
+        """Decodes the tensors and validates them against the graph, and where it leaves them free, the manifest."""
         session = model.session
         decoded = codec.decode(
             request, session.inputs, session.outputs, batched=model.max_batch_rows > 0, max_rows=self._max_rows
         )
         if isinstance(model.reader, PatientReader):
             _check_patients(model.reader, decoded)
+        if model.manifest is not None and model.manifest.HasField("image_segmentation"):
+            _check_tiles(model.manifest.image_segmentation, decoded)
         return Job(
             decoded.inputs,
             decoded.rows,
@@ -185,6 +189,18 @@ def _check_control(
         )
     if problems:
         raise InvalidInput(problems)
+
+
+def _check_tiles(task: ImageSegmentationTask, request: codec.InferRequest) -> None:
+    """Refuses inputs of a segmentation model that are larger than its tiles, whose runs need a known memory."""
+    sizes, stride = input_shape(task)[:2], task.input.stride
+    shape = request.inputs["image"].shape[1:3]
+    if any(not 0 < given <= size or given % stride for given, size in zip(shape, sizes, strict=True)):
+        raise InvalidInput.of(
+            "inputs[image].shape",
+            f"has height and width {list(shape)}, expected multiples of {stride} up to {list(sizes)}; "
+            "medserve.v1.ImageSegmentation takes images of any size",
+        )
 
 
 def _check_patients(reader: PatientReader, request: codec.InferRequest) -> None:

@@ -41,7 +41,7 @@ def segment(image: NDArray[np.uint8], network: Callable[[Floats], Floats], max_s
 
 
 @pytest.mark.parametrize("network", [surroundings, blocks])
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(height=sides, width=sides)
 def test_outputs_with_little_context_have_no_seams(
     network: Callable[[Floats], Floats], height: int, width: int
@@ -50,7 +50,7 @@ def test_outputs_with_little_context_have_no_seams(
     np.testing.assert_allclose(segment(image, network, 16), segment(image, network, 64), rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(height=sides, width=sides, stride=st.sampled_from([1, 2, 8]), margin=st.integers(0, 4))
 def test_a_constant_is_reproduced(height: int, width: int, stride: int, margin: int) -> None:
     tiles = Tiles(height, width, stride=stride, max_side=24, margin=margin)

@@ -1,0 +1,62 @@
+"""How requests become inputs of a model, and how large these may be, from its manifest."""
+
+import math
+import sys
+from dataclasses import replace
+
+from medserve_images import ImageLimits
+from medserve_proto.v1.manifest_pb2 import Manifest
+from medserve_server.config import Settings
+from medserve_server.engine.manifest.segmentation import input_shape, map_outputs
+from medserve_server.errors import ModelLoadError
+from medserve_server.inputs.images import RequestImages, free_target_of, target_of
+from medserve_server.inputs.patients import PatientReader
+
+MAX_RUN_PIXELS = 2**18
+"""Maximum number of pixels that a segmentation model computes in one run, unless a single tile has more. A network
+keeps dozens of float values per pixel, so that memory grows with the batch, while a tile of 256 x 256 pixels is enough
+work to keep all threads busy."""
+MAP_VALUES = 4
+"""Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
+more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""
+SWITCH_INTERVAL = 0.0005
+"""Finding objects runs Python code in threads. By default, every other thread would wait 5 ms for the interpreter."""
+
+
+def reader_of(manifest: Manifest | None, settings: Settings) -> RequestImages | PatientReader | None:
+    """Returns the reader of a model's requests; None for a model without a manifest."""
+    if manifest is None:
+        return None
+    if manifest.WhichOneof("task") == "patient_risk":
+        return PatientReader(manifest.patient_risk, settings.max_patient_features)
+    limits = ImageLimits(int(settings.max_image_megapixels * 1e6), settings.max_image_ratio)
+    if manifest.WhichOneof("task") == "image_segmentation":
+        task = manifest.image_segmentation
+        values = len(task.labels) * len(map_outputs(task))
+        pixels = limits.max_pixels * min(MAP_VALUES, values) // values
+        return RequestImages(free_target_of(task.input), replace(limits, max_pixels=pixels))
+    return RequestImages(target_of(manifest.image_classification.input), limits)
+
+
+def largest_tile(manifest: Manifest | None) -> tuple[int, int, int] | None:
+    """Returns height, width and channels of the largest input of a segmentation model; None for other models.
+
+    Raises:
+        ModelLoadError: the server was installed without the extra for segmentation.
+    """
+    if manifest is None or manifest.WhichOneof("task") != "image_segmentation":
+        return None
+    try:
+        import medserve_masks  # noqa: F401, PLC0415 - scikit-image is optional, and takes a second to import
+    except ModuleNotFoundError as error:
+        raise ModelLoadError(
+            f"{manifest.name} is a segmentation model, which requires the extra segmentation "
+            "(pip install '.[segmentation]' in a checkout of medserve, or 'FILE.whl[segmentation]' with its wheel)"
+        ) from error
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    return input_shape(manifest.image_segmentation)
+
+
+def rows_per_run(tile: tuple[int, int, int]) -> int:
+    """Returns the maximum number of inputs of this height, width and number of channels in one run."""
+    return max(1, MAX_RUN_PIXELS // math.prod(tile[:2]))
