@@ -170,7 +170,7 @@ export const zh = {
   "segmentation.unfamiliar": "此图像与训练数据差异较大：结果不可靠。",
   "segmentation.not_found": "未找到。",
   "segmentation.count": "数量",
-  "segmentation.count_interval": "{low} 至 {high}：在 {coverage} 的验证图像中，真实数量位于该区间内。",
+  "segmentation.count_interval": "{low} 至 {high}：对 {coverage} 的验证图像，该区间包含真实数量。",
   "segmentation.listed": "仅列出最大的 {count} 个。",
   "segmentation.area": "面积",
   "segmentation.share": "占图像的 {share}",

@@ -41,11 +41,19 @@ export function drawMap(canvas, images, stops) {
 }
 
 /**
+ * Returns red, green and blue of a color.
+ * @param {string} color  e.g. "#ffdd00"
+ */
+export function rgb(color) {
+  return [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+}
+
+/**
  * Returns red, green, blue and opacity of each of 256 values.
  * @param {string[]} stops
  */
 function colorTable(stops) {
-  const colors = stops.map((stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16)));
+  const colors = stops.map(rgb);
   const table = new Uint8ClampedArray(4 * 256);
   for (let value = 0; value < 256; value++) {
     const position = (value / 255) * (colors.length - 1);

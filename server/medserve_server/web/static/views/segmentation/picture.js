@@ -3,7 +3,8 @@
 import { element } from "../../dom.js";
 import { t } from "../../language.js";
 import { colorOf, itemAt, outlines } from "./items.js";
-import { drawMap, MAGMA, pngImage, VIRIDIS } from "./maps.js";
+import { drawMap, MAGMA, pngImage, rgb, VIRIDIS } from "./maps.js";
+import { paint } from "./run_length.js";
 
 /** @typedef {import("./items.js").Item} Item */
 /** @typedef {ReturnType<typeof picture>} Picture */
@@ -12,7 +13,7 @@ const SIDE = 1600; // of the drawn picture; large images are reduced, small ones
 const MAX_SCALE = 8;
 const CASING = "rgb(0 0 0 / 60%)"; // makes lines visible on every ground
 const SMALL = 60; // an object below this size in the drawn picture gets a circle around it
-const MARGIN = 0.75; // around the object in the magnifier, as a fraction of its size
+const MARGIN = 0.4; // around the object in the magnifier, as a fraction of its size
 const MIN_REGION = 24; // pixels of the image
 
 /**
@@ -30,7 +31,7 @@ export function picture({ file, format }, result, items, onPick) {
     image: element("canvas", size),
     probability: element("canvas"),
     uncertainty: element("canvas"),
-    mask: element("canvas", size),
+    mask: element("canvas", { class: "pixelated" }),
     outlines: element("canvas", size),
     marker: element("canvas", size),
   };
@@ -47,6 +48,7 @@ export function picture({ file, format }, result, items, onPick) {
   let shownItems = items;
   /** @type {{path: Path2D, color: string}[]} */
   let paths = [];
+  const step = Math.ceil(Math.max(width, height) / SIDE); // of the pixels that are in the mask
   const source = format.shown ? fileImage(file) : pngImage(result.previewPng);
   const line = lineWidth(items, scale);
 
@@ -65,17 +67,24 @@ export function picture({ file, format }, result, items, onPick) {
         ? [{ path: outlines(shownItems.filter((item) => item.label === label)), color: colorOf(index) }]
         : [],
     );
-    const mask = scaled(layers.mask, scale);
     const lines = scaled(layers.outlines, scale);
-    for (const { path, color } of paths) {
-      mask.fillStyle = color;
-      mask.fill(path);
-      stroke(lines, path, color, line / scale);
-    }
+    for (const { path, color } of paths) stroke(lines, path, color, line / scale);
+    drawMask();
     const chosen = result.labels.filter(({ label }) => labels.includes(label));
     const maps = await Promise.all(chosen.map(({ probabilityPng }) => pngImage(probabilityPng)));
     drawMap(layers.probability, maps, VIRIDIS);
     if (result.uncertaintyPng) drawMap(layers.uncertainty, [await pngImage(result.uncertaintyPng)], MAGMA);
+  }
+
+  function drawMask() {
+    const { mask } = layers;
+    [mask.width, mask.height] = [Math.ceil(width / step), Math.ceil(height / step)];
+    const sheet = new ImageData(mask.width, mask.height);
+    const colors = new Map(result.labels.map(({ label }, index) => [label, rgb(colorOf(index))]));
+    for (const { label, runLength } of shownItems) {
+      paint(sheet, runLength, [...(colors.get(label) ?? []), 255], height, step);
+    }
+    context(mask).putImageData(sheet, 0, 0);
   }
 
   /** @param {Item | null} item */
@@ -98,8 +107,10 @@ export function picture({ file, format }, result, items, onPick) {
    */
   async function magnify(canvas, { box }) {
     const image = await source;
-    const side = Math.max(Math.max(box.width, box.height) * (1 + 2 * MARGIN), MIN_REGION);
-    const [left, top] = [box.left + (box.width - side) / 2, box.top + (box.height - side) / 2];
+    const wanted = Math.max(Math.max(box.width, box.height) * (1 + 2 * MARGIN), MIN_REGION);
+    const side = Math.min(wanted, Math.max(width, height));
+    const left = within(box.left + (box.width - side) / 2, width - side);
+    const top = within(box.top + (box.height - side) / 2, height - side);
     const enlarged = canvas.width / side;
     const target = scaled(canvas, enlarged);
     target.translate(-left, -top);
@@ -136,6 +147,15 @@ async function fileImage(file) {
 /** @param {HTMLCanvasElement} canvas */
 function context(canvas) {
   return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+}
+
+/**
+ * Returns a number limited to the range from 0 to a highest value; half of that value if it is negative.
+ * @param {number} value
+ * @param {number} highest
+ */
+function within(value, highest) {
+  return highest < 0 ? highest / 2 : Math.min(Math.max(value, 0), highest);
 }
 
 /**

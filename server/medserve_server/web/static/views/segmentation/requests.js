@@ -21,6 +21,7 @@ import { base64, checkReadable } from "../files/content.js";
  * @property {number} meanProbability
  * @property {boolean} touchesBorder
  * @property {number[]} contour  x and y of the corners of its outer outline in turn
+ * @property {string} runLength  its pixels, see run_length.js
  */
 /**
  * @typedef {object} LabelResult
@@ -66,6 +67,7 @@ import { base64, checkReadable } from "../files/content.js";
 function wanted(task, { format }) {
   return {
     contours: true,
+    masks: "MASK_FORMAT_RUN_LENGTH",
     probabilityMaps: true,
     ...(task.members > 1 ? { uncertaintyMaps: true } : {}),
     ...(format.shown ? {} : { preview: true }),
@@ -106,7 +108,7 @@ async function send(model, task, entry, frame, spacing, signal) {
   const options = wanted(task, entry);
   if (frame === 0 && spacing === null) {
     await checkReadable(file);
-    const query = Object.keys(options).map((name) => `${name}=true`);
+    const query = Object.entries(options).map(([name, value]) => `${name}=${value}`);
     const { results } = await post(`${path}?${query.join("&")}`, file, { signal, contentType: format.contentType });
     return results[0];
   }

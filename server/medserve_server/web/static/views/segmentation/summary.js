@@ -121,6 +121,6 @@ export function provenance(result, task) {
 function spacingText({ pixelSpacing }) {
   if (!pixelSpacing) return t("segmentation.spacing_unknown");
   const { rowMm, columnMm, source } = pixelSpacing;
-  const format = decimalFormat([rowMm, columnMm]);
+  const format = (/** @type {number} */ distance) => String(Number(distance.toPrecision(6)));
   return t(`segmentation.${source}`, { row: format(rowMm), column: format(columnMm) });
 }
