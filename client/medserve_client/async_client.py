@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
@@ -25,10 +25,19 @@ from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_
 from medserve_client.images import Images, check_batches
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
+from medserve_client.segmentation.messages import (
+    SegmentOptions,
+    segment_request,
+    segmentation_outcome,
+    segmentation_response,
+)
+from medserve_client.segmentation.results import SegmentationResponse
 from medserve_client.throttle import Throttles
 from medserve_client.tls_mismatch import check_connection_error
 from medserve_proto.v1.image_classification_pb2 import ClassifyRequest
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.image_segmentation_pb2 import SegmentRequest
+from medserve_proto.v1.image_segmentation_pb2_grpc import ImageSegmentationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_proto.v1.patient_risk_pb2 import PredictRequest
@@ -150,6 +159,18 @@ class AsyncClient:
                     await self._connection.images.Classify(request, timeout=self._timeout, metadata=self._metadata)
                 )
 
+    async def segment(
+        self, images: Images, model: str, version: str = "", **options: Unpack[SegmentOptions]
+    ) -> SegmentationResponse:
+        """Segments one or more images; see `Client.segment`."""
+        with self._throttles.call(model):
+            async with self._errors():
+                # In a thread because it may read files.
+                request = await asyncio.to_thread(segment_request, images, model, version, self._max_bytes, **options)
+                return segmentation_response(
+                    await self._connection.segmentation.Segment(request, timeout=self._timeout, metadata=self._metadata)
+                )
+
     async def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
@@ -184,6 +205,28 @@ class AsyncClient:
             self._metadata,
             self._errors(),
             messages.classification_outcome,
+        )
+
+    def segment_stream(
+        self,
+        batches: Iterable[Images] | AsyncIterable[Images],
+        model: str,
+        version: str = "",
+        **options: Unpack[SegmentOptions],
+    ) -> AsyncGenerator[SegmentationResponse | InferenceError, None]:
+        """Segments many batches over one stream; see `Client.segment_stream`."""
+        check_batches(batches)
+
+        async def requests() -> AsyncIterator[SegmentRequest]:
+            async for images in _each(batches):
+                yield await asyncio.to_thread(segment_request, images, model, version, self._max_bytes, **options)
+
+        return _stream(
+            lambda: self._connection.segmentation.SegmentStream,
+            requests(),
+            self._metadata,
+            self._errors(),
+            segmentation_outcome,
         )
 
     def predict_risk_stream(
@@ -223,6 +266,7 @@ class _Connection:
         self.loop, self.channel = loop, channel
         self.catalog = ModelCatalogStub(channel)
         self.images = ImageClassificationStub(channel)
+        self.segmentation = ImageSegmentationStub(channel)
         self.risk = PatientRiskStub(channel)
         self.health = channel.unary_unary(
             health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString

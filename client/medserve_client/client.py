@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 
@@ -22,9 +22,17 @@ from medserve_client.errors import InferenceError, UnavailableError, rpc_errors_
 from medserve_client.images import Images, check_batches
 from medserve_client.reasons import ImageReasons, RiskReasons
 from medserve_client.results import ClassificationResponse, ModelDescription, ModelSummary, RiskResponse
+from medserve_client.segmentation.messages import (
+    SegmentOptions,
+    segment_request,
+    segmentation_outcome,
+    segmentation_response,
+)
+from medserve_client.segmentation.results import SegmentationResponse
 from medserve_client.throttle import Throttles
 from medserve_client.tls_mismatch import check_connection_error
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.image_segmentation_pb2_grpc import ImageSegmentationStub
 from medserve_proto.v1.model_catalog_pb2 import GetManifestRequest, ListModelsRequest
 from medserve_proto.v1.model_catalog_pb2_grpc import ModelCatalogStub
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
@@ -39,8 +47,8 @@ class Client:
 
     Every method raises an InferenceError, or the subclass for its status. A call that fails with UNAVAILABLE, or with
     CANCELLED, which a stopping server returns, is retried up to three times within its timeout; no other status is
-    retried. While a model is overloaded, `classify` and `predict_risk` keep no more calls in flight than it answers
-    and raise an OverloadedError for the rest immediately.
+    retried. While a model is overloaded, `classify`, `segment` and `predict_risk` keep no more calls in flight than it
+    answers and raise an OverloadedError for the rest immediately.
 
     A loopback or link-local server is never called through a proxy; for other servers gRPC reads `grpc_proxy`,
     `https_proxy`, `http_proxy`, `no_grpc_proxy` and `no_proxy` from the environment.
@@ -78,6 +86,7 @@ class Client:
         )
         self._catalog = ModelCatalogStub(self._channel)
         self._images = ImageClassificationStub(self._channel)
+        self._segmentation = ImageSegmentationStub(self._channel)
         self._risk = PatientRiskStub(self._channel)
         self._health = self._channel.unary_unary(
             health.METHOD, health.HealthCheckRequest.SerializeToString, health.HealthCheckResponse.FromString
@@ -171,6 +180,28 @@ class Client:
                 self._images.Classify(request, timeout=self._timeout, metadata=self._metadata)
             )
 
+    def segment(
+        self, images: Images, model: str, version: str = "", **options: Unpack[SegmentOptions]
+    ) -> SegmentationResponse:
+        """Segments one or more images: finds the pixels of each label, and counts and measures its objects.
+
+        Args:
+            images: one or a list of the sources that `classify` takes.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            options: see `SegmentOptions`.
+
+        Raises:
+            InvalidArgumentError: an image or its pixel spacing is invalid; no image was segmented.
+            OSError, ResourceExhaustedError, TypeError: as for `classify`.
+            ValueError: as for `classify`, or the pixel spacing is not a pair.
+        """
+        with self._throttles.call(model), self._errors():
+            request = segment_request(images, model, version, self._max_bytes, **options)
+            return segmentation_response(
+                self._segmentation.Segment(request, timeout=self._timeout, metadata=self._metadata)
+            )
+
     def predict_risk(
         self, patients: messages.Patients, model: str, version: str = "", reasons: RiskReasons | None = None
     ) -> RiskResponse:
@@ -224,6 +255,24 @@ class Client:
         return _stream(
             self._images.ClassifyStream, requests, self._metadata, self._errors(), messages.classification_outcome
         )
+
+    def segment_stream(
+        self, batches: Iterable[Images], model: str, version: str = "", **options: Unpack[SegmentOptions]
+    ) -> Generator[SegmentationResponse | InferenceError, None, None]:
+        """Segments many batches over one stream; see `classify_stream`.
+
+        Args:
+            batches: one `images` argument of `segment` for each request.
+            model: model name.
+            version: model version; by default the highest one that is ready.
+            options: see `SegmentOptions`.
+
+        Raises:
+            TypeError: `batches` is a single image.
+        """
+        check_batches(batches)
+        requests = (segment_request(images, model, version, self._max_bytes, **options) for images in batches)
+        return _stream(self._segmentation.SegmentStream, requests, self._metadata, self._errors(), segmentation_outcome)
 
     def predict_risk_stream(
         self,

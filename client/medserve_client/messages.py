@@ -1,6 +1,6 @@
 """Converts between Python values and protobuf messages, for both clients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -115,9 +115,7 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
             positive_label=decision.positive_label,
             threshold=decision.threshold if decision.operating_point else None,
         ),
-        warnings=tuple(
-            results.ImageWarning(results.ImageWarningKind(warning.kind), warning.message) for warning in one.warnings
-        ),
+        warnings=image_warnings(one.warnings),
         uncertainty=one.uncertainty if one.HasField("uncertainty") else None,
         novelty=one.novelty if one.HasField("novelty") else None,
         class_activation=_reason_map(one.class_activation) if one.HasField("class_activation") else None,
@@ -127,6 +125,11 @@ def _image_result(one: image_pb.ImageResult) -> results.ImageResult:
         preview_png=one.preview_png,
         frames=one.frames or 1,
     )
+
+
+def image_warnings(warnings: Iterable[image_pb.ImageWarning]) -> tuple[results.ImageWarning, ...]:
+    """Converts the warnings of an image."""
+    return tuple(results.ImageWarning(results.ImageWarningKind(one.kind), one.message) for one in warnings)
 
 
 def _reason_map(one: image_pb.ReasonMap) -> results.ReasonMap:

@@ -24,6 +24,7 @@ class Task(OpenEnum):
     UNSPECIFIED = 0
     IMAGE_CLASSIFICATION = 1
     PATIENT_RISK = 2
+    IMAGE_SEGMENTATION = 3
 
 
 class ImageWarningKind(OpenEnum):
@@ -32,7 +33,9 @@ class ImageWarningKind(OpenEnum):
     COLOR_CONVERTED: to gray or to RGB. DEPTH_REDUCED: the values were converted to 8 bits.
     UNFAMILIAR: unlike the training data. FIRST_OF_SEVERAL: the file contains more images or frames. RANGE_UNUSED: the
     samples use a small part of their bit range and are not stretched. PROFILE_IGNORED: a color profile other than sRGB
-    was not applied. ELEMENT_IGNORED: an element of a DICOM file was ignored.
+    was not applied. ELEMENT_IGNORED: an element of a DICOM file was ignored. TILED: segmented in several tiles.
+    SPACING_UNKNOWN: sizes are in pixels. MAGNIFIED: the pixel spacing is that at the detector, so that objects are
+    smaller than measured.
     """
 
     UNSPECIFIED = 0
@@ -45,6 +48,9 @@ class ImageWarningKind(OpenEnum):
     RANGE_UNUSED = 7
     PROFILE_IGNORED = 8
     ELEMENT_IGNORED = 9
+    TILED = 10
+    SPACING_UNKNOWN = 11
+    MAGNIFIED = 12
 
 
 class PatientWarningKind(OpenEnum):

@@ -51,7 +51,14 @@ FAILING = {
 }
 
 # Pages that call a server without starting one first.
-NEEDS_SERVER = {"docs/explanations.md", "docs/images.md", "docs/operations.md", "docs/python.md", "docs/rest.md"}
+NEEDS_SERVER = {
+    "docs/explanations.md",
+    "docs/images.md",
+    "docs/operations.md",
+    "docs/python.md",
+    "docs/rest.md",
+    "docs/segmentation.md",
+}
 OUTPUTS = {"", "text"}
 
 OTHERS_FLAGS = {

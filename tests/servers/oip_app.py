@@ -1,7 +1,8 @@
 """A small ASGI application that speaks the Open Inference Protocol over HTTP, for tests of clients.
 
-It has the model `pair`, which takes `image` and `age` and returns them under the same names; its requests are checked
-as the protocol specifies. Other behavior is selected by the model's name, e.g. `http-429` fails with that status.
+It has the model `pair`, which takes `image` and `age` and returns them under the same names, and `sizes`, which takes
+an `image` of any size; requests are checked as the protocol specifies. Other behavior is selected by the model's name,
+e.g. `http-429` fails with that status.
 """
 
 import json
@@ -19,6 +20,7 @@ INPUTS = [
     {"name": "image", "datatype": "UINT8", "shape": [-1, 4, 4, 1]},
     {"name": "age", "datatype": "FP32", "shape": [-1, 1]},
 ]
+ANY_SIZE = [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
 DTYPES = {"UINT8": "<u1", "FP32": "<f4"}
 TOKEN = b"Bearer ward-token"
 BINARY = b"inference-header-content-length"
@@ -68,7 +70,7 @@ def metadata(name: str) -> dict[str, Any]:
     if name == "text":
         return {**known, "inputs": [{"name": "note", "datatype": "BYTES", "shape": [-1]}]}
     if name == "sizes":
-        return {**known, "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]}
+        return {**known, "inputs": ANY_SIZE}
     if name == "large":
         return {**known, "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, 2**40]}]}
     if name == "damaged":
@@ -84,23 +86,24 @@ CALLS = {"http": 0}
 def infer(name: str, headers: dict[bytes, bytes], body: bytes) -> list[bytes]:
     length = int(headers.get(BINARY, b"%d" % len(body)))
     request, rest = json.loads(body[:length]), body[length:]
-    arrays = [array(tensor, rest) for tensor in request["inputs"]]
+    specs = ANY_SIZE if name == "sizes" else INPUTS
+    arrays = [array(tensor, rest, specs) for tensor in request["inputs"]]
     rest = rest[sum(tensor.get("parameters", {}).get("binary_data_size", 0) for tensor in request["inputs"]) :]
-    if rest or [tensor["name"] for tensor in request["inputs"]] != [one["name"] for one in INPUTS]:
-        raise Refused(400, "inputs: expected image and age, and nothing behind them")
+    if rest or [tensor["name"] for tensor in request["inputs"]] != [one["name"] for one in specs]:
+        raise Refused(400, "inputs: expected those of the metadata, and nothing behind them")
     if name.startswith("http-"):
         CALLS["http"] += 1
         if CALLS["http"] > 1:  # the first request is a check before the load
             raise Refused(int(name.removeprefix("http-")), "refused on purpose")
     binary = request.get("parameters", {}).get("binary_data_output", False)
-    outputs = [output(spec, value, binary) for spec, value in zip(INPUTS, arrays, strict=True)]
+    outputs = [output(spec, value, binary) for spec, value in zip(specs, arrays, strict=True)]
     document = {"model_name": name, "model_version": "1", "outputs": outputs}
     return [json.dumps(document).encode(), *([value.tobytes() for value in arrays] if binary else ())]
 
 
-def array(tensor: dict[str, Any], rest: bytes) -> np.ndarray[Any, Any]:
-    spec = next((one for one in INPUTS if one["name"] == tensor["name"]), None)
-    if spec is None or tensor["datatype"] != spec["datatype"] or tensor["shape"][1:] != spec["shape"][1:]:
+def array(tensor: dict[str, Any], rest: bytes, specs: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    spec = next((one for one in specs if one["name"] == tensor["name"]), None)
+    if spec is None or tensor["datatype"] != spec["datatype"] or not fits(tensor["shape"], spec["shape"]):
         raise Refused(400, f"inputs: {tensor['name']} is not as the model's metadata says")
     dtype = np.dtype(DTYPES[tensor["datatype"]])
     if (size := tensor.get("parameters", {}).get("binary_data_size")) is not None:
@@ -111,6 +114,10 @@ def array(tensor: dict[str, Any], rest: bytes) -> np.ndarray[Any, Any]:
     if flat.size != math.prod(tensor["shape"]):
         raise Refused(400, f"inputs: {tensor['name']} has {flat.size} elements")
     return flat.reshape(tensor["shape"])
+
+
+def fits(shape: list[int], declared: list[int]) -> bool:
+    return len(shape) == len(declared) and all(size in (-1, one) for one, size in zip(shape, declared, strict=True))
 
 
 def output(spec: dict[str, Any], value: np.ndarray[Any, Any], binary: bool) -> dict[str, Any]:

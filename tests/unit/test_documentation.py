@@ -11,13 +11,20 @@ import pytest
 
 from documented import PAGES, blocks
 from medserve_proto.inference import grpc_service_pb2
-from medserve_proto.v1 import image_classification_pb2, manifest_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_proto.v1 import (
+    image_classification_pb2,
+    image_segmentation_pb2,
+    manifest_pb2,
+    model_catalog_pb2,
+    patient_risk_pb2,
+)
 from programs import environment_python
 from servers.server_process import REPOSITORY
 
 CHINESE = "README.zh.md"
 CONTRACTS = (
     image_classification_pb2,
+    image_segmentation_pb2,
     patient_risk_pb2,
     model_catalog_pb2,
     manifest_pb2,
@@ -83,7 +90,7 @@ def test_site_has_every_service_message_path_and_client_name(site: Path) -> None
     reference = (site / "rest-reference.html").read_text("utf-8")
     assert [path for path in paths if f" {path}</code>" not in reference] == []
     reference = (site / "python.html").read_text("utf-8")
-    assert {"classify", "predict_risk"} <= set(re.findall(r'id="medserve_client\.Client\.(\w+)"', reference))
+    assert {"classify", "segment", "predict_risk"} <= set(re.findall(r'id="medserve_client\.Client\.(\w+)"', reference))
 
 
 def test_site_loads_nothing_from_other_hosts(site: Path) -> None:

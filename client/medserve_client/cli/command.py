@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from medserve_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Tls
-from medserve_client.cli import exit_codes, terminal
+from medserve_client.cli import argument_types, exit_codes, terminal
+from medserve_client.cli.classify import options as classify_options
 from medserve_client.cli.classify.command import classify
 from medserve_client.cli.describe import describe
 from medserve_client.cli.exit_codes import ExitCode, UsageError
@@ -16,13 +17,13 @@ from medserve_client.cli.health import show_health
 from medserve_client.cli.loadtest import options as loadtest_options
 from medserve_client.cli.loadtest.command import loadtest
 from medserve_client.cli.models import choose_model, list_models
-from medserve_client.cli.results_file import FORMATS
 from medserve_client.cli.risk.command import score
+from medserve_client.cli.segment import options as segment_options
+from medserve_client.cli.segment.command import segment
 from medserve_client.client import Client
 from medserve_client.errors import DeadlineExceededError, InferenceError, TlsMismatchError, UnavailableError
-from medserve_client.reasons import ImageReasons, RiskReasons
+from medserve_client.reasons import RiskReasons
 from medserve_client.results import Task
-from medserve_client.target import check_target
 from medserve_proto.standard_options import add_standard_options
 
 
@@ -77,13 +78,8 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
             return list_models(client)
         case "describe":
             return describe(client, options.model, options.version, as_json=options.json, subgroups=options.all)
-        case "classify":
-            model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
-            reasons, overlays, output = _image_reasons(options), options.overlay, options.output
-            names = [str(file) for file in options.files]
-            return classify(
-                client, model, names, options.top_k, options.frame, reasons, overlays, output, as_json=options.json
-            )
+        case "classify" | "segment":
+            return _send_images(client, options)
         case "risk":
             model = choose_model(client, Task.PATIENT_RISK, options.model, options.version)
             return score(client, model, options.file, options.output, _risk_reasons(options), as_json=options.json)
@@ -94,14 +90,14 @@ def _run(client: Client, options: argparse.Namespace) -> ExitCode:
     raise AssertionError(f"no such command: {options.command}")  # argparse has rejected it
 
 
-def _image_reasons(options: argparse.Namespace) -> ImageReasons | None:
-    if not (options.class_activation or options.occlusion):
-        if options.overlay is not None or options.label:
-            raise UsageError("--overlay and --label apply to maps; add --class-activation or --occlusion")
-        return None
-    if options.overlay is None and options.output is not None and options.output.suffix.lower() == ".csv":
-        raise UsageError("a CSV cannot hold maps; write a .jsonl file, or save the maps with --overlay")
-    return ImageReasons(options.label, options.class_activation, options.occlusion, overlay=options.overlay is not None)
+def _send_images(client: Client, options: argparse.Namespace) -> ExitCode:
+    names = [str(file) for file in options.files]
+    if options.command == "segment":
+        model = choose_model(client, Task.IMAGE_SEGMENTATION, options.model, options.version)
+        return segment(client, model, names, segment_options.settings(options), segment_options.outputs(options))
+    model = choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
+    reasons, overlays, output = classify_options.image_reasons(options), options.overlay, options.output
+    return classify(client, model, names, options.top_k, options.frame, reasons, overlays, output, as_json=options.json)
 
 
 def _risk_reasons(options: argparse.Namespace) -> RiskReasons | None:
@@ -154,37 +150,17 @@ def _parser() -> argparse.ArgumentParser:
         "Classify images.",
         "A FOLDER is searched recursively for files with the suffix or the first bytes of an image file.",
     )
-    command.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE|FOLDER",
-        help="PNG, JPEG, TIFF or DICOM; - is standard input; symbolic links to folders in a folder are not followed",
-    )
+    classify_options.add_options(command)
     _add_model(command)
-    command.add_argument("--top-k", type=_count, default=0, help="number of labels for each image; default: 0, all")
-    command.add_argument("--frame", type=_count, default=0, help="frame of DICOM files, counted from 0; default: 0")
-    outputs = command.add_mutually_exclusive_group()
-    outputs.add_argument("--json", action="store_true", help="print one JSON document per line for each file")
-    outputs.add_argument(
-        "-o",
-        "--output",
-        type=_results_file,
-        metavar="OUT.csv|OUT.jsonl",
-        help="write results to this file as they arrive. When run again, the command skips files that OUT already has "
-        "with the same path, size and modification time, retries failed files and replaces the results of changed ones",
+
+    command = add(
+        "segment",
+        "Segment images: count and measure objects.",
+        "Lengths are in millimeters if the pixel spacing is known, from the file or --pixel-spacing, and in pixels "
+        "otherwise. A FOLDER is searched recursively for files with the suffix or the first bytes of an image file.",
     )
-    command.add_argument("--class-activation", action="store_true", help="show class activation maps")
-    command.add_argument(
-        "--occlusion", action="store_true", help="show occlusion maps: the drop in probability when a patch is covered"
-    )
-    command.add_argument("--label", default="", help="label that the maps explain; default: the predicted label")
-    command.add_argument(
-        "--overlay",
-        type=Path,
-        metavar="FOLDER",
-        help="write each map, rendered over its image, to this folder, e.g. as NAME.occlusion.png",
-    )
+    segment_options.add_options(command)
+    _add_model(command)
 
     command = add(
         "risk",
@@ -197,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-o",
         "--output",
-        type=_results_file,
+        type=argument_types.results_file,
         metavar="OUT.csv|OUT.jsonl",
         help="output file, written once all rows are done, replacing an existing one; "
         "default: a table on a terminal, CSV in a pipe",
@@ -228,14 +204,14 @@ def _add_connection(parser: argparse.ArgumentParser, server: str, timeout: float
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        type=_server,
+        type=argument_types.server,
         default=server,
         help=f"server address; default: the environment variable MEDSERVE_SERVER, or {DEFAULT_TARGET}",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=argument_types.seconds,
         default=timeout,
         help=f"timeout of one call; default: {DEFAULT_TIMEOUT:g}",
     )
@@ -254,36 +230,3 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="", help="model version; default: the highest one that is ready")
-
-
-def _server(text: str) -> str:
-    if ":" not in text.rpartition("]")[2]:  # gRPC would default to port 443
-        raise argparse.ArgumentTypeError(f"{text!r} has no port; write HOST:PORT, e.g. {DEFAULT_TARGET}")
-    try:
-        check_target(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
-def _results_file(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} has no known suffix; expected a file name that ends in {' or '.join(FORMATS)}"
-        )
-    return path
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number of seconds above 0")
-    return seconds
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 0 <= count < 2**32:  # a uint32 field
-        raise argparse.ArgumentTypeError(f"{text} is not an integer from 0 to 4294967295")
-    return count

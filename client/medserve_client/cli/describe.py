@@ -54,6 +54,8 @@ def _paragraphs(description: ModelDescription) -> Iterator[tuple[str, str]]:
     yield "Intended use", manifest.intended_use
     if manifest.HasField("image_classification"):
         yield from _image_paragraphs(manifest.image_classification)
+    if manifest.HasField("image_segmentation"):
+        yield from _segmentation_paragraphs(manifest.image_segmentation.input)
     if manifest.HasField("patient_risk"):
         yield "Event", manifest.patient_risk.event
     yield from _confidence_paragraphs(manifest)
@@ -65,8 +67,7 @@ def _paragraphs(description: ModelDescription) -> Iterator[tuple[str, str]]:
 
 def _confidence_paragraphs(manifest: manifest_pb2.Manifest) -> Iterator[tuple[str, str]]:
     """Yields the model's uncertainty and novelty measures, and the explanations that it supports."""
-    is_image = manifest.HasField("image_classification")
-    task = manifest.image_classification if is_image else manifest.patient_risk
+    task = getattr(manifest, manifest.WhichOneof("task") or "patient_risk")
     yield "Ensemble", f"{task.members} members" if task.members > 1 else ""
     if task.HasField("novelty"):
         novelty = task.novelty
@@ -76,22 +77,37 @@ def _confidence_paragraphs(manifest: manifest_pb2.Manifest) -> Iterator[tuple[st
         size, layers = task.class_activation, [one.layer for one in task.feature_maps]
         maps = [f"class activation {size.height} x {size.width}"] if task.HasField("class_activation") else []
         yield "Reasons", "; ".join([*maps, "occlusion", *([f"feature maps of {', '.join(layers)}"] if layers else [])])
-    else:
+    if isinstance(task, manifest_pb2.PatientRiskTask):
         count = len(task.background)
         yield "Reasons", f"Shapley values against {count} patients; what-if" if count else "what-if"
 
 
 def _image_paragraphs(task: manifest_pb2.ImageClassificationTask) -> Iterator[tuple[str, str]]:
-    color = manifest_pb2.ColorSpace.Name(task.input.color_space).removeprefix("COLOR_SPACE_").lower()
+    color = _color(task.input.color_space)
     crop = "center crop" if task.input.crop == manifest_pb2.CROP_CENTER else "stretched"
     yield "Input", f"{task.input.height} x {task.input.width} pixels, {color}; other aspect ratios: {crop}"
     yield "Labels", ", ".join(task.labels)
     yield "Decided by", task.default_operating_point or "the most probable label"
 
 
+def _segmentation_paragraphs(task: manifest_pb2.SegmentationInput) -> Iterator[tuple[str, str]]:
+    if task.HasField("tiling"):
+        side = task.tiling.max_side
+        yield "Input", f"any size, in tiles of up to {side} x {side} pixels, {_color(task.color_space)}"
+    else:
+        size = f"{task.fixed.height} x {task.fixed.width} pixels"
+        yield "Input", f"{size}, {_color(task.color_space)}; other sizes: stretched"
+
+
+def _color(color_space: manifest_pb2.ColorSpace.ValueType) -> str:
+    return manifest_pb2.ColorSpace.Name(color_space).removeprefix("COLOR_SPACE_").lower()
+
+
 def _tables(manifest: manifest_pb2.Manifest, *, subgroups: bool) -> Iterator[Table]:
     if manifest.HasField("image_classification"):
         yield _operating_points(manifest.image_classification)
+    if manifest.HasField("image_segmentation"):
+        yield _segmented_labels(manifest.image_segmentation)
     if manifest.HasField("patient_risk"):
         yield _features(manifest.patient_risk)
         yield _horizons(manifest.patient_risk)
@@ -107,6 +123,40 @@ def _operating_points(task: manifest_pb2.ImageClassificationTask) -> Table:
         numbers = (f"{value:.4g}" for value in (point.threshold, point.sensitivity, point.specificity))
         table.add_row(*map(terminal.cell, (point.name, point.positive_label, *numbers, point.chosen_on)))
     return table
+
+
+def _segmented_labels(task: manifest_pb2.ImageSegmentationTask) -> Table:
+    columns = ("From", "Objects", "Smallest", "True count", "Measures", "Chosen on")
+    table = terminal.table("Labels", "Name", *columns, whole=["Name"])
+    for label in task.labels:
+        cells = (
+            label.name,
+            f"{label.threshold:.4g}",
+            _objects(label),
+            f"{label.min_area_px} px",
+            _count_error(label),
+            ", ".join(_measure(one) for one in label.measures),
+            label.chosen_on,
+        )
+        table.add_row(*map(terminal.cell, cells))
+    return table
+
+
+def _objects(label: manifest_pb2.SegmentedLabel) -> str:
+    if label.largest_only:
+        return "the largest area"
+    return "separated where they touch" if label.HasField("marker_distance") else "connected areas"
+
+
+def _count_error(label: manifest_pb2.SegmentedLabel) -> str:
+    if not label.HasField("count_error"):
+        return ""
+    error = label.count_error
+    return f"{error.low_ratio:.2f} to {error.high_ratio:.2f} of the count in {error.coverage:.0%} of images"
+
+
+def _measure(one: manifest_pb2.Measure) -> str:
+    return f"{one.name} ({one.bias_mm:+.2f} ± {one.agreement_mm:.2f} mm)"
 
 
 def _features(task: manifest_pb2.PatientRiskTask) -> Table:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from medserve_client.cli import terminal
 from medserve_client.cli.exit_codes import UsageError
 
 FORMATS = (".csv", ".jsonl")
 """File name suffixes of the formats: CSV and JSON Lines."""
 
 Cells = Mapping[str, object]
+
+_FORMULA = re.compile(r"[=+\-@].", re.DOTALL)
 
 
 @contextmanager
@@ -39,6 +43,8 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             except BaseException:
                 unfinished.unlink()
                 raise
+    except BrokenPipeError:  # of standard output, in the block
+        raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -48,6 +54,31 @@ def csv_line(cells: Sequence[object]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def csv_text(text: str) -> str:
+    """Returns text for a CSV cell: printable, and not a formula to a spreadsheet, by a leading apostrophe."""
+    return terminal.printable(f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text)
+
+
+def csv_cell(value: object, float_format: str = ".6f") -> str:
+    """Returns a value for a CSV cell; empty for None."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return format(value, float_format)
+    return csv_text(str(value))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class ResultsFile:

@@ -26,6 +26,8 @@ _DTYPES = {
     "FP32": np.float32,
     "FP64": np.float64,
 }
+_FREE_SIZE = 256
+"""Size where the model accepts any, e.g. of images."""
 _DECIMALS = 4  # of synthetic numbers, as is typical of measured values
 
 
@@ -69,10 +71,11 @@ def _shape(tensor: Tensor, batch: int) -> tuple[int, ...]:
     if tensor.datatype not in _DTYPES:
         raise ValueError(f"input {tensor.name} has datatype {tensor.datatype}, for which no data can be generated")
     first, *rest = tensor.shape or (1,)
-    if -1 in rest or (first != -1 and batch != 1):
-        expected = "fixed sizes after the first" if -1 in rest else "--batch 1, or -1 as the first size"
-        raise ValueError(f"input {tensor.name} has shape {list(tensor.shape)}; expected {expected}")
-    return (batch, *rest) if first == -1 else tensor.shape
+    if first != -1 and batch != 1:
+        raise ValueError(
+            f"input {tensor.name} has shape {list(tensor.shape)}; expected --batch 1, or -1 as the first size"
+        )
+    return (batch if first == -1 else first, *(_FREE_SIZE if size == -1 else size for size in rest))
 
 
 def _noise(datatype: str, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:

@@ -31,7 +31,8 @@ class _MaskFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskFormat
     """No masks."""
     MASK_FORMAT_PNG: _MaskFormat.ValueType  # 1
     """One PNG per label, of the image's height and width and 16-bit gray: 0 is
-    background, other values are the IDs of objects.
+    background, other values are the IDs of objects; 65,535 also stands for
+    all higher IDs.
     """
     MASK_FORMAT_RUN_LENGTH: _MaskFormat.ValueType  # 2
     """One compressed run-length encoding per object, as in COCO."""
@@ -42,7 +43,8 @@ MASK_FORMAT_UNSPECIFIED: MaskFormat.ValueType  # 0
 """No masks."""
 MASK_FORMAT_PNG: MaskFormat.ValueType  # 1
 """One PNG per label, of the image's height and width and 16-bit gray: 0 is
-background, other values are the IDs of objects.
+background, other values are the IDs of objects; 65,535 also stands for
+all higher IDs.
 """
 MASK_FORMAT_RUN_LENGTH: MaskFormat.ValueType  # 2
 """One compressed run-length encoding per object, as in COCO."""
@@ -87,7 +89,9 @@ class SegmentRequest(_message.Message):
     preview: _builtins.bool
     """Additionally return each image as it was read."""
     @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageToSegment]: ...
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageToSegment]:
+        """In total, they may have as many pixels as the server accepts for one image."""
+
     def __init__(
         self,
         *,
@@ -258,11 +262,13 @@ class SegmentResult(_message.Message):
     width: _builtins.int
     uncertainty: _builtins.float
     """Mean standard deviation over the members' probabilities in and near the
-    objects; only for ensembles.
+    objects: where a probability is at least a tenth of its label's threshold,
+    and 0 if there is no such pixel; only for ensembles.
     """
     uncertainty_png: _builtins.bytes
     """If requested: an 8-bit gray PNG of the standard deviation over the members'
-    probabilities, of which 255 is 0.5. It is reduced like probability_png.
+    probabilities, the largest of all labels, of which 255 is 0.5. It is reduced
+    like probability_png.
     """
     novelty: _builtins.float
     """Only for models that measure it; see novelty in the manifest."""

@@ -78,7 +78,7 @@ def found(path: Path, measured: Measured, data: Splits[Images], alarms: Mapping[
         Section("Calibration", [*_calibration(task, measured.recipe.calibration.methods), Pictures([calibration])]),
         *_unfamiliar(task, alarms),
         *_uncertainty(task, session, data.test, probabilities),
-        examples(measured.fresh, session, data.test),
+        examples(measured, session, data.test),
     ]
 
 

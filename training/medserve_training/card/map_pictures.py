@@ -12,19 +12,26 @@ from medserve_training.card.parts import Picture, Pictures, Section
 from medserve_training.card.svg import draw, labeled
 from medserve_training.data.splits import Images
 from medserve_training.export.inference import predict
+from medserve_training.export.remeasure import Measured
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
-# This license lets images be reproduced with attribution, which the card gives next to them.
-_PERMITTED = "CC BY 4.0"
+# These licenses let images be reproduced with attribution, which the card gives next to them.
+_PERMITTED = ("CC BY 4.0", "CC0")
 _GRID = 7
 
 
-def examples(manifest: pb.Manifest, session: onnxruntime.InferenceSession, test: Images) -> Section:
-    """Draws one test image per outcome; synthetic images where the data's license does not permit reproduction."""
+def permitted(measured: Measured) -> bool:
+    """Returns whether the card may show images of the data: by its license, or by the recipe."""
+    return measured.recipe.card.pictures or any(name in measured.fresh.training.data for name in _PERMITTED)
+
+
+def examples(measured: Measured, session: onnxruntime.InferenceSession, test: Images) -> Section:
+    """Draws one test image per outcome; synthetic images where test images may not be shown."""
+    manifest = measured.fresh
     task = manifest.image_classification
     shape = (task.input.height, task.input.width, -1)
-    if _PERMITTED in manifest.training.data:
+    if permitted(measured):
         chosen = _outcomes(task, predict(session, test.pixels), test.labels)
         pictures = [(f"test image {index}: {words}", test.pixels[index]) for words, index in chosen]
         source = f"Images: {manifest.training.data}; enlarged, otherwise unchanged."

@@ -9,6 +9,7 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.card.parts import Command, Points, Section, Table, percent
 from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import Recipe
+from medserve_training.recipes.segmentation_settings import SegmentationTask
 
 # Reported in other sections of the card.
 _ELSEWHERE = ("name", "seed", "data", "manifest", "card", "task", "export")
@@ -21,18 +22,13 @@ def data(measured: Measured, sizes: Table) -> Section:
         measured: The model and its data.
         sizes: A row for each split.
     """
-    training, split = measured.fresh.training, measured.recipe.split
-    cut = (
-        "Predefined splits of the data set are used unchanged; the others are split off at random, stratified by class "
-        f"or event, with seed {training.seed}: {percent(split.validation)} for validation, {percent(split.test)} for "
-        "test."
-    )
+    training = measured.fresh.training
     return Section(
         "Data",
         [
             f"{training.data}.",
             sizes,
-            cut,
+            _cut(measured.recipe),
             (
                 "The weights were fitted on the training split, and all choices made on training and validation; the "
                 "test split was used once, by the command that wrote this card."
@@ -42,12 +38,41 @@ def data(measured: Measured, sizes: Table) -> Section:
     )
 
 
+def _cut(used: Recipe) -> str:
+    """Describes how the data was split."""
+    split = used.split
+    if not isinstance(used.task, SegmentationTask):
+        return (
+            "Predefined splits of the data set are used unchanged; the others are split off at random, stratified by "
+            f"class or event, with seed {used.seed}: {percent(split.validation)} for validation, {percent(split.test)} "
+            "for test."
+        )
+    if split.by == "image":
+        return (
+            f"Images were split at random with seed {used.seed}, also those of one group, which is optimistic: "
+            f"{percent(split.validation)} for validation, {percent(split.test)} for test."
+        )
+    if split.test_groups:
+        return (
+            "The images of a group are in the same split; the recipe names the groups of validation "
+            f"({', '.join(split.validation_groups)}) and test ({', '.join(split.test_groups)})."
+        )
+    return (
+        f"The images of a group are in the same split; random groups were chosen with seed {used.seed}: about "
+        f"{percent(split.validation)} of the images for validation, {percent(split.test)} for test."
+    )
+
+
 def recipe(used: Recipe) -> Section:
     """Returns the section that lists every setting of a recipe that has an effect."""
+    segments = isinstance(used.task, SegmentationTask)
+    without_effect = ("calibration.", "split.") if segments else ("segmentation_loss.", "split.by")
     rows = [
         (key, value)
         for key, value in _settings(dataclasses.asdict(used))
-        if key.partition(".")[0] not in _ELSEWHERE and value not in ("0", "0.0", "False", "None", "none", "")
+        if key.partition(".")[0] not in _ELSEWHERE
+        and not key.startswith(without_effect)
+        and value not in ("0", "0.0", "False", "None", "none", "")
     ]
     note = f"Recipe {used.name}, as packaged with this version of medserve-train. Settings not listed are off."
     return Section("Recipe", [Table(["setting", "value"], rows, note)])

@@ -20,6 +20,20 @@ _FIGURES = (
     ("integrated_brier_score", "integrated Brier score", "lower"),
     ("calibration_slope", "calibration slope", "near 1"),
     ("observed_to_expected", "observed / expected events", "near 1"),
+    ("average_precision_50_95", "average precision, mean over IoU 0.5 to 0.95", "higher"),
+    ("average_precision_50", "average precision at IoU 0.5", "higher"),
+    ("f1_50", "F1 at IoU 0.5", "higher"),
+    ("panoptic_quality", "panoptic quality", "higher"),
+    ("dice", "Dice coefficient", "higher"),
+    ("intersection_over_union", "intersection over union (IoU)", "higher"),
+    ("hausdorff_95_mm", "Hausdorff distance, 95th percentile, mm", "lower"),
+    ("surface_distance_mm", "mean distance between surfaces, mm", "lower"),
+    ("median_count_error", "relative error of the count, median", "lower"),
+    ("mean_absolute_error_mm", "error of the measure, mean, mm", "lower"),
+    ("median_absolute_error_mm", "error of the measure, median, mm", "lower"),
+    ("absolute_error_95_mm", "error of the measure, 95th percentile, mm", "lower"),
+    ("unfamiliar_among_failures", "failures with a warning", "higher"),
+    ("unfamiliar_among_others", "other images with a warning", "lower"),
     ("d_calibration_p_value", "D-calibration, p-value", "above 0.05"),
 )
 
@@ -42,11 +56,12 @@ def quality(manifest: pb.Manifest) -> Section:
 
 
 def title(name: str) -> tuple[str, str]:
-    """Returns the title of a metric, and which direction is better."""
+    """Returns the title of a metric, and which direction is better; the name of a label may precede its name."""
+    label, colon, metric = name.rpartition(": ")
     for start, words, better in _FIGURES:
-        if name.startswith(start):
-            time = name.removeprefix(start).strip("_").replace("_", " ")
-            return f"{words} by {time}" if time else words, better
+        if metric.startswith(start):
+            time = metric.removeprefix(start).strip("_").replace("_", " ")
+            return f"{label}{colon}{words}" + (f" by {time}" if time else ""), better
     return name.replace("_", " "), ""
 
 
@@ -54,17 +69,18 @@ def _subgroups(manifest: pb.Manifest) -> list[Block]:
     parts = [entry for entry in manifest.evaluations if entry.subgroup]
     if not parts:
         return []
-    reference = manifest.patient_risk.reference_horizon.replace(" ", "_")
-    wanted = ["concordance_index", f"auroc_{reference}", f"observed_to_expected_{reference}"]
-    present = {metric.name for entry in parts for metric in entry.metrics}
-    names = [name for name in wanted if name in present]
+    names = list(dict.fromkeys(metric.name for entry in parts for metric in entry.metrics))
+    if manifest.HasField("patient_risk"):
+        reference = manifest.patient_risk.reference_horizon.replace(" ", "_")
+        wanted = ["concordance_index", f"auroc_{reference}", f"observed_to_expected_{reference}"]
+        names = [name for name in wanted if name in names]
     rows = [[entry.subgroup, entry.split, f"{entry.size}", *_part(entry, names)] for entry in parts]
     head = ["subgroup", "split", "n", *(title(name)[0] for name in names)]
     note = (
         "Wide intervals can hide large differences: overlapping intervals do not show that the model performs equally "
         "in two subgroups. Subgroups with too few events for meaningful figures have none."
     )
-    return ["Subgroups of the test split:", Table(head, rows, note)]
+    return ["Subgroups:", Table(head, rows, note)]
 
 
 def _part(entry: pb.Evaluation, names: Sequence[str]) -> list[str]:

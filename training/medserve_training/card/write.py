@@ -6,11 +6,19 @@ from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from medserve_training.card import image_sections, origin_sections, quality_sections, risk_sections
+from medserve_training.card import (
+    image_sections,
+    origin_sections,
+    quality_sections,
+    risk_sections,
+    segmentation_sections,
+)
 from medserve_training.card.parts import Card, Section, to_markdown
+from medserve_training.data.masks import MaskedImages
 from medserve_training.data.splits import Images, Patients, Splits
 from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import ImageTask
+from medserve_training.recipes.segmentation_settings import SegmentationTask
 
 _WARNING = (
     "For research and teaching only. Not a medical device: its output must not be used for diagnosis or treatment."
@@ -54,6 +62,11 @@ def _card(path: Path, measured: Measured, alarms: Mapping[str, float]) -> Card:
         interface, sizes = image_sections.interface(manifest), image_sections.sizes(manifest, images)
         found = image_sections.found(path, measured, images, alarms)
         limits = image_sections.limits(manifest, images)
+    elif isinstance(measured.recipe.task, SegmentationTask):
+        masked = cast("Splits[MaskedImages]", measured.data)
+        interface, sizes = segmentation_sections.interface(manifest), segmentation_sections.sizes(manifest, masked)
+        found = segmentation_sections.found(measured)
+        limits = segmentation_sections.limits(manifest, masked)
     else:
         patients = cast("Splits[Patients]", measured.data)
         interface, sizes = risk_sections.interface(manifest), risk_sections.sizes(patients)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medserve_training.export.origin import Source
 
-DATA_SPEC = "medmnist:NAME, idx:FOLDER, digits, folder:PATH, gbsg or csv:FILE (with its schema next to it, FILE.toml)"
+DATA_SPEC = (
+    "medmnist:NAME, idx:FOLDER, digits, folder:PATH, nuclei:FILE, hc18:FILE, masks:FOLDER, gbsg or csv:FILE (with its "
+    "schema next to it, FILE.toml)"
+)
 
 
 def data_folder() -> argparse.ArgumentParser:
@@ -19,7 +22,7 @@ def data_folder() -> argparse.ArgumentParser:
         "--data-dir",
         type=Path,
         default=Path(os.environ.get("MEDSERVE_DATA", "data")),
-        help="folder of MedMNIST's .npz files (default: $MEDSERVE_DATA, else ./data)",
+        help="folder of data files (default: $MEDSERVE_DATA, else ./data)",
     )
     return parent
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medserve_images import ImageLimits, ImageReader, ImageRefused
+from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 from medserve_training.data.class_folders import visible
 from medserve_training.data.masks import MaskedImage, MaskedImages
 from medserve_training.errors import UserError
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
+_CYTOLOGY_WIDTH = 1024
 _MASK_TYPES = (".png", ".tif", ".tiff")
 _COLUMNS = ("name", "group", "kind", "row_mm", "column_mm", "reference_mm")
 
@@ -63,12 +64,19 @@ def _read_nuclei(place: str, task: SegmentationTask, data_dir: Path) -> MaskedIm
                     continue
                 pixels = _decode(file.read(f"{row['name']}.png"), row["name"], reader)
                 labels = _decode_labels(file.read(f"{row['name']}_label.png"), f"{row['name']}_label.png")
-                images.append(MaskedImage(row["name"], row["group"], pixels, labels[None], row["stain"]))
+                images.append(MaskedImage(row["name"], row["group"], pixels, labels[None], _nuclei_kind(row)))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; --data-dir or MEDSERVE_DATA names its folder") from error
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise UserError(f"{path} and its table do not belong together, or are corrupt: {error}") from error
     return tuple(images)
+
+
+def _nuclei_kind(row: Mapping[str, str]) -> str:
+    """Returns the kind of an image: the large stained images are of cytology, all others are of tissue or cultures."""
+    if row["stain"] == "fluorescence":
+        return "fluorescence"
+    return "stained cytology" if int(row["width"]) >= _CYTOLOGY_WIDTH else "stained tissue"
 
 
 def _read_heads(path: Path, task: SegmentationTask) -> MaskedImages:
@@ -81,7 +89,9 @@ def _read_heads(path: Path, task: SegmentationTask) -> MaskedImages:
         raise UserError(f"{path} is not a file of HC18 images: {error}") from error
     height, width = arrays["images"].shape[1:]
     if task.fixed is None or (task.fixed.height, task.fixed.width) != (height, width):
-        raise UserError(f"{path}: has images of {height} x {width}; set task.fixed.height and task.fixed.width to these")
+        raise UserError(
+            f"{path}: has images of {height} x {width}; set task.fixed.height and task.fixed.width to these"
+        )
     # The images are reduced from 540 x 800 pixels, to which the pixel size refers.
     scale = np.array([540 / height, 800 / width])
     return tuple(
@@ -106,24 +116,23 @@ def _read_folder(folder: Path, task: SegmentationTask) -> MaskedImages:
     files = {path.stem: path for path in visible(folder) if path.is_file() and path.name != "groups.csv"}
     masks = {f"{name}_{label}" for name in files for label in task.labels} & set(files)
     table = _read_groups(folder / "groups.csv")
-    reader = _reader(task)
+    reader = ImageReader(Target(None, None, task.color), ImageLimits())
     images = []
     for name in sorted(set(files) - masks):
         pixels = _decode(files[name].read_bytes(), str(files[name]), reader)
-        labels = np.stack([_label_file(folder, files, name, label, pixels.shape[:2], task) for label in task.labels])
+        labels = np.stack([_label_file(folder, files, name, label, pixels.shape[:2]) for label in task.labels])
         row = table.get(name, {})
         if table and not row:
             raise UserError(f"{folder / 'groups.csv'}: has no row for the image {name!r}")
         sizes = [_number(row, column, folder / "groups.csv") for column in _COLUMNS[3:]]
         spacing = None if sizes[0] is None or sizes[1] is None else (sizes[0], sizes[1])
-        images.append(
-            MaskedImage(name, row.get("group") or name, pixels, labels, row.get("kind", ""), spacing, sizes[2])
-        )
+        image = MaskedImage(name, row.get("group") or name, pixels, labels, row.get("kind", ""), spacing, sizes[2])
+        images.append(_fitted(image, task))
     return tuple(images)
 
 
 def _label_file(
-    folder: Path, files: Mapping[str, Path], name: str, label: str, size: tuple[int, ...], task: SegmentationTask
+    folder: Path, files: Mapping[str, Path], name: str, label: str, size: tuple[int, ...]
 ) -> NDArray[np.int32]:
     path = files.get(f"{name}_{label}")
     if path is None or path.suffix.lower() not in _MASK_TYPES:
@@ -132,12 +141,26 @@ def _label_file(
             "otherwise the number of the object"
         )
     labels = _decode_labels(path.read_bytes(), str(path))
-    if task.fixed is not None:
-        resized = Image.fromarray(labels).resize((task.fixed.width, task.fixed.height), Image.Resampling.NEAREST)
-        labels = np.asarray(resized, np.int32)
     if labels.shape != size:
         raise UserError(f"{path}: is {labels.shape[0]} x {labels.shape[1]}, but its image is {size[0]} x {size[1]}")
     return labels
+
+
+def _fitted(image: MaskedImage, task: SegmentationTask) -> MaskedImage:
+    """Stretches an image and its masks to the task's fixed size, if it has one."""
+    if task.fixed is None:
+        return image
+    height, width = task.fixed.height, task.fixed.width
+    pixels = image.pixels[..., 0] if task.channels == 1 else image.pixels
+    masks = [Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST) for mask in image.labels]
+    spacing = image.spacing
+    if spacing is not None:
+        spacing = (spacing[0] * pixels.shape[0] / height, spacing[1] * pixels.shape[1] / width)
+    return image._replace(
+        pixels=_reader(task).fit(Image.fromarray(pixels), []),
+        labels=np.stack([np.asarray(mask, np.int32) for mask in masks]),
+        spacing=spacing,
+    )
 
 
 def _read_groups(path: Path) -> dict[str, dict[str, str]]:
@@ -147,6 +170,8 @@ def _read_groups(path: Path) -> dict[str, dict[str, str]]:
         table = csv.DictReader(file)
         if unknown := sorted(set(table.fieldnames or ()) - set(_COLUMNS)):
             raise UserError(f"{path}: has a column {unknown[0]!r}; expected name and any of {', '.join(_COLUMNS[1:])}")
+        if "name" not in (table.fieldnames or ()):
+            raise UserError(f"{path}: has no column 'name'; expected name and any of {', '.join(_COLUMNS[1:])}")
         return {row["name"]: {key: value or "" for key, value in row.items()} for row in table}
 
 

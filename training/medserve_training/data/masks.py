@@ -67,7 +67,9 @@ def split_by_group(images: MaskedImages, split: Split, seed: int, spec: str) -> 
         UserError: A named group does not exist, or a split is empty.
     """
     groups = [image.name if split.by == "image" else image.group for image in images]
-    chosen = {name: set(named) for name, named in (("test", split.test_groups), ("validation", split.validation_groups))}
+    chosen = {
+        name: set(named) for name, named in (("test", split.test_groups), ("validation", split.validation_groups))
+    }
     if unknown := sorted((chosen["test"] | chosen["validation"]) - set(groups)):
         raise UserError(f"{spec}: split names the group {unknown[0]!r}; the data has {', '.join(sorted(set(groups)))}")
     if not split.test_groups:

@@ -200,11 +200,7 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
         found |= _label_figures(label)
     found |= _novelty_figures(manifest)
     for feature in manifest.patient_risk.features:
-        if feature.WhichOneof("missing") == "imputed_as":
-            found[f"{feature.name}: imputed as"] = feature.imputed_as
-        if feature.WhichOneof("kind") == "numeric":
-            found[f"{feature.name}: training minimum"] = feature.numeric.training_min
-            found[f"{feature.name}: training maximum"] = feature.numeric.training_max
+        found |= _feature_figures(feature)
     for group in manifest.patient_risk.risk_groups:
         found[f"risk group {group.label}: risk below"] = group.risk_below
     for evaluation in manifest.evaluations:
@@ -212,6 +208,16 @@ def figures(manifest: pb.Manifest) -> dict[str, float]:
             found |= _evaluation_figures(evaluation)
     if manifest.HasField("quantization"):
         found[f"quantization: {manifest.quantization.metric} after it"] = manifest.quantization.metric_after
+    return found
+
+
+def _feature_figures(feature: pb.Feature) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if feature.WhichOneof("missing") == "imputed_as":
+        found[f"{feature.name}: imputed as"] = feature.imputed_as
+    if feature.WhichOneof("kind") == "numeric":
+        found[f"{feature.name}: training minimum"] = feature.numeric.training_min
+        found[f"{feature.name}: training maximum"] = feature.numeric.training_max
     return found
 
 
@@ -234,7 +240,7 @@ def _label_figures(label: pb.SegmentedLabel) -> dict[str, float]:
 
 
 def _novelty_figures(manifest: pb.Manifest) -> dict[str, float]:
-    task = getattr(manifest, manifest.WhichOneof("task"))
+    task = getattr(manifest, manifest.WhichOneof("task") or "image_classification")
     if not task.HasField("novelty"):
         return {}
     return {"novelty: threshold": task.novelty.threshold, "novelty: false alarms": task.novelty.false_alarms}

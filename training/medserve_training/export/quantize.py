@@ -26,7 +26,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
-from medserve_training.data.splits import Images, Splits
+from medserve_training.data.splits import Images, Splits, fingerprint
 from medserve_training.errors import UserError
 from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
@@ -102,7 +102,7 @@ def load_original(source: Source) -> Original:
     if not isinstance(recipe.task, ImageTask):
         raise UserError(f"{path} is an image classifier, but the recipe {recipe.name} is not; correct --recipe")
     images = load_images(recipe, recipe.task, source.data_dir)
-    verify_training_data(manifest, images.train)
+    verify_training_data(manifest, fingerprint(images.train))
     check_images(images, recipe, recipe.task)
     content = path.read_bytes()
     return Original(content, onnx.load_from_string(content), manifest, images)

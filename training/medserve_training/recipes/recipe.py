@@ -98,9 +98,15 @@ class Texts:
 
 @dataclass(frozen=True, config=STRICT)
 class CardTexts:
-    """Texts of the model card: limitations that are specific to the model."""
+    """The model card.
+
+    Attributes:
+        limits: Limitations that are specific to the model.
+        pictures: Whether the card shows test images although the data's description names no license that permits it.
+    """
 
     limits: tuple[str, ...] = ()
+    pictures: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from medserve_images import Target
-from medserve_training.recipes.strict_toml import STRICT, Count, Several
+from medserve_training.recipes.strict_toml import STRICT, Count, Positive, Several
 from medserve_training.recipes.training_settings import NotNegative, Share
 
 AtLeastOne = Annotated[float, Field(ge=1)]
@@ -96,6 +96,8 @@ class Crops:
         per_epoch: Number of crops of an epoch.
         rotation: Maximum rotation in degrees, in both directions.
         scale: Maximum factor by which an image is enlarged or reduced.
+        diameters: Range of the median diameter of the objects in a crop, in pixels, to which an image is scaled within
+            the limits of `scale`; if absent, the scale does not depend on the objects.
         flip: The directions in which half of the crops are flipped.
         gain: Maximum factor by which values are multiplied or divided.
         gamma: Maximum exponent, or its inverse, to which values from 0 to 1 are raised.
@@ -109,6 +111,7 @@ class Crops:
     per_epoch: Count
     rotation: NotNegative = 0.0
     scale: AtLeastOne = 1.0
+    diameters: tuple[Positive, Positive] | None = None
     flip: Literal["none", "horizontal", "both"] = "none"
     gain: AtLeastOne = 1.0
     gamma: AtLeastOne = 1.0
@@ -134,5 +137,3 @@ class SegmentationLoss:
     dice: NotNegative = 0.0
     boundary: NotNegative = 0.0
     distance: NotNegative = 0.0
-
-

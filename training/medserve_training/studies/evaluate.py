@@ -18,9 +18,12 @@ from medserve_training.export.manifest import SPLITS, figures
 from medserve_training.export.onnx_file import save
 from medserve_training.export.origin import Source
 from medserve_training.export.remeasure import Measured, measure_again
+from medserve_training.export.segmentation.predictions import write_predictions
 from medserve_training.plots.classification import plot_classification
 from medserve_training.plots.risk import plot_risk
+from medserve_training.plots.segmentation import plot_segmentation
 from medserve_training.recipes.recipe import ImageTask
+from medserve_training.recipes.segmentation_settings import SegmentationTask
 from medserve_training.staging import require_writable, staged
 from medserve_training.studies.crossval_report import read_evaluations
 
@@ -34,8 +37,8 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
 
     Args:
         source: The model file, which is replaced, and its data.
-        report: Output folder of predictions.npz (probabilities and labels, or survival, times and events, of
-            validation and test), evaluation.json and plots.
+        report: Output folder of evaluation.json, plots, and predictions.npz with the output for validation and test:
+            probabilities and labels, survival, times and events, or, beside predictions.csv, the objects found.
         unfamiliar: Data spec of images of another kind, to test the novelty score with.
         crossval: The risk.json of cross-validation with the model's recipe, whose figures are added to the manifest.
 
@@ -60,10 +63,14 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
     found = figures(measured.fresh) | alarmed
     with staged() as stage:
         folder = stage.folder(report)
-        if isinstance(measured.recipe.task, ImageTask):
-            _report_images(measured, cast("Splits[Images]", measured.data), folder)
-        else:
-            _report_patients(measured, cast("Splits[Patients]", measured.data), folder)
+        match measured.recipe.task:
+            case ImageTask():
+                _report_images(measured, cast("Splits[Images]", measured.data), folder)
+            case SegmentationTask() as task:
+                plot_segmentation(measured.segmented, measured.fresh, folder)
+                write_predictions(measured.segmented, task.labels, folder)
+            case _:
+                _report_patients(measured, cast("Splits[Patients]", measured.data), folder)
         (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         file = save(onnx.load(source.path), measured.fresh, source.path, stage)
         write_card(file, measured, alarmed)

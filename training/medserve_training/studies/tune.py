@@ -14,12 +14,15 @@ from rich.console import Console
 
 from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
+from medserve_training.data.masks import load_masks
 from medserve_training.data.patient_data import load_patients
 from medserve_training.errors import Diverged, UserError
 from medserve_training.recipes.recipe import ImageTask, Recipe, SurvivalTask, load_recipe, read_recipe
+from medserve_training.recipes.segmentation_settings import SegmentationTask
 from medserve_training.recipes.strict_toml import toml_value
 from medserve_training.staging import require_writable, staged
 from medserve_training.training.fit_images import train_images
+from medserve_training.training.segmentation.fit import train_segmentation
 from medserve_training.training.train_risk import train_survival
 
 try:
@@ -143,6 +146,8 @@ def validation_loss(recipe: Recipe, data_dir: Path, fabric: Fabric) -> float:
             images = load_images(recipe, task, data_dir)
             check_images(images, recipe, task)
             _, history = train_images(recipe, task, images, fabric, quiet)
+        case SegmentationTask() as task:
+            _, history = train_segmentation(recipe, task, load_masks(recipe, task, data_dir), fabric, quiet)
         case SurvivalTask() as task:
             patients, schema = load_patients(recipe)
             check_patients(patients, recipe, schema)

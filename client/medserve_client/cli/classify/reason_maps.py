@@ -1,14 +1,11 @@
-"""Occlusion and class activation maps: as colored numbers on a terminal, and as overlay files."""
+"""Occlusion and class activation maps, as colored numbers on a terminal."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from rich.text import Text
 
 from medserve_client.cli import terminal
-from medserve_client.cli.exit_codes import UsageError
 from medserve_client.results import ImageResult, ReasonMap
 
 _MEANING = {
@@ -38,33 +35,3 @@ def drawn(file: str, kind: str, one: ReasonMap) -> Text:
             text.append(f" {value:+.3f} ", f"black on rgb({red},{green},{blue})")
         text.append("\n")
     return text
-
-
-def check_overlay_names(files: Sequence[str]) -> None:
-    """Checks that no two images would have the same overlay file.
-
-    Raises:
-        UsageError: some would; the message has their name.
-    """
-    name, count = Counter(map(_stem, files)).most_common(1)[0]
-    if count > 1:
-        raise UsageError(f"{count} images are named {name}: their overlays would overwrite each other")
-
-
-def save_overlays(folder: Path, file: str, result: ImageResult) -> None:
-    """Writes a result's overlays, e.g. `image.occlusion.png`.
-
-    Raises:
-        UsageError: the folder is not writable.
-    """
-    for kind, one in maps(result):
-        path = folder / f"{_stem(file)}.{kind}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(one.overlay_png)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _stem(file: str) -> str:
-    return "stdin" if file == "-" else Path(file).stem

@@ -26,12 +26,14 @@ from medserve_client.loadtest.requests import (
     Workload,
     image_workload,
     patient_workload,
+    segmentation_workload,
     synthetic_images,
     synthetic_patients,
 )
 from medserve_client.loadtest.server_metrics import compare, scrape
 from medserve_client.messages import Patient
 from medserve_client.results import ModelDescription, Task
+from medserve_client.segmentation.results import MaskFormat
 
 _CONCURRENCY = 16
 _HTTP_CONNECTIONS = 64
@@ -69,33 +71,44 @@ def loadtest(client: Client, options: argparse.Namespace) -> ExitCode:
 
 
 def _model(client: Client, options: argparse.Namespace) -> ModelDescription:
-    """Returns the named model, or the only one for the kind of input given."""
+    """Returns the named model, or the only one for the kind of input given.
+
+    Raises:
+        UsageError: the named model takes another kind of input.
+    """
     if options.patients is not None:
         return choose_model(client, Task.PATIENT_RISK, options.model, options.version)
-    if options.images is None and options.model:
-        return client.describe(options.model, options.version)
-    return choose_model(client, Task.IMAGE_CLASSIFICATION, options.model, options.version)
+    if not options.model:
+        return choose_model(client, Task.IMAGE_CLASSIFICATION, None, options.version)
+    model = client.describe(options.model, options.version)
+    if options.images is not None and model.manifest.HasField("patient_risk"):
+        raise UsageError(f"{model.name} is not a model for images")
+    return model
 
 
 def _workload(client: Client, model: ModelDescription, options: argparse.Namespace) -> Workload:
     """Builds the requests after one ordinary call, so that invalid input is reported before the load starts."""
-    if model.manifest.HasField("image_classification"):
-        images = _images(options.images) if options.images else _noise(model, options)
-        count = min(len(images), options.batch)
-        answered = len(client.classify(images[:count], model.name, model.version).results)
-        workload = image_workload(model, images, options.batch)
-    else:
+    if model.manifest.HasField("patient_risk"):
         patients = _patients(options.patients, model) if options.patients else _made_up(model, options)
         count = min(len(patients), options.batch)
         answered = len(client.predict_risk(patients[:count], model.name, model.version).results)
         workload = patient_workload(model, patients, options.batch)
+    else:
+        images = _images(options.images) if options.images else _noise(model, options)
+        count = min(len(images), options.batch)
+        if model.manifest.HasField("image_classification"):
+            answered = len(client.classify(images[:count], model.name, model.version).results)
+            workload = image_workload(model, images, options.batch)
+        else:
+            answered = len(client.segment(images[:count], model.name, model.version, masks=MaskFormat.NONE).results)
+            workload = segmentation_workload(model, images, options.batch)
     if answered != count:
         raise UsageError(f"the server answered {count} items with {answered} results; nothing can be measured")
     return workload
 
 
 def _noise(model: ModelDescription, options: argparse.Namespace) -> list[ImageSource]:
-    return synthetic_images(model.manifest.image_classification.input, options.batch, options.seed)
+    return synthetic_images(model.manifest, options.batch, options.seed)
 
 
 def _made_up(model: ModelDescription, options: argparse.Namespace) -> list[Patient]:

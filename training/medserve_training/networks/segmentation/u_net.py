@@ -28,9 +28,7 @@ class UNet(nn.Module):
             [_block(before, after, settings) for before, after in pairwise((channels, *widths))]
         )
         self.dropout = nn.Dropout2d(settings.dropout)
-        self.raise_resolution = nn.ModuleList(
-            [nn.Conv2d(below, width, 1) for width, below in pairwise(widths)]
-        )
+        self.raise_resolution = nn.ModuleList([nn.Conv2d(below, width, 1) for width, below in pairwise(widths)])
         self.decoder = nn.ModuleList([_block(2 * width, width, settings) for width in widths[:-1]])
         self.head = nn.Conv2d(widths[0], outputs, 1)
         initialize(self, settings.initialization)

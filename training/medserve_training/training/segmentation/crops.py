@@ -14,6 +14,9 @@ from torch.utils.data import Dataset
 from medserve_training.data.masks import MaskedImage
 from medserve_training.recipes.segmentation_settings import Crops
 
+# Standard deviation of the Gaussian before an image is reduced to half its size, in pixels.
+_SMOOTHING = 0.5
+
 Targets = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -37,6 +40,8 @@ class RandomCrops(Dataset[Targets]):
             groups.setdefault(image.group, []).append(index)
         self._groups = list(groups.values())
         self._shares = torch.tensor([math.sqrt(len(group)) for group in self._groups])
+        self._diameters = [_diameter(image.labels) for image in images]
+        self._centers = [_centers(image.labels) for image in images]
 
     def __len__(self) -> int:
         return self._settings.per_epoch
@@ -44,9 +49,24 @@ class RandomCrops(Dataset[Targets]):
     def __getitem__(self, index: int) -> Targets:
         del index
         group = self._groups[int(torch.multinomial(self._shares, 1))]
-        image = self._images[group[int(torch.randint(len(group), ()))]]
-        pixels, labels = _cut(image, self._settings)
+        chosen = group[int(torch.randint(len(group), ()))]
+        pixels, labels = _cut(self._images[chosen], self._settings, self._scale(chosen), self._place(chosen))
         return (_change(pixels, self._settings), *targets(labels, signed=self._signed))
+
+    def _place(self, index: int) -> NDArray[np.float64]:
+        """Returns the center of the crop, of half of the crops at an object, relative to height and width."""
+        centers = self._centers[index]
+        if len(centers) and torch.rand(()) < 0.5:
+            center: NDArray[np.float64] = centers[int(torch.randint(len(centers), ()))]
+            return center
+        return torch.rand(2, dtype=torch.float64).numpy()
+
+    def _scale(self, index: int) -> float:
+        limit, diameters, diameter = self._settings.scale, self._settings.diameters, self._diameters[index]
+        if diameters is None or diameter is None:
+            return _factor(limit)
+        low, high = (math.log(wanted / diameter) for wanted in diameters)
+        return min(max(math.exp(low + (high - low) * float(torch.rand(()))), 1 / limit), limit)
 
 
 class CentralCrops(Dataset[Targets]):
@@ -54,14 +74,14 @@ class CentralCrops(Dataset[Targets]):
 
     def __init__(self, images: Sequence[MaskedImage], settings: Crops, *, signed: bool) -> None:
         self._images = images
-        self._settings = Crops(settings.height, settings.width, settings.per_epoch)
+        self._settings = Crops(settings.height, settings.width, settings.per_epoch)  # without augmentation
         self._signed = signed
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Targets:
-        pixels, labels = _cut(self._images[index], self._settings, centered=True)
+        pixels, labels = _cut(self._images[index], self._settings, 1.0, np.array([0.5, 0.5]))
         return (pixels, *targets(labels, signed=self._signed))
 
 
@@ -117,31 +137,58 @@ def _factor(limit: float) -> float:
     return math.exp(_uniform(math.log(limit)))
 
 
-def _cut(image: MaskedImage, settings: Crops, *, centered: bool = False) -> tuple[Tensor, NDArray[np.int32]]:
-    """Returns a rotated, scaled and flipped crop: pixels float32 [height, width, channels], and labels."""
-    height, width = image.pixels.shape[:2]
-    angle, scale = math.radians(_uniform(settings.rotation)), _factor(settings.scale)
+def _cut(
+    image: MaskedImage, settings: Crops, scale: float, place: NDArray[np.float64]
+) -> tuple[Tensor, NDArray[np.int32]]:
+    """Returns a rotated, scaled and flipped crop: pixels float32 [height, width, channels], and labels.
+
+    Args:
+        image: The image.
+        settings: Size of the crop, rotation and flips.
+        scale: Factor by which the image is enlarged.
+        place: Center of the crop, relative to height and width; it is moved so that the crop is within the image.
+    """
+    size, shape = np.array([settings.height, settings.width]), np.array(image.pixels.shape[:2])
+    angle = math.radians(_uniform(settings.rotation))
     across = -1.0 if settings.flip != "none" and torch.rand(()) < 0.5 else 1.0
     down = -1.0 if settings.flip == "both" and torch.rand(()) < 0.5 else 1.0
     cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
     turn = np.array([[cosine * down, -sine * across], [sine * down, cosine * across]])
-    # The crop's center is placed so that the crop is within the image, as far as possible.
-    reach = np.abs(turn) @ np.array([settings.height / 2, settings.width / 2])
-    room = np.maximum(np.array([height / 2, width / 2]) - reach, 0)
-    place = np.zeros(2) if centered else (torch.rand(2).numpy() * 2 - 1) * room
-    center = np.array([height / 2, width / 2]) + place
-    rows = np.arange(settings.height) + 0.5 - settings.height / 2
-    columns = np.arange(settings.width) + 0.5 - settings.width / 2
-    down_to = center[0] + turn[0, 0] * rows[:, None] + turn[0, 1] * columns
-    across_to = center[1] + turn[1, 0] * rows[:, None] + turn[1, 1] * columns
-    grid = torch.from_numpy(np.stack([across_to * 2 / width - 1, down_to * 2 / height - 1], axis=-1)).float()
-    planes = torch.from_numpy(image.pixels).permute(2, 0, 1).float()[None]
-    pixels = functional.grid_sample(planes, grid[None], padding_mode="reflection", align_corners=False)[0]
-    labels = torch.from_numpy(image.labels.astype(np.float32))[None]
-    objects = functional.grid_sample(
-        labels, grid[None], mode="nearest", padding_mode="reflection", align_corners=False
-    )[0]
-    return pixels.permute(1, 2, 0), objects.numpy().astype(np.int32)
+    reach = np.abs(turn) @ (size / 2)
+    room = np.maximum(shape / 2 - reach, 0)
+    center = np.clip(place * shape, shape / 2 - room, shape / 2 + room)
+    low = np.floor(center - reach - 2).clip(0, shape - 1).astype(int)
+    high = np.ceil(center + reach + 2).clip(low + 1, shape).astype(int)
+    window = np.s_[low[0] : high[0], low[1] : high[1]]
+    rows, columns = (np.arange(extent) + 0.5 - extent / 2 for extent in size)
+    places = [
+        (center[axis] - low[axis] + turn[axis, 0] * rows[:, None] + turn[axis, 1] * columns)
+        * (2 / (high[axis] - low[axis]))
+        - 1
+        for axis in (1, 0)
+    ]
+    grid = torch.from_numpy(np.stack(places, axis=-1)).float()[None]
+    pixels = image.pixels[window].astype(np.float32)
+    if scale < 1:  # without smoothing, details would become noise
+        pixels = ndimage.gaussian_filter(pixels, (_SMOOTHING * (1 / scale - 1),) * 2 + (0,))
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    sampled = functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)[0]
+    labels = torch.from_numpy(image.labels[:, *window].astype(np.float32))[None]
+    objects = functional.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)[0]
+    return sampled.permute(1, 2, 0), objects.numpy().astype(np.int32)
+
+
+def _diameter(labels: NDArray[np.int32]) -> float | None:
+    """Returns the median diameter of the objects, in pixels, as of circles; None if there is none."""
+    areas = np.concatenate([np.bincount(objects.ravel())[1:] for objects in labels])
+    return 2 * math.sqrt(float(np.median(areas[areas > 0])) / math.pi) if areas.any() else None
+
+
+def _centers(labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Returns the centers of the objects' boxes relative to height and width, [n, 2]."""
+    boxes = [box for objects in labels for box in ndimage.find_objects(objects) if box is not None]
+    middles = [[(side.start + side.stop) / 2 for side in box] for box in boxes]
+    return np.array(middles).reshape(-1, 2) / labels.shape[1:]
 
 
 def _change(pixels: Tensor, settings: Crops) -> Tensor:

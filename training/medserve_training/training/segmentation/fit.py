@@ -102,9 +102,7 @@ def export_segmentation(
 
 
 @torch.no_grad()
-def _features(
-    member: Segmenter, images: MaskedImages, stride: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _features(member: Segmenter, images: MaskedImages, stride: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Returns the mean of the lowest maps of each image, [n, channels], and the number of its kind, [n]."""
     member.eval()
     found = []

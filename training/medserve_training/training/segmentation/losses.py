@@ -1,5 +1,7 @@
 """Loss functions of segmentation, which map maps [n, labels, h, w] to one number for each crop, [n]."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -75,7 +77,7 @@ def combined(weights: SegmentationLoss, maps: Tensor, masks: Tensor, distances: 
     """
     labels = masks.shape[1]
     logits = maps[:, :labels]
-    terms = {
+    terms: dict[str, Callable[[], Tensor]] = {
         "cross_entropy": lambda: cross_entropy(logits, masks),
         "focal": lambda: focal(logits, masks),
         "dice": lambda: dice(logits, masks),

@@ -1,14 +1,19 @@
-"""Finds the files to classify: those named as arguments, and the image files in folders."""
+"""Finds the files to send: those named as arguments, and the image files in folders."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medserve_client.cli import terminal
+from medserve_client.cli.exit_codes import UsageError
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".dcm", ".dicom"})
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DICOM = (b"DICM", 128)
 """The prefix of a DICOM file after its preamble, and its offset."""
+# Maximum number of skipped files named on standard error.
+_NAMED = 10
 _INDEX = "DICOMDIR"
 """A DICOM file without an image that lists the DICOM files of a medium."""
 
@@ -29,13 +34,24 @@ class Listing:
 
 
 def find_images(names: Sequence[str]) -> Listing:
-    """Lists files, and the images in folders recursively. Symbolic links to folders are not followed."""
+    """Lists files, and the images in folders recursively. Symbolic links to folders are not followed.
+
+    Names some of the skipped files on standard error.
+
+    Raises:
+        UsageError: there are no images.
+    """
     found = Listing()
     for name in names:
         if name == "-" or not Path(name).is_dir():
             found.images.append(name)
         else:
             _add_folder(name, found)
+    if count := len(found.others):
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        terminal.print_error(f"skipped, not images by suffix or content: {', '.join(found.others[:_NAMED])}{more}")
+    if not found.images:
+        raise UsageError(f"there are no images in {', '.join(names)}")
     return found
 
 

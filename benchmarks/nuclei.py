@@ -1,0 +1,122 @@
+"""Segmentation of nuclei: Otsu's threshold on the test split, and cross-validation on stained tissue.
+
+python -m benchmarks.nuclei [--data-dir FOLDER]
+
+Stained tissue has few images, so every group of it is tested once, by a model that was trained on the others.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from medserve_training.data.masks import MaskedImage, load_masks
+from medserve_training.export.inference import open_session
+from medserve_training.export.manifest import read_manifest
+from medserve_training.export.segmentation.measure import measure_segmentation
+from medserve_training.metrics.segmentation import object_figures, summarize
+from medserve_training.recipes.recipe import load_recipe
+from medserve_training.recipes.segmentation_settings import SegmentationTask
+from medserve_training.run_paths import RunPaths
+from medserve_training.training.fit import fit
+
+RECIPE = "cell-nuclei"
+SMALLEST_OBJECT = 20
+CYTOLOGY = "stained-1024x1024-17"
+# Test groups of each fold; those of the next fold are its validation groups.
+FOLDS = (
+    ("stained-320x256-14",),
+    ("stained-320x256-12", "stained-320x256-17"),
+    ("stained-320x256-15", "stained-320x256-9"),
+    ("stained-320x256-11", "stained-320x256-10", "stained-320x256-16"),
+)
+# Settings that differ from the recipe: stained images only, and a single member, trained for fewer steps.
+OVERRIDES = ("training.members=1", "training.epochs=5")
+RESULTS = Path(__file__).parent / "nuclei.json"
+
+
+def main() -> None:
+    """Measures, prints the figures, and writes them to nuclei.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of nuclei.zip (default: data)")
+    data_dir = parser.parse_args().data_dir
+    console = Console()
+    found = {f"Otsu, test split, {kind}": metrics for kind, metrics in baseline(data_dir).items()}
+    found["Otsu, all stained tissue"] = figures_of(
+        [(image, otsu_objects(image.pixels)) for image in stained_tissue(data_dir)]
+    )
+    found["cross-validation, stained tissue"] = figures_of(list(cross_validate(data_dir, console)))
+    for name, metrics in found.items():
+        console.print(name, {key: round(value, 3) for key, value in metrics.items()})
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def baseline(data_dir: Path) -> dict[str, dict[str, float]]:
+    """Returns the figures of Otsu's threshold on the recipe's test split, by kind of image."""
+    recipe = load_recipe(RECIPE)
+    assert isinstance(recipe.task, SegmentationTask)  # noqa: S101
+    images = load_masks(recipe, recipe.task, data_dir).test
+    kinds = sorted({image.kind for image in images})
+    return {
+        kind: figures_of([(image, otsu_objects(image.pixels)) for image in images if image.kind == kind])
+        for kind in kinds
+    }
+
+
+def otsu_objects(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Returns the connected areas above Otsu's threshold (1979), or below it in bright images, int32 [h, w]."""
+    gray = pixels.mean(axis=2)
+    if gray.mean() > 127:
+        gray = 255 - gray
+    labels, count = ndimage.label(gray > threshold_otsu(gray))  # type: ignore[no-untyped-call]
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = np.where(sizes >= SMALLEST_OBJECT, np.cumsum(sizes >= SMALLEST_OBJECT), 0)
+    objects: NDArray[np.int32] = kept[labels].astype(np.int32)
+    return objects
+
+
+def stained_tissue(data_dir: Path) -> list[MaskedImage]:
+    """Returns all images of stained tissue."""
+    recipe = load_recipe(RECIPE)
+    assert isinstance(recipe.task, SegmentationTask)  # noqa: S101
+    data = load_masks(recipe, recipe.task, data_dir)
+    images = (*data.train, *data.validation, *data.test)
+    return [image for image in images if image.kind == "stained tissue"]
+
+
+def cross_validate(data_dir: Path, console: Console) -> Iterator[tuple[MaskedImage, NDArray[np.int32]]]:
+    """Yields each image of stained tissue with the objects found by a model that was trained without its group."""
+    for index, groups in enumerate(FOLDS):
+        validation = FOLDS[(index + 1) % len(FOLDS)]
+        # The images of cytology differ too much to be of use.
+        split = [f"split.test_groups={[*groups, CYTOLOGY]}", f"split.validation_groups={list(validation)}"]
+        recipe = load_recipe(RECIPE, [*OVERRIDES, *split], "nuclei:nuclei.zip,stained")
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model.onnx"
+            fit(recipe, RunPaths(data_dir, model, Path(folder)), Fabric(accelerator="cpu", devices=1), console)
+            assert isinstance(recipe.task, SegmentationTask)  # noqa: S101
+            data = load_masks(recipe, recipe.task, data_dir)
+            segmented = measure_segmentation(
+                read_manifest(model), open_session(model), data, recipe.task, ["validation", "test"]
+            )
+        yield from ((one.image, one.labels[0]) for one in segmented["test"] if one.image.kind == "stained tissue")
+        console.print(f"fold {index + 1} of {len(FOLDS)} is done")
+
+
+def figures_of(found: Sequence[tuple[MaskedImage, NDArray[np.int32]]]) -> dict[str, float]:
+    """Returns the metrics of images with the objects found in them, by name."""
+    figures = [object_figures(image.labels[0], labels) for image, labels in found]
+    return {metric.name: metric.value for metric in summarize(figures, [image.group for image, _ in found])}
+
+
+if __name__ == "__main__":
+    main()

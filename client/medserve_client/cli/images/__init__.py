@@ -1,0 +1,1 @@
+"""What the subcommands that send image files share."""

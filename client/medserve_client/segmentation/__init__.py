@@ -1,0 +1,1 @@
+"""Image segmentation: requests, results and masks."""
