@@ -89,6 +89,12 @@ def test_too_many_pixels_are_refused(stub: ImageSegmentationStub) -> None:
     assert "have more than 2 megapixels in total" in violations(caught.value)["images"]
 
 
+def test_image_that_is_too_long_is_refused(stub: ImageSegmentationStub) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        segment(stub, "spots", np.zeros((1, 70_000), np.uint8))
+    assert violations(caught.value) == {"images[0].image": "is 70000 x 1, at most 65535 pixels per side are accepted"}
+
+
 def test_models_with_more_outputs_accept_smaller_images(stub: ImageSegmentationStub) -> None:
     """Two labels with three maps each need 6 values per pixel, so that the limit is 2 megapixels * 4 / 6."""
     image = clouds(1200, 1200)
