@@ -9,7 +9,7 @@ from medserve_proto.v1.manifest_pb2 import ImageSegmentationTask
 from medserve_server.explain.confidence import unfamiliar
 from medserve_server.segment.image import Maps, SegmentedImage
 from medserve_server.segment.objects import MAX_OBJECTS, add_objects, count_interval, measures, rule_of
-from medserve_server.segment.pictures import Overlay, map_png, mask_png
+from medserve_server.segment.pictures import Overlay, map_png, mask_png, preview_png
 from medserve_server.segment.warnings import image_warnings
 
 NEAR_OBJECTS = 0.1
@@ -41,6 +41,8 @@ def add_result(
             result.warnings.add(kind=ImageWarning.KIND_UNFAMILIAR, message=message)
     if "disagreement" in image.maps:
         _add_uncertainty(result, request, task, image.maps)
+    if request.preview:
+        result.preview_png = preview_png(image.pixels)
     overlay = Overlay(image.pixels) if request.overlay else None
     for index in range(len(task.labels)):
         _add_label(result, request, task, image, index, overlay)
