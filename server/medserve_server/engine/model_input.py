@@ -20,7 +20,7 @@ once are no faster, but need as many times the memory."""
 MAP_VALUES = 4
 """Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
 more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0002
 """Finding objects runs Python code in threads. By default, every other thread would wait 5 ms for the interpreter."""
 
 
