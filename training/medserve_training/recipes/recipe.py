@@ -230,7 +230,7 @@ class Recipe:
         if self.training.loss == "binary-cross-entropy" and len(getattr(self.task, "labels", "ab")) != 2:
             raise ValueError("training.loss 'binary-cross-entropy' requires two task.labels; use 'cross-entropy'")
         if self.augmentation is not None and self.task.kind != "image-classification":
-            raise ValueError(f"augmentation requires images; remove it for the task {self.task.kind!r}")
+            raise ValueError(f"augmentation requires images to classify; remove it for the task {self.task.kind!r}")
         _check_segmentation(self)
 
 
