@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from samples import explained_models, onnx_models, pixel_models
+from samples import explained_models, onnx_models, pixel_models, segmentation_models
 from servers.model_folder import Caller, Live, ModelFolder
 from servers.server_process import REPOSITORY, TRANSPORTS, ServerProcess, running_server
 
@@ -29,11 +29,13 @@ def server(transport: str) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of each model in models/, and models without a manifest."""
+    """Two versions of a model in models/, another of them, a segmentation model, and models without a manifest."""
     folder = tmp_path_factory.mktemp("models")
     for version in (1, 2):
         shutil.copytree(REPOSITORY / "models/chest-xray/1", folder / f"chest-xray/{version}")
     shutil.copytree(REPOSITORY / "models/breast-cancer-risk", folder / "breast-cancer-risk")
+    segmenting = segmentation_models.manifest(segmentation_models.tiled(), [segmentation_models.bright()])
+    onnx_models.save(folder, "spots", segmentation_models.spots(segmenting))
     for datatype in onnx_models.DATATYPES:
         onnx_models.save(folder, f"identity-{datatype.lower()}", onnx_models.identity(datatype, ["batch", 3]))
     onnx_models.save(folder, "sequence", onnx_models.identity("FP32", ["time", "channels"]))

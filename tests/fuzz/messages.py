@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 WORDS = [
     "chest-xray",
     "breast-cancer-risk",
+    "cell-nuclei",
     "1",
     "2",
     "image",

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from medserve_proto.v1 import manifest_pb2 as pb
@@ -83,3 +85,11 @@ def spots(manifest: pb.Manifest) -> onnx.ModelProto:
         },
     )
     return explained_models.with_manifest(model, manifest)
+
+
+def blurred(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the output `distance` for the probabilities of a label, [height, width]."""
+    half = BLUR // 2
+    padded = np.pad(probabilities.astype(np.float64), half, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (BLUR, BLUR))
+    return np.nanmean(windows, axis=(2, 3)).astype(np.float32)

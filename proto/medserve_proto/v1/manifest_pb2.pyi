@@ -868,7 +868,7 @@ Global___SegmentationInput: _TypeAlias = SegmentationInput  # noqa: Y015
 
 @_typing.final
 class FixedSize(_message.Message):
-    """The size of the graph's input; both are multiples of the stride."""
+    """The size of the graph's input; both are multiples of the stride, up to 1,024."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -904,10 +904,10 @@ class Tiling(_message.Message):
     MAX_SIDE_FIELD_NUMBER: _builtins.int
     MARGIN_FIELD_NUMBER: _builtins.int
     max_side: _builtins.int
-    """Maximum height and width of a tile; a multiple of the stride."""
+    """Maximum height and width of a tile; a multiple of the stride, up to 1,024."""
     margin: _builtins.int
     """Width of the frame of a tile in which its outputs are not used, in pixels,
-    except at the border of the image.
+    except at the border of the image; at most a sixth of max_side.
     """
     def __init__(
         self,
@@ -1050,12 +1050,14 @@ class Measure(_message.Message):
     """e.g. "head circumference"."""
     kind: Global___Measure.Kind.ValueType
     offset_px: _builtins.float
-    """Added to the measure, in pixels of the graph's input: the mean difference
-    from the reference on training and validation.
+    """Added to the measure, in pixels of the graph's input, each as long as the
+    square root of its area: the mean difference of the reference from the
+    measure on training and validation.
     """
     bias_mm: _builtins.float
     """Limits of agreement (Bland & Altman 1986) with the reference on validation:
-    mean difference and 1.96 standard deviations, in millimeters.
+    mean difference of the measure from the reference, and 1.96 standard
+    deviations, in millimeters.
     """
     agreement_mm: _builtins.float
     def __init__(

@@ -9,8 +9,8 @@ from medserve_proto.v1.manifest_pb2 import ImageSegmentationTask
 from medserve_server.explain.confidence import unfamiliar
 from medserve_server.segment.image import Maps, SegmentedImage
 from medserve_server.segment.objects import MAX_OBJECTS, add_objects, count_interval, measures, rule_of
-from medserve_server.segment.pictures import Overlay, map_png, mask_png
-from medserve_server.segment.warnings import add_warnings
+from medserve_server.segment.pictures import Overlay, map_png, mask_png, preview_png
+from medserve_server.segment.warnings import image_warnings
 
 NEAR_OBJECTS = 0.1
 """Pixels with at least this fraction of the threshold count for the uncertainty of an image."""
@@ -33,13 +33,16 @@ def add_result(
         result.sop_instance_uid = image.info.sop_instance_uid
     if image.spacing is not None:
         result.pixel_spacing.CopyFrom(image.spacing)
-    add_warnings(result, image.info, image.plan, image.spacing)
+    for warning in image_warnings((height, width), image.info, image.plan, image.spacing):
+        result.warnings.add(kind=f"KIND_{warning.kind}", message=warning.message)
     if image.novelty is not None:
         result.novelty = image.novelty
         if message := unfamiliar(image.novelty, task.novelty, "images"):
             result.warnings.add(kind=ImageWarning.KIND_UNFAMILIAR, message=message)
     if "disagreement" in image.maps:
         _add_uncertainty(result, request, task, image.maps)
+    if request.preview:
+        result.preview_png = preview_png(image.pixels)
     overlay = Overlay(image.pixels) if request.overlay else None
     for index in range(len(task.labels)):
         _add_label(result, request, task, image, index, overlay)

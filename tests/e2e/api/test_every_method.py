@@ -20,6 +20,7 @@ from waiting import PATIENCE
 SERVING = health_pb2.HealthCheckResponse.SERVING
 SERVICES = {
     "medserve.v1.ImageClassification",
+    "medserve.v1.ImageSegmentation",
     "medserve.v1.PatientRisk",
     "medserve.v1.ModelCatalog",
     "inference.GRPCInferenceService",

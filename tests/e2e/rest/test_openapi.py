@@ -31,7 +31,7 @@ def test_every_path_is_documented(rest: RestClient) -> None:
 
 
 def test_the_examples_of_requests_are_accepted(rest: RestClient) -> None:
-    models = {"ClassifyRequest": "chest-xray", "PredictRequest": "breast-cancer-risk"}
+    models = {"ClassifyRequest": "chest-xray", "PredictRequest": "breast-cancer-risk", "SegmentRequest": "spots"}
     for path, methods in rest.get("/openapi.json").json["paths"].items():
         content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
         if "example" in content:

@@ -20,14 +20,20 @@ from hypothesis import strategies as st
 from fuzz.messages import messages
 from medserve_proto.inference import grpc_service_pb2
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_proto.v1 import image_classification_pb2, image_segmentation_pb2, model_catalog_pb2, patient_risk_pb2
 from servers.server_process import ServerProcess, running_server
 from waiting import PATIENCE
 
 EXAMPLES = int(os.environ.get("MEDSERVE_FUZZ_EXAMPLES", "60"))
 """Of 20 calls each; a long run sets it higher."""
 
-CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
+CONTRACTS = (
+    image_classification_pb2,
+    image_segmentation_pb2,
+    patient_risk_pb2,
+    model_catalog_pb2,
+    grpc_service_pb2,
+)
 METHODS: list[MethodDescriptor] = [
     method
     for contract in CONTRACTS

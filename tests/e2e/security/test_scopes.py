@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from medserve_proto.inference import grpc_service_pb2
-from medserve_proto.v1 import image_classification_pb2, model_catalog_pb2, patient_risk_pb2
+from medserve_proto.v1 import image_classification_pb2, image_segmentation_pb2, model_catalog_pb2, patient_risk_pb2
 from medserve_server.security.auth import ADMIN, INFER, METADATA, OPEN, SCOPE_OF_METHOD, new_token
 from samples import onnx_models
 from servers.server_process import running_server
@@ -24,7 +24,13 @@ MODELS = {"tumor-stage": ["41", "7001"], "tumor-grade": ["1"]}
 SECRETS = [*MODELS, "7001"]
 NAMES = ["tumor-stag", "tumor-stage2", "TUMOR-STAGE", "tumor", "", "\u00fc", "../tumor-stage", "x" * 256]
 VERSIONS = [("tumor-stage", "40"), ("tumor-stage", "x"), ("tumor-grade", "2"), ("tumor-grade", "\u00fc")]
-CONTRACTS = (image_classification_pb2, patient_risk_pb2, model_catalog_pb2, grpc_service_pb2)
+CONTRACTS = (
+    image_classification_pb2,
+    image_segmentation_pb2,
+    patient_risk_pb2,
+    model_catalog_pb2,
+    grpc_service_pb2,
+)
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for contract in CONTRACTS
