@@ -64,6 +64,7 @@ def test_an_invalid_key_is_reported(override: str, named: str) -> None:
         (["task.labels=['nucleus', 'nucleus']"], "labels are ['nucleus', 'nucleus']; expected different ones"),
         (["task.fixed={ height = 64, width = 64, resampling = 'bilinear' }"], "one of the tables task.fixed and task"),
         (["task.tiling.max_side=500"], "task.tiling.max_side is 500, expected a multiple of 8, as network.widths"),
+        (["task.tiling.margin=170"], "task.tiling.max_side is 512, expected 518 or more for a margin of 170"),
         (["crops.width=100"], "crops.width is 100, expected a multiple of 8, as network.widths determines"),
         (["task.objects=connected"], "segmentation_loss.distance is 1 with task.objects 'connected'"),
         (["segmentation_loss.distance=0.0"], "segmentation_loss.distance is 0 with task.objects 'touching'"),
