@@ -88,9 +88,11 @@ def test_page_runs_from_top_to_bottom(page: Page) -> None:
     assert first.startswith("45,II,2,60,0.")
     assert "progesterone_receptor" in second.removeprefix("61,III,11,,0.")  # the warning that it was imputed
     assert "three" in outputs["classify"]
+    assert "cell" in outputs["segment"]
+    assert len((page.folder / "objects.csv").read_text(encoding="utf-8").splitlines()) > 4
     comparison = outputs["compare_versions.py"]
     for line in (r"largest change of a probability: 0\.\d{3}", r"version [12]: \d+ of 357 decisions are correct"):
         assert re.search(line, comparison), comparison
-    for name, split in (("patients", "patients.csv"), ("numbers", "numbers")):
+    for name, split in (("patients", "patients.csv"), ("numbers", "numbers"), ("cells", "cells")):
         assert split in (page.folder / f"models/{name}/1/card.md").read_text(encoding="utf-8")
         assert (page.folder / f"runs/{name}/evaluation.json").is_file()

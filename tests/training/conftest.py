@@ -11,6 +11,7 @@ from rich.console import Console
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.run_paths import RunPaths
 from medserve_training.training.fit import fit
+from samples.made_up_masks import write_disks, write_heads
 
 Fit = Callable[..., Path]
 
@@ -68,6 +69,32 @@ def digits_model(fit_once: Fit) -> Path:
 @pytest.fixture(scope="session")
 def risk_model(fit_once: Fit) -> Path:
     return fit_once("risk", "breast-cancer-risk", "training.epochs=3", "training.members=2")
+
+
+@pytest.fixture(scope="session")
+def disks(shared_folder: Path) -> Path:
+    """The recipe of images of disks, some of which touch."""
+    with FileLock(shared_folder / "disks-data.lock"):
+        recipe = shared_folder / "disks-data" / "recipe.toml"
+        return recipe if recipe.exists() else write_disks(recipe.parent)
+
+
+@pytest.fixture(scope="session")
+def heads(shared_folder: Path) -> Path:
+    """The recipe of images of an ellipse, whose circumference is measured."""
+    with FileLock(shared_folder / "heads-data.lock"):
+        recipe = shared_folder / "heads-data" / "recipe.toml"
+        return recipe if recipe.exists() else write_heads(recipe.parent)
+
+
+@pytest.fixture(scope="session")
+def disks_model(fit_once: Fit, disks: Path) -> Path:
+    return fit_once("disks", str(disks))
+
+
+@pytest.fixture(scope="session")
+def heads_model(fit_once: Fit, heads: Path) -> Path:
+    return fit_once("heads", str(heads))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from medserve_training.errors import UserError
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import embed, read_manifest
 from medserve_training.export.measure_images import validation_metric
-from medserve_training.export.quantize import calibration_pictures, keep_the_first_convolution
+from medserve_training.export.quantization.convert import keep_the_first_convolution
+from medserve_training.export.quantization.original import calibration_pictures
 from medserve_training.export.reference import reference_deviation, reference_input
 from medserve_training.export.speed import speedup
 from medserve_training.recipes.recipe import ImageTask, load_recipe

@@ -58,6 +58,40 @@ def test_an_invalid_key_is_reported(override: str, named: str) -> None:
     assert named in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["task.labels=['nucleus', 'nucleus']"], "labels are ['nucleus', 'nucleus']; expected different ones"),
+        (["task.fixed={ height = 64, width = 64, resampling = 'bilinear' }"], "one of the tables task.fixed and task"),
+        (["task.tiling.max_side=500"], "task.tiling.max_side is 500, expected a multiple of 8, as network.widths"),
+        (["task.tiling.margin=170"], "task.tiling.max_side is 512, expected 518 or more for a margin of 170"),
+        (["crops.width=100"], "crops.width is 100, expected a multiple of 8, as network.widths determines"),
+        (["task.objects=connected"], "segmentation_loss.distance is 1 with task.objects 'connected'"),
+        (["segmentation_loss.distance=0.0"], "segmentation_loss.distance is 0 with task.objects 'touching'"),
+        (["segmentation_loss.dice=-1.0"], "segmentation_loss.dice: was -1.0"),
+        (["crops.scale=0.5"], "crops.scale: was 0.5"),
+        (["training.loss=cross-entropy"], "supports network.name 'u-net' and training.loss 'segmentation'"),
+        (["training.balance=sampling"], "balance and label_smoothing are not supported"),
+        (["augmentation.rotation=5.0"], "augmentation requires images to classify; remove it for the task"),
+        (["split.test_groups=[]"], "expected both or neither of validation_groups and test_groups"),
+        (
+            ["split.test_groups=['a', 'b']", "split.validation_groups=['b']"],
+            "the group 'b' is in validation_groups and in test_groups",
+        ),
+    ],
+)
+def test_an_invalid_key_of_segmentation_is_reported(overrides: list[str], named: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_recipe("cell-nuclei", overrides)
+    assert named in str(error.value)
+
+
+def test_settings_of_segmentation_are_rejected_for_other_tasks() -> None:
+    for override in ("split.by=image", "crops={ height = 8, width = 8, per_epoch = 1 }"):
+        with pytest.raises(UserError, match="are settings of the task 'image-segmentation', not of 'survival'"):
+            load_recipe("breast-cancer-risk", [override])
+
+
 def test_a_recipe_may_be_a_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("name = [", encoding="utf-8")

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from medserve_training.data import schema
 from medserve_training.init.toml_text import toml
-from medserve_training.recipes import network_settings, recipe, training_settings
+from medserve_training.recipes import network_settings, recipe, segmentation_settings, training_settings
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
 
@@ -28,18 +28,28 @@ SECTIONS: dict[str, type] = {
     "Recipe": recipe.Recipe,
     "Recipe: `[data]`": recipe.Data,
     'Recipe: `[task]`, `kind = "image-classification"`': recipe.ImageTask,
+    'Recipe: `[task]`, `kind = "image-segmentation"`': segmentation_settings.SegmentationTask,
+    "Recipe: `fixed` of a segmentation task": segmentation_settings.FixedSize,
+    "Recipe: `tiling` of a segmentation task": segmentation_settings.Tiling,
+    "Recipe: `measure` of a segmentation task": segmentation_settings.EllipseCircumference,
     'Recipe: `[task]`, `kind = "survival"`': recipe.SurvivalTask,
     "Recipe: `horizons` of a survival task": recipe.Horizon,
     'Recipe: `[task]`, `kind = "status"`': recipe.StatusTask,
     "Recipe: `[training]`": training_settings.Training,
     "Recipe: `[augmentation]`": training_settings.Augmentation,
+    "Recipe: `[crops]`": segmentation_settings.Crops,
+    "Recipe: `[segmentation_loss]`": segmentation_settings.SegmentationLoss,
     "Recipe: `[split]`": recipe.Split,
     "Recipe: `[calibration]`": recipe.Calibration,
     "Recipe: `[export]`": recipe.Export,
     "Recipe: `[manifest]`": recipe.Texts,
     "Recipe: `[card]`": recipe.CardTexts,
 }  # fmt: skip
-for network in (*get_args(network_settings.ImageNetworkSettings), *get_args(network_settings.RiskNetworkSettings)):
+for network in (
+    *get_args(network_settings.ImageNetworkSettings),
+    network_settings.SegmentationNetworkSettings,
+    *get_args(network_settings.RiskNetworkSettings),
+):
     (name,) = network_settings.names(network)
     SECTIONS[f'Recipe: `[network]`, `name = "{name}"`'] = network
 

@@ -15,20 +15,24 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parent:
         "--output", type=version_folder, help="folder of the ONNX file (default: NAME-int8/1 next to NAME)"
     )
     command.add_argument(
-        "--rows", type=count, default=512, help="number of training images for calibration (default: 512)"
+        "--rows",
+        type=count,
+        default=512,
+        help="number of training images, or crops of them, for calibration (default: 512)",
     )
     command.add_argument(
         "--max-loss",
         type=float,
         default=0.002,
-        help="maximum decrease of the AUROC on validation (default: 0.002)",
+        help="maximum decrease of AUROC, average precision or Dice coefficient on validation (default: 0.002)",
     )
     command.add_argument("--seed", type=int, default=0, help="seed of the choice of images (default: 0)")
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from medserve_training.export.quantize import SERVER_DEVIATION, load_original, quantize
+    from medserve_training.export.quantization.original import load_original
+    from medserve_training.export.quantization.quantize import SERVER_DEVIATION, quantize
 
     source = load_original(source_of(options))
     folder = options.output or options.model.resolve().parent.parent.parent / f"{source.manifest.name}-int8" / "1"

@@ -26,7 +26,7 @@ def read_masks(spec: str, task: SegmentationTask, data_dir: Path) -> MaskedImage
     """Reads the images that a data spec names.
 
     Args:
-        spec: "nuclei:FILE" or "nuclei:FILE,STAIN" with FILE a zip file beside its table, "hc18:FILE" with FILE an
+        spec: "nuclei:FILE" or "nuclei:FILE,STAIN" with FILE a zip file next to its table, "hc18:FILE" with FILE an
             .npz file, or "masks:FOLDER"; files are relative to `data_dir`.
         task: Specifies the labels, and the size and color that images are converted to.
         data_dir: Folder of data files.
@@ -110,7 +110,7 @@ def _read_heads(path: Path, task: SegmentationTask) -> MaskedImages:
 
 
 def _read_folder(folder: Path, task: SegmentationTask) -> MaskedImages:
-    """Reads NAME.png (or JPEG, TIFF, DICOM) beside NAME_LABEL.png for each label, and groups.csv if there is one."""
+    """Reads NAME.png (or JPEG, TIFF, DICOM) next to NAME_LABEL.png for each label, and groups.csv if there is one."""
     if not folder.is_dir():
         raise UserError(f"{folder}: is not a folder")
     files = {path.stem: path for path in visible(folder) if path.is_file() and path.name != "groups.csv"}

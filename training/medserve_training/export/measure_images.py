@@ -72,7 +72,7 @@ def _set_curves(manifest: pb.Manifest, output: Mapping[str, Floats], data: Split
 
 def validation_metric(manifest: pb.Manifest, name: str) -> float:
     """Returns one metric of the validation split."""
-    (evaluation,) = (evaluation for evaluation in manifest.evaluations if evaluation.split == "validation")
+    (evaluation,) = (entry for entry in manifest.evaluations if entry.split == "validation" and not entry.subgroup)
     (metric,) = (metric for metric in evaluation.metrics if metric.name == name)
     return metric.value
 

@@ -230,7 +230,7 @@ class Recipe:
         if self.training.loss == "binary-cross-entropy" and len(getattr(self.task, "labels", "ab")) != 2:
             raise ValueError("training.loss 'binary-cross-entropy' requires two task.labels; use 'cross-entropy'")
         if self.augmentation is not None and self.task.kind != "image-classification":
-            raise ValueError(f"augmentation requires images; remove it for the task {self.task.kind!r}")
+            raise ValueError(f"augmentation requires images to classify; remove it for the task {self.task.kind!r}")
         _check_segmentation(self)
 
 
@@ -252,12 +252,22 @@ def _check_segmentation(recipe: Recipe) -> None:
         )
     if recipe.training.balance != "none" or recipe.training.label_smoothing:
         raise ValueError("balance and label_smoothing are not supported by the task 'image-segmentation'")
-    stride = recipe.network.stride
-    sizes = {"crops.height": recipe.crops.height, "crops.width": recipe.crops.width}
-    if recipe.task.fixed is not None:
-        sizes |= {"task.fixed.height": recipe.task.fixed.height, "task.fixed.width": recipe.task.fixed.width}
-    if recipe.task.tiling is not None:
-        sizes["task.tiling.max_side"] = recipe.task.tiling.max_side
+    _check_sizes(recipe.task, recipe.crops, recipe.network.stride)
+
+
+def _check_sizes(task: SegmentationTask, crops: Crops, stride: int) -> None:
+    """Checks that the network can be applied to the sizes of crops and inputs."""
+    sizes = {"crops.height": crops.height, "crops.width": crops.width}
+    if task.fixed is not None:
+        sizes |= {"task.fixed.height": task.fixed.height, "task.fixed.width": task.fixed.width}
+    if task.tiling is not None:
+        sizes["task.tiling.max_side"] = task.tiling.max_side
+        least = stride + 3 * task.tiling.margin
+        if task.tiling.max_side < least:
+            raise ValueError(
+                f"task.tiling.max_side is {task.tiling.max_side}, expected {least} or more for a margin of "
+                f"{task.tiling.margin}"
+            )
     for key, size in sizes.items():
         if size % stride:
             raise ValueError(f"{key} is {size}, expected a multiple of {stride}, as network.widths determines")

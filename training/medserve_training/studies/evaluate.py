@@ -38,7 +38,7 @@ def evaluate(source: Source, report: Path, unfamiliar: str | None, crossval: Pat
     Args:
         source: The model file, which is replaced, and its data.
         report: Output folder of evaluation.json, plots, and predictions.npz with the output for validation and test:
-            probabilities and labels, survival, times and events, or, beside predictions.csv, the objects found.
+            probabilities and labels, survival, times and events, or, with predictions.csv, the objects found.
         unfamiliar: Data spec of images of another kind, to test the novelty score with.
         crossval: The risk.json of cross-validation with the model's recipe, whose figures are added to the manifest.
 

@@ -1,0 +1,1 @@
+"""Quantizes models to 8-bit integers."""
