@@ -43,6 +43,7 @@ from medserve_server.segment.result import add_result
 ROUNDS = 5
 CLIENTS = 8
 QUIET_SECONDS = 10
+TILES = 64
 Pixels = NDArray[np.uint8]
 
 
@@ -67,7 +68,7 @@ class Alone:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
         self.tile = input_shape(task)
-        self.rows = rows_per_run(self.tile)
+        self.rows = rows_per_run(self.tile, "cpu")
 
     def run(self, rows: Pixels) -> Arrays:
         """Returns all outputs for a batch, uint8 [rows, height, width, channels]."""
@@ -126,7 +127,7 @@ def figures(models: Path, model: str, other: str, transport: str) -> Iterator[tu
         for name, took in (("idle", quiet), ("meanwhile", busy)):
             yield f"{other}: 99th percentile, {name}", f"{1e3 * float(np.quantile(took, 0.99)):.2f} ms"
         alone = Alone(models / model / "1" / "model.onnx", task)
-        tile, count = disks(alone.tile[0]), 16 * alone.rows
+        tile, count = disks(alone.tile[0]), TILES
         took_tiles = _seconds(lambda: list(pool.map(segment, [tile] * count)))
         yield "rate of single tiles", f"{alone.seconds(count) / took_tiles:.2f} times alone"
         large = disks(2000)

@@ -15,7 +15,7 @@ def run_shown(details: Locator, language: str, folder: Path, **variables: str) -
 
     Args:
         details: the element with the commands; it is opened if it is closed.
-        language: name of the tab: curl, Python or Node.
+        language: name of the tab: medserve, curl, Python or Node.
         folder: working directory, with the files that the command names.
         variables: additional environment variables.
     """
@@ -24,6 +24,7 @@ def run_shown(details: Locator, language: str, folder: Path, **variables: str) -
     details.get_by_role("tab", name=language).click()
     text = details.get_by_role("tabpanel").locator("pre").inner_text()
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")} | variables
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # has the command medserve
     ended = subprocess.run(
         [*_interpreter(language), text],
         cwd=folder,
@@ -42,5 +43,6 @@ def _interpreter(language: str) -> list[str]:
         return [sys.executable, "-W", "error", "-c"]
     if language == "Node":
         return [program("node", "nodejs"), "--input-type=module", "-e"]
-    program("curl", "curl")
+    if language == "curl":
+        program("curl", "curl")
     return [program("bash", "bash"), "-c"]

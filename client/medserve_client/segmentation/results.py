@@ -132,8 +132,8 @@ class LabelResult:
         count_interval: None if the model does not know the error of its counts.
         objects: largest first, up to `max_objects`.
         measures: derived measures of the largest object, in the order of the manifest.
-        mask_png: 16-bit gray PNG of the image's size: 0 is background, other values are the IDs of objects; empty
-            unless requested.
+        mask_png: 16-bit gray PNG of the image's size: 0 is background, other values are the IDs of objects, and 65,535
+            also stands for all higher IDs; empty unless requested.
         probability_png: 8-bit gray PNG of the probability, of which 255 is 1, reduced to at most 1,024 pixels per side;
             empty unless requested.
     """

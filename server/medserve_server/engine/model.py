@@ -52,7 +52,7 @@ class Model:
         self._tile = largest_tile(self.manifest)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
         if self._tile is not None:
-            self.max_batch_rows = min(self.max_batch_rows, rows_per_run(self._tile))
+            self.max_batch_rows = min(self.max_batch_rows, rows_per_run(self._tile, self.session.provider))
         _check_row_sizes(self.session, settings, self._tile)
         self._warm_up()
         self.session.forget_file()

@@ -44,6 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         tiled(), [bright(count_error={"low_ratio": 0.5, "high_ratio": 2.0, "coverage": 0.9})], ensemble=True
     )
     onnx_models.save(folder, "spots", spots(task))
+    task.image_segmentation.input.tiling.max_side = 256
+    onnx_models.save(folder, "large-tiles", spots(task))
     with running_server("--transport", "grpcio", "--models", str(folder)) as started:
         yield started
 
@@ -109,8 +111,8 @@ def test_the_command_writes_objects_annotations_and_overlays(
     (slides / "a.png").write_bytes(picture)
     (slides / "b.dcm").write_bytes(dicom(PIXELS, PixelSpacing=[2, 3]))
     (slides / "c.png").write_bytes(b"not an image")
-    command = ["--server", server.target, "segment", str(slides), "--objects", str(objects), "--coco", str(coco)]
-    assert main([*command, "--overlay", str(seen)]) == 1
+    command = ["--server", server.target, "segment", "--model", "spots", str(slides)]
+    assert main([*command, "--objects", str(objects), "--coco", str(coco), "--overlay", str(seen)]) == 1
     captured = capsys.readouterr()
     assert f"{slides}/c.png: is not a PNG, JPEG, TIFF or DICOM file" in captured.err
     for words in ("3 (1 to 6)", "536 px", "3,216 mm²", "7.7%", "sizes are in pixels"):
@@ -136,16 +138,20 @@ def test_a_spacing_that_contradicts_a_file_is_refused(
 ) -> None:
     path = tmp_path / "scan.dcm"
     path.write_bytes(dicom(PIXELS, PixelSpacing=[2, 3]))
-    assert main(["--server", server.target, "segment", str(path), "--pixel-spacing", "2,4"]) == 1
+    command = ["--server", server.target, "segment", "--model", "spots", str(path)]
+    assert main([*command, "--pixel-spacing", "2,4"]) == 1
     assert f"{path}: is 4, but the file states 3 mm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("protocol", [["--mode", "stream"], ["--http", "binary"]])
-def test_segmentation_is_load_tested(server: ServerProcess, tmp_path: Path, protocol: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "model"), [(["--mode", "stream"], "spots"), (["--http", "binary"], "large-tiles")]
+)
+def test_segmentation_is_load_tested(server: ServerProcess, tmp_path: Path, protocol: list[str], model: str) -> None:
     path = tmp_path / "run.json"
-    target = server.target if protocol[0] == "--mode" else server.http_url.removeprefix("http://")
-    short = ["--duration", "0.4", "--warmup", "0.1", "--concurrency", "2", "--metrics-url", server.metrics_url]
-    assert main(["--server", target, "loadtest", "--model", "spots", *protocol, *short, "--json", str(path)]) == 0
+    target = server.http_url.removeprefix("http://") if "--http" in protocol else server.target
+    load = ["--model", model, *protocol, "--concurrency", "2", "--duration", "0.5", "--warmup", "0.1"]
+    metrics = ["--metrics-url", server.metrics_url]
+    assert main(["--server", target, "loadtest", *load, *metrics, "--json", str(path)]) == 0
     (run,) = json.loads(path.read_text())["runs"]
     assert run["errors"] == {}
     assert run["sent"] > 0

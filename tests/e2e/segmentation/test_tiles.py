@@ -27,7 +27,7 @@ def test_large_image_has_the_objects_of_the_whole_image(stub: ImageSegmentationS
     assert "TILED" in kinds(result)
     assert (picture(result.labels[0].probability_png) == image).all()
     rule = ObjectRule(threshold=0.5, marker_distance=0.7, min_area=20, largest_only=False, fill_holes=False)
-    probabilities = image.astype(np.float32) / 255
+    probabilities = (image / 255).astype(np.float32)
     # At the border of the image, tiles are padded to the stride, so that the mean differs.
     inside = np.s_[BLUR:-BLUR, BLUR:-BLUR]
     expected = label_objects(probabilities, blurred(probabilities), rule)

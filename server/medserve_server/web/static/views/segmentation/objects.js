@@ -123,7 +123,8 @@ export function objectTable(columns, onSelect) {
 function keepVisible(scroller, row) {
   const head = scroller.querySelector("thead")?.offsetHeight ?? 0;
   const { top, bottom } = row.getBoundingClientRect();
-  const frame = scroller.getBoundingClientRect();
-  if (top < frame.top + head) scroller.scrollTop -= frame.top + head - top;
-  if (bottom > frame.bottom) scroller.scrollTop += bottom - frame.bottom;
+  const start = scroller.getBoundingClientRect().top;
+  const end = start + scroller.clientHeight;
+  if (top < start + head) scroller.scrollTop -= start + head - top;
+  if (bottom > end) scroller.scrollTop += bottom - end;
 }
