@@ -36,14 +36,13 @@ def outline_distances(predicted: Mask, true: Mask, spacing: tuple[float, float])
         spacing: Distance between rows and between columns, in millimeters.
     """
     if predicted.any() and true.any():
-        to_true = _distances(predicted, true, spacing)
-        to_predicted = _distances(true, predicted, spacing)
-        largest = max(np.percentile(to_true, 95), np.percentile(to_predicted, 95))
-        mean = np.concatenate([to_true, to_predicted]).mean()
+        directions = [_distances(predicted, true, spacing), _distances(true, predicted, spacing)]
     elif predicted.any() or true.any():
-        largest = mean = np.hypot(*np.multiply(true.shape, spacing))
+        directions = [np.hypot(*np.multiply(true.shape, spacing, dtype=np.float64)).reshape(1)]
     else:
-        largest = mean = 0.0
+        directions = [np.zeros(1)]
+    largest = max(np.percentile(distances, 95) for distances in directions)
+    mean = np.concatenate(directions).mean()
     return {"hausdorff_95_mm": float(largest), "mean_surface_distance_mm": float(mean)}
 
 
