@@ -219,7 +219,7 @@ def test_a_risk_models_card_lists_splits_cohorts_and_subgroups(risk_model: Path,
     data, _ = load_patients(recipe)
     session = open_session(path)
     output = {split: predict(session, data.part(split).features).astype(np.float64) for split in ("validation", "test")}
-    written = write_card(path, Measured(recipe, manifest, manifest, data, output), {})
+    written = write_card(path, Measured(recipe, manifest, manifest, data, output, {}), {})
     assert [entry.name for entry in written] == ["card.md", "card.html"]
     markdown, html = read_card(path)
     is_self_contained(html)
