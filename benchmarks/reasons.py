@@ -94,6 +94,10 @@ def risk_calls(client: Client, model: str) -> dict[str, Call]:
     )
 
 
+CALLS = {Task.IMAGE_CLASSIFICATION: image_calls, Task.PATIENT_RISK: risk_calls}
+"""Kinds of calls by the tasks that have explanations."""
+
+
 def _value(feature: Feature, random: np.random.Generator) -> FeatureValue:
     if feature.HasField("categorical"):
         return str(random.choice(list(feature.categorical.names)))
@@ -147,8 +151,9 @@ def measure_models(transport: str, models: Path, count: int) -> None:
         Client(target) as client,
     ):
         for model in client.models():
-            calls = image_calls if model.task is Task.IMAGE_CLASSIFICATION else risk_calls
-            named = {f"{transport}: {name}": call for name, call in calls(client, model.name).items()}
+            if model.task not in CALLS:
+                continue
+            named = {f"{transport}: {name}": call for name, call in CALLS[model.task](client, model.name).items()}
             measure(started.mark, named, count)
 
 

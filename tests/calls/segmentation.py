@@ -1,6 +1,7 @@
 """Segments arrays and files, and reads the pictures in the results."""
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def segment(
     return list(stub.Segment(request, timeout=PATIENCE).results)
 
 
-def picture(data: bytes) -> NDArray[np.generic]:
+def picture(data: bytes) -> NDArray[Any]:
     """Returns the pixels of a PNG file."""
     return np.asarray(Image.open(io.BytesIO(data)))
 

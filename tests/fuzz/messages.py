@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 WORDS = [
     "chest-xray",
     "breast-cancer-risk",
-    "cell-nuclei",
+    "fetal-head",
     "1",
     "2",
     "image",

@@ -10,16 +10,17 @@ from google.protobuf.message import DecodeError
 
 from medserve_images import ImageLimits
 from medserve_proto.inference import grpc_service_pb2 as pb
-from medserve_proto.v1 import image_classification_pb2, manifest_pb2, patient_risk_pb2
+from medserve_proto.v1 import image_classification_pb2, image_segmentation_pb2, manifest_pb2, patient_risk_pb2
 from medserve_server.config import Settings
 from medserve_server.engine.datatypes import DATATYPES
 from medserve_server.engine.manifest.reader import KEY, read_manifest
 from medserve_server.engine.parity import deviation
 from medserve_server.engine.session import Session, TensorSpec
 from medserve_server.errors import ModelLoadError, ServingError
-from medserve_server.inputs.images import RequestImages, target_of
+from medserve_server.inputs.images import RequestImages, free_target_of, target_of
 from medserve_server.inputs.patients import PatientReader, Value
 from medserve_server.registry.integrity import read_model
+from medserve_server.segment.request import read_request
 from medserve_server.services import codec
 from medserve_server.status import to_status
 
@@ -94,6 +95,21 @@ def raw_image(data: bytes) -> None:
         _check_error(error)
 
 
+def segmented_images(data: bytes) -> None:
+    """Reads the images and pixel spacings of a serialized SegmentRequest."""
+    try:
+        request = image_segmentation_pb2.SegmentRequest.FromString(data)
+    except DecodeError:
+        return
+    task = manifest("fetal-head").image_segmentation
+    try:
+        for image in read_request(request, task, RequestImages(free_target_of(task.input), LIMITS)):
+            assert image.inputs(0, 1).shape == (1, task.input.fixed.height, task.input.fixed.width, 1)
+            assert image.scale.input_pixel > 0
+    except ServingError as error:
+        _check_error(error)
+
+
 def patients(data: bytes) -> None:
     """Reads patients, in a serialized PredictRequest."""
     try:
@@ -117,7 +133,7 @@ def _value(value: patient_risk_pb2.FeatureValue) -> Value:
 def manifest_text(data: bytes) -> None:
     """Checks a serialized manifest against the graph of a packaged model, and its reference rows."""
     text = data.decode("utf-8", "replace")
-    for name in ("chest-xray", "breast-cancer-risk"):
+    for name in ("chest-xray", "breast-cancer-risk", "fetal-head"):
         opened = session(name)
         try:
             found = read_manifest(Path(name), {KEY: text}, opened.inputs, opened.outputs)
@@ -140,6 +156,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "tensors": tensors,
     "image": image,
     "raw-image": raw_image,
+    "segmented-images": segmented_images,
     "patients": patients,
     "manifest": manifest_text,
 }

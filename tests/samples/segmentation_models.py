@@ -87,9 +87,9 @@ def spots(manifest: pb.Manifest) -> onnx.ModelProto:
     return explained_models.with_manifest(model, manifest)
 
 
-def blurred(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+def blurred(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
     """Returns the output `distance` for the probabilities of a label, [height, width]."""
     half = BLUR // 2
     padded = np.pad(probabilities.astype(np.float64), half, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (BLUR, BLUR))
-    return np.nanmean(windows, axis=(2, 3)).astype(np.float32)
+    return np.asarray(np.nanmean(windows, axis=(2, 3)), np.float32)

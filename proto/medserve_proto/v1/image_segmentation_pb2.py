@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from medserve_proto.v1 import image_classification_pb2 as medserve_dot_v1_dot_image__classification__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$medserve/v1/image_segmentation.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a&medserve/v1/image_classification.proto\"\x90\x02\n\x0eSegmentRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x06images\x18\x03 \x03(\x0b\x32\x1b.medserve.v1.ImageToSegment\x12&\n\x05masks\x18\x04 \x01(\x0e\x32\x17.medserve.v1.MaskFormat\x12\x18\n\x10probability_maps\x18\x05 \x01(\x08\x12\x18\n\x10uncertainty_maps\x18\x06 \x01(\x08\x12\x10\n\x08\x63ontours\x18\x07 \x01(\x08\x12\x0f\n\x07overlay\x18\x08 \x01(\x08\x12\x13\n\x0bmax_objects\x18\t \x01(\r\x12\x12\n\nrequest_id\x18\n \x01(\t\"e\n\x0eImageToSegment\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.medserve.v1.Image\x12\x30\n\rpixel_spacing\x18\x02 \x01(\x0b\x32\x19.medserve.v1.PixelSpacing\"\xf3\x01\n\x0cPixelSpacing\x12\x0e\n\x06row_mm\x18\x01 \x01(\x01\x12\x11\n\tcolumn_mm\x18\x02 \x01(\x01\x12\x30\n\x06source\x18\x03 \x01(\x0e\x32 .medserve.v1.PixelSpacing.Source\"\x8d\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_REQUEST\x10\x01\x12\x18\n\x14SOURCE_PIXEL_SPACING\x10\x02\x12\x1f\n\x1bSOURCE_IMAGER_PIXEL_SPACING\x10\x03\x12\x1c\n\x18SOURCE_ULTRASOUND_REGION\x10\x04\"}\n\x0fSegmentResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07results\x18\x03 \x03(\x0b\x32\x1a.medserve.v1.SegmentResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x9b\x03\n\rSegmentResult\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12(\n\x06labels\x18\x03 \x03(\x0b\x32\x18.medserve.v1.LabelResult\x12\x35\n\rpixel_spacing\x18\x04 \x01(\x0b\x32\x19.medserve.v1.PixelSpacingH\x00\x88\x01\x01\x12+\n\x08warnings\x18\x05 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\x12\x18\n\x0buncertainty\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x17\n\x0funcertainty_png\x18\x07 \x01(\x0c\x12\x14\n\x07novelty\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x1d\n\x10sop_instance_uid\x18\t \x01(\tH\x03\x88\x01\x01\x12\x13\n\x0boverlay_png\x18\n \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x0b \x01(\r\x12\r\n\x05tiles\x18\x0c \x01(\rB\x10\n\x0e_pixel_spacingB\x0e\n\x0c_uncertaintyB\n\n\x08_noveltyB\x13\n\x11_sop_instance_uid\"\xc3\x02\n\x0bLabelResult\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07\x61rea_px\x18\x02 \x01(\r\x12\x15\n\x08\x61rea_mm2\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\narea_share\x18\x04 \x01(\x01\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x32\n\x0e\x63ount_interval\x18\x06 \x01(\x0b\x32\x15.medserve.v1.IntervalH\x01\x88\x01\x01\x12-\n\x07objects\x18\x07 \x03(\x0b\x32\x1c.medserve.v1.SegmentedObject\x12,\n\x08measures\x18\x08 \x03(\x0b\x32\x1a.medserve.v1.MeasureResult\x12\x10\n\x08mask_png\x18\t \x01(\x0c\x12\x17\n\x0fprobability_png\x18\n \x01(\x0c\x42\x0b\n\t_area_mm2B\x11\n\x0f_count_interval\"\xc7\x02\n\x0fSegmentedObject\x12\n\n\x02id\x18\x01 \x01(\r\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.medserve.v1.Box\x12\x12\n\ncentroid_x\x18\x03 \x01(\x01\x12\x12\n\ncentroid_y\x18\x04 \x01(\x01\x12\x0f\n\x07\x61rea_px\x18\x05 \x01(\r\x12\x0c\n\x04\x61rea\x18\x06 \x01(\x01\x12\x1b\n\x13\x65quivalent_diameter\x18\x07 \x01(\x01\x12\x12\n\nmajor_axis\x18\x08 \x01(\x01\x12\x12\n\nminor_axis\x18\t \x01(\x01\x12\x11\n\tperimeter\x18\n \x01(\x01\x12\x13\n\x0b\x63ircularity\x18\x0b \x01(\x01\x12\x18\n\x10mean_probability\x18\x0c \x01(\x02\x12\x16\n\x0etouches_border\x18\r \x01(\x08\x12\x0f\n\x07\x63ontour\x18\x0e \x03(\r\x12\x12\n\nrun_length\x18\x0f \x01(\t\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\r\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"u\n\rMeasureResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12,\n\x08interval\x18\x04 \x01(\x0b\x32\x15.medserve.v1.IntervalH\x00\x88\x01\x01\x42\x0b\n\t_interval\"7\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\x8d\x01\n\x15SegmentStreamResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.medserve.v1.SegmentResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome*Z\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x01\x12\x1a\n\x16MASK_FORMAT_RUN_LENGTH\x10\x02\x32\x9b\x02\n\x11ImageSegmentation\x12\xaf\x01\n\x07Segment\x12\x1b.medserve.v1.SegmentRequest\x1a\x1c.medserve.v1.SegmentResponse\"i\x82\xd3\xe4\x93\x02\x63\"\x1f/v1/models/{model_name}:segment:\x01*Z=\"8/v1/models/{model_name}/versions/{model_version}:segment:\x01*\x12T\n\rSegmentStream\x12\x1b.medserve.v1.SegmentRequest\x1a\".medserve.v1.SegmentStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$medserve/v1/image_segmentation.proto\x12\x0bmedserve.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a&medserve/v1/image_classification.proto\"\xa1\x02\n\x0eSegmentRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x06images\x18\x03 \x03(\x0b\x32\x1b.medserve.v1.ImageToSegment\x12&\n\x05masks\x18\x04 \x01(\x0e\x32\x17.medserve.v1.MaskFormat\x12\x18\n\x10probability_maps\x18\x05 \x01(\x08\x12\x18\n\x10uncertainty_maps\x18\x06 \x01(\x08\x12\x10\n\x08\x63ontours\x18\x07 \x01(\x08\x12\x0f\n\x07overlay\x18\x08 \x01(\x08\x12\x13\n\x0bmax_objects\x18\t \x01(\r\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x0f\n\x07preview\x18\x0b \x01(\x08\"e\n\x0eImageToSegment\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.medserve.v1.Image\x12\x30\n\rpixel_spacing\x18\x02 \x01(\x0b\x32\x19.medserve.v1.PixelSpacing\"\xf3\x01\n\x0cPixelSpacing\x12\x0e\n\x06row_mm\x18\x01 \x01(\x01\x12\x11\n\tcolumn_mm\x18\x02 \x01(\x01\x12\x30\n\x06source\x18\x03 \x01(\x0e\x32 .medserve.v1.PixelSpacing.Source\"\x8d\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_REQUEST\x10\x01\x12\x18\n\x14SOURCE_PIXEL_SPACING\x10\x02\x12\x1f\n\x1bSOURCE_IMAGER_PIXEL_SPACING\x10\x03\x12\x1c\n\x18SOURCE_ULTRASOUND_REGION\x10\x04\"}\n\x0fSegmentResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07results\x18\x03 \x03(\x0b\x32\x1a.medserve.v1.SegmentResult\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xb0\x03\n\rSegmentResult\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12(\n\x06labels\x18\x03 \x03(\x0b\x32\x18.medserve.v1.LabelResult\x12\x35\n\rpixel_spacing\x18\x04 \x01(\x0b\x32\x19.medserve.v1.PixelSpacingH\x00\x88\x01\x01\x12+\n\x08warnings\x18\x05 \x03(\x0b\x32\x19.medserve.v1.ImageWarning\x12\x18\n\x0buncertainty\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x17\n\x0funcertainty_png\x18\x07 \x01(\x0c\x12\x14\n\x07novelty\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x1d\n\x10sop_instance_uid\x18\t \x01(\tH\x03\x88\x01\x01\x12\x13\n\x0boverlay_png\x18\n \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x0b \x01(\r\x12\r\n\x05tiles\x18\x0c \x01(\r\x12\x13\n\x0bpreview_png\x18\r \x01(\x0c\x42\x10\n\x0e_pixel_spacingB\x0e\n\x0c_uncertaintyB\n\n\x08_noveltyB\x13\n\x11_sop_instance_uid\"\xc3\x02\n\x0bLabelResult\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07\x61rea_px\x18\x02 \x01(\r\x12\x15\n\x08\x61rea_mm2\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\narea_share\x18\x04 \x01(\x01\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x32\n\x0e\x63ount_interval\x18\x06 \x01(\x0b\x32\x15.medserve.v1.IntervalH\x01\x88\x01\x01\x12-\n\x07objects\x18\x07 \x03(\x0b\x32\x1c.medserve.v1.SegmentedObject\x12,\n\x08measures\x18\x08 \x03(\x0b\x32\x1a.medserve.v1.MeasureResult\x12\x10\n\x08mask_png\x18\t \x01(\x0c\x12\x17\n\x0fprobability_png\x18\n \x01(\x0c\x42\x0b\n\t_area_mm2B\x11\n\x0f_count_interval\"\xc7\x02\n\x0fSegmentedObject\x12\n\n\x02id\x18\x01 \x01(\r\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x10.medserve.v1.Box\x12\x12\n\ncentroid_x\x18\x03 \x01(\x01\x12\x12\n\ncentroid_y\x18\x04 \x01(\x01\x12\x0f\n\x07\x61rea_px\x18\x05 \x01(\r\x12\x0c\n\x04\x61rea\x18\x06 \x01(\x01\x12\x1b\n\x13\x65quivalent_diameter\x18\x07 \x01(\x01\x12\x12\n\nmajor_axis\x18\x08 \x01(\x01\x12\x12\n\nminor_axis\x18\t \x01(\x01\x12\x11\n\tperimeter\x18\n \x01(\x01\x12\x13\n\x0b\x63ircularity\x18\x0b \x01(\x01\x12\x18\n\x10mean_probability\x18\x0c \x01(\x02\x12\x16\n\x0etouches_border\x18\r \x01(\x08\x12\x0f\n\x07\x63ontour\x18\x0e \x03(\r\x12\x12\n\nrun_length\x18\x0f \x01(\t\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\r\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"u\n\rMeasureResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12,\n\x08interval\x18\x04 \x01(\x0b\x32\x15.medserve.v1.IntervalH\x00\x88\x01\x01\x42\x0b\n\t_interval\"7\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\x8d\x01\n\x15SegmentStreamResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.medserve.v1.SegmentResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome*Z\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x01\x12\x1a\n\x16MASK_FORMAT_RUN_LENGTH\x10\x02\x32\x9b\x02\n\x11ImageSegmentation\x12\xaf\x01\n\x07Segment\x12\x1b.medserve.v1.SegmentRequest\x1a\x1c.medserve.v1.SegmentResponse\"i\x82\xd3\xe4\x93\x02\x63\"\x1f/v1/models/{model_name}:segment:\x01*Z=\"8/v1/models/{model_name}/versions/{model_version}:segment:\x01*\x12T\n\rSegmentStream\x12\x1b.medserve.v1.SegmentRequest\x1a\".medserve.v1.SegmentStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGESEGMENTATION'].methods_by_name['Segment']._loaded_options = None
   _globals['_IMAGESEGMENTATION'].methods_by_name['Segment']._serialized_options = b'\202\323\344\223\002c\"\037/v1/models/{model_name}:segment:\001*Z=\"8/v1/models/{model_name}/versions/{model_version}:segment:\001*'
-  _globals['_MASKFORMAT']._serialized_start=2354
-  _globals['_MASKFORMAT']._serialized_end=2444
+  _globals['_MASKFORMAT']._serialized_start=2392
+  _globals['_MASKFORMAT']._serialized_end=2482
   _globals['_SEGMENTREQUEST']._serialized_start=149
-  _globals['_SEGMENTREQUEST']._serialized_end=421
-  _globals['_IMAGETOSEGMENT']._serialized_start=423
-  _globals['_IMAGETOSEGMENT']._serialized_end=524
-  _globals['_PIXELSPACING']._serialized_start=527
-  _globals['_PIXELSPACING']._serialized_end=770
-  _globals['_PIXELSPACING_SOURCE']._serialized_start=629
-  _globals['_PIXELSPACING_SOURCE']._serialized_end=770
-  _globals['_SEGMENTRESPONSE']._serialized_start=772
-  _globals['_SEGMENTRESPONSE']._serialized_end=897
-  _globals['_SEGMENTRESULT']._serialized_start=900
-  _globals['_SEGMENTRESULT']._serialized_end=1311
-  _globals['_LABELRESULT']._serialized_start=1314
-  _globals['_LABELRESULT']._serialized_end=1637
-  _globals['_SEGMENTEDOBJECT']._serialized_start=1640
-  _globals['_SEGMENTEDOBJECT']._serialized_end=1967
-  _globals['_BOX']._serialized_start=1969
-  _globals['_BOX']._serialized_end=2032
-  _globals['_MEASURERESULT']._serialized_start=2034
-  _globals['_MEASURERESULT']._serialized_end=2151
-  _globals['_INTERVAL']._serialized_start=2153
-  _globals['_INTERVAL']._serialized_end=2208
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=2211
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=2352
-  _globals['_IMAGESEGMENTATION']._serialized_start=2447
-  _globals['_IMAGESEGMENTATION']._serialized_end=2730
+  _globals['_SEGMENTREQUEST']._serialized_end=438
+  _globals['_IMAGETOSEGMENT']._serialized_start=440
+  _globals['_IMAGETOSEGMENT']._serialized_end=541
+  _globals['_PIXELSPACING']._serialized_start=544
+  _globals['_PIXELSPACING']._serialized_end=787
+  _globals['_PIXELSPACING_SOURCE']._serialized_start=646
+  _globals['_PIXELSPACING_SOURCE']._serialized_end=787
+  _globals['_SEGMENTRESPONSE']._serialized_start=789
+  _globals['_SEGMENTRESPONSE']._serialized_end=914
+  _globals['_SEGMENTRESULT']._serialized_start=917
+  _globals['_SEGMENTRESULT']._serialized_end=1349
+  _globals['_LABELRESULT']._serialized_start=1352
+  _globals['_LABELRESULT']._serialized_end=1675
+  _globals['_SEGMENTEDOBJECT']._serialized_start=1678
+  _globals['_SEGMENTEDOBJECT']._serialized_end=2005
+  _globals['_BOX']._serialized_start=2007
+  _globals['_BOX']._serialized_end=2070
+  _globals['_MEASURERESULT']._serialized_start=2072
+  _globals['_MEASURERESULT']._serialized_end=2189
+  _globals['_INTERVAL']._serialized_start=2191
+  _globals['_INTERVAL']._serialized_end=2246
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=2249
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=2390
+  _globals['_IMAGESEGMENTATION']._serialized_start=2485
+  _globals['_IMAGESEGMENTATION']._serialized_end=2768
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,7 @@ class SegmentRequest(_message.Message):
     OVERLAY_FIELD_NUMBER: _builtins.int
     MAX_OBJECTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """If empty, the highest version that is ready."""
@@ -85,6 +86,8 @@ class SegmentRequest(_message.Message):
     """
     request_id: _builtins.str
     """Echoed in the response."""
+    preview: _builtins.bool
+    """Additionally return each image as it was read."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageToSegment]:
         """In total, they may have as many pixels as the server accepts for one image."""
@@ -102,10 +105,11 @@ class SegmentRequest(_message.Message):
         overlay: _builtins.bool = ...,
         max_objects: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contours", b"contours", "images", b"images", "masks", b"masks", "max_objects", b"max_objects", "model_name", b"model_name", "model_version", b"model_version", "overlay", b"overlay", "probability_maps", b"probability_maps", "request_id", b"request_id", "uncertainty_maps", b"uncertainty_maps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contours", b"contours", "images", b"images", "masks", b"masks", "max_objects", b"max_objects", "model_name", b"model_name", "model_version", b"model_version", "overlay", b"overlay", "preview", b"preview", "probability_maps", b"probability_maps", "request_id", b"request_id", "uncertainty_maps", b"uncertainty_maps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +257,7 @@ class SegmentResult(_message.Message):
     OVERLAY_PNG_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
+    PREVIEW_PNG_FIELD_NUMBER: _builtins.int
     height: _builtins.int
     width: _builtins.int
     uncertainty: _builtins.float
@@ -281,6 +286,10 @@ class SegmentResult(_message.Message):
     """
     tiles: _builtins.int
     """Number of tiles in which the image was segmented."""
+    preview_png: _builtins.bytes
+    """If requested: the image as it was read, a PNG of the model's color space.
+    It is reduced like probability_png.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelResult]:
         """In the order of the manifest."""
@@ -312,10 +321,11 @@ class SegmentResult(_message.Message):
         overlay_png: _builtins.bytes = ...,
         frames: _builtins.int = ...,
         tiles: _builtins.int = ...,
+        preview_png: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_pixel_spacing", b"_pixel_spacing", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "novelty", b"novelty", "pixel_spacing", b"pixel_spacing", "sop_instance_uid", b"sop_instance_uid", "uncertainty", b"uncertainty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_pixel_spacing", b"_pixel_spacing", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "frames", b"frames", "height", b"height", "labels", b"labels", "novelty", b"novelty", "overlay_png", b"overlay_png", "pixel_spacing", b"pixel_spacing", "sop_instance_uid", b"sop_instance_uid", "tiles", b"tiles", "uncertainty", b"uncertainty", "uncertainty_png", b"uncertainty_png", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "_pixel_spacing", b"_pixel_spacing", "_sop_instance_uid", b"_sop_instance_uid", "_uncertainty", b"_uncertainty", "frames", b"frames", "height", b"height", "labels", b"labels", "novelty", b"novelty", "overlay_png", b"overlay_png", "pixel_spacing", b"pixel_spacing", "preview_png", b"preview_png", "sop_instance_uid", b"sop_instance_uid", "tiles", b"tiles", "uncertainty", b"uncertainty", "uncertainty_png", b"uncertainty_png", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
     _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015

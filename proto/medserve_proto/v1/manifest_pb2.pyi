@@ -1052,7 +1052,7 @@ class Measure(_message.Message):
     offset_px: _builtins.float
     """Added to the measure, in pixels of the graph's input, each as long as the
     square root of its area: the mean difference of the reference from the
-    measure on training and validation.
+    measure on validation.
     """
     bias_mm: _builtins.float
     """Limits of agreement (Bland & Altman 1986) with the reference on validation:

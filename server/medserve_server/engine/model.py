@@ -52,8 +52,8 @@ class Model:
         self._tile = largest_tile(self.manifest)
         self.max_batch_rows = settings.max_batch_rows if _joins_rows(self.manifest, self.session) else 0
         if self._tile is not None:
-            self.max_batch_rows = min(self.max_batch_rows, rows_per_run(self._tile))
-        _check_row_sizes(self.session, settings)
+            self.max_batch_rows = min(self.max_batch_rows, rows_per_run(self._tile, self.session.provider))
+        _check_row_sizes(self.session, settings, self._tile)
         self._warm_up()
         self.session.forget_file()
         self.runs = max(1, settings.cpus // self.session.threads) if self.session.provider == "cpu" else 1
@@ -210,8 +210,13 @@ class Model:
             log.warning("%s: not warmed up, since the model fails on zeros: %s", path, printable(str(error)))
 
 
-def _check_row_sizes(session: Session, settings: Settings) -> None:
+def _check_row_sizes(session: Session, settings: Settings, tile: tuple[int, int, int] | None) -> None:
     """Refuses a model whose rows exceed every request limit, before the warm-up allocates them.
+
+    Args:
+        session: the model.
+        settings: the limits.
+        tile: height, width and channels of the largest input of a segmentation model.
 
     Raises:
         ModelLoadError: a row of an input or output is larger than both a message and a decoded image may be.
@@ -219,6 +224,8 @@ def _check_row_sizes(session: Session, settings: Settings) -> None:
     most = max(settings.max_message_mib * 1024 * 1024, int(settings.max_image_megapixels * 3e6))
     for spec in session.inputs + session.outputs:
         row_bytes = math.prod(size for size in spec.shape if size > 0) * DATATYPES[spec.datatype].dtype.itemsize
+        if tile is not None and -1 in spec.shape[1:]:
+            row_bytes *= math.prod(tile[:2])
         if row_bytes > most:
             raise ModelLoadError(
                 f"{session.path}: a row of {spec.name} has {row_bytes} bytes; "

@@ -8,14 +8,15 @@ from medserve_images import ImageLimits
 from medserve_proto.v1.manifest_pb2 import Manifest
 from medserve_server.config import Settings
 from medserve_server.engine.manifest.segmentation import input_shape, map_outputs
+from medserve_server.engine.providers import GPU_PROVIDERS, Provider
 from medserve_server.errors import ModelLoadError
 from medserve_server.inputs.images import RequestImages, free_target_of, target_of
 from medserve_server.inputs.patients import PatientReader
 
-MAX_RUN_PIXELS = 2**18
+MAX_CPU_PIXELS, MAX_GPU_PIXELS = 2**16, 2**20
 """Maximum number of pixels that a segmentation model computes in one run, unless a single tile has more. A network
-keeps dozens of float values per pixel, so that memory grows with the batch, while a tile of 256 x 256 pixels is enough
-work to keep all threads busy."""
+keeps dozens of float values per pixel. On the CPU, a tile of 256 x 256 pixels keeps all threads busy, and several at
+once are no faster, but need as many times the memory."""
 MAP_VALUES = 4
 """Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
 more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""
@@ -57,6 +58,7 @@ def largest_tile(manifest: Manifest | None) -> tuple[int, int, int] | None:
     return input_shape(manifest.image_segmentation)
 
 
-def rows_per_run(tile: tuple[int, int, int]) -> int:
+def rows_per_run(tile: tuple[int, int, int], provider: Provider) -> int:
     """Returns the maximum number of inputs of this height, width and number of channels in one run."""
-    return max(1, MAX_RUN_PIXELS // math.prod(tile[:2]))
+    pixels = MAX_GPU_PIXELS if provider in GPU_PROVIDERS else MAX_CPU_PIXELS
+    return max(1, pixels // math.prod(tile[:2]))

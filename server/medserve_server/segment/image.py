@@ -1,5 +1,7 @@
 """One image of a request: cut into inputs of the model, and collected from its outputs."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,9 @@ from medserve_proto.v1.image_segmentation_pb2 import PixelSpacing
 from medserve_proto.v1.manifest_pb2 import ImageSegmentationTask
 from medserve_server.engine.manifest.segmentation import map_outputs
 from medserve_server.engine.work import Arrays
+from medserve_server.segment.objects import Scale
 from medserve_server.segment.plan import plan_for
+from medserve_server.segment.stretch import Stretch
 
 Maps = dict[str, NDArray[np.float32]]
 """Outputs of the graph by name, each [labels, height, width] of the image."""
@@ -56,6 +60,15 @@ class SegmentedImage:
         self._added += len(outputs["probabilities"])
         if "novelty" in outputs:
             self._novelties += outputs["novelty"].tolist()
+
+    @property
+    def scale(self) -> Scale:
+        """The sizes of its pixels."""
+        pixels = self.plan.pixels_per_input_pixel if isinstance(self.plan, Stretch) else 1.0
+        if self.spacing is None:
+            return Scale("px", (1.0, 1.0), math.sqrt(pixels))
+        row, column = self.spacing.row_mm, self.spacing.column_mm
+        return Scale("mm", (row, column), math.sqrt(row * column * pixels))
 
     @property
     def novelty(self) -> float | None:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medserve_masks import ObjectRule, Objects, ellipse_circumference
+from medserve_masks import ObjectRule, Objects, ellipse_circumference, measure_objects
 from medserve_masks.contours import outline
 from medserve_masks.run_length import encode
 from medserve_proto.v1 import image_segmentation_pb2 as pb
@@ -18,7 +20,17 @@ AGREEMENT_COVERAGE = 0.95
 """Fraction of differences within the limits of agreement (Bland & Altman 1986)."""
 
 Labels = NDArray[np.int32]
-Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The sizes of an image's pixels, in millimeters or, if these are not known, in pixels."""
+
+    unit: Literal["mm", "px"]
+    spacing: tuple[float, float]
+    """Distance between rows and between columns."""
+    input_pixel: float
+    """Square root of the area of a pixel of the graph's input, to which the image may be stretched."""
 
 
 def rule_of(label: SegmentedLabel) -> ObjectRule:
@@ -32,7 +44,40 @@ def rule_of(label: SegmentedLabel) -> ObjectRule:
     )
 
 
-def add_objects(result: pb.LabelResult, labels: Labels, objects: Objects, request: pb.SegmentRequest) -> None:
+def describe(
+    result: pb.LabelResult,
+    request: pb.SegmentRequest,
+    label: SegmentedLabel,
+    labels: Labels,
+    probabilities: NDArray[np.float32],
+    scale: Scale,
+) -> None:
+    """Fills the result for a label with its objects and measures.
+
+    Args:
+        result: result to be filled.
+        request: what is requested of each object.
+        label: label in the manifest.
+        labels: IDs of the objects, the largest first, [height, width].
+        probabilities: probability of the label, [height, width].
+        scale: sizes of the pixels.
+    """
+    result.count, result.area_px = int(labels.max(initial=0)), int(np.count_nonzero(labels))
+    result.area_share = result.area_px / labels.size
+    if scale.unit == "mm":
+        result.area_mm2 = result.area_px * scale.spacing[0] * scale.spacing[1]
+    if (interval := _count_interval(label, result.count)) is not None:
+        result.count_interval.CopyFrom(interval)
+    listed = min(request.max_objects or MAX_OBJECTS, MAX_OBJECTS)
+    objects = measure_objects(labels, probabilities, scale.spacing, listed)
+    _add_objects(result, labels, objects, request)
+    if result.count:
+        left, top, width, height = objects.boxes[0].tolist()
+        largest = labels[top : top + height, left : left + width] == 1
+        result.measures.extend(_measures(label, largest, scale))
+
+
+def _add_objects(result: pb.LabelResult, labels: Labels, objects: Objects, request: pb.SegmentRequest) -> None:
     """Lists the measured objects with their contours and run-lengths, if these are requested."""
     columns = (
         objects.boxes,
@@ -73,7 +118,7 @@ def add_objects(result: pb.LabelResult, labels: Labels, objects: Objects, reques
             found.run_length = encode(labels, index, objects.boxes[index - 1])
 
 
-def count_interval(label: SegmentedLabel, count: int) -> pb.Interval | None:
+def _count_interval(label: SegmentedLabel, count: int) -> pb.Interval | None:
     """Returns the interval of the true count; None if the error of the counts is not known or there is one object."""
     if not label.HasField("count_error") or label.largest_only:
         return None
@@ -82,22 +127,12 @@ def count_interval(label: SegmentedLabel, count: int) -> pb.Interval | None:
     return pb.Interval(low=low, high=high, coverage=error.coverage)
 
 
-def measures(
-    label: SegmentedLabel, mask: NDArray[np.bool_], spacing: Spacing, input_pixel: float, unit: str
-) -> Iterator[pb.MeasureResult]:
-    """Yields the derived measures of an object.
-
-    Args:
-        label: label in the manifest.
-        mask: pixels of the object, [height, width].
-        spacing: distance between rows and between columns.
-        input_pixel: size of a pixel of the graph's input: the square root of its area.
-        unit: unit of the distances, mm or px; only in mm, the limits of agreement apply.
-    """
+def _measures(label: SegmentedLabel, mask: NDArray[np.bool_], scale: Scale) -> Iterator[pb.MeasureResult]:
+    """Yields the derived measures of an object; only in millimeters, the limits of agreement apply."""
     for measure in label.measures:
-        value = ellipse_circumference(mask, spacing) + measure.offset_px * input_pixel
-        result = pb.MeasureResult(name=measure.name, unit=unit, value=value)
-        if unit == "mm":
+        value = ellipse_circumference(mask, scale.spacing) + measure.offset_px * scale.input_pixel
+        result = pb.MeasureResult(name=measure.name, unit=scale.unit, value=value)
+        if scale.unit == "mm":
             low, high = (value - measure.bias_mm + sign * measure.agreement_mm for sign in (-1, 1))
             result.interval.CopyFrom(pb.Interval(low=low, high=high, coverage=AGREEMENT_COVERAGE))
         yield result

@@ -27,6 +27,11 @@ def mask_png(labels: NDArray[np.int32]) -> bytes:
     return to_png(Image.fromarray(np.minimum(labels, MAX_ID).astype(np.uint16)))
 
 
+def preview_png(image: Pixels) -> bytes:
+    """Returns an image, uint8 [height, width, 1 or 3], as a PNG, reduced to MAX_SIDE."""
+    return to_png(to_picture(image).reduce(_factor(*image.shape[:2])))
+
+
 class Overlay:
     """Draws outlines over an image, reduced to MAX_SIDE.
 

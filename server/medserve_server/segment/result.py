@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from medserve_masks import label_objects, measure_objects
+from medserve_masks import label_objects
 from medserve_proto.v1 import image_segmentation_pb2 as pb
 from medserve_proto.v1.image_classification_pb2 import ImageWarning
 from medserve_proto.v1.manifest_pb2 import ImageSegmentationTask
 from medserve_server.explain.confidence import unfamiliar
 from medserve_server.segment.image import Maps, SegmentedImage
-from medserve_server.segment.objects import MAX_OBJECTS, add_objects, count_interval, measures, rule_of
-from medserve_server.segment.pictures import Overlay, map_png, mask_png
-from medserve_server.segment.warnings import add_warnings
+from medserve_server.segment.objects import describe, rule_of
+from medserve_server.segment.pictures import Overlay, map_png, mask_png, preview_png
+from medserve_server.segment.warnings import image_warnings
 
 NEAR_OBJECTS = 0.1
 """Pixels with at least this fraction of the threshold count for the uncertainty of an image."""
@@ -33,13 +33,16 @@ def add_result(
         result.sop_instance_uid = image.info.sop_instance_uid
     if image.spacing is not None:
         result.pixel_spacing.CopyFrom(image.spacing)
-    add_warnings(result, image.info, image.plan, image.spacing)
+    for warning in image_warnings((height, width), image.info, image.plan, image.spacing):
+        result.warnings.add(kind=f"KIND_{warning.kind}", message=warning.message)
     if image.novelty is not None:
         result.novelty = image.novelty
         if message := unfamiliar(image.novelty, task.novelty, "images"):
             result.warnings.add(kind=ImageWarning.KIND_UNFAMILIAR, message=message)
     if "disagreement" in image.maps:
         _add_uncertainty(result, request, task, image.maps)
+    if request.preview:
+        result.preview_png = preview_png(image.pixels)
     overlay = Overlay(image.pixels) if request.overlay else None
     for index in range(len(task.labels)):
         _add_label(result, request, task, image, index, overlay)
@@ -76,23 +79,8 @@ def _add_label(
     label, probabilities = task.labels[index], image.maps["probabilities"][index]
     distance = image.maps["distance"][index] if label.HasField("marker_distance") else None
     labels = label_objects(probabilities, distance, rule_of(label))
-    height, width = labels.shape
-    spacing = (image.spacing.row_mm, image.spacing.column_mm) if image.spacing is not None else (1.0, 1.0)
-    count, area = int(labels.max(initial=0)), int(np.count_nonzero(labels))
-    part = result.labels.add(label=label.name, area_px=area, area_share=area / labels.size, count=count)
-    if image.spacing is not None:
-        part.area_mm2 = area * spacing[0] * spacing[1]
-    if (interval := count_interval(label, count)) is not None:
-        part.count_interval.CopyFrom(interval)
-    objects = measure_objects(labels, probabilities, spacing, min(request.max_objects or MAX_OBJECTS, MAX_OBJECTS))
-    add_objects(part, labels, objects, request)
-    if count:
-        left, top, wide, high = objects.boxes[0].tolist()
-        mask = labels[top : top + high, left : left + wide] == 1
-        stretched = height * width / (image.plan.size[0] * image.plan.size[1]) if task.input.HasField("fixed") else 1.0
-        input_pixel = (spacing[0] * spacing[1] * stretched) ** 0.5
-        unit = "mm" if image.spacing is not None else "px"
-        part.measures.extend(measures(label, mask, spacing, input_pixel, unit))
+    part = result.labels.add(label=label.name)
+    describe(part, request, label, labels, probabilities, image.scale)
     if request.masks == pb.MASK_FORMAT_PNG:
         part.mask_png = mask_png(labels)
     if request.probability_maps:

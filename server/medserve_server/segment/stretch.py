@@ -22,6 +22,7 @@ class Stretch:
         self._extent = height, width
         self.size: tuple[int, ...] = (fixed.height, fixed.width)
         bicubic = fixed.resampling == RESAMPLING_BICUBIC
+        self.pixels_per_input_pixel = height * width / (fixed.height * fixed.width)
         self._filter = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
 
     def __len__(self) -> int:

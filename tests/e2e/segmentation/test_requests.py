@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from calls.bad_request import code_of, violations
 from calls.rest_client import RestClient
-from calls.segmentation import file_of, segment, to_segment
+from calls.segmentation import Gray, file_of, segment, to_segment
 from medserve_proto.inference import grpc_service_pb2 as inference_pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_segmentation_pb2 as pb
@@ -22,12 +22,12 @@ from waiting import PATIENCE, wait_until
 
 SQUARE = np.zeros((40, 50), np.uint8)
 SQUARE[10:30, 20:30] = 255
-LARGE = np.zeros((1300, 1300), np.uint8)
-"""Of more than a million pixels, so that it is computed alone."""
+LARGE = np.random.default_rng(0).integers(0, 100, (1300, 1300), dtype=np.uint8)
+"""Dark noise of more than a million pixels, so that it is computed alone."""
 
 
 def test_stream_answers_in_order_and_an_error_in_its_position(stub: ImageSegmentationStub) -> None:
-    images = [SQUARE, b"no image", SQUARE[:, :25], LARGE, SQUARE.T]
+    images: list[Gray | bytes] = [SQUARE, b"no image", SQUARE[:, :25], LARGE, SQUARE.T]
 
     def requests() -> Iterator[pb.SegmentRequest]:
         for number, image in enumerate(images):

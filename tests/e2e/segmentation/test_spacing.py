@@ -1,5 +1,7 @@
 """The pixel spacing: from the DICOM file, else from the request; sizes in millimeters follow from it."""
 
+from typing import Any
+
 import grpc
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def region(**changes: object) -> Dataset:
     return item(**(described | changes))
 
 
-SOURCES: dict[str, tuple[dict[str, object], tuple[float, float], str]] = {
+SOURCES: dict[str, tuple[dict[str, Any], tuple[float, float], str]] = {
     "pixel spacing": ({"PixelSpacing": [0.5, 0.25]}, (0.5, 0.25), "SOURCE_PIXEL_SPACING"),
     "at the detector": ({"ImagerPixelSpacing": [0.5, 0.25]}, (0.5, 0.25), "SOURCE_IMAGER_PIXEL_SPACING"),
     "both": (
@@ -113,7 +115,7 @@ def test_implausible_spacing_is_refused(stub: ImageSegmentationStub, value: floa
     assert field == "images[0].pixel_spacing.row_mm"
 
 
-HOSTILE: dict[str, dict[str, object]] = {
+HOSTILE: dict[str, dict[str, Any]] = {
     "zero": {"PixelSpacing": [0, 0.5]},
     "negative": {"PixelSpacing": [-0.5, 0.5]},
     "huge": {"PixelSpacing": ["1e200", "1e200"]},

@@ -27,7 +27,7 @@ def test_large_image_has_the_objects_of_the_whole_image(stub: ImageSegmentationS
     assert "TILED" in kinds(result)
     assert (picture(result.labels[0].probability_png) == image).all()
     rule = ObjectRule(threshold=0.5, marker_distance=0.7, min_area=20, largest_only=False, fill_holes=False)
-    probabilities = image.astype(np.float32) / 255
+    probabilities = (image / 255).astype(np.float32)
     # At the border of the image, tiles are padded to the stride, so that the mean differs.
     inside = np.s_[BLUR:-BLUR, BLUR:-BLUR]
     expected = label_objects(probabilities, blurred(probabilities), rule)
@@ -87,6 +87,12 @@ def test_too_many_pixels_are_refused(stub: ImageSegmentationStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         segment(stub, "spots", *[clouds(1000, 1000)] * 3)
     assert "have more than 2 megapixels in total" in violations(caught.value)["images"]
+
+
+def test_image_that_is_too_long_is_refused(stub: ImageSegmentationStub) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        segment(stub, "spots", np.zeros((1, 70_000), np.uint8))
+    assert violations(caught.value) == {"images[0].image": "is 70000 x 1, at most 65535 pixels per side are accepted"}
 
 
 def test_models_with_more_outputs_accept_smaller_images(stub: ImageSegmentationStub) -> None:

@@ -6,11 +6,14 @@ from typing import get_args
 
 from image_corpus import corpus
 from medserve_client import ImageWarningKind
-from medserve_images import ImageLimits, ImageReader, Target
+from medserve_images import FileInfo, ImageLimits, ImageReader, Spacing, Target
 from medserve_images.warning import Kind
+from medserve_masks import Tiles
 from medserve_proto.v1.image_classification_pb2 import ImageWarning
-from medserve_proto.v1.manifest_pb2 import Novelty
+from medserve_proto.v1.manifest_pb2 import FixedSize, Novelty
 from medserve_server.explain.confidence import unfamiliar
+from medserve_server.segment.stretch import Stretch
+from medserve_server.segment.warnings import image_warnings
 
 MEANINGS = {
     "RESIZED": r"resized from [\d.]+ x [\d.]+ to \d+ x \d+",
@@ -22,6 +25,9 @@ MEANINGS = {
     "RANGE_UNUSED": r"(all values are below \d+, .+|its \w+Descriptor specifies \d+ bits per entry, .+)",
     "PROFILE_IGNORED": r"has (a color profile|color primaries) .+, which (is|are) not applied",
     "ELEMENT_IGNORED": r"its .+ (is|are) ignored|(.+, and is ignored)|.+, which contradicts .+",
+    "TILED": r"segmented in \d+ overlapping tiles of \d+ x \d+",
+    "SPACING_UNKNOWN": r"states no pixel spacing, .+",
+    "MAGNIFIED": r"its pixel spacing is that at the detector: .+",
 }
 
 
@@ -44,6 +50,11 @@ def test_each_kind_has_one_meaning() -> None:
             for warning in ImageReader(target, ImageLimits()).read(case.data)[1]:
                 messages[warning.kind].add(warning.message)
     messages["UNFAMILIAR"].add(unfamiliar(3, Novelty(threshold=2), "images") or "")
+    magnified = FileInfo(spacing=Spacing(0.2, 0.2, "IMAGER_PIXEL_SPACING", at_detector=True))
+    plans = (Stretch(30, 50, FixedSize(height=8, width=16)), Tiles(30, 50, stride=4, max_side=16, margin=2))
+    for plan in plans:
+        for warning in image_warnings((30, 50), magnified, plan, None):
+            messages[warning.kind].add(warning.message)
     assert messages.keys() == MEANINGS.keys()
     for kind, found in messages.items():
         for message in found:

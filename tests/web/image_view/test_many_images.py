@@ -42,7 +42,7 @@ def test_a_table_shows_every_file(held: HeldServer, open_page: Open) -> None:
     files = [(f"{brightness}.png", encoded(even(brightness))) for brightness in BRIGHTNESS]
     choose(page, *files, ("=broken.png", b"nothing"))
     expect_statuses(page, ["Done", "Done", "Done", "The server did not accept the input."])
-    expect(page.get_by_text("3 of 4 files classified, 1 failed").first).to_be_visible()
+    expect(page.get_by_text("3 of 4 files done, 1 failed").first).to_be_visible()
     table = cells(page)
     assert [row[:4] for row in table] == [
         ["1", "40.png", "clear", "14.1%"],
@@ -94,7 +94,7 @@ def test_nothing_of_one_frame_is_shown_as_that_of_another(held: HeldServer, open
     expect_statuses(page, ["Done", "Done"])
     with held.hold():
         page.get_by_label("Frame", exact=True).press("End")
-        expect_statuses(page, ["Classifying", "Done"])
+        expect_statuses(page, ["In progress", "Done"])
         page.get_by_role("radio", name="Occlusion").check()
         curl = page.locator(".commands pre").first
         expect(curl).to_contain_text('"occlusion":true')
@@ -103,7 +103,7 @@ def test_nothing_of_one_frame_is_shown_as_that_of_another(held: HeldServer, open
             page.get_by_role("button", name="Save as CSV").click()
         series, _ = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig")))
         assert (series["frame"], series["decision"], series["probability_lesion"]) == ("1", "", "")
-        assert series["error"].startswith("Classifying")
+        assert series["error"].startswith("In progress")
     expect(page.locator(".image-label")).to_have_text("clear")
 
 
@@ -115,7 +115,7 @@ def test_results_that_arrive_later_are_sorted(held: HeldServer, open_page: Open)
         page.get_by_role("button", name="Probability of lesion").click()
         page.get_by_role("button", name="picture 1.png").focus()
     expect_statuses(page, ["Done"] * 3)
-    expect(page.locator(".image-list tbody th").first).to_have_text("picture 2.png")
+    expect(page.locator(".files-list tbody th").first).to_have_text("picture 2.png")
     assert [row[0] for row in cells(page)] == ["3", "2", "1"]
     expect(page.get_by_role("button", name="picture 1.png")).to_be_focused()
 
@@ -125,14 +125,14 @@ def test_four_requests_are_in_flight_and_all_can_be_cancelled(held: HeldServer, 
     with held.hold():
         choose(page, *pictures(6))
         held.wait_for_calls(4)
-        expect_statuses(page, [*["Classifying"] * 4, *["Waiting"] * 2])
+        expect_statuses(page, [*["In progress"] * 4, *["Waiting"] * 2])
         expect(page.get_by_role("progressbar")).to_be_visible()
         page.get_by_role("button", name="Cancel").click()
         expect_statuses(page, ["Canceled"] * 6)
         expect(page.get_by_role("progressbar")).to_be_hidden()
-    page.get_by_role("button", name="Classify the remaining 6").click()
+    page.get_by_role("button", name="Send the remaining 6").click()
     expect_statuses(page, ["Done"] * 6)
-    expect(page.get_by_role("button", name="Classify the remaining")).to_be_hidden()
+    expect(page.get_by_role("button", name="Send the remaining")).to_be_hidden()
 
 
 def test_files_can_be_removed_while_they_are_classified(held: HeldServer, open_page: Open) -> None:
@@ -144,7 +144,7 @@ def test_files_can_be_removed_while_they_are_classified(held: HeldServer, open_p
         expect(page.get_by_role("heading", level=2)).to_be_hidden()
         held.wait_for_calls(0)
     classify(page, "other.png", encoded(even(240)))
-    expect(page.locator(".image-list")).to_be_hidden()
+    expect(page.locator(".files-list")).to_be_hidden()
     assert [row[1] for row in cells(page)] == ["other.png"]
 
 
@@ -165,7 +165,7 @@ def test_a_busy_server_is_asked_again_by_a_button(held: HeldServer, open_page: O
     sent = held.refused("calls")
     page.get_by_role("alert").get_by_role("button", name="Try again").click()
     expect_statuses(page, ["Done", "The server is busy"])
-    page.get_by_role("button", name="Classify the remaining 1").click()
+    page.get_by_role("button", name="Send the remaining 1").click()
     expect_statuses(page, ["Done", "Done"])
     assert held.refused("calls") == sent
 
@@ -221,7 +221,7 @@ def test_axe_finds_nothing(held: HeldServer, open_page: Open, language: str, the
     choose(page, ("broken.png", b"nothing"))
     expect(page.get_by_role("alert")).to_be_visible()
     assert violations(page) == []
-    page.locator(".image-list button", has_text="bright.png").click()
+    page.locator(".files-list button", has_text="bright.png").click()
     expect(page.locator(".image-decision")).to_be_visible()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -51,7 +51,7 @@ def test_a_picture_is_shown_next_to_the_models_input(clinic: ServerProcess, open
     assert preview(page).startswith(b"\x89PNG")
     expect(page.locator(".image-label")).to_have_text("lesion")
     expect(page.get_by_text("The probability of lesion, 84.7%, is at or above the threshold of 50.0%")).to_be_visible()
-    expect(page.locator(".image-warnings")).to_contain_text("Resized:")
+    expect(page.locator(".files-warnings")).to_contain_text("Resized:")
 
 
 @pytest.mark.parametrize(("name", "data"), [("TIFF", encoded(even(240), "TIFF")), ("DICOM", dicom(even(240)))])
@@ -95,7 +95,7 @@ def test_a_file_can_be_dropped_or_pasted(clinic: ServerProcess, open_page: Open)
         page.evaluate(script, [kind, f"{kind}.png", base64.b64encode(LESION).decode()])
         expect(page.get_by_role("heading", name=f"{kind}.png", level=2)).to_be_visible()
         expect(page.locator(".image-decision")).to_be_visible()
-        expect(page.locator(".image-list tbody tr")).to_have_count(number + 1)
+        expect(page.locator(".files-list tbody tr")).to_have_count(number + 1)
 
 
 def test_the_slider_shows_each_frame(clinic: ServerProcess, open_page: Open) -> None:
@@ -112,7 +112,7 @@ def test_the_slider_shows_each_frame(clinic: ServerProcess, open_page: Open) -> 
         last = client.classify(data, "lesions", frame=2, preview=True).results[0]
     probability = next(one.probability for one in last.labels if one.label == "lesion")
     expect(page.locator(".image-decision")).to_contain_text(f"{100 * probability:.1f}%")
-    expect(page.locator(".image-result")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".files-result")).not_to_have_attribute("aria-busy", "true")
     assert preview(page) == last.preview_png != first
     expect(slider).to_be_focused()
     page.keyboard.press("Home")
@@ -220,11 +220,11 @@ def test_warnings_are_translated(clinic: ServerProcess, open_page: Open) -> None
     page = visit(open_page(clinic.http_url))
     rgb = np.repeat(even(240)[..., None], 3, axis=2)
     classify(page, "color.png", encoded(rgb))
-    warnings = page.locator(".image-warnings li")
+    warnings = page.locator(".files-warnings li")
     expect(warnings.filter(has_text="Color converted:")).to_be_visible()
     messages = warnings.locator("[lang=en]").all_inner_texts()
     page.get_by_label("Language").select_option("zh")
-    expect(page.locator(".image-warnings h3")).to_have_text("警告")
+    expect(page.locator(".files-warnings h3")).to_have_text("警告")
     expect(warnings.filter(has_text="颜色已转换")).to_be_visible()
     assert warnings.locator("[lang=en]").all_inner_texts() == messages
     expect(page.get_by_role("heading", name="color.png", level=2)).to_be_visible()  # the file has stayed
@@ -279,5 +279,5 @@ def test_a_result_prints_on_one_page(clinic: ServerProcess, open_page: Open) -> 
     for shown in (".image-stage g rect", ".image-legend", ".image-figures", ".image-channels canvas", ".notice"):
         expect(page.locator(shown).first).to_be_visible()
     expect(page.get_by_text("1 of 3")).to_be_visible()
-    for hidden in (".drop", ".image-list", ".commands", "#image-threshold"):
+    for hidden in (".drop", ".files-list", ".commands", "#image-threshold"):
         expect(page.locator(hidden).first).to_be_hidden()

@@ -117,10 +117,10 @@ def cells(page: Page) -> list[list[str]]:
     """Returns the texts of the table of files, without its header."""
     return [
         [cell.strip() for cell in row.locator("th, td").all_inner_texts()]
-        for row in page.locator(".image-list tbody tr").all()
+        for row in page.locator(".files-list tbody tr").all()
     ]
 
 
 def expect_statuses(page: Page, statuses: Sequence[str]) -> None:
     """Waits until the table of files has these texts, or texts that contain them, in its last column."""
-    expect(page.locator(".image-list tbody td:last-child")).to_contain_text(list(statuses))
+    expect(page.locator(".files-list tbody td:last-child")).to_contain_text(list(statuses))

@@ -27,6 +27,7 @@ import { errorBox } from "./views/errors.js";
 /** The module of each task's view; any other model is shown by its tensors. */
 const VIEWS = new Map([
   ["TASK_IMAGE_CLASSIFICATION", "./views/image/view.js"],
+  ["TASK_IMAGE_SEGMENTATION", "./views/segmentation/view.js"],
   ["TASK_PATIENT_RISK", "./views/patient/view.js"],
 ]);
 const TENSORS = "./views/tensors.js";

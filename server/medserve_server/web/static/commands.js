@@ -11,7 +11,8 @@ import { t } from "./language.js";
  * @property {unknown} [body] sent as JSON
  * @property {string} [file] name of the file whose bytes are the body
  * @property {string} [contentType] of the file
- * @property {{curl?: string, python?: string, node?: string}} [client] programs that are shown instead of the generated ones
+ * @property {{medserve?: string, curl?: string, python?: string, node?: string}} [client] programs that are shown
+ *     instead of the generated ones, and the command `medserve`, which is never generated
  */
 
 /**
@@ -22,6 +23,7 @@ import { t } from "./language.js";
  */
 export function commands(call) {
   const texts = {
+    ...(call.client?.medserve ? { medserve: call.client.medserve } : {}),
     curl: call.client?.curl ?? curl(call),
     Python: call.client?.python ?? python(call),
     Node: call.client?.node ?? node(call),
@@ -46,6 +48,11 @@ export async function findGrpcTarget(signal) {
   const { transport, grpcPort } = await get("/v1/status", signal);
   const port = transport === "grpcio" ? grpcPort : location.port || (location.protocol === "https:" ? 443 : 80);
   target = `${location.hostname}:${port}`;
+}
+
+/** Returns the address of gRPC, e.g. "127.0.0.1:8001". */
+export function grpcTarget() {
+  return target;
 }
 
 /**

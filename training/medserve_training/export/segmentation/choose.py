@@ -93,21 +93,21 @@ def choose_count_error(label: pb.SegmentedLabel, index: int, images: MaskedImage
     label.count_error.coverage = COVERAGE
 
 
-def choose_offset(images: MaskedImages, index: int) -> float:
-    """Returns the mean difference of the reference from the circumference of the true mask, in pixels.
+def choose_offset(images: MaskedImages, found: Sequence[Labels]) -> float:
+    """Returns the mean difference of the reference from the circumference of the largest object, in pixels.
 
-    Masks that include a drawn outline are systematically too large.
+    It corrects masks that are systematically too large, such as those that include a drawn outline.
 
     Args:
-        images: Training and validation images, each with one object, spacing and reference.
-        index: Index of the label.
+        images: The validation split, with spacing and reference.
+        found: The objects found in each image; those without any are not used.
     """
     differences = []
-    for image in images:
+    for image, labels in zip(images, found, strict=True):
         assert image.spacing is not None and image.reference is not None  # noqa: S101, PT018 - checked when read
-        circumference = ellipse_circumference(image.labels[index] > 0, image.spacing)
-        differences.append((image.reference - circumference) / _pixel(image.spacing))
-    return float(np.mean(differences))
+        if (circumference := measured_circumference(labels, image.spacing, 0.0)) is not None:
+            differences.append((image.reference - circumference) / _pixel(image.spacing))
+    return float(np.mean(differences)) if differences else 0.0
 
 
 def measured_circumference(labels: Labels, spacing: tuple[float, float], offset_px: float) -> float | None:

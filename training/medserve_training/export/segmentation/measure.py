@@ -73,16 +73,14 @@ def measure_segmentation(
     }
     for index, label in enumerate(described.labels):
         choose_rule(label, index, data.validation, maps["validation"])
-        if task.objects != "largest":
-            rule = object_rule(label)
-            found = [find_objects(one, index, rule) for one in maps["validation"]]
+        rule = object_rule(label)
+        found = [find_objects(one, index, rule) for one in maps["validation"]]
+        if not label.largest_only:
             choose_count_error(label, index, data.validation, found)
-    if task.measure is not None:
-        offset = choose_offset((*data.train, *data.validation), 0)
-        del described.labels[0].measures[:]
-        described.labels[0].measures.add(
-            name=task.measure.name, kind=pb.Measure.KIND_ELLIPSE_CIRCUMFERENCE, offset_px=offset
-        )
+        del label.measures[:]
+        if task.measure is not None and index == 0:
+            offset = choose_offset(data.validation, found)
+            label.measures.add(name=task.measure.name, kind=pb.Measure.KIND_ELLIPSE_CIRCUMFERENCE, offset_px=offset)
     segmented = {
         split: [_segment(image, one, described) for image, one in zip(data.part(split), maps[split], strict=True)]
         for split in splits

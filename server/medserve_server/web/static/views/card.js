@@ -76,6 +76,7 @@ function about(manifest) {
       [t("card.intended_use"), manifest.intendedUse],
       [t("card.license"), manifest.license],
       ...imageEntries(manifest.imageClassification),
+      ...segmentationEntries(manifest.imageSegmentation),
       ...riskEntries(manifest.patientRisk),
     ]),
   ];
@@ -94,6 +95,24 @@ function imageEntries(task) {
     [t("card.members"), task.members > 1 ? number(task.members) : ""],
     [t("card.novelty"), task.novelty?.method],
     [t("card.calibration"), task.calibration && calibration(task.calibration)],
+  ];
+}
+
+/**
+ * @param {any} task
+ * @returns {[string, string | undefined][]}
+ */
+function segmentationEntries(task) {
+  if (!task) return [];
+  const { fixed, tiling, colorSpace } = task.input;
+  const input = fixed
+    ? t(`card.image.${colorSpace}`, { width: fixed.width, height: fixed.height })
+    : t(`card.tiled.${colorSpace}`, { side: tiling.maxSide });
+  return [
+    [t("card.input"), input],
+    [t("card.labels"), task.labels.map((/** @type {any} */ label) => label.name).join(", ")],
+    [t("card.members"), task.members > 1 ? number(task.members) : ""],
+    [t("card.novelty"), task.novelty?.method],
   ];
 }
 

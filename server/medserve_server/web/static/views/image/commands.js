@@ -8,7 +8,7 @@ import { clientProgram, commands, shell } from "../../commands.js";
 /**
  * Returns the element with the commands.
  * @param {import("./requests.js").Model} model
- * @param {import("./worklist.js").Entry} entry
+ * @param {import("./view.js").Entry} entry
  * @param {Reasons | null} reasons
  */
 export function imageCommands(model, { file, format, resultFrame: frame }, reasons) {

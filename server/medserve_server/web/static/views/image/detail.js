@@ -2,23 +2,23 @@
 
 import { element, replace } from "../../dom.js";
 import { t } from "../../language.js";
-import { errorBox } from "../errors.js";
+import { frameSlider } from "../files/frames.js";
+import { problem } from "../files/problems.js";
+import { furtherValues, warnings } from "../files/warnings.js";
 import { imageCommands } from "./commands.js";
 import { decide } from "./decision.js";
 import { explanations } from "./explanations.js";
 import { featureMaps } from "./features.js";
-import { frameSlider, pictures } from "./pictures.js";
-import { UnreadableFile } from "./requests.js";
-import { decision, furtherValues, probabilities, warnings } from "./result.js";
-import { isBusy } from "./worklist.js";
+import { pictures } from "./pictures.js";
+import { decision, probabilities } from "./result.js";
 
-/** @typedef {import("./worklist.js").Entry} Entry */
+/** @typedef {import("./view.js").Entry} Entry */
 /** @typedef {import("./requests.js").Reasons} Reasons */
 /**
  * @typedef {object} Context
  * @property {import("./requests.js").Model} model
  * @property {import("./decision.js").Task | null} task
- * @property {import("./worklist.js").Worklist} worklist
+ * @property {import("./view.js").Worklist} worklist
  * @property {AbortSignal} signal  ends with the view
  */
 
@@ -36,7 +36,7 @@ export function imageDetail({ model, task, worklist, signal }, currentPoint, poi
   let drawn = null;
   const title = element("h2", {});
   const status = element("p", { role: "status", class: "muted" });
-  const problem = element("div", {});
+  const problemBox = element("div", {});
   const frames = element("div", {});
   const pictureBox = element("div", {});
   const explained = element("div", {});
@@ -46,13 +46,13 @@ export function imageDetail({ model, task, worklist, signal }, currentPoint, poi
   const requests = element("div", {});
   const body = element(
     "div",
-    { class: "image-result" },
+    { class: "files-result" },
     element("div", { class: "card" }, pictureBox, explained),
     element("div", { class: "card" }, verdict, numbers, pointSection, further),
   );
-  const print = element("button", { type: "button", on: { click: () => window.print() } }, t("image.print"));
-  const heading = element("div", { class: "image-heading" }, title, print);
-  const node = element("section", { hidden: true }, heading, status, frames, problem, body, requests);
+  const print = element("button", { type: "button", on: { click: () => window.print() } }, t("files.print"));
+  const heading = element("div", { class: "files-heading" }, title, print);
+  const node = element("section", { hidden: true }, heading, status, frames, problemBox, body, requests);
 
   /** @param {Entry | null} selected */
   function show(selected) {
@@ -67,9 +67,10 @@ export function imageDetail({ model, task, worklist, signal }, currentPoint, poi
   function update() {
     if (!entry) return;
     const { status: state, error, result } = entry;
+    const shown = entry;
     const complete = state === "done" || (state === "running" && result !== null);
-    replace(status, state === "done" || error ? "" : t(`image.status_${state}`));
-    replace(problem, error ? problemBox(entry, error) : null, state === "cancelled" ? retryButton(entry) : null);
+    replace(status, state === "done" || error ? "" : t(`files.status_${state}`));
+    replace(problemBox, problem(shown, () => worklist.retryOne(shown)));
     body.hidden = requests.hidden = print.hidden = !complete;
     body.setAttribute("aria-busy", String(state === "running"));
     if (result && result !== drawn) draw(entry, result);
@@ -104,23 +105,6 @@ export function imageDetail({ model, task, worklist, signal }, currentPoint, poi
     const after = imageCommands(model, entry, reasons);
     after.open = before?.open ?? false;
     replace(requests, after);
-  }
-
-  /**
-   * @param {Entry} failed
-   * @param {Error} error
-   */
-  function problemBox(failed, error) {
-    if (error instanceof UnreadableFile) {
-      return element("div", { class: "error", role: "alert" }, element("p", {}, t("image.unreadable")));
-    }
-    return errorBox(error, isBusy(error) ? () => worklist.retryOne(failed) : undefined);
-  }
-
-  /** @param {Entry} cancelled */
-  function retryButton(cancelled) {
-    const again = () => worklist.retryOne(cancelled);
-    return element("button", { type: "button", on: { click: again } }, t("image.classify_now"));
   }
 
   return { node, show, update, decide: showDecision };

@@ -11,7 +11,7 @@ import { classify } from "./requests.js";
 /**
  * @typedef {object} Explained
  * @property {import("./requests.js").Model} model
- * @property {import("./worklist.js").Entry} entry  with a result
+ * @property {import("./view.js").Entry} entry  with a result
  * @property {import("./decision.js").Task | null} task
  * @property {AbortSignal} signal
  */
@@ -19,6 +19,22 @@ import { classify } from "./requests.js";
 const SUPPORTING = "#d62728";
 const OPPOSING = "#1f77b4";
 const OPACITY = 65; // percent, as in the server's overlays
+
+/**
+ * The explanations of each result by what was requested, which outlive the view.
+ * @type {WeakMap<object, Map<string, unknown>>}
+ */
+const computed = new WeakMap();
+
+/**
+ * Returns the explanations of the entry's result that have been computed, to which others are added.
+ * @param {import("./view.js").Entry} entry  with a result
+ */
+export function computedFor({ result }) {
+  const known = (result && computed.get(result)) ?? new Map();
+  if (result) computed.set(result, known);
+  return known;
+}
 
 /**
  * Returns the section with the choice of a map, its opacity and its legend.
@@ -78,9 +94,9 @@ export function explanations({ model, entry, task, signal }, layer, decided, onR
    * @returns {Promise<ReasonMap>}
    */
   async function mapOf(chosen, reasons) {
-    const { explanations: known, resultFrame: frame } = entry;
+    const known = computedFor(entry);
     const key = `${chosen} ${reasons.label}`;
-    const map = known.get(key) ?? (await classify(model, entry, frame, reasons, signal))[chosen];
+    const map = known.get(key) ?? (await classify(model, entry, entry.resultFrame, reasons, signal))[chosen];
     known.set(key, map);
     return /** @type {ReasonMap} */ (map);
   }

@@ -3,6 +3,7 @@
 import { element, replace } from "../../dom.js";
 import { number, t } from "../../language.js";
 import { errorBox } from "../errors.js";
+import { computedFor } from "./explanations.js";
 import { classify } from "./requests.js";
 
 /** @typedef {import("./requests.js").FeatureMaps} FeatureMaps */
@@ -29,12 +30,12 @@ export function featureMaps({ model, entry, task, signal }, onRequest) {
     const name = layer.value;
     const reasons = { featureMaps: [name] };
     const key = `layer ${name}`;
-    const { explanations, resultFrame: frame } = entry;
+    const known = computedFor(entry);
     onRequest(reasons);
     try {
       replace(maps, element("p", { class: "loading" }, t("image.computing")));
-      const found = explanations.get(key) ?? (await classify(model, entry, frame, reasons, signal)).featureMaps[0];
-      explanations.set(key, found);
+      const found = known.get(key) ?? (await classify(model, entry, entry.resultFrame, reasons, signal)).featureMaps[0];
+      known.set(key, found);
       if (layer.value === name) replace(maps, channelPages(/** @type {FeatureMaps} */ (found)));
     } catch (error) {
       if (layer.value === name && !signal.aborted) replace(maps, errorBox(error, show));

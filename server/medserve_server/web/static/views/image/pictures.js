@@ -1,9 +1,9 @@
-// The original next to the image as the model received it, and the frames of a file.
+// The original next to the image as the model received it.
 
 import { element, replace, svg } from "../../dom.js";
 import { t } from "../../language.js";
 
-/** @typedef {import("./worklist.js").Entry} Entry */
+/** @typedef {import("./view.js").Entry} Entry */
 
 /**
  * Returns the pictures of a file, and the layer over the model's input for maps.
@@ -46,7 +46,7 @@ export function pictures({ file, format, result }, task) {
 
 /**
  * @param {File} file
- * @param {import("./files.js").Format} format
+ * @param {import("../files/picker.js").Format} format
  */
 function original(file, format) {
   const caption = element("figcaption", {}, t("image.original"));
@@ -69,27 +69,4 @@ function original(file, format) {
   });
   replace(figure, picture, caption);
   return figure;
-}
-
-/**
- * Returns the slider over the frames of a file; null for a file of one frame.
- * @param {Entry} entry  with a result
- * @param {(frame: number) => void} onFrame
- */
-export function frameSlider({ frame, result }, onFrame) {
-  const frames = result?.frames ?? 1;
-  if (frames < 2) return null;
-  const position = element("output", { for: "image-frame" }, t("image.frame_of", { frame: frame + 1, frames }));
-  const slider = element("input", { type: "range", id: "image-frame", min: 1, max: frames, value: frame + 1 });
-  slider.addEventListener("input", () => {
-    replace(position, t("image.frame_of", { frame: slider.value, frames }));
-    onFrame(Number(slider.value) - 1);
-  });
-  return element(
-    "div",
-    { class: "image-frames" },
-    element("label", { for: "image-frame" }, t("image.frame")),
-    slider,
-    position,
-  );
 }

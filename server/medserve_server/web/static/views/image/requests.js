@@ -1,6 +1,7 @@
 // Types of the image API in JSON, and calls of Classify.
 
 import { modelPath, post } from "../../api.js";
+import { base64, checkReadable } from "../files/content.js";
 
 /** @typedef {{label: string, probability: number}} LabelProbability */
 /** @typedef {{label: string, operatingPoint: string, threshold: number, positiveLabel: string}} Decision */
@@ -23,50 +24,16 @@ import { modelPath, post } from "../../api.js";
 /** @typedef {{label?: string, occlusion?: boolean, classActivation?: boolean, featureMaps?: string[]}} Reasons */
 /** @typedef {{name: string, version: string, title: string}} Model */
 
-/** The file cannot be read any more, e.g. because it was changed or is a folder. */
-export class UnreadableFile extends Error {}
-
-/**
- * Checks that a file can be read: a request with a file that cannot be read fails like one without a connection.
- * @param {Blob} file
- * @throws {UnreadableFile}
- */
-async function checkReadable(file) {
-  try {
-    await file.slice(0, 1).arrayBuffer();
-  } catch (error) {
-    throw error instanceof DOMException ? new UnreadableFile(error.message) : error;
-  }
-}
-
-/**
- * Returns the contents of a file as base64.
- * @param {Blob} file
- * @returns {Promise<string>}
- * @throws {UnreadableFile}
- */
-function base64(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => {
-      const url = /** @type {string} */ (reader.result);
-      resolve(url.slice(url.indexOf(",") + 1));
-    });
-    reader.addEventListener("error", () => reject(new UnreadableFile(reader.error?.message)));
-    reader.readAsDataURL(file);
-  });
-}
-
 /**
  * Classifies one image. Without frame and reasons the file itself is the body, which is smaller and read faster than
  * JSON.
  * @param {Model} model
- * @param {import("./files.js").Opened} opened
+ * @param {import("../files/picker.js").Opened} opened
  * @param {number} frame
  * @param {Reasons | null} reasons
  * @param {AbortSignal} signal
  * @returns {Promise<ImageResult>}
- * @throws {UnreadableFile}
+ * @throws {import("../files/content.js").UnreadableFile}
  */
 export async function classify(model, { file, format }, frame, reasons, signal) {
   const path = modelPath(model, "classify");

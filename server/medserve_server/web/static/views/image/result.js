@@ -1,13 +1,12 @@
-// The decision, the probabilities and the warnings of one image.
+// The decision and the probabilities of one image.
 
 import { bars } from "../../charts.js";
 import { element } from "../../dom.js";
-import { hasText, number, percent, t } from "../../language.js";
+import { percent, t } from "../../language.js";
 import { decide } from "./decision.js";
 
 /** @typedef {import("./requests.js").ImageResult} ImageResult */
 /** @typedef {import("./decision.js").Point} Point */
-/** @typedef {import("./decision.js").Task} Task */
 
 /** Decimal places of a probability and its threshold: the first at which they differ. */
 const DIGITS = [1, 2, 3, 4, 5, 6];
@@ -84,63 +83,4 @@ export function probabilities({ labels, uncertainty }) {
       element("tbody", {}, ...rows),
     ),
   );
-}
-
-/**
- * Returns the warnings in words, each with the server's message.
- * @param {ImageResult} result
- */
-export function warnings({ warnings: found }) {
-  if (!found.length) return element("p", { class: "muted" }, t("image.no_warnings"));
-  const items = found.map(({ kind, message }) =>
-    element(
-      "li",
-      {},
-      element("strong", {}, t("image.warning", { kind: warningName(kind) })),
-      " ",
-      element("span", { lang: "en" }, message),
-    ),
-  );
-  return element(
-    "section",
-    { class: "image-warnings" },
-    element("h3", {}, t("image.warnings")),
-    element("ul", {}, ...items),
-  );
-}
-
-/**
- * Returns the name of a kind of warning; a general one for kinds of newer servers.
- * @param {string} kind
- */
-export function warningName(kind) {
-  const key = `image.${kind}`;
-  return t(hasText(key) ? key : "image.KIND_UNSPECIFIED");
-}
-
-/**
- * Returns further values of a result; null if there are none.
- * @param {ImageResult} result
- * @param {Task | null} task
- */
-export function furtherValues({ novelty, sopInstanceUid }, task) {
-  const values = [
-    ...(novelty === undefined ? [] : [{ name: t("image.novelty"), text: noveltyText(novelty, task?.novelty) }]),
-    ...(sopInstanceUid === undefined ? [] : [{ name: t("image.sop_instance_uid"), text: sopInstanceUid }]),
-  ];
-  if (!values.length) return null;
-  return element(
-    "dl",
-    { class: "image-further" },
-    ...values.flatMap(({ name, text }) => [element("dt", {}, name), element("dd", {}, text)]),
-  );
-}
-
-/**
- * @param {number} novelty
- * @param {Task["novelty"]} measured
- */
-function noveltyText(novelty, measured) {
-  const value = number(novelty, 2);
-  return measured ? t("image.novelty_threshold", { value, threshold: number(measured.threshold, 2) }) : value;
 }

@@ -1,25 +1,31 @@
 // The view of models that classify images.
 
 import { element } from "../../dom.js";
+import { batchBar } from "../files/batch.js";
+import { filePicker } from "../files/picker.js";
+import { fileRows, fileTable } from "../files/table.js";
+import { createWorklist } from "../files/worklist.js";
 import { addStyle } from "../style.js";
-import { batchBar } from "./batch.js";
 import { defaultPoint } from "./decision.js";
 import { imageDetail } from "./detail.js";
-import { filePicker } from "./files.js";
 import { operatingPoint } from "./point.js";
-import { csvRows, fileTable } from "./table.js";
-import { createWorklist } from "./worklist.js";
+import { classify } from "./requests.js";
+import { csvNames, csvValues, tableColumns } from "./table.js";
 
-/** @typedef {import("./worklist.js").Entry} Entry */
+/** @typedef {import("./requests.js").ImageResult} ImageResult */
+/** @typedef {import("../files/worklist.js").Entry<ImageResult>} Entry */
+/** @typedef {import("../files/worklist.js").Worklist<ImageResult>} Worklist */
 /** @typedef {import("./decision.js").Point} Point */
 /** @typedef {import("./decision.js").Task} Task */
 /**
  * @typedef {object} State
  * @property {string} key  of the model
- * @property {import("./worklist.js").Worklist} worklist
+ * @property {Worklist} worklist
  * @property {Entry | null} selected
  * @property {Point | null} point
  */
+
+const IN_FLIGHT = 4;
 
 /**
  * The state of the model that was shown last, which outlives the view: the files stay when the language changes.
@@ -33,6 +39,7 @@ let kept = null;
  * @param {import("../../app.js").Shown} shown
  */
 export async function show(root, { model, manifest, signal }) {
+  await addStyle(root, new URL("../files/style.css", import.meta.url));
   await addStyle(root, new URL("./style.css", import.meta.url));
   if (signal.aborted) return;
   /** @type {Task | null} */
@@ -47,8 +54,8 @@ export async function show(root, { model, manifest, signal }) {
     detail.decide();
   });
   const detail = imageDetail({ model, task, worklist, signal }, () => state.point, point);
-  const table = fileTable(entries, () => state.point, select);
-  const batch = batchBar(worklist, () => csvRows(entries, task?.labels ?? [], state.point), clear);
+  const table = fileTable(entries, tableColumns(() => state.point), select);
+  const batch = batchBar(worklist, "medserve-images.csv", csvRows, clear);
   const list = element("section", { class: "card no-print" }, batch.node, table.node);
 
   /** @param {Entry | null} entry */
@@ -56,6 +63,11 @@ export async function show(root, { model, manifest, signal }) {
     state.selected = entry;
     table.select(entry);
     detail.show(entry);
+  }
+
+  function csvRows() {
+    const labels = task?.labels ?? [];
+    return fileRows(entries, csvNames(labels), (result) => csvValues(result, labels, state.point));
   }
 
   function showList() {
@@ -85,7 +97,7 @@ export async function show(root, { model, manifest, signal }) {
     if (entry === state.selected) detail.update();
   });
   signal.addEventListener("abort", () => worklist.listen(() => {}));
-  const view = element("div", { class: "image-view" }, filePicker(add, signal), list, detail.node);
+  const view = element("div", { class: "files-view" }, filePicker(add, signal), list, detail.node);
   root.append(view);
   showList();
   select(state.selected);
@@ -101,7 +113,9 @@ function stateOf(model, task) {
   const key = JSON.stringify([model.name, model.version]);
   if (kept?.key !== key) {
     kept?.worklist.clear();
-    kept = { key, worklist: createWorklist(model), selected: null, point: defaultPoint(task) };
+    /** @type {import("../files/worklist.js").Send<ImageResult>} */
+    const send = (entry, frame, ending) => classify(model, entry, frame, null, ending);
+    kept = { key, worklist: createWorklist(send, IN_FLIGHT), selected: null, point: defaultPoint(task) };
   }
   return kept;
 }

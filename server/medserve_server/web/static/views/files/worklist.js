@@ -1,60 +1,55 @@
-// The files of the view, classified with a bounded number of requests in flight.
+// The files of a view, sent with a bounded number of requests in flight.
 
-import { formatOf } from "./files.js";
-import { classify } from "./requests.js";
+import { formatOf } from "./picker.js";
+import { isBusy } from "./problems.js";
 
-/** @typedef {import("./requests.js").Model} Model */
-/** @typedef {import("./requests.js").ImageResult} ImageResult */
-/** @typedef {import("./requests.js").ReasonMap} ReasonMap */
 /**
+ * @template R
  * @typedef {object} Entry  a file with its result
  * @property {File} file
- * @property {import("./files.js").Format} format
+ * @property {import("./picker.js").Format} format
  * @property {number} frame  the chosen one, from 0
  * @property {"waiting" | "running" | "done" | "failed" | "cancelled"} status
- * @property {ImageResult | null} result
- * @property {number} resultFrame  the frame of the result; differs from the chosen one while that is being classified
+ * @property {R | null} result
+ * @property {number} resultFrame  the frame of the result; differs from the chosen one while that is being computed
  * @property {Error | null} error
- * @property {Map<string, unknown>} explanations  of the result, by what was requested
  */
-/** @typedef {ReturnType<typeof createWorklist>} Worklist */
-
-export const IN_FLIGHT = 4;
-const BUSY = ["RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"];
-
 /**
- * Returns whether an error may pass if the same request is sent again.
- * @param {Error | null} error
+ * @template R
+ * @typedef {ReturnType<typeof createWorklist<R>>} Worklist
  */
-export function isBusy(error) {
-  return error !== null && "code" in error && BUSY.includes(/** @type {string} */ (error.code));
-}
+/**
+ * @template R
+ * @typedef {(entry: Entry<R>, frame: number, signal: AbortSignal) => Promise<R>} Send
+ */
 
-/** @param {Entry} entry */
+/** @param {Entry<any>} entry */
 function isRetryable({ status, error }) {
   return status === "cancelled" || isBusy(error);
 }
 
 /**
- * Returns an empty list of files for a model.
- * @param {Model} model
+ * Returns an empty list of files.
+ * @template R
+ * @param {Send<R>} send  requests the result of a frame
+ * @param {number} inFlight  the maximum number of requests at a time
  */
-export function createWorklist(model) {
-  /** @type {Entry[]} */
+export function createWorklist(send, inFlight) {
+  /** @type {Entry<R>[]} */
   const entries = [];
-  /** @type {(entry: Entry) => void} */
+  /** @type {(entry: Entry<R>) => void} */
   let onChange = () => {};
   let controller = new AbortController();
   let running = 0;
 
-  /** @param {Entry} entry */
+  /** @param {Entry<R>} entry */
   async function run(entry) {
     const { signal } = controller;
     running += 1;
     entry.status = "running";
     onChange(entry);
     try {
-      await classifyFrame(entry, signal);
+      await sendFrame(entry, signal);
       entry.status = "done";
     } catch (error) {
       if (!(error instanceof Error)) throw error;
@@ -69,29 +64,28 @@ export function createWorklist(model) {
   }
 
   /**
-   * Classifies the chosen frame, and another one that was chosen in the meantime.
-   * @param {Entry} entry
+   * Sends the chosen frame, and another one that was chosen in the meantime.
+   * @param {Entry<R>} entry
    * @param {AbortSignal} signal
    */
-  async function classifyFrame(entry, signal) {
+  async function sendFrame(entry, signal) {
     let frame;
     do {
       ({ frame } = entry);
-      entry.result = await classify(model, entry, frame, null, signal);
+      entry.result = await send(entry, frame, signal);
       entry.resultFrame = frame;
-      entry.explanations = new Map();
     } while (frame !== entry.frame);
   }
 
   function start() {
-    while (running < IN_FLIGHT) {
+    while (running < inFlight) {
       const next = entries.find(({ status }) => status === "waiting");
       if (!next) return;
       run(next);
     }
   }
 
-  /** @param {(entry: Entry) => boolean} chosen */
+  /** @param {(entry: Entry<R>) => boolean} chosen */
   function again(chosen) {
     for (const entry of entries.filter(chosen)) {
       entry.status = "waiting";
@@ -113,12 +107,12 @@ export function createWorklist(model) {
 
   return {
     entries,
-    /** @param {(entry: Entry) => void} listener  called after each change of an entry; replaces the one before */
+    /** @param {(entry: Entry<R>) => void} listener  called after each change of an entry; replaces the one before */
     listen(listener) {
       onChange = listener;
     },
     /**
-     * Appends files and starts to classify them; returns the first new entry.
+     * Appends files and starts to send them; returns the first new entry.
      * @param {File[]} files
      */
     async add(files) {
@@ -130,25 +124,25 @@ export function createWorklist(model) {
       return added[0];
     },
     cancel,
-    /** Returns the number of files that are being classified or wait for it. */
+    /** Returns the number of files that are being computed or wait for it. */
     pending() {
       return entries.filter(({ status }) => status === "waiting" || status === "running").length;
     },
-    /** Returns the number of files that `retry` would classify. */
+    /** Returns the number of files that `retry` would send. */
     retryable() {
       return entries.filter(isRetryable).length;
     },
-    /** Classifies the files again that were cancelled, or that the server was too busy for. */
+    /** Sends the files again that were cancelled, or that the server was too busy for. */
     retry() {
       again(isRetryable);
     },
-    /** @param {Entry} entry */
+    /** @param {Entry<R>} entry */
     retryOne(entry) {
       again((one) => one === entry);
     },
     /**
-     * Chooses a frame of a file; while one is being classified, the last one chosen follows.
-     * @param {Entry} entry
+     * Chooses a frame of a file; while one is being computed, the last one chosen follows.
+     * @param {Entry<R>} entry
      * @param {number} frame
      */
     setFrame(entry, frame) {
@@ -165,10 +159,9 @@ export function createWorklist(model) {
 
 /**
  * @param {File} file
- * @param {import("./files.js").Format} format
- * @returns {Entry}
+ * @param {import("./picker.js").Format} format
+ * @returns {Entry<any>}
  */
 function newEntry(file, format) {
-  const none = { result: null, resultFrame: 0, error: null, explanations: new Map() };
-  return { file, format, frame: 0, status: "waiting", ...none };
+  return { file, format, frame: 0, status: "waiting", result: null, resultFrame: 0, error: null };
 }

@@ -6,20 +6,21 @@ import { t } from "../../language.js";
 
 /**
  * Returns the bar; `update` shows the current counts.
- * @param {import("./worklist.js").Worklist} worklist
+ * @param {import("./worklist.js").Worklist<any>} worklist
+ * @param {string} name  of the CSV file
  * @param {() => (string | number | null)[][]} csvRows
  * @param {() => void} onClear
  */
-export function batchBar(worklist, csvRows, onClear) {
-  const progress = element("progress", { "aria-label": t("image.progress") });
+export function batchBar(worklist, name, csvRows, onClear) {
+  const progress = element("progress", { "aria-label": t("files.progress") });
   const counts = element("p", {});
   const finished = element("p", { role: "status", class: "visually-hidden" });
   const button = (/** @type {string} */ text, /** @type {() => void} */ click) =>
     element("button", { type: "button", on: { click } }, text);
-  const cancel = button(t("image.cancel"), () => worklist.cancel());
+  const cancel = button(t("files.cancel"), () => worklist.cancel());
   const retry = button("", () => worklist.retry());
-  const save = button(t("image.save_csv"), () => download("medserve-images.csv", formatCsv(csvRows())));
-  const clear = button(t("image.clear"), onClear);
+  const save = button(t("files.save_csv"), () => download(name, formatCsv(csvRows())));
+  const clear = button(t("files.clear"), onClear);
 
   function update() {
     const { entries } = worklist;
@@ -31,14 +32,14 @@ export function batchBar(worklist, csvRows, onClear) {
     progress.value = done + failed;
     progress.hidden = cancel.hidden = pending === 0;
     retry.hidden = pending > 0 || again === 0;
-    replace(retry, t("image.retry", { count: again }));
-    const text = t("image.counts", { done, count: entries.length, failed });
+    replace(retry, t("files.retry", { count: again }));
+    const text = t("files.counts", { done, count: entries.length, failed });
     replace(counts, text);
     replace(finished, pending === 0 ? text : "");
   }
 
   return {
-    node: element("div", { class: "row image-batch no-print" }, progress, counts, cancel, retry, save, clear, finished),
+    node: element("div", { class: "row files-batch no-print" }, progress, counts, cancel, retry, save, clear, finished),
     update,
   };
 }

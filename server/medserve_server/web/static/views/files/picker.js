@@ -72,8 +72,8 @@ export function filePicker(onFiles, signal) {
     "div",
     { class: "drop no-print" },
     input,
-    element("label", { for: "image-files", class: "button primary" }, t("image.choose")),
-    element("p", {}, t("image.choose_hint")),
+    element("label", { for: "image-files", class: "button primary" }, t("files.choose")),
+    element("p", {}, t("files.choose_hint")),
   );
   document.addEventListener("paste", (event) => take(event.clipboardData?.files), { signal });
   document.addEventListener(
