@@ -13,7 +13,13 @@ from servers.server_process import TRANSPORTS, running_server
 
 PAGES = (
     *("/", "/status", "/docs", "/app.js", "/style.css", "/icon.svg"),
-    *("/strings/zh.js", "/views/models.js", "/views/image/view.js", "/views/patient/style.css"),
+    *(
+        "/strings/zh.js",
+        "/views/models.js",
+        "/views/image/view.js",
+        "/views/patient/style.css",
+        "/views/segmentation/view.js",
+    ),
 )
 POLICY = {
     "default-src 'none'",

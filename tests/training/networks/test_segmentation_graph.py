@@ -62,7 +62,7 @@ def test_batch_height_and_width_of_the_graph_are_free(exported: onnx.ModelProto)
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+@given(number=st.integers(1, 3), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_onnx_runtime_reproduces_pytorch_at_every_size(
     number: int, rows: int, columns: int, graph: SegmentationGraph, session: InferenceSession
 ) -> None:

@@ -200,7 +200,7 @@ def test_objects_and_the_picture_are_saved(ward: ServerProcess, open_page: Open)
     objects = list(csv.DictReader(io.StringIO(text)))
     assert [objects[0][name] for name in ("file", "label", "id", "area_px")] == ["spots.png", "spot", "1", "384"]
     assert [objects[0][name] for name in ("left", "top", "width", "height")] == [str(value) for value in BIG]
-    assert float(objects[0]["equivalent_diameter_px"]) == pytest.approx((4 * 384 / np.pi) ** 0.5)
+    assert float(objects[0]["equivalent_diameter"]) == pytest.approx((4 * 384 / np.pi) ** 0.5)
     with Image.open(saved(page, "Save the picture")) as image:
         scale = image.width / WIDTH
         assert image.height == pytest.approx(HEIGHT * scale, abs=1)
@@ -211,9 +211,8 @@ def test_objects_and_the_picture_are_saved(ward: ServerProcess, open_page: Open)
 
 def test_many_files_have_a_table_and_a_csv_file(ward: ServerProcess, open_page: Open) -> None:
     page = visit(open_page(ward.http_url))
-    segment(
-        page, ("spots.png", PICTURE), ("empty.png", encoded(np.zeros((8, 8), np.uint8))), ("broken.png", b"nothing")
-    )
+    nothing = encoded(np.zeros((8, 8), np.uint8))
+    segment(page, ("spots.png", PICTURE), ("empty.png", nothing), ("broken.png", b"nothing"))
     expect(page.get_by_text("2 of 3 files done, 1 failed").first).to_be_visible()
     page.get_by_role("button", name="Count").click()
     files = page.locator(".files-batch + .files-list tbody tr")
@@ -223,12 +222,8 @@ def test_many_files_have_a_table_and_a_csv_file(ward: ServerProcess, open_page: 
     with page.expect_download() as download:
         page.locator(".files-batch").get_by_role("button", name="Save as CSV").click()
     spots, empty, broken = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig")))
-    assert (spots["spot_count"], spots["spot_area_px"], empty["spot_count"], broken["spot_count"]) == (
-        "3",
-        "548",
-        "0",
-        "",
-    )
+    assert [one["count_spot"] for one in (spots, empty, broken)] == ["3", "0", ""]
+    assert [spots[name] for name in ("count_low_spot", "area_px_spot", "area_mm2_spot")] == ["2", "548", ""]
     assert "images[0]" in broken["error"]
 
 

@@ -5,7 +5,7 @@ import { number, percent, t } from "../../language.js";
 /** @typedef {import("./items.js").Item} Item */
 /**
  * @typedef {object} Column
- * @property {string} name  in the CSV file
+ * @property {boolean} numeric
  * @property {string} header
  * @property {string} [unit]
  * @property {(item: Item) => number | string} value
@@ -35,57 +35,62 @@ export function areaText({ areaPx, areaMm2 }) {
 }
 
 /**
- * Returns the columns of a table of objects.
+ * Returns a derived measure with its unit.
+ * @param {{value: number, unit: string}} measure
+ */
+export function measureText({ value, unit }) {
+  return t(unit === "mm" ? "segmentation.in_mm" : "segmentation.in_px", { value: decimalFormat([value])(value) });
+}
+
+/**
+ * Returns the columns of the table of objects; the first is the ID.
  * @param {Item[]} items
- * @param {boolean} inMm  whether the pixel spacing is known
+ * @param {"mm" | "px"} unit  of lengths
  * @param {boolean} hasLabels  whether there are several labels
  * @returns {Column[]}
  */
-export function columnsOf(items, inMm, hasLabels) {
-  const unit = inMm ? "mm" : "px";
-  /** @type {(name: string, header: string, key: "equivalentDiameter" | "majorAxis" | "minorAxis" | "perimeter") => Column} */
-  const length = (name, header, key) => {
-    const format = decimalFormat(items.map((item) => item[key]));
-    return { name: `${name}_${unit}`, header, unit, value: (item) => item[key], text: (item) => format(item[key]) };
-  };
-  const area = inMm ? decimalFormat(items.map((item) => item.area)) : number;
+export function columnsOf(items, unit, hasLabels) {
+  /** @type {(header: string, value: (item: Item) => number) => Column} */
+  const length = (header, value) => ({ header, numeric: true, unit, value, text: sameDecimals(items, value) });
+  const label = (/** @type {Item} */ item) => item.label;
+  const area = (/** @type {Item} */ item) => item.area;
   return [
-    { name: "id", header: t("segmentation.column_id"), value: ({ id }) => id, text: ({ id }) => String(id) },
-    ...(hasLabels ? [labelColumn()] : []),
+    { header: t("segmentation.column_id"), numeric: true, value: ({ id }) => id, text: ({ id }) => String(id) },
+    ...(hasLabels ? [{ header: t("segmentation.label"), numeric: false, value: label, text: label }] : []),
+    unit === "mm"
+      ? { header: t("segmentation.area"), numeric: true, unit: "mm²", value: area, text: sameDecimals(items, area) }
+      : { header: t("segmentation.area"), numeric: true, unit, value: area, text: (item) => number(item.areaPx) },
+    length(t("segmentation.column_diameter"), (item) => item.equivalentDiameter),
+    length(t("segmentation.column_major"), (item) => item.majorAxis),
+    length(t("segmentation.column_minor"), (item) => item.minorAxis),
     {
-      name: inMm ? "area_mm2" : "area_px",
-      header: t("segmentation.area"),
-      unit: inMm ? "mm²" : "px",
-      value: (item) => item.area,
-      text: (item) => area(item.area),
-    },
-    length("equivalent_diameter", t("segmentation.column_diameter"), "equivalentDiameter"),
-    length("major_axis", t("segmentation.column_major"), "majorAxis"),
-    length("minor_axis", t("segmentation.column_minor"), "minorAxis"),
-    {
-      name: "circularity",
       header: t("segmentation.column_circularity"),
+      numeric: true,
       value: (item) => item.circularity,
       text: (item) => number(item.circularity, 2),
     },
-    length("perimeter", t("segmentation.column_perimeter"), "perimeter"),
+    length(t("segmentation.column_perimeter"), (item) => item.perimeter),
     {
-      name: "mean_probability",
       header: t("segmentation.column_probability"),
+      numeric: true,
       value: (item) => item.meanProbability,
       text: (item) => percent(item.meanProbability),
     },
     {
-      name: "touches_border",
       header: t("segmentation.column_border"),
+      numeric: true,
       value: (item) => Number(item.touchesBorder),
       text: (item) => (item.touchesBorder ? t("segmentation.yes") : ""),
     },
   ];
 }
 
-/** @returns {Column} */
-function labelColumn() {
-  const label = (/** @type {Item} */ item) => item.label;
-  return { name: "label", header: t("segmentation.label"), value: label, text: label };
+/**
+ * Returns a text of a size of objects, with the same number of decimal places for all of them.
+ * @param {Item[]} items
+ * @param {(item: Item) => number} value
+ */
+function sameDecimals(items, value) {
+  const format = decimalFormat(items.map(value));
+  return (/** @type {Item} */ item) => format(value(item));
 }

@@ -7,13 +7,13 @@ import { frameSlider } from "../files/frames.js";
 import { problem } from "../files/problems.js";
 import { columnsOf } from "./columns.js";
 import { segmentCommands } from "./commands.js";
+import { objectRows } from "./csv.js";
 import { itemsOf } from "./items.js";
 import { labelChoice, layerSliders } from "./layers.js";
 import { objectTable } from "./objects.js";
 import { picture } from "./picture.js";
 import { selectedObject } from "./selected.js";
 import { figures, otherWarnings, provenance, unfamiliar } from "./summary.js";
-import { objectRows } from "./table.js";
 
 /** @typedef {import("./requests.js").Entry} Entry */
 /** @typedef {import("./requests.js").SegmentResult} SegmentResult */
@@ -92,8 +92,8 @@ export function segmentDetail({ model, task, worklist }) {
 function resultOf(entry, result, task) {
   const items = itemsOf(result);
   const labels = result.labels.map(({ label }) => label);
-  const inMm = result.pixelSpacing !== undefined;
-  const columns = columnsOf(items, inMm, labels.length > 1);
+  const unit = result.pixelSpacing ? "mm" : "px";
+  const columns = columnsOf(items, unit, labels.length > 1);
   const shown = picture(entry, result, items, select);
   const table = objectTable(columns, select);
   const selected = selectedObject(shown, columns);
@@ -119,7 +119,7 @@ function resultOf(entry, result, task) {
     if (blob) download(`${stem}-segmentation.png`, blob);
   }
 
-  const saveObjects = () => download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, columns)));
+  const saveObjects = () => download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, unit)));
   const button = (/** @type {string} */ key, /** @type {() => void} */ click) =>
     element("button", { type: "button", on: { click } }, t(key));
   choose(labels);
@@ -154,7 +154,7 @@ function resultOf(entry, result, task) {
               "div",
               { class: "files-heading" },
               element("h3", {}, t("segmentation.objects_count", { count: number(items.length) })),
-              element("p", { class: "muted" }, t(inMm ? "segmentation.sizes_mm" : "segmentation.sizes_px")),
+              element("p", { class: "muted" }, t(`segmentation.sizes.${unit}`)),
               button("segmentation.save_objects", saveObjects),
             ),
             table.node,

@@ -23,7 +23,7 @@ export function objectTable(columns, onSelect) {
   const headers = columns.map((column) =>
     element(
       "th",
-      { scope: "col", class: column.name === "label" ? null : "numeric" },
+      { scope: "col", class: column.numeric ? "numeric" : null },
       element("button", { type: "button", class: "sort", on: { click: () => sort(column) } }, column.header),
     ),
   );
@@ -49,7 +49,7 @@ export function objectTable(columns, onSelect) {
   /** @param {Column} column */
   function sort(column) {
     const again = sorted.column === column;
-    sorted = { column, descending: again ? !sorted.descending : !["id", "label"].includes(column.name) };
+    sorted = { column, descending: again ? !sorted.descending : column.numeric && column !== columns[0] };
     order();
     turn(0);
   }
@@ -87,7 +87,7 @@ export function objectTable(columns, onSelect) {
       "tr",
       { "aria-current": item === selected ? "true" : null, on: { click: () => onSelect(item) } },
       element("th", { scope: "row", class: "numeric" }, element("button", { type: "button", class: "link" }, name.text(item))),
-      ...others.map((column) => element("td", { class: column.name === "label" ? null : "numeric" }, column.text(item))),
+      ...others.map((column) => element("td", { class: column.numeric ? "numeric" : null }, column.text(item))),
     );
   }
 

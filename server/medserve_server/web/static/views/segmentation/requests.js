@@ -52,7 +52,7 @@ import { base64, checkReadable } from "../files/content.js";
  */
 /**
  * @typedef {object} Task  the manifest's ImageSegmentationTask
- * @property {{name: string, largestOnly: boolean}[]} labels
+ * @property {{name: string, largestOnly: boolean, measures: {name: string}[]}[]} labels
  * @property {number} members
  * @property {{threshold: number}} [novelty]
  */

@@ -3,7 +3,7 @@
 import { element } from "../../dom.js";
 import { number, percent, t } from "../../language.js";
 import { furtherValues, warnings } from "../files/warnings.js";
-import { areaText, decimalFormat } from "./columns.js";
+import { areaText, decimalFormat, measureText } from "./columns.js";
 import { swatch } from "./layers.js";
 
 /** @typedef {import("./requests.js").LabelResult} LabelResult */
@@ -76,9 +76,8 @@ function figure(name, value, note) {
 /** @param {LabelResult["measures"][number]} measured */
 function measure({ name, unit, value, interval }) {
   const format = decimalFormat([value]);
-  const text = t(unit === "mm" ? "segmentation.in_mm" : "segmentation.in_px", { value: format(value) });
   const limits = interval && { low: format(interval.low), high: format(interval.high), coverage: percent(interval.coverage, 0) };
-  return figure(name, text, limits ? t("segmentation.agreement", limits) : "");
+  return figure(name, measureText({ value, unit }), limits ? t("segmentation.agreement", limits) : "");
 }
 
 /** @param {LabelResult} label */
@@ -122,5 +121,5 @@ function spacingText({ pixelSpacing }) {
   if (!pixelSpacing) return t("segmentation.spacing_unknown");
   const { rowMm, columnMm, source } = pixelSpacing;
   const format = (/** @type {number} */ distance) => String(Number(distance.toPrecision(6)));
-  return t(`segmentation.${source}`, { row: format(rowMm), column: format(columnMm) });
+  return t(`segmentation.spacing_from.${source}`, { row: format(rowMm), column: format(columnMm) });
 }

@@ -6,10 +6,11 @@ import { filePicker } from "../files/picker.js";
 import { fileRows, fileTable } from "../files/table.js";
 import { createWorklist } from "../files/worklist.js";
 import { addStyle } from "../style.js";
+import { resultNames, resultValues } from "./csv.js";
 import { segmentDetail } from "./detail.js";
 import { isOutdated, segment } from "./requests.js";
 import { spacingFields } from "./spacing.js";
-import { csvNames, csvValues, tableColumns } from "./table.js";
+import { tableColumns } from "./table.js";
 
 /** @typedef {import("./requests.js").SegmentResult} SegmentResult */
 /** @typedef {import("./requests.js").Spacing} Spacing */
@@ -46,7 +47,7 @@ export async function show(root, { model, manifest, signal }) {
   const { entries } = worklist;
   const detail = segmentDetail({ model, task, worklist });
   const table = fileTable(entries, tableColumns(task), select);
-  const csvRows = () => fileRows(entries, csvNames(task), csvValues);
+  const csvRows = () => fileRows(entries, resultNames(task), (result) => resultValues(result, task));
   const batch = batchBar(worklist, "medserve-segmentation.csv", csvRows, clear);
   const list = element("section", { class: "card no-print" }, batch.node, table.node);
 
