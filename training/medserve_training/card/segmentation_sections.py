@@ -146,7 +146,7 @@ def _measures(task: pb.ImageSegmentationTask, measured: Measured, pictures: Sequ
         head = ["split", "n", "bias", "limits of agreement, ±", "mean absolute difference"]
         text = (
             f"{measure.name}: the circumference of the ellipse with the same second moments as the mask, corrected by "
-            f"{measure.offset_px:+.3f} pixels, the mean difference from the reference on training and validation."
+            f"{measure.offset_px:+.3f} pixels, the mean difference of the reference from it on validation."
         )
         note = "The server returns the bias and the limits of agreement of validation with each measurement."
         sections.append(
