@@ -2,7 +2,7 @@
 
 from medserve_masks import ObjectRule
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.data.splits import fingerprint
 from medserve_training.export.manifest import COLORS, RESAMPLINGS, base_manifest
 from medserve_training.recipes.recipe import Recipe

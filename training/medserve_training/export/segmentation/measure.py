@@ -1,14 +1,12 @@
 """Evaluates a segmentation model into its manifest, for `fit`, `evaluate` and `verify`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImage, MaskedImages
+from medserve_training.data.masks.image import MaskedImage, MaskedImages
 from medserve_training.data.splits import Splits
 from medserve_training.export.segmentation.choose import (
     choose_count_error,
@@ -21,31 +19,13 @@ from medserve_training.export.segmentation.describe import object_rule
 from medserve_training.export.segmentation.maps import Maps, predict_maps
 from medserve_training.metrics.agreement import limits_of_agreement
 from medserve_training.metrics.segmentation import area_figures, measure_figures, object_figures, summarize
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
 # Fraction of the validation images that are not failures that the novelty threshold flags.
 FALSE_ALARMS = 0.04
 # An image whose score is below this limit is a failure, which should be flagged as unfamiliar.
 FAILURES = {"average_precision_50": 0.3, "dice": 0.8}
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """A segmented image.
-
-    Attributes:
-        image: The image with its masks.
-        labels: The objects that were found, int32 [labels, h, w].
-        figures: Its figures, by name; with several labels, the name of the label precedes each.
-        novelty: Its novelty score.
-        measure: The task's measure in mm; None if it has none, or nothing was found.
-    """
-
-    image: MaskedImage
-    labels: NDArray[np.int32]
-    figures: dict[str, float]
-    novelty: float
-    measure: float | None
 
 
 def measure_segmentation(

@@ -11,7 +11,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.crops import CentralCrops, RandomCrops
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.splits import Splits
 from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
@@ -28,7 +30,6 @@ from medserve_training.recipes.segmentation_settings import Crops, SegmentationT
 from medserve_training.run_paths import RunPaths
 from medserve_training.staging import staged
 from medserve_training.training.report import write_report
-from medserve_training.training.segmentation.crops import CentralCrops, RandomCrops
 from medserve_training.training.segmentation.losses import combined
 from medserve_training.training.train import Epoch, Rows, train_members
 
