@@ -1,7 +1,7 @@
 """Re-evaluates a model file on its data, with ONNX Runtime alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Measured:
     fresh: pb.Manifest
     data: Splits[Images] | Splits[MaskedImages] | Splits[Patients]
     output: dict[str, NDArray[np.float64]]
-    segmented: dict[str, list[Segmented]]
+    segmented: dict[str, list[Segmented]] = field(default_factory=dict)
 
 
 def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measured:
