@@ -39,7 +39,7 @@ def examples(images: Sequence[tuple[str, Segmented]], attribution: str, *, permi
         for index, (caption, one) in enumerate(images)
     ]
     text = f"Left: the truth; right: the answer. Of larger images, the central {_SIDE} by {_SIDE} pixels are shown."
-    source = f"Images: {attribution}; cropped and reduced to {_COLORS} colors, otherwise unchanged."
+    source = f"Images: {attribution}; reduced to {_COLORS} colors, and cropped if larger; otherwise unchanged."
     return Section("Examples", [text, Pictures(drawn), source])
 
 
