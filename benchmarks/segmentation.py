@@ -84,7 +84,7 @@ class Alone:
 
 def post_processing(alone: Alone, task: ImageSegmentationTask, pixels: Pixels) -> float:
     """Returns the seconds for finding, measuring and encoding the objects of an image."""
-    image = SegmentedImage(pixels, FileInfo(), None, task)
+    image = SegmentedImage(pixels[..., : alone.tile[2]], FileInfo(), None, task)
     for start in range(0, len(image.plan), alone.rows):
         image.add(alone.run(image.inputs(start, alone.rows)))
     maps = dict(image.maps)
@@ -128,10 +128,8 @@ def figures(models: Path, model: str, other: str, transport: str) -> Iterator[tu
         busy = latencies(client, other, huge.done)
         answered = time.perf_counter()
         tiles = huge.result().tiles
-        yield (
-            f"{HUGE_SIDE:,} x {HUGE_SIDE:,}, {tiles} tiles: peak memory above idle",
-            f"{_peak_mib(mark) - idle:.0f} MiB",
-        )
+        size = f"{HUGE_SIDE:,} x {HUGE_SIDE:,}, {tiles} tiles"
+        yield f"{size}: peak memory above idle", f"{_peak_mib(mark) - idle:.0f} MiB"
         end = time.monotonic() + QUIET_SECONDS
         quiet = latencies(client, other, lambda: time.monotonic() > end)
         alone = Alone(models / model / "1" / "model.onnx", task)
