@@ -116,7 +116,7 @@ bench: .venv-dev/installed
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
 
-## screenshots: write six pictures of the web page to build/screenshots; needs Debian's Chromium (make test-tools)
+## screenshots: write eight pictures of the web page to build/screenshots; needs Debian's Chromium (make test-tools)
 screenshots: .venv-dev/installed
 	PYTHONPATH=tests .venv-dev/bin/python -m web.screenshots build/screenshots
 

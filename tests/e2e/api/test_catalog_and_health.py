@@ -28,6 +28,7 @@ def test_catalog_lists_models(channel: grpc.Channel) -> None:
     models = ModelCatalogStub(channel).ListModels(pb.ListModelsRequest()).models
     assert [(model.name, model.version, model.task, model.ready, model.provider) for model in models] == [
         ("breast-cancer-risk", "1", pb.TASK_PATIENT_RISK, True, "cpu"),
+        ("cell-nuclei", "1", pb.TASK_IMAGE_SEGMENTATION, True, "cpu"),
         ("chest-xray", "1", pb.TASK_IMAGE_CLASSIFICATION, True, "cpu"),
         ("fetal-head", "1", pb.TASK_IMAGE_SEGMENTATION, True, "cpu"),
     ]

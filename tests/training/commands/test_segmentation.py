@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from medserve_masks import label_objects
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.commands.cli import main
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.splits import Splits
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import embed, read_manifest

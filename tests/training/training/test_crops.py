@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medserve_training.data.masks import MaskedImage
+from medserve_training.data.masks.crops import CentralCrops, RandomCrops, targets
+from medserve_training.data.masks.image import MaskedImage
 from medserve_training.recipes.segmentation_settings import Crops
-from medserve_training.training.segmentation.crops import CentralCrops, RandomCrops, targets
 
 HEIGHT, WIDTH = 40, 56
 

@@ -14,7 +14,7 @@ from skimage.measure import label as connected
 from medserve_masks import outline
 from medserve_training.card.parts import Picture, Pictures, Section
 from medserve_training.card.svg import labeled
-from medserve_training.export.segmentation.measure import Segmented
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.style import COLORS
 
 # Side of the largest part of an image that is shown, in pixels, and its number of colors; the card has to be small.

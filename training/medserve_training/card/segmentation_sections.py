@@ -11,11 +11,12 @@ from medserve_training.card.parts import Block, Picture, Pictures, Section, Tabl
 from medserve_training.card.quality_sections import title
 from medserve_training.card.segmentation_pictures import examples
 from medserve_training.card.svg import draw, labeled
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.data.splits import Splits
 from medserve_training.export.remeasure import Measured
-from medserve_training.export.segmentation.measure import FAILURES, Segmented
+from medserve_training.export.segmentation.measure import FAILURES
 from medserve_training.metrics.agreement import limits_of_agreement
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.segmentation import counts, measured_pairs, quality_figures, size_classes
 
 _CAPTIONS = {

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.export.segmentation.measure import Segmented
 from medserve_training.metrics.agreement import limits_of_agreement
 from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
 from medserve_training.metrics.segmentation import OVERLAPS
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_masks import ObjectRule, ellipse_circumference, label_objects
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.export.segmentation.maps import Maps
 from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
