@@ -97,7 +97,6 @@ function resultOf(entry, result, task) {
   const shown = picture(entry, result, items, select);
   const table = objectTable(columns, select);
   const selected = selectedObject(shown, columns);
-  const note = element("p", { class: "muted" });
   const stem = entry.file.name.replace(/\.\w+$/, "");
 
   /** @param {import("./items.js").Item | null} item */
@@ -119,47 +118,73 @@ function resultOf(entry, result, task) {
     if (blob) download(`${stem}-segmentation.png`, blob);
   }
 
-  const saveObjects = () => download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, unit)));
-  const button = (/** @type {string} */ key, /** @type {() => void} */ click) =>
-    element("button", { type: "button", on: { click } }, t(key));
+  function saveObjects() {
+    download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, unit)));
+  }
+
   choose(labels);
-  shown.ready.catch(() => replace(note, t("segmentation.not_displayable")));
   return [
-    element(
-      "div",
-      { class: "card segmentation-pictures" },
-      shown.node,
-      note,
-      labelChoice(labels, choose),
-      layerSliders(shown, result.uncertaintyPng !== ""),
-      element("p", { class: "row no-print" }, button("segmentation.save_picture", savePicture)),
-    ),
+    pictureCard(shown, labelChoice(labels, choose), result.uncertaintyPng !== "", savePicture),
     element(
       "div",
       { class: "segmentation-findings" },
-      element(
-        "div",
-        { class: "card" },
-        unfamiliar(result),
-        ...figures(result, task),
-        ...provenance(result, task),
-        otherWarnings(result),
-      ),
+      findingsCard(result, task),
       selected.node,
-      items.length
-        ? element(
-            "section",
-            { class: "card" },
-            element(
-              "div",
-              { class: "files-heading" },
-              element("h3", {}, t("segmentation.objects_count", { count: number(items.length) })),
-              element("p", { class: "muted" }, t(`segmentation.sizes.${unit}`)),
-              button("segmentation.save_objects", saveObjects),
-            ),
-            table.node,
-          )
-        : null,
+      items.length ? objectsCard(table.node, items.length, unit, saveObjects) : null,
     ),
   ];
+}
+
+/**
+ * @param {import("./picture.js").Picture} shown
+ * @param {HTMLElement | null} labels
+ * @param {boolean} hasUncertainty
+ * @param {() => void} save
+ */
+function pictureCard(shown, labels, hasUncertainty, save) {
+  const note = element("p", { class: "muted" });
+  void shown.displayed.then((displayed) => replace(note, displayed ? null : t("segmentation.not_displayable")));
+  return element(
+    "div",
+    { class: "card segmentation-pictures" },
+    shown.node,
+    note,
+    labels,
+    layerSliders(shown, hasUncertainty),
+    element(
+      "p",
+      { class: "row no-print" },
+      element("button", { type: "button", on: { click: save } }, t("segmentation.save_picture")),
+    ),
+  );
+}
+
+/**
+ * @param {SegmentResult} result
+ * @param {import("./requests.js").Task} task
+ */
+function findingsCard(result, task) {
+  const found = [...figures(result, task), ...provenance(result, task)];
+  return element("div", { class: "card" }, unfamiliar(result), ...found, otherWarnings(result));
+}
+
+/**
+ * @param {HTMLElement} table
+ * @param {number} count
+ * @param {"mm" | "px"} unit
+ * @param {() => void} save
+ */
+function objectsCard(table, count, unit, save) {
+  return element(
+    "section",
+    { class: "card" },
+    element(
+      "div",
+      { class: "files-heading" },
+      element("h3", {}, t("segmentation.objects_count", { count: number(count) })),
+      element("p", { class: "muted" }, t(`segmentation.sizes.${unit}`)),
+      element("button", { type: "button", on: { click: save } }, t("segmentation.save_objects")),
+    ),
+    table,
+  );
 }

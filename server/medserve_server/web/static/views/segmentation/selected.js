@@ -27,7 +27,7 @@ export function selectedObject(shown, columns) {
     show(item) {
       node.hidden = item === null;
       if (!item) return;
-      void shown.magnify(magnifier, item);
+      void shown.enlarge(magnifier, item);
       const [, ...sizes] = columns;
       replace(
         values,
