@@ -143,7 +143,8 @@ def figures(models: Path, model: str, other: str, transport: str) -> Iterator[tu
         yield "finding its objects", f"{found / inference:.2f} times alone"
         finding = busy[:, 0] > answered - found * (HUGE_SIDE / LARGE_SIDE) ** 2
         for name, took in (("idle", quiet), ("tiles", busy[~finding]), ("finding objects", busy[finding])):
-            yield f"99th percentile of {other}, {name}", f"{1e3 * float(np.quantile(took[:, 1], 0.99)):.2f} ms"
+            value = f"{1e3 * float(np.quantile(took[:, 1], 0.99)):.2f} ms" if len(took) else "no requests"
+            yield f"99th percentile of {other}, {name}", value
 
 
 def _segment(stub: ImageSegmentationStub, model: str, pixels: Pixels) -> pb.SegmentResult:

@@ -1,22 +1,17 @@
 """The benchmark of segmentation."""
 
-import shutil
 from pathlib import Path
 
-import pytest
-from benchmarks import segmentation
+from benchmarks.segmentation import Alone, disks, post_processing
 
 from samples import onnx_models
 from samples.segmentation_models import bright, manifest, spots, tiled
-from servers.server_process import REPOSITORY
 
 
-@pytest.mark.process
-def test_every_figure_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for constant, value in {"ROUNDS": 1, "QUIET_SECONDS": 0.1, "TILES": 4, "LARGE_SIDE": 150, "HUGE_SIDE": 300}.items():
-        monkeypatch.setattr(segmentation, constant, value)
-    onnx_models.save(tmp_path, "spots", spots(manifest(tiled(), [bright()])))
-    shutil.copytree(REPOSITORY / "models/chest-xray", tmp_path / "chest-xray")
-    found = dict(segmentation.figures(tmp_path, "spots", "chest-xray", "grpcio"))
-    assert len(found) == 7
-    assert all(float(value.split()[0]) >= 0 for value in found.values())
+def test_tiles_and_objects_are_timed_without_a_server(tmp_path: Path) -> None:
+    known = manifest(tiled(), [bright()])
+    task = known.image_segmentation
+    alone = Alone(onnx_models.save(tmp_path, "spots", spots(known)), task)
+    assert (alone.tile, alone.rows) == ((64, 64, 1), 16)
+    assert alone.seconds(16) > 0
+    assert post_processing(alone, task, disks(150)) > 0
