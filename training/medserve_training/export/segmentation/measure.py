@@ -8,6 +8,7 @@ import onnxruntime
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.masks.image import MaskedImage, MaskedImages
 from medserve_training.data.splits import Splits
+from medserve_training.errors import UserError
 from medserve_training.export.segmentation.choose import (
     choose_count_error,
     choose_offset,
@@ -46,6 +47,9 @@ def measure_segmentation(
 
     Returns:
         The segmented images of each split.
+
+    Raises:
+        UserError: The task has a measure, but almost nothing is found.
     """
     described = manifest.image_segmentation
     maps = {
@@ -92,6 +96,11 @@ def _choose_agreement(task: pb.ImageSegmentationTask, segmented: Sequence[Segmen
             for one in segmented
             if one.measure is not None and one.image.reference is not None
         ]
+        if len(differences) < 2:
+            raise UserError(
+                f"{measure.name}: cannot be measured, since objects are found in {len(differences)} of "
+                f"{len(segmented)} validation images; train for more epochs"
+            )
         measure.bias_mm, measure.agreement_mm = limits_of_agreement(np.array(differences))
 
 
