@@ -199,5 +199,5 @@ clean:
 # Triton's client, which needs an older protobuf; verifies that medserve can be installed in the same environment.
 .venv-triton/installed: tests/e2e/tritonclient.txt pyproject.toml
 	$(PYTHON) -m venv .venv-triton
-	.venv-triton/bin/python -m pip install --quiet --requirement $< --editable ".[server]"
+	.venv-triton/bin/python -m pip install --quiet --requirement $< --editable ".[server,segmentation]"
 	touch $@

@@ -1,7 +1,7 @@
 """Generates the OpenAPI document of the REST API from the .proto files, with their comments as descriptions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.api import annotations_pb2, http_pb2
@@ -36,6 +36,22 @@ _SCALARS: dict[int, Schema] = {
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
     FieldDescriptorProto.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
 }
+_NUMBER, _FLAG = _SCALARS[FieldDescriptorProto.TYPE_UINT32], _SCALARS[FieldDescriptorProto.TYPE_BOOL]
+_QUERIES: dict[str, dict[str, tuple[str, Schema]]] = {
+    "Classify": {
+        "topK": ("Maximum number of labels per result; 0 for all.", _NUMBER),
+        "preview": ("Whether to return the image as the model receives it.", _FLAG),
+    },
+    "Segment": {
+        "masks": ("Whether and how the objects' pixels are returned.", {"$ref": "#/components/schemas/MaskFormat"}),
+        "probabilityMaps": ("Whether to return each label's probability map.", _FLAG),
+        "uncertaintyMaps": ("Whether to return the map of the members' disagreement.", _FLAG),
+        "contours": ("Whether to return the outline of each object.", _FLAG),
+        "overlay": ("Whether to return the image with the outlines drawn over it.", _FLAG),
+        "maxObjects": ("Maximum number of objects listed per label; 0 for the server's limit.", _NUMBER),
+    },
+}
+"""Query parameters of the methods that accept an image file as the body, with their descriptions and schemas."""
 _ERROR_DESCRIPTIONS = {
     "400": "The request is invalid; `details` names the fields.",
     "401": "The token is missing or unknown.",
@@ -118,27 +134,22 @@ def _operations(service: str, method: MethodDescriptorProto, description: str) -
         if rule.body:
             content = _json({"$ref": f"#/components/schemas/{_local(method.input_type)}"})
             content["application/json"]["example"] = EXAMPLES[_local(method.input_type)]
-            if method.name == "Classify":
+            if method.name in _QUERIES:
                 content |= {kind: {} for kind in IMAGE_TYPES}
-                operation["parameters"] += _query()
+                operation["parameters"] += _query(_QUERIES[method.name])
                 operation["description"] += (
-                    "\n\nIf the body is an image file, it is classified as a single image: "
+                    "\n\nIf the body is an image file, it is the only image of the request: "
                     "`curl --data-binary @x.png -H 'Content-Type: image/png' ...`"
                 )
             operation["requestBody"] = {"required": True, "content": content}
         yield template, verb, operation
 
 
-def _query() -> list[Schema]:
+def _query(options: Mapping[str, tuple[str, Schema]]) -> list[Schema]:
     """Returns the query parameters of a request whose body is an image file."""
-    top_k = "Maximum number of labels per result, if the body is an image file; 0 for all."
-    preview = "Whether to return the image as the model receives it, if the body is an image file."
-    parameters = (
-        ("topK", top_k, FieldDescriptorProto.TYPE_UINT32),
-        ("preview", preview, FieldDescriptorProto.TYPE_BOOL),
-    )
     return [
-        {"name": name, "in": "query", "description": text, "schema": _SCALARS[kind]} for name, text, kind in parameters
+        {"name": name, "in": "query", "description": f"{text} Only if the body is an image file.", "schema": schema}
+        for name, (text, schema) in options.items()
     ]
 
 

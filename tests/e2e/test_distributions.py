@@ -19,6 +19,7 @@ PACKAGES = {
     "medserve_client",
     "medserve_commands",
     "medserve_images",
+    "medserve_masks",
     "medserve_proto",
     "medserve_server",
     "medserve_training",
@@ -170,4 +171,15 @@ def test_messages_about_extras_have_the_same_wording() -> None:
             for extra in re.findall(r"pip install '\.\[(\w+)\]'", code):
                 assert INSTALL.format(extra) in code, path
                 found.add(extra)
-    assert found == {"completion", "cuda", "dicom", "envoy", "loadtest", "otel", "server", "signing", "training"}
+    assert found == {
+        "completion",
+        "cuda",
+        "dicom",
+        "envoy",
+        "loadtest",
+        "otel",
+        "segmentation",
+        "server",
+        "signing",
+        "training",
+    }

@@ -55,6 +55,7 @@ NEEDS_SERVER = {
     "docs/explanations.md",
     "docs/images.md",
     "docs/operations.md",
+    "docs/pathology.md",
     "docs/python.md",
     "docs/rest.md",
     "docs/segmentation.md",

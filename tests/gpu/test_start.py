@@ -31,7 +31,7 @@ def test_without_a_gpu_the_server_falls_back_to_the_cpu_if_allowed(flags: tuple[
     log = tmp_path / "log"
     with running_server(*flags, log=log) as server:
         lines = [line for line in server.metrics().splitlines() if line.startswith("medserve_session_info{")]
-    assert len(lines) == 2
+    assert len(lines) == 4
     assert all('provider="cpu"' in line for line in lines)
     told = {True: "cuda is not used", False: "falling back to cpu" if "cuda" in flags else ""}
     assert told["CUDAExecutionProvider" in ort.get_available_providers()] in log.read_text()

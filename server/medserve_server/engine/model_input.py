@@ -20,8 +20,9 @@ once are no faster, but need as many times the memory."""
 MAP_VALUES = 4
 """Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
 more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""
-SWITCH_INTERVAL = 0.0005
-"""Finding objects runs Python code in threads. By default, every other thread would wait 5 ms for the interpreter."""
+SWITCH_INTERVAL = 0.0002
+"""Finding objects runs Python code in threads, for which every other thread would wait up to 5 ms by default. While the
+objects of 4,000 x 4,000 pixels are found, the 99th percentile of small requests rises by 0.6 instead of 1.2 times."""
 
 
 def reader_of(manifest: Manifest | None, settings: Settings) -> RequestImages | PatientReader | None:

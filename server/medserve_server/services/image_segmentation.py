@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from medserve_images import Pixels
 from medserve_proto.v1 import image_segmentation_pb2 as pb
@@ -24,7 +24,7 @@ from medserve_server.telemetry.call_record import CallRecord
 if TYPE_CHECKING:  # requires scikit-image, which is optional
     from medserve_server.segment.image import SegmentedImage
 
-Arguments = ParamSpec("Arguments")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 LARGE_PIXELS = 2**20
@@ -143,16 +143,15 @@ class ImageSegmentation(
             async for outputs in answers:
                 await self._in_thread(_add, model, image, outputs)
 
-    async def _in_thread(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
-        del kwargs
-        return await asyncio.get_running_loop().run_in_executor(self._segmenters, function, *args)
+    async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._segmenters, function, *arguments)
 
     def _check_size(self, size: int) -> None:
         """Raises InvalidInput if results of this many bytes are larger than a message may be."""
         if size > self._max_bytes:
-            text = f"have results of more than {size / 2**20:.3g} MiB, at most {self._max_bytes / 2**20:g} are allowed"
+            text = (
+                f"have results of {size / 2**20:.3g} MiB, at most {self._max_bytes / 2**20:g} are allowed per request"
+            )
             raise InvalidInput.of("images", f"{text}; send fewer images, or ask for less of each", "message_size")
 
 

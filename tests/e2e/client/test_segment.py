@@ -149,7 +149,7 @@ def test_a_spacing_that_contradicts_a_file_is_refused(
 def test_segmentation_is_load_tested(server: ServerProcess, tmp_path: Path, protocol: list[str], model: str) -> None:
     path = tmp_path / "run.json"
     target = server.http_url.removeprefix("http://") if "--http" in protocol else server.target
-    load = ["--model", model, *protocol, "--concurrency", "2", "--duration", "0.5", "--warmup", "0.1"]
+    load = ["--model", model, *protocol, "--rate", "20", "--duration", "0.5", "--warmup", "0.1"]
     metrics = ["--metrics-url", server.metrics_url]
     assert main(["--server", target, "loadtest", *load, *metrics, "--json", str(path)]) == 0
     (run,) = json.loads(path.read_text())["runs"]

@@ -22,8 +22,10 @@ from medserve_client import Client
 from medserve_proto.inference import grpc_service_pb2 as pb
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_classification_pb2 as image_pb
+from medserve_proto.v1 import image_segmentation_pb2 as segment_pb
 from medserve_proto.v1 import patient_risk_pb2 as risk_pb
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.image_segmentation_pb2_grpc import ImageSegmentationStub
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
 from medserve_server.security.auth import new_token
 from samples import onnx_models
@@ -181,6 +183,7 @@ long = "x" * 300
         ("name_length", pb.ModelInferRequest(model_name="identity-fp32", id=long), "id: has 300 characters"),
         ("tensors", tensors(1000), "1000 tensors"),
         ("rows", risk_pb.PredictRequest(model_name="breast-cancer-risk", patients=[risk_pb.Patient()] * 1001), "1001"),
+        ("rows", segment_pb.SegmentRequest(model_name="spots", images=[segment_pb.ImageToSegment()] * 1001), "1001"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -188,12 +191,13 @@ def test_request_with_too_many_or_too_long_entries_is_refused(
     zoo: ServerProcess,
     zoo_channel: grpc.Channel,
     reason: str,
-    request_: risk_pb.PredictRequest | image_pb.ClassifyRequest | pb.ModelInferRequest,
+    request_: risk_pb.PredictRequest | image_pb.ClassifyRequest | segment_pb.SegmentRequest | pb.ModelInferRequest,
     words: str,
 ) -> None:
     methods = {
         risk_pb.PredictRequest: PatientRiskStub(zoo_channel).Predict,
         image_pb.ClassifyRequest: ImageClassificationStub(zoo_channel).Classify,
+        segment_pb.SegmentRequest: ImageSegmentationStub(zoo_channel).Segment,
         pb.ModelInferRequest: GRPCInferenceServiceStub(zoo_channel).ModelInfer,
     }
     before = refused(zoo, reason)

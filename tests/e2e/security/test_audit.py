@@ -16,11 +16,14 @@ from google.protobuf.message import Message
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from calls.inference_requests import raw_request
+from calls.segmentation import to_segment
 from medserve_proto.inference import grpc_service_pb2 as inference
 from medserve_proto.inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from medserve_proto.v1 import image_classification_pb2 as images
+from medserve_proto.v1 import image_segmentation_pb2 as segmentation
 from medserve_proto.v1 import patient_risk_pb2 as risk
 from medserve_proto.v1.image_classification_pb2_grpc import ImageClassificationStub
+from medserve_proto.v1.image_segmentation_pb2_grpc import ImageSegmentationStub
 from medserve_proto.v1.patient_risk_pb2_grpc import PatientRiskStub
 from medserve_server.security.auth import new_token
 from samples.dicom_files import PATIENT, dicom
@@ -29,7 +32,12 @@ from servers.server_process import ServerProcess, running_server
 from waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-STREAMS = {"Classify": "ClassifyStream", "Predict": "PredictStream", "ModelInfer": "ModelStreamInfer"}
+STREAMS = {
+    "Classify": "ClassifyStream",
+    "Segment": "SegmentStream",
+    "Predict": "PredictStream",
+    "ModelInfer": "ModelStreamInfer",
+}
 # Texts by which a leak is detected. All numbers are exact in float32.
 PIXELS = "MARKPIXL"
 AGE, SIZE, RECEPTOR = 41.734375, 23.765625, 33.640625
@@ -108,6 +116,13 @@ def requests() -> Iterator[SentRequest]:
     yield SentRequest(
         "Classify", classify(images=[raw], model_name="MARK-MODEL"), grpc.StatusCode.NOT_FOUND, ("MARK-MODEL",)
     )
+    segment = partial(segmentation.SegmentRequest, model_name="spots", request_id="r-1")
+    yield SentRequest("Segment", segment(images=[to_segment(image_file("PNG"), 0.5, 0.5)], contours=True))
+    # The patient's age stands for a distance that a file states, which no other output may repeat.
+    file = dicom(np.frombuffer(pixels, np.uint8).reshape(28, 28), PixelSpacing=[AGE, AGE])
+    yield SentRequest("Segment", segment(images=[to_segment(file)]))
+    yield SentRequest("Segment", segment(images=[to_segment(file, AGE, 0.5)]), bad, (f"{AGE:g}",))
+    yield SentRequest("Segment", segment(images=[to_segment(image_file("PNG"), -918273, 1)]), bad, ("918273",))
     predict = partial(risk.PredictRequest, model_name="breast-cancer-risk", request_id="r-1")
     yield SentRequest("Predict", predict(patients=[patient()]))
     yield SentRequest("Predict", predict(patients=[patient(), patient(grade="MARK-GRADE")]), bad, ("MARK-GRADE",))
@@ -145,7 +160,7 @@ class Watched:
 
 
 def stub_of(channel: grpc.Channel, method: str) -> Callable[..., Any]:
-    stubs = (ImageClassificationStub, PatientRiskStub, GRPCInferenceServiceStub)
+    stubs = (ImageClassificationStub, ImageSegmentationStub, PatientRiskStub, GRPCInferenceServiceStub)
     (found,) = [getattr(stub(channel), method) for stub in stubs if hasattr(stub(channel), method)]
     call: Callable[..., Any] = found
     return call

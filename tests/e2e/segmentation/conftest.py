@@ -35,7 +35,15 @@ MODELS = {
     ),
     "head": manifest(
         stretched(32, 48),
-        [bright("head", largest_only=True, fill_holes=True, measures=[CIRCUMFERENCE])],
+        [
+            bright(
+                "head",
+                largest_only=True,
+                fill_holes=True,
+                count_error=CountError(low_ratio=1, high_ratio=1, coverage=1),
+                measures=[CIRCUMFERENCE],
+            )
+        ],
     ),
 }
 """Manifests of the served models by name."""

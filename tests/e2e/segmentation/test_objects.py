@@ -169,6 +169,8 @@ def test_count_has_an_interval_if_its_error_is_known(stub: ImageSegmentationStub
     cells, gap = segment(stub, "cells", TWO)[0].labels
     assert cells.count_interval == pb.Interval(low=1, high=3, coverage=0.8)
     assert not gap.HasField("count_interval")
+    (head,) = segment(stub, "head", TWO)[0].labels  # at most one object by definition
+    assert not head.HasField("count_interval")
 
 
 def test_derived_measure_is_in_millimeters_with_limits_of_agreement(stub: ImageSegmentationStub) -> None:

@@ -36,6 +36,12 @@ def test_large_image_has_the_objects_of_the_whole_image(stub: ImageSegmentationS
     assert result.labels[0].count == pytest.approx(expected.max(), abs=2)
 
 
+def test_novelty_is_the_mean_of_the_tiles(stub: ImageSegmentationStub) -> None:
+    (result,) = segment(stub, "cells", np.full((100, 200), 150, np.uint8))
+    assert result.tiles > 1
+    assert result.novelty == pytest.approx(150)
+
+
 def test_image_up_to_the_size_of_a_tile_is_one_tile(stub: ImageSegmentationStub) -> None:
     one, several = segment(stub, "spots", clouds(MAX_SIDE, MAX_SIDE), clouds(MAX_SIDE, MAX_SIDE + 1))
     assert one.tiles == 1

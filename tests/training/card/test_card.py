@@ -219,7 +219,7 @@ def test_a_risk_models_card_lists_splits_cohorts_and_subgroups(risk_model: Path,
     data, _ = load_patients(recipe)
     session = open_session(path)
     output = {split: predict(session, data.part(split).features).astype(np.float64) for split in ("validation", "test")}
-    written = write_card(path, Measured(recipe, manifest, manifest, data, output), {})
+    written = write_card(path, Measured(recipe, manifest, manifest, data, output, {}), {})
     assert [entry.name for entry in written] == ["card.md", "card.html"]
     markdown, html = read_card(path)
     is_self_contained(html)
@@ -237,6 +237,63 @@ def test_a_risk_models_card_lists_splits_cohorts_and_subgroups(risk_model: Path,
         assert f">{'ABCD'[number]}<" in html
     assert "patients at risk" in page.text
     assert recipe.card.limits[0] in page.text
+
+
+def evaluate(path: Path, recipe: Path) -> tuple[str, str]:
+    arguments = ["--data", f"masks:{recipe.parent / 'masks'}", "--recipe", str(recipe), "--runs", str(path.parent)]
+    assert main(["evaluate", str(path), *arguments]) == 0
+    return read_card(path)
+
+
+def test_a_segmentation_models_card_has_figures_by_kind_and_size(
+    disks_model: Path, disks: Path, tmp_path: Path
+) -> None:
+    path = place(disks_model, tmp_path)
+    markdown, html = evaluate(path, disks)
+    is_self_contained(html)
+    manifest = read_manifest(path)
+    for text in (markdown, html):
+        holds_figures(text, manifest)
+    (label,) = manifest.image_segmentation.labels
+    assert f"| disk | {label.threshold:g} | {label.marker_distance:g} | {label.min_area_px} pixels |" in markdown
+    assert f"between {label.count_error.low_ratio:.2f} and {label.count_error.high_ratio:.2f} times" in markdown
+    assert re.search(r"^\| odd \| test \| 2 \| 0\.", markdown, re.MULTILINE)
+    sizes = re.findall(r"^\| [\d.]+ to [\d.]+ \| (\d+) \| [01]\.\d{3} ", markdown, re.MULTILINE)
+    assert sum(map(int, sizes)) == 4 * 6  # test images, and disks in each
+    flagged = re.findall(r"^\| (?:failures|others).* \| (\d+) \| \d+ \|$", markdown, re.MULTILINE)
+    assert sum(map(int, flagged)) == 4
+    assert "training.schedule" in markdown
+    assert "calibration.methods" not in markdown  # has no effect
+    assert html.count("<svg ") == html.count('role="img"') == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "pictures", "shown"), [("made up", False, False), ("made up, CC0", False, True), ("made up", True, True)]
+)
+def test_images_are_shown_only_if_license_or_recipe_permits_it(
+    data: str, pictures: bool, shown: bool, disks_model: Path, disks: Path, tmp_path: Path
+) -> None:
+    def describe(manifest: pb.Manifest) -> None:
+        manifest.training.data = data
+
+    path, recipe = place(disks_model, tmp_path, describe), tmp_path / "recipe.toml"
+    (tmp_path / "masks").symlink_to(disks.parent / "masks")
+    text = disks.read_text(encoding="utf-8") + (f"[card]\npictures = {str(pictures).lower()}\n")
+    recipe.write_text(text, encoding="utf-8")
+    markdown, html = evaluate(path, recipe)
+    is_self_contained(html)
+    assert ("worst test image" in markdown) is shown
+    assert html.count("data:image/png") == (3 if shown else 0)
+
+
+def test_a_measures_card_has_its_agreement(heads_model: Path, heads: Path, tmp_path: Path) -> None:
+    path = place(heads_model, tmp_path)
+    markdown, html = evaluate(path, heads)
+    is_self_contained(html)
+    (measure,) = read_manifest(path).image_segmentation.labels[0].measures
+    assert f"| validation | 4 | {measure.bias_mm:.2f} mm | {measure.agreement_mm:.2f} mm |" in markdown
+    assert "Bland-Altman" in html
+    assert "intersection over union (IoU)" in markdown
 
 
 @pytest.mark.parametrize("name", ["chest-xray", "breast-cancer-risk"])

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from medserve_masks import label_objects
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.commands.cli import main
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.splits import Splits
 from medserve_training.export.inference import open_session, predict
 from medserve_training.export.manifest import embed, read_manifest
@@ -23,7 +24,7 @@ from medserve_training.export.segmentation.describe import object_rule
 from medserve_training.export.segmentation.maps import predict_maps
 from medserve_training.recipes.recipe import load_recipe
 from medserve_training.recipes.segmentation_settings import SegmentationTask
-from samples.made_up_masks import SPACING, write_disks
+from samples.made_up_masks import write_disks
 
 # A small and short training.
 FAST = ("--set", "training.epochs=1", "--set", "training.members=1", "--set", "crops.per_epoch=8")
@@ -157,9 +158,8 @@ def test_a_circumference_agrees_with_its_reference(heads_model: Path, heads: Pat
     (measure,) = label.measures
     assert (label.largest_only, label.fill_holes, label.HasField("count_error")) == (True, True, False)
     assert (measure.name, measure.kind) == ("circumference", pb.Measure.KIND_ELLIPSE_CIRCUMFERENCE)
-    # The reference is that of the drawn ellipse: the mask differs by less than a pixel.
-    assert abs(measure.offset_px) < 1
-    assert abs(measure.bias_mm) < 5 * max(SPACING)
+    assert abs(measure.offset_px) < 5
+    assert measure.bias_mm == pytest.approx(0, abs=1e-9)  # the offset corrects it
     model = copied(heads_model, tmp_path)
     assert main(["evaluate", str(model), *source(heads), "--runs", str(tmp_path)]) == 0
     with (tmp_path / "heads" / "predictions.csv").open(encoding="utf-8") as file:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medserve_training.data.mask_files import read_masks
-from medserve_training.data.masks import MaskedImage, load_masks, split_by_group
+from medserve_training.data.masks.files import read_masks
+from medserve_training.data.masks.image import MaskedImage
+from medserve_training.data.masks.load import load_masks, split_by_group
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import Split, load_recipe
 from medserve_training.recipes.segmentation_settings import SegmentationTask

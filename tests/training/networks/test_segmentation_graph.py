@@ -10,8 +10,7 @@ from torch import Tensor
 
 from medserve_training.export.inference import open_session
 from medserve_training.export.onnx_file import to_onnx
-from medserve_training.networks.novelty import Mahalanobis
-from medserve_training.networks.segmentation.segmenter import SegmentationGraph, Segmenter
+from medserve_training.networks.segmentation.segmenter import SegmentationGraph, Segmenter, novelty
 from medserve_training.recipes.network_settings import UNet
 
 SMALL = UNet("u-net", widths=(3, 4, 5))
@@ -37,9 +36,7 @@ def outputs(graph: SegmentationGraph, rows: NDArray[np.uint8]) -> dict[str, Tens
 
 @pytest.fixture(scope="module")
 def graph() -> SegmentationGraph:
-    features, groups = np.random.default_rng(0).normal(size=(20, 5)), np.arange(20) % 2
-    novelty = [Mahalanobis(features, groups), Mahalanobis(2 * features, groups)]
-    return SegmentationGraph([segmenter(0), segmenter(1)], 2, novelty).eval()
+    return SegmentationGraph([segmenter(0), segmenter(1)], 2).eval()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def test_batch_height_and_width_of_the_graph_are_free(exported: onnx.ModelProto)
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+@given(number=st.integers(1, 3), rows=st.integers(1, 12), columns=st.integers(1, 12))
 def test_onnx_runtime_reproduces_pytorch_at_every_size(
     number: int, rows: int, columns: int, graph: SegmentationGraph, session: InferenceSession
 ) -> None:
@@ -82,8 +79,13 @@ def test_outputs_have_the_specified_names_and_shapes(graph: SegmentationGraph) -
     }
 
 
-def test_a_single_member_without_distances_outputs_only_probabilities() -> None:
-    assert SegmentationGraph([segmenter(0, outputs=2)], 2).names == ["probabilities"]
+def test_a_single_member_without_distances_has_no_outputs_for_them() -> None:
+    assert SegmentationGraph([segmenter(0, outputs=2)], 2).names == ["probabilities", "novelty"]
+
+
+def test_novelty_is_the_mean_uncertainty_of_possible_objects() -> None:
+    probabilities = torch.tensor([[0.0, 0.29, 1.0, 0.5], [0.0, 0.0, 0.1, 0.2]]).reshape(2, 1, 2, 2)
+    torch.testing.assert_close(novelty(probabilities), torch.tensor([0.5, 0.0]), atol=1e-3, rtol=0)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(graph: SegmentationGraph) -> None:

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medserve_training.data.masks import MaskedImage
+from medserve_training.data.masks.crops import CentralCrops, RandomCrops, targets
+from medserve_training.data.masks.image import MaskedImage
 from medserve_training.recipes.segmentation_settings import Crops
-from medserve_training.training.segmentation.crops import CentralCrops, RandomCrops, targets
 
 HEIGHT, WIDTH = 40, 56
 
@@ -37,7 +37,7 @@ def test_without_augmentation_a_crop_is_a_part_of_the_image() -> None:
         assert masks.shape == (1, 16, 24)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(
     st.floats(0, 180),
     st.floats(1, 2),
@@ -91,7 +91,7 @@ def test_groups_are_drawn_in_proportion_to_the_square_roots_of_their_sizes() -> 
         for index, group in enumerate(["rare"] + ["common"] * 9)
     ]
     rows = RandomCrops(images, Crops(8, 8, 1), signed=False)
-    rare = np.mean([float(rows[index][0].mean()) == 50 for index in range(400)])
+    rare = np.mean([float(rows[index][0].mean()) == 50 for index in range(200)])
     assert rare == pytest.approx(1 / 4, abs=0.08)
 
 
@@ -130,12 +130,10 @@ def test_distances_are_zero_between_touching_objects_and_one_in_the_middle_of_ea
     assert not distances[4:14, 9:11].any()
     for number in (1, 2, 7):
         assert distances[labels == number].max() == 1
-    border = np.argwhere(labels != 1)
-    inside = np.argwhere(labels == 1)
-    nearest = np.sqrt(((inside[:, None] - border[None]) ** 2).sum(axis=2)).min(axis=1)
-    apart = nearest > 1  # its border with the other object has no distance, and pixels beyond are nearer to it
-    order = np.corrcoef(nearest[apart], distances[labels == 1][apart])[0, 1]
-    assert order > 0.9
+    apart = labels == 7
+    places, border = np.argwhere(apart), np.argwhere(~apart)
+    nearest = np.sqrt(((places[:, None] - border[None]) ** 2).sum(axis=2)).min(axis=1)
+    np.testing.assert_allclose(distances[apart], nearest / nearest.max(), rtol=1e-6)
 
 
 def test_signed_distances_are_those_of_each_pixel_to_the_other_side() -> None:

@@ -68,6 +68,25 @@ def test_every_area_is_separated_as_by_one_watershed_of_the_image(probabilities:
     np.testing.assert_array_equal(labels > 0, mask)
 
 
+@pytest.mark.parametrize("frame", [False, True], ids=["far apart", "in a frame"])
+def test_areas_in_a_large_image_are_separated(frame: bool) -> None:
+    outputs = np.zeros((600, 600), np.float32)
+    if frame:
+        outputs[[0, -1]] = outputs[:, [0, -1]] = 0.7
+        outputs[[0, -1], [0, -1]] = 0.9  # two markers, in opposite corners
+    outputs[[100, 200], [100, 200]] = 0.7  # two areas without markers
+    for place in (10, 300, 590):
+        outputs[place, place : place + 5] = [0.9, 0.7, 0.6, 0.7, 0.9]
+    labels = label_objects(outputs, outputs, dataclasses.replace(RULE, marker_distance=0.8))
+    assert labels.max() == (10 if frame else 8)
+    for place in (10, 300, 590):
+        first, second = labels[place, [place, place + 4]]
+        assert first != second
+        assert labels[place, place + 1] == first
+        assert labels[place, place + 3] == second
+    np.testing.assert_array_equal(labels > 0, outputs > 0)
+
+
 @given(maps, st.booleans(), st.integers(1, 6))
 def test_objects_are_connected_large_enough_and_ordered(probabilities: Floats, fill: bool, least: int) -> None:
     rule = dataclasses.replace(RULE, marker_distance=0.7, min_area=least, fill_holes=fill)

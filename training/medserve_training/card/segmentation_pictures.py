@@ -14,7 +14,7 @@ from skimage.measure import label as connected
 from medserve_masks import outline
 from medserve_training.card.parts import Picture, Pictures, Section
 from medserve_training.card.svg import labeled
-from medserve_training.export.segmentation.measure import Segmented
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.style import COLORS
 
 # Side of the largest part of an image that is shown, in pixels, and its number of colors; the card has to be small.
@@ -39,7 +39,7 @@ def examples(images: Sequence[tuple[str, Segmented]], attribution: str, *, permi
         for index, (caption, one) in enumerate(images)
     ]
     text = f"Left: the truth; right: the answer. Of larger images, the central {_SIDE} by {_SIDE} pixels are shown."
-    source = f"Images: {attribution}; cropped and reduced to {_COLORS} colors, otherwise unchanged."
+    source = f"Images: {attribution}; reduced to {_COLORS} colors, and cropped if larger; otherwise unchanged."
     return Section("Examples", [text, Pictures(drawn), source])
 
 

@@ -11,11 +11,12 @@ from medserve_training.card.parts import Block, Picture, Pictures, Section, Tabl
 from medserve_training.card.quality_sections import title
 from medserve_training.card.segmentation_pictures import examples
 from medserve_training.card.svg import draw, labeled
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.data.splits import Splits
 from medserve_training.export.remeasure import Measured
-from medserve_training.export.segmentation.measure import FAILURES, Segmented
+from medserve_training.export.segmentation.measure import FAILURES
 from medserve_training.metrics.agreement import limits_of_agreement
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.segmentation import counts, measured_pairs, quality_figures, size_classes
 
 _CAPTIONS = {
@@ -116,9 +117,11 @@ def _decisions(task: pb.ImageSegmentationTask, test: Sequence[Segmented]) -> lis
     for label in task.labels:
         marker = f"{label.marker_distance:g}" if label.HasField("marker_distance") else "not separated"
         rows.append([label.name, f"{label.threshold:g}", marker, f"{label.min_area_px} pixels", label.chosen_on])
-    note = (
-        "Pixels with at least the threshold's probability belong to an object; touching objects are separated by a "
-        "watershed from the areas with at least the marker distance; smaller objects are discarded."
+    note = "Pixels with at least this probability belong to an object. " + (
+        "Of several areas, the largest is the object; its holes are filled."
+        if task.labels[0].largest_only
+        else "Touching objects are separated by a watershed from the areas with at least the marker distance; smaller "
+        "objects are discarded."
     )
     blocks: list[Block] = [Table(["label", "p ≥", "marker distance ≥", "minimum area", "chosen on"], rows, note)]
     for index, label in enumerate(task.labels):
@@ -145,8 +148,8 @@ def _measures(task: pb.ImageSegmentationTask, measured: Measured, pictures: Sequ
             rows.append([split, f"{len(values):,}", f"{bias:.2f} mm", f"{limits:.2f} mm", f"{mean:.2f} mm"])
         head = ["split", "n", "bias", "limits of agreement, ±", "mean absolute difference"]
         text = (
-            f"{measure.name}: the circumference of the ellipse with the same second moments as the mask, corrected by "
-            f"{measure.offset_px:+.3f} pixels, the mean difference from the reference on training and validation."
+            "The circumference of the ellipse with the same second moments as the mask, corrected by "
+            f"{measure.offset_px:+.3f} pixels, the mean difference of the reference from it on validation."
         )
         note = "The server returns the bias and the limits of agreement of validation with each measurement."
         sections.append(

@@ -14,7 +14,7 @@ from medserve_training.card import (
     segmentation_sections,
 )
 from medserve_training.card.parts import Card, Section, to_markdown
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.data.splits import Images, Patients, Splits
 from medserve_training.export.remeasure import Measured
 from medserve_training.recipes.recipe import ImageTask

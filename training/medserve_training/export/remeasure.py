@@ -1,7 +1,7 @@
 """Re-evaluates a model file on its data, with ONNX Runtime alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.covariates import describe
 from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.patient_data import load_patients
 from medserve_training.data.splits import Images, Patients, Splits, fingerprint
 from medserve_training.export.inference import open_session
@@ -19,7 +20,8 @@ from medserve_training.export.measure_images import measure_images, validation_m
 from medserve_training.export.measure_risk import measure_patients
 from medserve_training.export.origin import Source, recipe_of, verify_training_data
 from medserve_training.export.segmentation.describe import image_fingerprint
-from medserve_training.export.segmentation.measure import Segmented, measure_segmentation
+from medserve_training.export.segmentation.measure import measure_segmentation
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.recipes.recipe import ImageTask, Recipe
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
@@ -36,7 +38,7 @@ class Measured:
     fresh: pb.Manifest
     data: Splits[Images] | Splits[MaskedImages] | Splits[Patients]
     output: dict[str, NDArray[np.float64]]
-    segmented: dict[str, list[Segmented]]
+    segmented: dict[str, list[Segmented]] = field(default_factory=dict)
 
 
 def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measured:

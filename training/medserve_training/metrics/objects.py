@@ -35,15 +35,14 @@ def match_objects(truth: Labels, found: Labels) -> Matches:
         truth: Number of the true object at each pixel, 0 for background, [h, w].
         found: Number of the found object.
     """
-    numbers = [np.unique(labels, return_inverse=True) for labels in (truth, found)]
-    # 0 becomes the first index in both, whether or not there is background.
-    places = [inverse.ravel() + (values[0] != 0) for values, inverse in numbers]
-    sizes = [int(place.max()) + 1 for place in places]
-    joint = np.bincount(places[0] * sizes[1] + places[1], minlength=sizes[0] * sizes[1]).reshape(sizes)
-    true_areas, found_areas = joint.sum(axis=1)[1:], joint.sum(axis=0)[1:]
-    shared = joint[1:, 1:]
-    pairs = np.argwhere(shared)
-    common = shared[pairs[:, 0], pairs[:, 1]]
+    areas = [np.bincount(labels.ravel()) for labels in (truth, found)]
+    # The index of each number that occurs, from 0.
+    places = [np.cumsum(area[1:] > 0) - 1 for area in areas]
+    inside = (truth > 0) & (found > 0)
+    joint, common = np.unique(truth[inside].astype(np.int64) * len(areas[1]) + found[inside], return_counts=True)
+    first, second = np.divmod(joint, len(areas[1]))
+    pairs = np.stack([places[0][first - 1], places[1][second - 1]], axis=1)
+    true_areas, found_areas = (area[1:][area[1:] > 0] for area in areas)
     union = true_areas[pairs[:, 0]] + found_areas[pairs[:, 1]] - common
     return Matches(common / union, pairs, true_areas, found_areas)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.export.segmentation.measure import Segmented
 from medserve_training.metrics.agreement import limits_of_agreement
 from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
 from medserve_training.metrics.segmentation import OVERLAPS
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.plots.style import STYLE
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def _precision(segmented: Parts, index: int, label: str) -> Figure:
         axes.plot(OVERLAPS, means, "o-", markersize=4, label=name)
     axes.set(xlabel="minimum intersection over union (IoU)", ylabel="average precision")
     axes.set(xlim=(0.48, 0.97), ylim=(-0.01, 1.01), title=f"Precision of {label}: TP / (TP + FP + FN)\nmean of images")
-    axes.legend(loc="lower left", fontsize="small")
+    axes.legend(fontsize="small")
     return figure
 
 
@@ -140,7 +140,7 @@ def _sizes(segmented: Parts, index: int, label: str) -> Figure:
         axes.errorbar(diameters, share, [share - low, high - share], fmt="o-", capsize=3, markersize=4, label=name)
     axes.set(xlabel="diameter of a circle of the same area, pixels", ylabel="fraction found", ylim=(-0.03, 1.03))
     axes.set(xlim=(0, None), title=f"Found {label} (IoU above 0.5), by size\n95 % intervals (Wilson)")
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(fontsize="small")
     return figure
 
 

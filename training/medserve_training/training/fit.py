@@ -7,7 +7,7 @@ from rich.console import Console
 
 from medserve_training.data.data_checks import check_images, check_patients
 from medserve_training.data.image_data import load_images
-from medserve_training.data.masks import load_masks
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.patient_data import load_patients
 from medserve_training.recipes.recipe import ImageTask, Recipe, StatusTask, SurvivalTask
 from medserve_training.recipes.segmentation_settings import SegmentationTask

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.data_checks import check_images
 from medserve_training.data.image_data import load_images
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.crops import RandomCrops
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.splits import Images, Splits, fingerprint
 from medserve_training.errors import UserError
 from medserve_training.export.inference import open_session
@@ -25,7 +27,6 @@ from medserve_training.export.segmentation.maps import predict_maps
 from medserve_training.export.segmentation.measure import measure_segmentation
 from medserve_training.recipes.recipe import ImageTask
 from medserve_training.recipes.segmentation_settings import Crops, SegmentationTask
-from medserve_training.training.segmentation.crops import RandomCrops
 
 _MADE_UP_SETS = 8
 # Number of synthetic images for calibration.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medserve_masks import ObjectRule, ellipse_circumference, label_objects
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.export.segmentation.maps import Maps
 from medserve_training.metrics.objects import average_precision, match_objects
 from medserve_training.metrics.overlap import dice
@@ -84,8 +84,14 @@ def _dice(truth: Labels, found: Labels) -> float:
 
 
 def choose_count_error(label: pb.SegmentedLabel, index: int, images: MaskedImages, found: Sequence[Labels]) -> None:
-    """Sets the interval of the true count relative to the count, from quantiles over the images with objects."""
+    """Sets the interval of the true count relative to the count, from quantiles over the images with objects.
+
+    Without objects in any image, there is no interval.
+    """
+    label.ClearField("count_error")
     counts = np.array([labels.max() for labels in found])
+    if not counts.any():
+        return
     true = np.array([len(np.unique(image.labels[index])) - 1 for image in images])
     ratios = (true / counts.clip(min=1))[counts > 0]
     low, high = np.quantile(ratios, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])

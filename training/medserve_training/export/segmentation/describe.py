@@ -1,21 +1,17 @@
 """The manifest of a segmentation model, from its recipe and data."""
 
-import onnx
-
 from medserve_masks import ObjectRule
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImages
+from medserve_training.data.masks.image import MaskedImages
 from medserve_training.data.splits import fingerprint
 from medserve_training.export.manifest import COLORS, RESAMPLINGS, base_manifest
 from medserve_training.recipes.recipe import Recipe
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
-NOVELTY = "Mahalanobis distance of the lowest maps' means to the nearest group, mean over the members and the image"
+NOVELTY = "mean uncertainty of the pixels of possible objects, 1 - |2 p - 1| where p is at least 0.3"
 
 
-def segmentation_manifest(
-    recipe: Recipe, task: SegmentationTask, train: MaskedImages, stride: int, graph: onnx.GraphProto
-) -> pb.Manifest:
+def segmentation_manifest(recipe: Recipe, task: SegmentationTask, train: MaskedImages, stride: int) -> pb.Manifest:
     """Builds the manifest of a segmentation model, without thresholds and evaluations.
 
     Args:
@@ -23,7 +19,6 @@ def segmentation_manifest(
         task: Its task.
         train: The training split.
         stride: The number of which height and width of an input must be multiples.
-        graph: The exported graph.
     """
     manifest = base_manifest(recipe, image_fingerprint(train))
     described = manifest.image_segmentation
@@ -38,8 +33,7 @@ def segmentation_manifest(
         label = described.labels.add(name=name, threshold=0.5)
         label.largest_only = label.fill_holes = task.objects == "largest"
     described.members = recipe.training.members
-    if any(output.name == "novelty" for output in graph.output):
-        described.novelty.method = NOVELTY
+    described.novelty.method = NOVELTY
     return manifest
 
 

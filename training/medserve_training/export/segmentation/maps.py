@@ -32,11 +32,9 @@ def predict_maps(
     novelty = []
     for index in range(len(tiles)):
         outputs = dict(zip(names, session.run(names, {"image": tiles.cut(pixels, index)[None]}), strict=True))
-        if "novelty" in outputs:
-            novelty.append(outputs.pop("novelty")[0])
+        novelty.append(outputs.pop("novelty")[0])
         for name, array in outputs.items():
             whole = maps.setdefault(name, np.zeros((array.shape[1], height, width), np.float32))
             tiles.blend(whole, array[0], index)
-    if novelty:
-        maps["novelty"] = np.array(np.mean(novelty), np.float32)
+    maps["novelty"] = np.array(np.mean(novelty), np.float32)
     return maps

@@ -1,15 +1,14 @@
 """Evaluates a segmentation model into its manifest, for `fit`, `evaluate` and `verify`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from medserve_proto.v1 import manifest_pb2 as pb
-from medserve_training.data.masks import MaskedImage, MaskedImages
+from medserve_training.data.masks.image import MaskedImage, MaskedImages
 from medserve_training.data.splits import Splits
+from medserve_training.errors import UserError
 from medserve_training.export.segmentation.choose import (
     choose_count_error,
     choose_offset,
@@ -21,31 +20,13 @@ from medserve_training.export.segmentation.describe import object_rule
 from medserve_training.export.segmentation.maps import Maps, predict_maps
 from medserve_training.metrics.agreement import limits_of_agreement
 from medserve_training.metrics.segmentation import area_figures, measure_figures, object_figures, summarize
+from medserve_training.metrics.segmented import Segmented
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
-# Fraction of the validation split that the novelty threshold flags.
-FALSE_ALARMS = 0.03
+# Fraction of the validation images that are not failures that the novelty threshold flags.
+FALSE_ALARMS = 0.04
 # An image whose score is below this limit is a failure, which should be flagged as unfamiliar.
 FAILURES = {"average_precision_50": 0.3, "dice": 0.8}
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """A segmented image.
-
-    Attributes:
-        image: The image with its masks.
-        labels: The objects that were found, int32 [labels, h, w].
-        figures: Its figures, by name; with several labels, the name of the label precedes each.
-        novelty: Its novelty score; None if the model has none.
-        measure: The task's measure in mm; None if it has none, or nothing was found.
-    """
-
-    image: MaskedImage
-    labels: NDArray[np.int32]
-    figures: dict[str, float]
-    novelty: float | None
-    measure: float | None
 
 
 def measure_segmentation(
@@ -66,6 +47,9 @@ def measure_segmentation(
 
     Returns:
         The segmented images of each split.
+
+    Raises:
+        UserError: The task has a measure, but almost nothing is found.
     """
     described = manifest.image_segmentation
     maps = {
@@ -102,8 +86,7 @@ def _segment(image: MaskedImage, maps: Mapping[str, Maps], task: pb.ImageSegment
     if task.labels[0].measures and image.spacing is not None and image.reference is not None:
         measure = measured_circumference(labels[0], image.spacing, task.labels[0].measures[0].offset_px)
         figures |= measure_figures(measure, image.reference)
-    novelty = float(maps["novelty"]) if "novelty" in maps else None
-    return Segmented(image, labels, figures, novelty, measure)
+    return Segmented(image, labels, figures, float(maps["novelty"]), measure)
 
 
 def _choose_agreement(task: pb.ImageSegmentationTask, segmented: Sequence[Segmented]) -> None:
@@ -113,14 +96,27 @@ def _choose_agreement(task: pb.ImageSegmentationTask, segmented: Sequence[Segmen
             for one in segmented
             if one.measure is not None and one.image.reference is not None
         ]
+        if len(differences) < 2:
+            raise UserError(
+                f"{measure.name}: cannot be measured, since objects are found in {len(differences)} of "
+                f"{len(segmented)} validation images; train for more epochs"
+            )
         measure.bias_mm, measure.agreement_mm = limits_of_agreement(np.array(differences))
 
 
 def _choose_novelty(task: pb.ImageSegmentationTask, segmented: Sequence[Segmented]) -> None:
-    scores = np.array([one.novelty for one in segmented if one.novelty is not None])
-    if len(scores):
-        task.novelty.threshold = float(np.quantile(scores, 1 - FALSE_ALARMS))
-        task.novelty.false_alarms = float((scores > task.novelty.threshold).mean())
+    """Sets the threshold on novelty that few images exceed that are not failures."""
+    scores = np.array([one.novelty for one in segmented])
+    others = scores[~np.array([_failed(task, one) for one in segmented])]
+    if len(others):
+        task.novelty.threshold = float(np.quantile(others, 1 - FALSE_ALARMS))
+        task.novelty.false_alarms = float((others > task.novelty.threshold).mean())
+
+
+def _failed(task: pb.ImageSegmentationTask, one: Segmented) -> bool:
+    name = "dice" if task.labels[0].largest_only else "average_precision_50"
+    prefix = f"{task.labels[0].name}: " if len(task.labels) > 1 else ""
+    return one.figures[f"{prefix}{name}"] < FAILURES[name]
 
 
 def _set_evaluations(manifest: pb.Manifest, segmented: Mapping[str, Sequence[Segmented]]) -> None:
@@ -142,12 +138,8 @@ def _set_evaluations(manifest: pb.Manifest, segmented: Mapping[str, Sequence[Seg
 
 def _novelty_metrics(task: pb.ImageSegmentationTask, images: Sequence[Segmented]) -> list[pb.Metric]:
     """Returns the fraction of failures and of other images that are flagged as unfamiliar."""
-    name = "dice" if task.labels[0].largest_only else "average_precision_50"
-    limit = FAILURES[name]
-    scored = [(one.figures.get(name), one.novelty) for one in images]
     flags: dict[bool, list[bool]] = {True: [], False: []}
-    for score, novelty in scored:
-        if score is not None and novelty is not None:
-            flags[score < limit].append(novelty > task.novelty.threshold)
+    for one in images:
+        flags[_failed(task, one)].append(one.novelty > task.novelty.threshold)
     named = {"unfamiliar_among_failures": flags[True], "unfamiliar_among_others": flags[False]}
     return [pb.Metric(name=key, value=float(np.mean(values))) for key, values in named.items() if values]

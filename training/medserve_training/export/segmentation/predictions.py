@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medserve_training.export.segmentation.measure import Segmented
+from medserve_training.metrics.segmented import Segmented
 
 
 def write_predictions(segmented: Mapping[str, Sequence[Segmented]], labels: Sequence[str], folder: Path) -> None:

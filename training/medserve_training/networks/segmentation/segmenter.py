@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from medserve_training.networks.segmentation.u_net import UNet
 from medserve_training.recipes.network_settings import UNet as Settings
 
+# Probability from which a pixel may belong to an object.
+_POSSIBLE = 0.3
+_ALMOST_0 = 1e-3
+
 
 class Segmenter(nn.Module):
     """Maps pixels [n, height, width, channels], uint8 or augmented floats, to logits, float32 [n, outputs, h, w].
@@ -46,19 +50,17 @@ class SegmentationGraph(nn.Module):
     - `probabilities`, float32 [n, labels, h, w]: the mean over the members.
     - `distance` [n, labels, h, w], if the members have it: the mean over the members.
     - `disagreement` [n, labels, h, w], for an ensemble: the standard deviation over the members' probabilities.
-    - `novelty` [n], if scores are given: the mean over the members.
+    - `novelty` [n]: see `novelty`.
 
     Args:
         members: Members of the ensemble, all with the same architecture.
         labels: Number of labels.
-        novelty: For each member, maps its lowest maps, averaged over the positions, to a score; empty for none.
     """
 
-    def __init__(self, members: Sequence[Segmenter], labels: int, novelty: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, members: Sequence[Segmenter], labels: int) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.labels = labels
-        self.novelty = nn.ModuleList(novelty)
         self.separates = members[0].network.head.out_channels > labels
 
     @property
@@ -67,14 +69,13 @@ class SegmentationGraph(nn.Module):
         names = ["probabilities"]
         names += ["distance"] if self.separates else []
         names += ["disagreement"] if len(self.members) > 1 else []
-        return names + (["novelty"] if len(self.novelty) else [])
+        return [*names, "novelty"]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Runs every member once."""
         members = [cast("Segmenter", member) for member in self.members]
         planes = members[0].prepare(image)
-        maps = [member.network.encode(planes) for member in members]
-        found = [torch.sigmoid(member.network.decode(one)) for member, one in zip(members, maps, strict=True)]
+        found = [torch.sigmoid(member.network(planes)) for member in members]
         mean = sum(found[1:], start=found[0]) / len(found)
         outputs = [mean[:, : self.labels]]
         if self.separates:
@@ -82,7 +83,18 @@ class SegmentationGraph(nn.Module):
         if len(found) > 1:
             squares = [(one[:, : self.labels] - outputs[0]).square() for one in found]
             outputs.append((sum(squares[1:], start=squares[0]) / len(found)).sqrt())
-        if len(self.novelty):
-            scores = [score(one[-1].mean(dim=(2, 3))) for score, one in zip(self.novelty, maps, strict=True)]
-            outputs.append(sum(scores[1:], start=scores[0]) / len(scores))
-        return tuple(outputs)
+        return (*outputs, novelty(outputs[0]))
+
+
+def novelty(probabilities: Tensor) -> Tensor:
+    """Returns how uncertain the pixels of possible objects are, [n]: 1 minus the mean of |2 p - 1| where p >= 0.3.
+
+    Without such pixels it is 0. On images unlike the training data, probabilities are rarely close to 0 or 1. On
+    validation, this detects failures better than the distance of features from those of the training data.
+
+    Args:
+        probabilities: [n, labels, h, w].
+    """
+    inside = (probabilities >= _POSSIBLE).float()
+    certainty = ((2 * probabilities - 1).abs() * inside).sum(dim=(1, 2, 3))
+    return 1 - (certainty + _ALMOST_0) / (inside.sum(dim=(1, 2, 3)) + _ALMOST_0)

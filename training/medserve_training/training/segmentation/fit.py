@@ -11,7 +11,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
 
-from medserve_training.data.masks import MaskedImages, load_masks
+from medserve_training.data.masks.crops import CentralCrops, RandomCrops
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.masks.load import load_masks
 from medserve_training.data.splits import Splits
 from medserve_training.export.checksums import update_checksum
 from medserve_training.export.inference import open_session, predict
@@ -20,7 +22,6 @@ from medserve_training.export.onnx_file import deviation, to_onnx, write
 from medserve_training.export.reference import reference_rows
 from medserve_training.export.segmentation.describe import segmentation_manifest
 from medserve_training.export.segmentation.measure import measure_segmentation
-from medserve_training.networks.novelty import Mahalanobis
 from medserve_training.networks.segmentation.segmenter import SegmentationGraph, Segmenter
 from medserve_training.plots.segmentation import plot_segmentation
 from medserve_training.recipes.network_settings import UNet
@@ -29,7 +30,6 @@ from medserve_training.recipes.segmentation_settings import Crops, SegmentationT
 from medserve_training.run_paths import RunPaths
 from medserve_training.staging import staged
 from medserve_training.training.report import write_report
-from medserve_training.training.segmentation.crops import CentralCrops, RandomCrops
 from medserve_training.training.segmentation.losses import combined
 from medserve_training.training.train import Epoch, Rows, train_members
 
@@ -83,11 +83,10 @@ def export_segmentation(
         The figures, by name.
     """
     stride = cast("UNet", recipe.network).stride
-    novelty = [Mahalanobis(*_features(member, data.train, stride)) for member in members]
-    model = SegmentationGraph(members, len(task.labels), novelty)
+    model = SegmentationGraph(members, len(task.labels))
     example = torch.zeros(2, 8 * stride, 6 * stride, task.channels, dtype=torch.uint8)
     graph = to_onnx(model, example, model.names, stride)
-    manifest = segmentation_manifest(recipe, task, data.train, stride, graph.graph)
+    manifest = segmentation_manifest(recipe, task, data.train, stride)
     session = open_session(graph.SerializeToString())
     measured = measure_segmentation(manifest, session, data, task, ["validation"])
     manifest.training.export_deviation = _deviation(model, session, data.validation, stride)
@@ -99,18 +98,6 @@ def export_segmentation(
         file = write(graph, manifest, paths.model, stage)
         update_checksum(paths.model, file.read_bytes(), stage)
     return figures(manifest)
-
-
-@torch.no_grad()
-def _features(member: Segmenter, images: MaskedImages, stride: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns the mean of the lowest maps of each image, [n, channels], and the number of its kind, [n]."""
-    member.eval()
-    found = []
-    for image in images:
-        planes = member.prepare(torch.from_numpy(_padded(image.pixels, stride))[None])
-        found.append(member.network.encode(planes)[-1].mean(dim=(2, 3)))
-    kinds = sorted({image.kind for image in images})
-    return torch.cat(found).double().numpy(), np.array([kinds.index(image.kind) for image in images])
 
 
 def _deviation(

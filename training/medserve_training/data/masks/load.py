@@ -1,41 +1,16 @@
-"""Images with masks: their type, and their splits by group."""
+"""Loads images with masks, and splits them by group."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from medserve_training.data.masks.files import read_masks
+from medserve_training.data.masks.image import MaskedImage, MaskedImages
 from medserve_training.data.splits import Splits
 from medserve_training.errors import UserError
 from medserve_training.recipes.recipe import Recipe, Split
 from medserve_training.recipes.segmentation_settings import SegmentationTask
-
-
-class MaskedImage(NamedTuple):
-    """An image and its objects.
-
-    Attributes:
-        name: Name of the image.
-        group: Images of one group, such as a patient, are in the same split.
-        pixels: uint8 [height, width, channels].
-        labels: Number of the object at each pixel, 0 for background, int32 [labels, height, width].
-        kind: Subgroup for which figures are also computed, e.g. the stain; empty for none.
-        spacing: Distance between rows and between columns in mm; None if it is not known.
-        reference: Reference of the task's measure in mm; None if there is none.
-    """
-
-    name: str
-    group: str
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    kind: str = ""
-    spacing: tuple[float, float] | None = None
-    reference: float | None = None
-
-
-MaskedImages = tuple[MaskedImage, ...]
 
 
 def load_masks(recipe: Recipe, task: SegmentationTask, data_dir: Path) -> Splits[MaskedImages]:
@@ -49,8 +24,6 @@ def load_masks(recipe: Recipe, task: SegmentationTask, data_dir: Path) -> Splits
     Raises:
         UserError: The data is missing, corrupt or does not match the task, or a split is empty.
     """
-    from medserve_training.data.mask_files import read_masks  # noqa: PLC0415 - it imports this module
-
     return split_by_group(read_masks(recipe.data.spec, task, data_dir), recipe.split, recipe.seed, recipe.data.spec)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from medserve_training.data.masks import MaskedImage
+from medserve_training.data.masks.image import MaskedImage
 from medserve_training.recipes.segmentation_settings import Crops
 
 # Standard deviation of the Gaussian before an image is reduced to half its size, in pixels.

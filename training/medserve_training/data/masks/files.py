@@ -13,7 +13,7 @@ from PIL import Image
 
 from medserve_images import ImageLimits, ImageReader, ImageRefused, Target
 from medserve_training.data.class_folders import visible
-from medserve_training.data.masks import MaskedImage, MaskedImages
+from medserve_training.data.masks.image import MaskedImage, MaskedImages
 from medserve_training.errors import UserError
 from medserve_training.recipes.segmentation_settings import SegmentationTask
 
