@@ -12,7 +12,21 @@ import { number, percent, t } from "../../language.js";
  * @property {(item: Item) => string} text
  */
 
+/** @typedef {{length: string, area: string, factor: number}} Units  factor: of lengths, from those of the server */
+
 const SIGNIFICANT = 4; // digits of the largest value
+const MICROSCOPIC = 0.01; // mm: with smaller pixels, sizes are shown in micrometers
+
+/**
+ * Returns the units in which the sizes of a result are shown.
+ * @param {import("./requests.js").SegmentResult} result
+ * @returns {Units}
+ */
+export function unitsOf({ pixelSpacing }) {
+  if (!pixelSpacing) return { length: "px", area: "px", factor: 1 };
+  if (pixelSpacing.rowMm < MICROSCOPIC) return { length: "µm", area: "µm²", factor: 1000 };
+  return { length: "mm", area: "mm²", factor: 1 };
+}
 
 /**
  * Returns a format with the same number of decimal places for all values.
@@ -26,12 +40,14 @@ export function decimalFormat(values) {
 }
 
 /**
- * Returns an area in square millimeters, or in pixels if the pixel spacing is not known.
+ * Returns the area of a label with its unit.
  * @param {import("./requests.js").LabelResult} label
+ * @param {Units} units
  */
-export function areaText({ areaPx, areaMm2 }) {
-  if (areaMm2 === undefined) return t("segmentation.in_px", { value: number(areaPx) });
-  return t("segmentation.in_mm2", { value: decimalFormat([areaMm2])(areaMm2) });
+export function areaText({ areaPx, areaMm2 }, { area, factor }) {
+  if (areaMm2 === undefined) return `${number(areaPx)} ${area}`;
+  const value = areaMm2 * factor ** 2;
+  return `${decimalFormat([value])(value)} ${area}`;
 }
 
 /**
@@ -39,27 +55,34 @@ export function areaText({ areaPx, areaMm2 }) {
  * @param {{value: number, unit: string}} measure
  */
 export function measureText({ value, unit }) {
-  return t(unit === "mm" ? "segmentation.in_mm" : "segmentation.in_px", { value: decimalFormat([value])(value) });
+  return `${decimalFormat([value])(value)} ${unit}`;
 }
 
 /**
  * Returns the columns of the table of objects; the first is the ID.
  * @param {Item[]} items
- * @param {"mm" | "px"} unit  of lengths
+ * @param {Units} units
  * @param {boolean} hasLabels  whether there are several labels
  * @returns {Column[]}
  */
-export function columnsOf(items, unit, hasLabels) {
+export function columnsOf(items, units, hasLabels) {
   /** @type {(header: string, value: (item: Item) => number) => Column} */
-  const length = (header, value) => ({ header, numeric: true, unit, value, text: sameDecimals(items, value) });
+  const length = (header, value) => {
+    const text = sameDecimals(items, (item) => value(item) * units.factor);
+    return { header, numeric: true, unit: units.length, value, text };
+  };
   const label = (/** @type {Item} */ item) => item.label;
-  const area = (/** @type {Item} */ item) => item.area;
+  const areaInUnit = sameDecimals(items, ({ area }) => area * units.factor ** 2);
   return [
     { header: t("segmentation.column_id"), numeric: true, value: ({ id }) => id, text: ({ id }) => String(id) },
     ...(hasLabels ? [{ header: t("segmentation.label"), numeric: false, value: label, text: label }] : []),
-    unit === "mm"
-      ? { header: t("segmentation.area"), numeric: true, unit: "mm²", value: area, text: sameDecimals(items, area) }
-      : { header: t("segmentation.area"), numeric: true, unit, value: area, text: (item) => number(item.areaPx) },
+    {
+      header: t("segmentation.area"),
+      numeric: true,
+      unit: units.area,
+      value: (item) => item.area,
+      text: units.area === "px" ? ({ areaPx }) => number(areaPx) : areaInUnit,
+    },
     length(t("segmentation.column_diameter"), (item) => item.equivalentDiameter),
     length(t("segmentation.column_major"), (item) => item.majorAxis),
     length(t("segmentation.column_minor"), (item) => item.minorAxis),

@@ -5,7 +5,7 @@ import { element, replace } from "../../dom.js";
 import { number, t } from "../../language.js";
 import { frameSlider } from "../files/frames.js";
 import { problem } from "../files/problems.js";
-import { columnsOf } from "./columns.js";
+import { columnsOf, unitsOf } from "./columns.js";
 import { segmentCommands } from "./commands.js";
 import { objectRows } from "./csv.js";
 import { itemsOf } from "./items.js";
@@ -92,8 +92,8 @@ export function segmentDetail({ model, task, worklist }) {
 function resultOf(entry, result, task) {
   const items = itemsOf(result);
   const labels = result.labels.map(({ label }) => label);
-  const unit = result.pixelSpacing ? "mm" : "px";
-  const columns = columnsOf(items, unit, labels.length > 1);
+  const units = unitsOf(result);
+  const columns = columnsOf(items, units, labels.length > 1);
   const shown = picture(entry, result, items, select);
   const table = objectTable(columns, select);
   const selected = selectedObject(shown, columns);
@@ -119,7 +119,7 @@ function resultOf(entry, result, task) {
   }
 
   function saveObjects() {
-    download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, unit)));
+    download(`${stem}-objects.csv`, formatCsv(objectRows(entry, items, result.pixelSpacing ? "mm" : "px")));
   }
 
   choose(labels);
@@ -130,7 +130,7 @@ function resultOf(entry, result, task) {
       { class: "segmentation-findings" },
       findingsCard(result, task),
       selected.node,
-      items.length ? objectsCard(table.node, items.length, unit, saveObjects) : null,
+      items.length ? objectsCard(table.node, items.length, units, saveObjects) : null,
     ),
   ];
 }
@@ -171,10 +171,10 @@ function findingsCard(result, task) {
 /**
  * @param {HTMLElement} table
  * @param {number} count
- * @param {"mm" | "px"} unit
+ * @param {import("./columns.js").Units} units
  * @param {() => void} save
  */
-function objectsCard(table, count, unit, save) {
+function objectsCard(table, count, units, save) {
   return element(
     "section",
     { class: "card" },
@@ -182,7 +182,7 @@ function objectsCard(table, count, unit, save) {
       "div",
       { class: "files-heading" },
       element("h3", {}, t("segmentation.objects_count", { count: number(count) })),
-      element("p", { class: "muted" }, t(`segmentation.sizes.${unit}`)),
+      element("p", { class: "muted" }, units.length === "px" ? t("segmentation.sizes_px") : t("segmentation.sizes", { ...units })),
       element("button", { type: "button", on: { click: save } }, t("segmentation.save_objects")),
     ),
     table,

@@ -3,7 +3,7 @@
 import { element } from "../../dom.js";
 import { number, percent, t } from "../../language.js";
 import { furtherValues, warnings } from "../files/warnings.js";
-import { areaText, decimalFormat, measureText } from "./columns.js";
+import { areaText, decimalFormat, measureText, unitsOf } from "./columns.js";
 import { swatch } from "./layers.js";
 
 /** @typedef {import("./requests.js").LabelResult} LabelResult */
@@ -40,8 +40,8 @@ export function otherWarnings({ warnings: found }) {
  * @param {SegmentResult} result
  * @param {Task} task
  */
-export function figures({ labels }, task) {
-  return labels.map((label, index) => {
+export function figures(result, task) {
+  return result.labels.map((label, index) => {
     const counted = !task.labels[index]?.largestOnly;
     return element(
       "section",
@@ -51,7 +51,7 @@ export function figures({ labels }, task) {
       counted ? count(label) : label.count ? null : element("p", {}, t("segmentation.not_found")),
       figure(
         t("segmentation.area"),
-        areaText(label),
+        areaText(label, unitsOf(result)),
         t("segmentation.share", { share: percent(label.areaShare) }),
       ),
     );

@@ -1,7 +1,7 @@
 // What the table of files shows of each result.
 
 import { number, t } from "../../language.js";
-import { areaText, measureText } from "./columns.js";
+import { areaText, measureText, unitsOf } from "./columns.js";
 
 /** @typedef {import("./requests.js").SegmentResult} SegmentResult */
 /** @typedef {import("./requests.js").LabelResult} LabelResult */
@@ -16,11 +16,11 @@ export function tableColumns({ labels }) {
     const prefix = labels.length > 1 ? `${name}: ` : "";
     const column = (
       /** @type {string} */ header,
-      /** @type {(label: LabelResult) => string} */ text,
+      /** @type {(label: LabelResult, result: SegmentResult) => string} */ text,
       /** @type {(label: LabelResult) => number} */ order,
     ) => ({
       header: prefix + header,
-      text: (/** @type {SegmentResult} */ result) => text(result.labels[index]),
+      text: (/** @type {SegmentResult} */ result) => text(result.labels[index], result),
       order: (/** @type {SegmentResult} */ result) => order(result.labels[index]),
       numeric: true,
     });
@@ -32,7 +32,11 @@ export function tableColumns({ labels }) {
       ),
     );
     const count = column(t("segmentation.count"), (label) => number(label.count), (label) => label.count);
-    const area = column(t("segmentation.area"), areaText, ({ areaPx }) => areaPx);
+    const area = column(
+      t("segmentation.area"),
+      (label, result) => areaText(label, unitsOf(result)),
+      ({ areaPx }) => areaPx,
+    );
     return [...measured, ...(largestOnly ? [] : [count]), area];
   });
 }
