@@ -13,7 +13,7 @@ from web.browser import Locator, Opened, Page, expect
 
 MARKUP = "<img src=x onerror=alert(1)>"
 HEIGHT, WIDTH = 60, 80
-BIG, HOLLOW, SMALL = (10, 10, 24, 16), (50, 6, 12, 12), (40, 40, 6, 6)
+BIG, HOLLOW, SMALL = (8, 12, 24, 16), (50, 6, 12, 12), (40, 40, 6, 6)
 """Left, top, width and height of the bright areas of the picture; the middle of one is dark."""
 HOLE = (54, 10, 4, 4)
 
