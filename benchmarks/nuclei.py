@@ -24,6 +24,7 @@ from medserve_training.data.masks.image import MaskedImage
 from medserve_training.data.masks.load import load_masks
 from medserve_training.export.inference import open_session
 from medserve_training.export.manifest import read_manifest
+from medserve_training.export.segmentation.maps import predict_splits
 from medserve_training.export.segmentation.measure import measure_segmentation
 from medserve_training.metrics.segmentation import object_figures, summarize
 from medserve_training.recipes.recipe import load_recipe
@@ -125,9 +126,9 @@ def trained(spec: str, overrides: Sequence[str], data_dir: Path, console: Consol
         model = Path(folder) / "model.onnx"
         fit(recipe, RunPaths(data_dir, model, Path(folder)), Fabric(accelerator="cpu", devices=1), console)
         data = load_masks(recipe, recipe.task, data_dir)
-        segmented = measure_segmentation(
-            read_manifest(model), open_session(model), data, recipe.task, ["validation", "test"]
-        )
+        manifest = read_manifest(model)
+        maps = predict_splits(open_session(model), data, manifest.image_segmentation.input, ["validation", "test"])
+        segmented = measure_segmentation(manifest, maps, data, recipe.task)
     return [(one.image, one.labels[0]) for one in segmented["test"]]
 
 

@@ -20,6 +20,7 @@ from medserve_training.export.measure_images import measure_images, validation_m
 from medserve_training.export.measure_risk import measure_patients
 from medserve_training.export.origin import Source, recipe_of, verify_training_data
 from medserve_training.export.segmentation.describe import image_fingerprint
+from medserve_training.export.segmentation.maps import predict_splits
 from medserve_training.export.segmentation.measure import measure_segmentation
 from medserve_training.metrics.segmented import Segmented
 from medserve_training.recipes.recipe import ImageTask, Recipe
@@ -73,7 +74,8 @@ def measure_again(source: Source, splits: Sequence[str] | None = None) -> Measur
         case SegmentationTask() as task:
             data = masked = load_masks(recipe, task, source.data_dir)
             verify_training_data(manifest, image_fingerprint(masked.train))
-            segmented = measure_segmentation(fresh, session, masked, task, splits)
+            maps = predict_splits(session, masked, fresh.image_segmentation.input, splits)
+            segmented = measure_segmentation(fresh, maps, masked, task)
         case _:
             data, schema = load_patients(recipe)
             verify_training_data(manifest, fingerprint(data.train))

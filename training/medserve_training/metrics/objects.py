@@ -48,7 +48,7 @@ def match_objects(truth: Labels, found: Labels) -> Matches:
 
 
 def average_precision(matches: Matches, overlap: float) -> float:
-    """Returns TP / (TP + FP + FN) at an overlap, as in the 2018 Data Science Bowl; 1 if there is no object in either.
+    """Returns TP / (TP + FP + FN) at an overlap, as in the 2018 Data Science Bowl; 1 if both are empty.
 
     Args:
         matches: Of one image.
@@ -60,7 +60,7 @@ def average_precision(matches: Matches, overlap: float) -> float:
 
 
 def f1_score(matches: Matches, overlap: float) -> float:
-    """Returns 2 TP / (2 TP + FP + FN) at an overlap; 1 if there is no object in either; arguments as above."""
+    """Returns 2 TP / (2 TP + FP + FN) at an overlap; 1 if both are empty; arguments as above."""
     total = len(matches.true_areas) + len(matches.found_areas)
     return 2 * len(matches.hits(overlap)) / total if total else 1.0
 
@@ -72,6 +72,6 @@ def panoptic_quality(matches: Matches) -> float:
 
 
 def count_error(matches: Matches) -> float:
-    """Returns the absolute error of the count relative to the true count, or to 1 if there is no true object."""
+    """Returns the absolute error of the count relative to the true count, or to 1 if that is 0."""
     true, found = len(matches.true_areas), len(matches.found_areas)
     return abs(found - true) / max(true, 1)

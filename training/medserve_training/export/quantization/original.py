@@ -23,7 +23,7 @@ from medserve_training.export.measure_images import measure_images
 from medserve_training.export.origin import Source, recipe_of, verify_training_data
 from medserve_training.export.reference import made_up_images
 from medserve_training.export.segmentation.describe import image_fingerprint
-from medserve_training.export.segmentation.maps import predict_maps
+from medserve_training.export.segmentation.maps import predict_splits
 from medserve_training.export.segmentation.measure import measure_segmentation
 from medserve_training.recipes.recipe import ImageTask
 from medserve_training.recipes.segmentation_settings import Crops, SegmentationTask
@@ -122,11 +122,10 @@ def _segmenter(
         return calibration_pictures(training_crops(images.train, crops, number, seed), number, seed)
 
     def measure(model: bytes) -> tuple[pb.Manifest, Probabilities]:
-        session, fresh = open_session(model), _copied(manifest)
-        measure_segmentation(fresh, session, images, task, ["validation"])
-        size = manifest.image_segmentation.input
-        maps = [predict_maps(session, image.pixels, size) for image in images.validation]
-        return fresh, [one["probabilities"] for one in maps]
+        fresh = _copied(manifest)
+        maps = predict_splits(open_session(model), images, fresh.image_segmentation.input, ["validation"])
+        measure_segmentation(fresh, maps, images, task)
+        return fresh, [one["probabilities"] for one in maps["validation"]]
 
     return Original(content, graph, manifest, pictures, measure)
 

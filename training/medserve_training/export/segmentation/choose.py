@@ -86,7 +86,7 @@ def _dice(truth: Labels, found: Labels) -> float:
 def choose_count_error(label: pb.SegmentedLabel, index: int, images: MaskedImages, found: Sequence[Labels]) -> None:
     """Sets the interval of the true count relative to the count, from quantiles over the images with objects.
 
-    Without objects in any image, there is no interval.
+    If no objects were found in any image, the interval is left unset.
     """
     label.ClearField("count_error")
     counts = np.array([labels.max() for labels in found])
@@ -117,7 +117,7 @@ def choose_offset(images: MaskedImages, found: Sequence[Labels]) -> float:
 
 
 def measured_circumference(labels: Labels, spacing: tuple[float, float], offset_px: float) -> float | None:
-    """Returns the circumference of the largest object in mm, corrected by the offset; None if there is no object."""
+    """Returns the circumference of the largest object in mm, corrected by the offset; None without objects."""
     if not labels.any():
         return None
     return ellipse_circumference(labels == 1, spacing) + offset_px * _pixel(spacing)

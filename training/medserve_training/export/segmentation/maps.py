@@ -1,6 +1,6 @@
 """Runs a segmentation model on whole images, in tiles as a server does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -8,8 +8,20 @@ from numpy.typing import NDArray
 
 from medserve_masks import Tiles
 from medserve_proto.v1 import manifest_pb2 as pb
+from medserve_training.data.masks.image import MaskedImages
+from medserve_training.data.splits import Splits
 
 Maps = NDArray[np.float32]
+
+
+def predict_splits(
+    session: onnxruntime.InferenceSession,
+    data: Splits[MaskedImages],
+    size: pb.SegmentationInput,
+    splits: Sequence[str],
+) -> dict[str, list[Mapping[str, Maps]]]:
+    """Returns the outputs for each image of each split, as `predict_maps` does, with the same arguments."""
+    return {split: [predict_maps(session, image.pixels, size) for image in data.part(split)] for split in splits}
 
 
 def predict_maps(

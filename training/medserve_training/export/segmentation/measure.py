@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 
 from medserve_proto.v1 import manifest_pb2 as pb
 from medserve_training.data.masks.image import MaskedImage, MaskedImages
@@ -17,7 +16,7 @@ from medserve_training.export.segmentation.choose import (
     measured_circumference,
 )
 from medserve_training.export.segmentation.describe import object_rule
-from medserve_training.export.segmentation.maps import Maps, predict_maps
+from medserve_training.export.segmentation.maps import Maps
 from medserve_training.metrics.agreement import limits_of_agreement
 from medserve_training.metrics.segmentation import area_figures, measure_figures, object_figures, summarize
 from medserve_training.metrics.segmented import Segmented
@@ -31,19 +30,17 @@ FAILURES = {"average_precision_50": 0.3, "dice": 0.8}
 
 def measure_segmentation(
     manifest: pb.Manifest,
-    session: onnxruntime.InferenceSession,
+    maps: Mapping[str, Sequence[Mapping[str, Maps]]],
     data: Splits[MaskedImages],
     task: SegmentationTask,
-    splits: Sequence[str],
 ) -> dict[str, list[Segmented]]:
     """Chooses thresholds and errors on validation, and evaluates splits, in place.
 
     Args:
-        manifest: Describes the input and receives the results.
-        session: The model.
+        manifest: Describes the labels and receives the results.
+        maps: The outputs for each image of "validation", and of "test" for the final evaluation.
         data: The images.
         task: What objects are, and which measure is derived.
-        splits: "validation", and "test" for the final evaluation.
 
     Returns:
         The segmented images of each split.
@@ -52,9 +49,6 @@ def measure_segmentation(
         UserError: The task has a measure, but almost nothing is found.
     """
     described = manifest.image_segmentation
-    maps = {
-        split: [predict_maps(session, image.pixels, described.input) for image in data.part(split)] for split in splits
-    }
     for index, label in enumerate(described.labels):
         choose_rule(label, index, data.validation, maps["validation"])
         rule = object_rule(label)
@@ -67,7 +61,7 @@ def measure_segmentation(
             label.measures.add(name=task.measure.name, kind=pb.Measure.KIND_ELLIPSE_CIRCUMFERENCE, offset_px=offset)
     segmented = {
         split: [_segment(image, one, described) for image, one in zip(data.part(split), maps[split], strict=True)]
-        for split in splits
+        for split in maps
     }
     _choose_agreement(described, segmented["validation"])
     _choose_novelty(described, segmented["validation"])

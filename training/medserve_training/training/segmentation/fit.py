@@ -21,6 +21,7 @@ from medserve_training.export.manifest import figures
 from medserve_training.export.onnx_file import deviation, to_onnx, write
 from medserve_training.export.reference import reference_rows
 from medserve_training.export.segmentation.describe import segmentation_manifest
+from medserve_training.export.segmentation.maps import predict_splits
 from medserve_training.export.segmentation.measure import measure_segmentation
 from medserve_training.networks.segmentation.segmenter import SegmentationGraph, Segmenter
 from medserve_training.plots.segmentation import plot_segmentation
@@ -88,7 +89,8 @@ def export_segmentation(
     graph = to_onnx(model, example, model.names, stride)
     manifest = segmentation_manifest(recipe, task, data.train, stride)
     session = open_session(graph.SerializeToString())
-    measured = measure_segmentation(manifest, session, data, task, ["validation"])
+    maps = predict_splits(session, data, manifest.image_segmentation.input, ["validation"])
+    measured = measure_segmentation(manifest, maps, data, task)
     manifest.training.export_deviation = _deviation(model, session, data.validation, stride)
     manifest.reference.extend(reference_rows(model, manifest, recipe.seed))
     with staged() as stage:
