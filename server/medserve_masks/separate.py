@@ -31,7 +31,7 @@ def label_objects(probabilities: Floats, distance: Floats | None, rule: ObjectRu
         rule: How objects are found.
 
     Raises:
-        ValueError: The rule has a marker distance, but there is no distance.
+        ValueError: The rule has a marker distance, but `distance` is None.
     """
     labels: Labels
     labels, count = ndimage.label(probabilities >= rule.threshold)

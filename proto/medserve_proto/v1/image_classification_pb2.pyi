@@ -458,7 +458,7 @@ class ImageWarning(_message.Message):
         KIND_TILED: ImageWarning._Kind.ValueType  # 10
         """The image was segmented in several tiles."""
         KIND_SPACING_UNKNOWN: ImageWarning._Kind.ValueType  # 11
-        """The pixel spacing is not known, so there are no sizes in millimeters."""
+        """The pixel spacing is unknown, so sizes are given in pixels."""
         KIND_MAGNIFIED: ImageWarning._Kind.ValueType  # 12
         """The pixel spacing is that at the detector: objects are smaller than
         measured, by the magnification of the projection.
@@ -496,7 +496,7 @@ class ImageWarning(_message.Message):
     KIND_TILED: ImageWarning.Kind.ValueType  # 10
     """The image was segmented in several tiles."""
     KIND_SPACING_UNKNOWN: ImageWarning.Kind.ValueType  # 11
-    """The pixel spacing is not known, so there are no sizes in millimeters."""
+    """The pixel spacing is unknown, so sizes are given in pixels."""
     KIND_MAGNIFIED: ImageWarning.Kind.ValueType  # 12
     """The pixel spacing is that at the detector: objects are smaller than
     measured, by the magnification of the projection.

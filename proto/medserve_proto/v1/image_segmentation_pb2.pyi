@@ -263,7 +263,7 @@ class SegmentResult(_message.Message):
     uncertainty: _builtins.float
     """Mean standard deviation over the members' probabilities in and near the
     objects: where a probability is at least a tenth of its label's threshold,
-    and 0 if there is no such pixel; only for ensembles.
+    and 0 without such pixels; only for ensembles.
     """
     uncertainty_png: _builtins.bytes
     """If requested: an 8-bit gray PNG of the standard deviation over the members'
@@ -296,9 +296,7 @@ class SegmentResult(_message.Message):
 
     @_builtins.property
     def pixel_spacing(self) -> Global___PixelSpacing:
-        """Absent if it is not known; then there are no lengths and areas in
-        millimeters.
-        """
+        """Absent if unknown; lengths and areas are then in pixels."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_image_classification_pb2.ImageWarning]:

@@ -16,7 +16,7 @@ from medserve_server.inputs.patients import PatientReader
 MAX_CPU_PIXELS, MAX_GPU_PIXELS = 2**16, 2**20
 """Maximum number of pixels that a segmentation model computes in one run, unless a single tile has more. A network
 keeps dozens of float values per pixel. On the CPU, a tile of 256 x 256 pixels keeps all threads busy, and several at
-once are no faster, but need as many times the memory."""
+once are no faster, and multiply the memory."""
 MAP_VALUES = 4
 """Output values per pixel of an image, over all labels, up to which images may have --max-image-megapixels; models with
 more accept proportionally smaller images, since the outputs of the whole image are kept in memory."""

@@ -21,7 +21,7 @@ MAX_DEVIATION = 0.5
 def add_result(
     result: pb.SegmentResult, request: pb.SegmentRequest, task: ImageSegmentationTask, image: SegmentedImage
 ) -> int:
-    """Fills the result for an image from its maps, which are freed once they are no longer needed.
+    """Fills the result for an image from its maps, and frees these.
 
     Returns:
         The size of the result in bytes.

@@ -59,7 +59,7 @@ def classify(
         as_json: whether to print JSON lines.
 
     Raises:
-        UsageError: there are no images; the overlays of two files would have the same name, or cannot be written; the
+        UsageError: no images were found; the overlays of two files would have the same name, or cannot be written; the
             results cannot be written, or `output` has results of another model or command.
     """
     found = find_images(names)

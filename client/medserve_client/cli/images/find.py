@@ -39,7 +39,7 @@ def find_images(names: Sequence[str]) -> Listing:
     Names some of the skipped files on standard error.
 
     Raises:
-        UsageError: there are no images.
+        UsageError: no images were found.
     """
     found = Listing()
     for name in names:

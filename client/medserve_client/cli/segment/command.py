@@ -49,7 +49,7 @@ def segment(
         outputs: what is printed and written.
 
     Raises:
-        UsageError: there are no images; the pictures of two files would have the same name; a file cannot be written,
+        UsageError: no images were found; the pictures of two files would have the same name; a file cannot be written,
             or the result file has results of another model or command.
     """
     found = find_images(names)
