@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 LOCKED = re.compile(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^\\]+)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
-EXTRAS = ("server", "envoy", "dicom", "otel")
+EXTRAS = ("server", "envoy", "dicom", "otel", "segmentation")
 
 
 def lock(kind: str) -> dict[str, str]:
